@@ -1,39 +1,38 @@
 //! The fleet engine and stores in S3, wired from the configuration and the policy files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use futures::TryStreamExt as _;
 use mill_aws::deployment::{self, DeploymentSpec, ResourceNames};
 use mill_aws::{
     AccessKeys, Connection, ConnectionSettings, DynamoTable, KeySource, OverlapResult, QueueSettings, Role, S3Extent,
     S3Settings, S3SpaceLocation, S3Store, ServiceClock, SpaceLayout, SqsQueue,
 };
 use mill_local::{OsClock, OsRng};
-use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
+use mill_model::{QueueName, SpaceId, StoreAddress};
 use mill_policy::{Buckets, Reference, S3Spec};
-use mill_ports::{Clock, DeletableStore, ListEntry, Rng, StoreError, Table, TableErrorKind, TaskQueue};
+use mill_ports::{Clock, DeletableStore, Rng, StoreError, Table, TableErrorKind, TaskQueue};
 use mill_records::destinations::DestinationPlace;
 use mill_records::installation::{InstallationError, InstallationTables};
 
 use crate::UsageError;
 use crate::config::Config;
-use crate::engine::{Backing, Engine, Pace};
+use crate::engine::{Backing, Engine, PollingProfile};
 use crate::redact::without_password;
-use crate::state_marker::Marker;
+use crate::state_marker::StateMarker;
 
 /// What the engine's books and queues are reached by.
 #[derive(Debug, Clone)]
-pub struct Fleet {
+pub struct AwsEngine {
     connection: Connection,
     names: ResourceNames,
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Rng>,
 }
 
-impl Fleet {
+impl AwsEngine {
     /// The book of that name.
     pub fn table(&self, book: &str) -> Arc<dyn Table> {
         let table = self.names.table(book);
@@ -61,10 +60,14 @@ pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
         Arc::new(SqsQueue::new(&connection, settings, clock.clone()).extending_over(&heartbeats)) as Arc<dyn TaskQueue>
     };
     let queues = QueueName::ALL.into_iter().map(|name| (name, queue(name))).collect();
-    let fleet =
-        Fleet { connection: connection.clone(), names: names.clone(), clock: clock.clone(), chance: chance.clone() };
+    let fleet = AwsEngine {
+        connection: connection.clone(),
+        names: names.clone(),
+        clock: clock.clone(),
+        chance: chance.clone(),
+    };
     recognise(&fleet, config, works).await?;
-    Ok(Engine { backing: Backing::Fleet(Box::new(fleet)), queues, clock, chance, pace: Pace::FLEET })
+    Ok(Engine { backing: Backing::Aws(Box::new(fleet)), queues, clock, chance, polling: PollingProfile::FLEET })
 }
 
 /// A service that cannot be asked now is asked again so often, over some seconds: longer by who has come to work.
@@ -76,8 +79,8 @@ fn may_pass(kind: TableErrorKind) -> bool {
 }
 
 /// Looks whether the tables are those that this host knows, and whole as a set.
-async fn recognise(fleet: &Fleet, config: &Config, works: bool) -> Result<()> {
-    let marker = Marker::of(config)?;
+async fn recognise(fleet: &AwsEngine, config: &Config, works: bool) -> Result<()> {
+    let marker = StateMarker::of(config)?;
     let given = |key| given(config, key).map(|text| format!(" {}", without_password(&text))).unwrap_or_default();
     let at = format!("tables {}-…{}{}", fleet.names.prefix(), given("engine.region"), given("engine.endpoint"));
     let [first, others @ ..] = books();
@@ -157,9 +160,9 @@ fn bucket_and_prefix(text: &str) -> (String, String) {
 
 /// An opened store in S3, by which it is compared with others.
 #[derive(Debug, Clone)]
-pub struct Opened(S3Store);
+pub struct S3Handle(S3Store);
 
-impl Opened {
+impl S3Handle {
     /// Where the keys of a space lie, for the register of destinations. `None` where it can be nowhere.
     pub fn ground(&self, space: &SpaceId) -> Option<DestinationPlace> {
         let S3SpaceLocation { service, bucket, prefix } = self.0.ground(space)?;
@@ -200,7 +203,7 @@ pub async fn open_store(
     spec: &S3Spec,
     base: &Path,
     clock: Arc<dyn Clock>,
-) -> Result<(Arc<dyn DeletableStore>, Opened)> {
+) -> Result<(Arc<dyn DeletableStore>, S3Handle)> {
     let connection = connect(access_of(spec, base)).await?;
     let settings = S3Settings {
         path_style: spec.path_style,
@@ -212,7 +215,7 @@ pub async fn open_store(
         ..S3Settings::new(address, spaces_of(spec), clock)
     };
     let store = S3Store::new(&connection, settings);
-    Ok((Arc::new(store.clone()), Opened(store)))
+    Ok((Arc::new(store.clone()), S3Handle(store)))
 }
 
 /// Which of the stores hold the same objects as another: by their places in the list, and what is to be said of it.
@@ -275,7 +278,7 @@ fn secret(reference: &Reference, base: &Path) -> Result<String, String> {
 
 /// One end of a one-off mirror that is in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
+pub struct S3Location {
     /// The bucket.
     pub bucket: String,
     /// Empty, or ends in a slash.
@@ -288,7 +291,7 @@ pub struct Remote {
     pub profile: Option<String>,
 }
 
-impl Remote {
+impl S3Location {
     /// The bucket and prefix of `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
     pub fn of(text: &str) -> Option<Self> {
         let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
@@ -301,14 +304,14 @@ impl Remote {
         address: StoreAddress,
         space: &SpaceId,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Arc<dyn DeletableStore>, Opened)> {
+    ) -> Result<(Arc<dyn DeletableStore>, S3Handle)> {
         let connection = self.connect().await?;
         // Of a server at an address of its own nothing tells whether it judges what it copies.
         let (path_style, server_side_copies) = (self.endpoint.is_some(), self.endpoint.is_none());
         let spaces = self.spaces(space);
         let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
         let store = S3Store::new(&connection, settings);
-        Ok((Arc::new(store.clone()), Opened(store)))
+        Ok((Arc::new(store.clone()), S3Handle(store)))
     }
 
     async fn connect(&self) -> Result<Connection> {
@@ -332,7 +335,7 @@ impl Remote {
     }
 }
 
-impl std::fmt::Display for Remote {
+impl std::fmt::Display for S3Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "s3://{}/{}", self.bucket, self.prefix)?;
         self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {}", without_password(endpoint)))
@@ -363,39 +366,13 @@ pub async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
     Ok(found.into_iter().map(|one| [one.about, one.aspect.to_owned(), one.expected, one.found]).collect())
 }
 
-/// The policy files of the bucket, brought into a folder, for what reads folders.
-pub async fn fetch_policies(config: &Config, into: &Path) -> Result<PathBuf> {
-    let space = SpaceId::new("policies")?;
-    let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
-    let store = policy_store(config, address, &space).await?;
-    let mut pages = store.list(&space, None);
-    while let Some(page) = pages.try_next().await? {
-        for entry in page.entries {
-            let ListEntry::Item(id, _) = entry else { continue };
-            if !plain_file(&id) {
-                continue;
-            }
-            let item = ItemAddress { space: space.clone(), id };
-            let Some(reading) = store.open(&item, None, None).await?.present() else { continue };
-            let bytes: Vec<bytes::Bytes> = reading.body.try_collect().await?;
-            std::fs::write(into.join(item.id.as_str()), bytes.concat())?;
-        }
-    }
-    Ok(into.to_owned())
-}
-
-/// Whether an id is the name of a file in one folder.
-fn plain_file(id: &ContentId) -> bool {
-    !id.as_str().contains('/') && ![".", ".."].contains(&id.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_address_in_s3_is_a_bucket_and_a_prefix() {
-        let of = |text| Remote::of(text).map(|remote| (remote.bucket, remote.prefix));
+        let of = |text| S3Location::of(text).map(|remote| (remote.bucket, remote.prefix));
         assert_eq!(of("s3://b"), Some(("b".into(), String::new())));
         assert_eq!(of("s3://b/"), Some(("b".into(), String::new())));
         assert_eq!(of("s3://b/x/y"), Some(("b".into(), "x/y/".into())));

@@ -63,7 +63,7 @@ const SETTINGS: &[Setting] = &[
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// It is the default.
     Default,
     /// This file.
@@ -72,7 +72,7 @@ pub enum Origin {
     Environment(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -85,7 +85,7 @@ impl fmt::Display for Origin {
 /// The effective configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    values: BTreeMap<&'static str, (String, Origin)>,
+    values: BTreeMap<&'static str, (String, SettingOrigin)>,
     /// The file, as an absolute path.
     file: PathBuf,
     /// Folder that relative paths are relative to: that of the file.
@@ -108,8 +108,10 @@ impl Config {
     }
 
     fn of(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let mut values: BTreeMap<&'static str, (String, Origin)> =
-            SETTINGS.iter().map(|setting| (setting.key, (setting.default.to_owned(), Origin::Default))).collect();
+        let mut values: BTreeMap<&'static str, (String, SettingOrigin)> = SETTINGS
+            .iter()
+            .map(|setting| (setting.key, (setting.default.to_owned(), SettingOrigin::Default)))
+            .collect();
         let file: toml::Table =
             toml::from_str(text).with_context(|| format!("the configuration `{}` is malformed", path.display()))?;
         for (key, value) in flatten(&file) {
@@ -117,12 +119,12 @@ impl Config {
                 let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
                 bail!("`{}` has an unknown setting `{key}`; known are: {}", path.display(), known.join(", "));
             };
-            values.insert(setting.key, (value, Origin::File(path.to_owned())));
+            values.insert(setting.key, (value, SettingOrigin::File(path.to_owned())));
         }
         for setting in SETTINGS {
             let name = variable(setting.key);
             if let Some(value) = environment(&name) {
-                values.insert(setting.key, (value, Origin::Environment(name)));
+                values.insert(setting.key, (value, SettingOrigin::Environment(name)));
             }
         }
         let file = std::path::absolute(path)?;
@@ -136,7 +138,7 @@ impl Config {
     }
 
     fn wrong(&self, key: &'static str, why: &dyn fmt::Display) -> anyhow::Error {
-        let origin = self.values.get(key).map_or(&Origin::Default, |(_, origin)| origin);
+        let origin = self.values.get(key).map_or(&SettingOrigin::Default, |(_, origin)| origin);
         anyhow::anyhow!("setting `{key}` = \"{}\" (from {origin}): {why}", self.text(key))
     }
 

@@ -1,23 +1,209 @@
-//! Tasks that were given up.
+//! Tasks that were given up, and what a person decides about them.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use mill_records::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState, DeadLetters};
+use mill_model::QueueName;
+use mill_records::dead_letters::{
+    DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterState, DeadLetters, OperatorDecision,
+};
+use serde::Serialize;
 
-use crate::installation::Works;
-use crate::names::Names;
+use crate::installation::Installation;
+use crate::subject_names::SubjectNames;
 
 /// Letters read at once.
 const PAGE: usize = 100;
 
+/// A task that was given up, as faces show it. Times are texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetterEntry {
+    /// Its name.
+    pub id: String,
+    /// When it was given up.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+    /// Whose task it was, if its body can be opened.
+    pub account: Option<String>,
+    /// What sort of task it was, if its body can be opened.
+    pub kind: Option<String>,
+    /// What it was about, if that is known.
+    pub subject: Option<String>,
+    /// The queue to which a retry goes, if known.
+    pub origin: Option<String>,
+    /// How many executions failed.
+    pub failures: u32,
+    /// The failures, oldest first.
+    pub history: Vec<FailureEntry>,
+    /// What a person decided.
+    pub state: DecisionEntry,
+    /// The body as text.
+    pub body: String,
+}
+
+/// One execution that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailureEntry {
+    /// When.
+    pub at: String,
+    /// At which workman.
+    pub workman: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a person decided about a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum DecisionEntry {
+    /// Nothing yet.
+    Open,
+    /// It was sent again.
+    Retried {
+        /// By whom.
+        by: String,
+        /// When.
+        at: String,
+    },
+    /// It will not be done.
+    Discarded {
+        /// Why not.
+        reason: String,
+        /// By whom.
+        by: String,
+        /// When.
+        at: String,
+    },
+}
+
+impl DecisionEntry {
+    fn of(state: &DeadLetterState) -> Self {
+        match state {
+            DeadLetterState::Open => Self::Open,
+            DeadLetterState::Retried { by, at } => Self::Retried { by: by.clone(), at: at.to_string() },
+            DeadLetterState::Discarded { reason, by, at } => {
+                Self::Discarded { reason: reason.clone(), by: by.clone(), at: at.to_string() }
+            }
+        }
+    }
+
+    /// The name of the state.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Retried { .. } => "retried",
+            Self::Discarded { .. } => "discarded",
+        }
+    }
+}
+
+impl DeadLetterEntry {
+    fn of(letter: &DeadLetter) -> Self {
+        let history = letter.history.iter().map(|failure| FailureEntry {
+            at: failure.at.to_string(),
+            workman: failure.workman.clone(),
+            reason: failure.reason.clone(),
+        });
+        Self {
+            id: letter.id.as_str().to_owned(),
+            at: letter.at.to_string(),
+            reason: letter.reason.clone(),
+            account: letter.account.as_ref().map(|account| account.as_str().to_owned()),
+            kind: letter.kind.as_ref().map(|kind| kind.as_str().to_owned()),
+            subject: letter.subject.clone(),
+            origin: letter.origin.map(|origin| origin.as_str().to_owned()),
+            failures: letter.failures,
+            history: history.collect(),
+            state: DecisionEntry::of(&letter.state),
+            body: String::from_utf8_lossy(&letter.body).into_owned(),
+        }
+    }
+}
+
+/// Some dead letters, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetterListing {
+    /// The letters.
+    pub letters: Vec<DeadLetterEntry>,
+    /// The cursor from which the next page goes on, if there may be more.
+    pub next: Option<String>,
+}
+
+/// The dead letters of an installation, for a person who decides about them.
+#[derive(Debug)]
+pub struct DeadLetterReview<'i> {
+    installation: &'i Installation,
+    book: DeadLetters,
+}
+
+impl<'i> DeadLetterReview<'i> {
+    /// Begins: what is still in the queue of dead letters is brought into their table first.
+    ///
+    /// # Errors
+    /// When the queue or the table does not answer.
+    pub async fn begin(installation: &'i Installation) -> Result<Self> {
+        installation.drain_dead_letters().await?;
+        Ok(Self { installation, book: installation.dead_letters() })
+    }
+
+    /// A page of the letters that wait for a person, or with `all` of all letters, from the cursor `after` on.
+    ///
+    /// # Errors
+    /// When the table does not answer or cannot be read.
+    pub async fn page(&self, all: bool, after: Option<String>) -> Result<DeadLetterListing> {
+        let page = self.book.list(&filter(all), after.map(DeadLetterId::new).as_ref(), PAGE).await?;
+        let letters = page.letters.iter().map(DeadLetterEntry::of).collect();
+        Ok(DeadLetterListing { letters, next: page.next.map(|next| next.as_str().to_owned()) })
+    }
+
+    /// How many letters wait for a person.
+    ///
+    /// # Errors
+    /// When the table does not answer or cannot be read.
+    pub async fn count_open(&self) -> Result<u64> {
+        Ok(self.book.count(&filter(false)).await?)
+    }
+
+    /// One letter.
+    ///
+    /// # Errors
+    /// When there is none of that id.
+    pub async fn show(&self, id: &str) -> Result<DeadLetterEntry> {
+        Ok(DeadLetterEntry::of(&self.book.show(&DeadLetterId::new(id)).await?))
+    }
+
+    /// Sends a task again, its failures forgiven. Returns the queue that it went to.
+    ///
+    /// # Errors
+    /// When its fate is decided already, or its queue does not take it.
+    pub async fn retry(&self, id: &str, by: &str) -> Result<QueueName> {
+        let queues = &self.installation.engine.queues;
+        Ok(self.book.retry(&DeadLetterId::new(id), None, queues, self.deciding(by)).await?)
+    }
+
+    /// Closes a letter, with a reason.
+    ///
+    /// # Errors
+    /// When its fate is decided already.
+    pub async fn discard(&self, id: &str, reason: &str, by: &str) -> Result<()> {
+        Ok(self.book.discard(&DeadLetterId::new(id), reason, self.deciding(by)).await?)
+    }
+
+    fn deciding(&self, by: &str) -> OperatorDecision {
+        OperatorDecision { by: by.to_owned(), at: self.installation.engine.clock.now() }
+    }
+}
+
+fn filter(all: bool) -> DeadLetterFilter {
+    DeadLetterFilter { state: (!all).then_some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() }
+}
+
 /// The letters that wait for a person; with `all`, also the others.
-pub async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
-    let filter =
-        DeadLetterFilter { state: (!all).then_some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() };
+async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = book.list(&filter, after.as_ref(), PAGE).await?;
+        let page = book.list(&filter(all), after.as_ref(), PAGE).await?;
         found.extend(page.letters);
         after = page.next;
         if after.is_none() {
@@ -27,27 +213,21 @@ pub async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
 }
 
 /// The open letters, each a sentence, for a run's summary.
-pub async fn open_remarks(works: &Works, names: &Names) -> Result<Vec<String>> {
-    Ok(remarks(&letters(&works.dead_letters(), false).await?, names))
+pub async fn open_remarks(installation: &Installation, names: &SubjectNames) -> Result<Vec<String>> {
+    Ok(remarks(&letters(&installation.dead_letters(), false).await?, names))
 }
 
 /// Of letters on one thing, given up again for the same reason, only the last is named.
-fn remarks(letters: &[DeadLetter], names: &Names) -> Vec<String> {
+fn remarks(letters: &[DeadLetter], names: &SubjectNames) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut last: Vec<&DeadLetter> = letters.iter().rev().collect();
     last.retain(|it| it.subject.is_none() || seen.insert((it.subject.as_deref(), it.reason.as_str())));
     last.iter().rev().map(|it| names.given_up(it.id.as_str(), it.subject.as_deref(), &it.reason)).collect()
 }
 
-/// How many letters wait for a person.
-pub async fn open(works: &Works) -> Result<usize> {
-    Ok(letters(&works.dead_letters(), false).await?.len())
-}
-
 #[cfg(test)]
 mod tests {
     use mill_model::Timestamp;
-    use mill_records::dead_letters::DeadLetterId;
 
     use super::*;
 
@@ -74,7 +254,7 @@ mod tests {
             letter("5", None, "unreadable"),
             letter("6", None, "unreadable"),
         ];
-        let said = remarks(&letters, &Names::Policies);
+        let said = remarks(&letters, &SubjectNames::Policies);
         let ids: Vec<&str> = said.iter().filter_map(|it| it.rsplit_once(' ')?.1.strip_suffix(')')).collect();
         assert_eq!(ids, ["2", "3", "4", "5", "6"], "{said:?}");
     }

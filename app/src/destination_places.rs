@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use crate::engine::{Backing, Engine};
 use crate::host;
 use crate::local_state;
-use crate::store_registry::OpenedAs;
+use crate::store_registry::StoreHandle;
 
 /// What a process knows of the places of destinations.
 #[derive(Debug)]
@@ -34,14 +34,14 @@ pub struct DestinationPlaces {
 
 /// What is to be done about another's claim, for a message.
 #[derive(Debug, Clone, Copy)]
-pub struct WayOut<'w>(pub(crate) &'w str);
+pub struct Advice<'w>(pub(crate) &'w str);
 
 impl DestinationPlaces {
     /// Kept in the book of an engine on this host, else among this user's state.
     pub(crate) fn of(engine: &Engine) -> Self {
         let table = match &engine.backing {
             Backing::Local(_) => Some(engine.table(Places::BOOK)),
-            Backing::Fleet(_) => None,
+            Backing::Aws(_) => None,
         };
         Self { memory: OnceCell::new(), table, register: OnceCell::new(), found: Mutex::default() }
     }
@@ -61,7 +61,7 @@ impl DestinationPlaces {
     /// Makes sure that a destination stands where it stood, before anything is written there.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] with a [`NotWhereItWas`] when it does not, or with what the memory said.
+    /// [`StoreErrorKind::Unavailable`] with a [`MovedDestination`] when it does not, or with what the memory said.
     pub(crate) async fn is_where_it_was(&self, store: &StoreAddress, folder: &FolderStore) -> Result<(), StoreError> {
         self.look_for(store, folder, false).await
     }
@@ -94,7 +94,7 @@ impl DestinationPlaces {
             Err(moved) => {
                 // What is mounted there later may be it.
                 folder.forget_root();
-                Err(failed(NotWhereItWas { path: now.path.clone(), moved }.into()))
+                Err(failed(MovedDestination { path: now.path.clone(), moved }.into()))
             }
         }
     }
@@ -109,7 +109,7 @@ impl DestinationPlaces {
         let met = async { anyhow::Ok(self.memory().await?.meet_space((store, space), &now).await?) };
         match met.await.map_err(|error| folder.unavailable(space, error.into()))? {
             Ok(()) => Ok(()),
-            Err(moved) => Err(folder.unavailable(space, NotWhereItWas { path: now.path, moved }.into())),
+            Err(moved) => Err(folder.unavailable(space, MovedDestination { path: now.path, moved }.into())),
         }
     }
 
@@ -152,13 +152,13 @@ impl DestinationPlaces {
     pub(crate) async fn keep(
         &self,
         store: &StoreAddress,
-        (itself, space): (&OpenedAs, &SpaceId),
+        (itself, space): (&StoreHandle, &SpaceId),
         keeper: &DestinationKeeper,
-        claim: (bool, WayOut<'_>),
+        claim: (bool, Advice<'_>),
     ) -> Result<bool, StoreError> {
         match itself {
-            OpenedAs::Folder(folder) => self.keep_folder(store, (folder, space), keeper, claim).await,
-            OpenedAs::Remote(remote) => match remote.ground(space) {
+            StoreHandle::Folder(folder) => self.keep_folder(store, (folder, space), keeper, claim).await,
+            StoreHandle::S3(remote) => match remote.ground(space) {
                 Some(ground) => self.keep_remote(store, &ground, keeper, claim).await,
                 None => Ok(true),
             },
@@ -171,7 +171,7 @@ impl DestinationPlaces {
         store: &StoreAddress,
         ground: &DestinationPlace,
         keeper: &DestinationKeeper,
-        (claim, way_out): (bool, WayOut<'_>),
+        (claim, way_out): (bool, Advice<'_>),
     ) -> Result<bool, StoreError> {
         let asked = async {
             let register = self.register().await?;
@@ -206,7 +206,7 @@ impl DestinationPlaces {
         store: &StoreAddress,
         (folder, space): (&FolderStore, &SpaceId),
         keeper: &DestinationKeeper,
-        (claim, way_out): (bool, WayOut<'_>),
+        (claim, way_out): (bool, Advice<'_>),
     ) -> Result<bool, StoreError> {
         self.space_is_where_it_was(store, (folder, space)).await?;
         let ground = folder.space_location(space).await?;
@@ -258,10 +258,10 @@ impl DestinationPlaces {
     }
 
     /// Makes a space of a destination nobody's. Gives what its keeper was called.
-    pub async fn release(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Option<String>> {
+    pub async fn release(&self, itself: &StoreHandle, space: &SpaceId) -> anyhow::Result<Option<String>> {
         let folder = match itself {
-            OpenedAs::Folder(folder) => folder,
-            OpenedAs::Remote(remote) => {
+            StoreHandle::Folder(folder) => folder,
+            StoreHandle::S3(remote) => {
                 let Some(ground) = remote.ground(space) else { return Ok(None) };
                 return Ok(self.register().await?.release(&ground).await?.map(|keeper| keeper.shown));
             }
@@ -276,13 +276,13 @@ impl DestinationPlaces {
     }
 
     /// Who keeps a space of a destination in sync: the places and their keepers.
-    pub async fn keepers(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
+    pub async fn keepers(&self, itself: &StoreHandle, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
         Ok(match itself {
-            OpenedAs::Folder(folder) => {
+            StoreHandle::Folder(folder) => {
                 let marks = folder.space_location(space).await?.marks.into_iter();
                 marks.map(|(path, mark)| (path.display().to_string(), mark.shown)).collect()
             }
-            OpenedAs::Remote(remote) => {
+            StoreHandle::S3(remote) => {
                 let Some(ground) = remote.ground(space) else { return Ok(Vec::new()) };
                 let keeper = self.register().await?.keeper(&ground).await?;
                 keeper.map(|keeper| (ground.shown, keeper.shown)).into_iter().collect()
@@ -354,7 +354,7 @@ fn is_marked(ground: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
     ground.marks.first().is_some_and(|(path, mark)| *path == ground.path && mark.names == keeper.names)
 }
 
-fn anothers(place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> RefusalReason {
+fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalReason {
     RefusalReason::AnothersDestination(format!(
         "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; if that is not to \
          write there any more: {way_out}"
@@ -364,12 +364,12 @@ fn anothers(place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> RefusalRe
 /// A destination that does not stand where it stood.
 #[derive(Debug, thiserror::Error)]
 #[error("`{path}` may not be what it was: {moved}")]
-pub struct NotWhereItWas {
+pub struct MovedDestination {
     path: String,
     moved: PlaceChange,
 }
 
-impl NotWhereItWas {
+impl MovedDestination {
     /// It, if that is what failed.
     pub(crate) fn of(error: &StoreError) -> Option<&Self> {
         error.source.as_ref()?.downcast_ref()

@@ -11,10 +11,10 @@ use mill_ports::{Clock, Rng, Table, TaskQueue};
 use mill_producer::SessionPauses;
 use mill_workman::Queues;
 
-use crate::aws::{self, Fleet};
+use crate::aws::{self, AwsEngine};
 use crate::config::Config;
 use crate::local_state;
-use crate::patience::Patience;
+use crate::wait_limit::WaitLimit;
 
 /// The database's file in the folder of the state.
 pub const DATABASE: &str = "mill.db";
@@ -31,7 +31,7 @@ pub struct Engine {
     /// The chance.
     pub chance: Arc<dyn Rng>,
     /// How often its queues are asked.
-    pub pace: Pace,
+    pub polling: PollingProfile,
 }
 
 /// What queues and books stand on.
@@ -41,12 +41,12 @@ pub enum Backing {
     Local(Arc<Database>),
     /// SQS and DynamoDB, or what speaks as they do.
     #[cfg_attr(not(feature = "aws"), allow(dead_code))]
-    Fleet(Box<Fleet>),
+    Aws(Box<AwsEngine>),
 }
 
 /// How often queues are asked: next to nothing here, a request there.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct PollingProfile {
     /// What free slots and settled deliveries wait for company.
     pub linger: Duration,
     /// A higher queue that was empty is not asked again for so long, while there is work in a lower.
@@ -67,7 +67,7 @@ pub struct Pace {
     pub stay: SessionPauses,
 }
 
-impl Pace {
+impl PollingProfile {
     /// How many looks in a row must find the queues empty, where a run sent and ended so many tasks. Others may have taken
     /// some, some may be left of earlier runs, and the depth may be wrong: only equal counts say that nothing is left.
     pub fn looks(&self, sent: u64, ended: u64) -> u32 {
@@ -107,9 +107,9 @@ impl Pace {
 
 impl Engine {
     /// The engine that a configuration describes, for a process that `works` or for one that only looks.
-    pub async fn configured(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
+    pub async fn configured(config: &Config, works: bool, wait_limit: &WaitLimit) -> Result<Self> {
         match config.text("engine.type") {
-            "local" => local_state::open(config, patience).await,
+            "local" => local_state::open(config, wait_limit).await,
             "aws" => aws::open_engine(config, works).await,
             kind => bail!("setting `engine.type` = \"{kind}\": the engines are `local` and `aws`"),
         }
@@ -134,14 +134,17 @@ impl Engine {
             .into_iter()
             .map(|name| (name, Arc::new(SqliteQueue::new(database.clone(), name)) as Arc<dyn TaskQueue>))
             .collect();
-        Ok((Self { backing: Backing::Local(database), queues, clock, chance, pace: Pace::LOCAL }, identity))
+        Ok((
+            Self { backing: Backing::Local(database), queues, clock, chance, polling: PollingProfile::LOCAL },
+            identity,
+        ))
     }
 
     /// The book of that name.
     pub fn table(&self, book: &str) -> Arc<dyn Table> {
         match &self.backing {
             Backing::Local(database) => Arc::new(SqliteTable::new(database.clone(), book)),
-            Backing::Fleet(fleet) => fleet.table(book),
+            Backing::Aws(fleet) => fleet.table(book),
         }
     }
 
@@ -169,7 +172,7 @@ impl Engine {
 
     /// Says in the log what was asked of the services, where that costs.
     pub fn log_requests(&self) {
-        if let Backing::Fleet(fleet) = &self.backing {
+        if let Backing::Aws(fleet) = &self.backing {
             let asked: Vec<String> =
                 fleet.requests().into_iter().map(|(operation, count)| format!("{operation} {count}")).collect();
             tracing::info!(requests = asked.join(", "), "asked of the services");
@@ -183,11 +186,14 @@ mod tests {
 
     #[test]
     fn a_depth_of_nothing_is_believed_soon_only_where_all_that_was_sent_has_ended() {
-        let soon = Pace::FLEET.looks(500, 500);
+        let soon = PollingProfile::FLEET.looks(500, 500);
         for (sent, ended) in [(500, 499), (500, 501), (0, 1), (1, 0)] {
-            let looks = Pace::FLEET.looks(sent, ended);
-            assert!(looks > soon && Pace::FLEET.look_every * looks > Duration::from_mins(1), "{sent} {ended}");
-            assert_eq!(Pace::LOCAL.looks(sent, ended), 1, "a local depth is right");
+            let looks = PollingProfile::FLEET.looks(sent, ended);
+            assert!(
+                looks > soon && PollingProfile::FLEET.look_every * looks > Duration::from_mins(1),
+                "{sent} {ended}"
+            );
+            assert_eq!(PollingProfile::LOCAL.looks(sent, ended), 1, "a local depth is right");
         }
     }
 }

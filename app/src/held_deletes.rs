@@ -1,11 +1,17 @@
 //! Deletes that wait for a person.
 
 use anyhow::Result;
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use mill_model::{AccountId, Timestamp};
-use mill_ports::Clock;
-use mill_records::delete_lists::{DeleteListError, DeleteLists, HeldList, HoldReason};
+use mill_records::delete_lists::{DeleteListError, DeleteLists, DeletionScope, HeldList, HoldReason};
+use serde::Serialize;
 
 use crate::UsageError;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::mirror::{self, MirrorRequest};
+use crate::wait_limit::WaitLimit;
 
 /// What a person lets go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,29 +30,156 @@ impl std::str::FromStr for Confirmation {
     }
 }
 
-/// Lets go what a person confirmed on the command line, before the run that deletes it.
-///
-/// # Errors
-/// A count that does not mean exactly one list, or an unknown token, is a wrong argument.
-pub async fn confirm(
-    lists: &DeleteLists,
-    confirmation: Option<&Confirmation>,
-    by: &str,
-    clock: &dyn Clock,
-) -> Result<()> {
-    let token = match confirmation {
-        None => return Ok(()),
-        Some(Confirmation::Token(token)) => token.clone(),
-        Some(Confirmation::Count(most)) => {
-            let held = lists.held().await?;
-            match held.as_slice() {
-                [one] if one.count() <= *most => one.token().to_string(),
-                _ => return Err(UsageError(not_one_list(&held, *most)).into()),
-            }
+/// A list of deletes that wait for a person.
+#[derive(Debug, Clone, Serialize)]
+pub struct HeldDeleteList {
+    /// Its name.
+    pub token: String,
+    /// The account.
+    pub account: String,
+    /// The space.
+    pub space: String,
+    /// The store from which the items are gone.
+    pub source: String,
+    /// The store at which they would be deleted.
+    pub destination: String,
+    /// The id of the list.
+    pub list: String,
+    /// How many items it names.
+    pub count: u64,
+    /// How many items the space has.
+    pub items_total: u64,
+    /// When that was found.
+    pub surveyed: String,
+    /// Why they are held, in words.
+    pub why: String,
+    /// Where the items are, in words.
+    #[serde(skip)]
+    pub place: String,
+    /// Whether the space as a whole is gone.
+    #[serde(skip)]
+    pub whole_space: bool,
+    #[serde(skip)]
+    held: HeldList,
+}
+
+impl HeldDeleteList {
+    fn of(held: HeldList) -> Self {
+        let (pair, list) = (&held.pair, &held.head.record);
+        Self {
+            token: held.token().to_string(),
+            account: pair.account.as_str().to_owned(),
+            space: pair.space.as_str().to_owned(),
+            source: pair.source.as_str().to_owned(),
+            destination: pair.destination.as_str().to_owned(),
+            list: held.list.to_string(),
+            count: list.count,
+            items_total: list.items_total,
+            surveyed: list.made_at().to_string(),
+            why: why(list.held()),
+            place: place(&held),
+            whole_space: list.of == DeletionScope::Space,
+            held,
         }
-    };
-    grant(lists, &token, by, clock).await?;
-    Ok(())
+    }
+}
+
+/// The deletes of an installation, or of a mirror, that wait for a person.
+#[derive(Debug)]
+pub struct HeldDeleteReview {
+    lists: DeleteLists,
+    engine: Engine,
+}
+
+impl HeldDeleteReview {
+    /// Those of an engine.
+    pub fn of(engine: &Engine) -> Self {
+        Self { lists: DeleteLists::new(engine.table(DeleteLists::BOOK)), engine: engine.clone() }
+    }
+
+    /// Those of the installation that a configuration describes.
+    ///
+    /// # Errors
+    /// When its engine cannot be opened.
+    pub async fn configured(config: &Config) -> Result<Self> {
+        Ok(Self::of(&Engine::configured(config, false, &WaitLimit::endless()).await?))
+    }
+
+    /// Those of a mirror.
+    ///
+    /// # Errors
+    /// When there was no such mirror yet, or its state cannot be opened.
+    pub async fn of_mirror(request: &MirrorRequest) -> Result<Self> {
+        Ok(Self::of(&mirror::engine_of(request).await?))
+    }
+
+    /// All lists.
+    ///
+    /// # Errors
+    /// When the table does not answer or cannot be read.
+    pub async fn list(&self) -> Result<Vec<HeldDeleteList>> {
+        Ok(self.lists.held().await?.into_iter().map(HeldDeleteList::of).collect())
+    }
+
+    /// The list of a token.
+    ///
+    /// # Errors
+    /// A wrong token is a wrong argument.
+    pub async fn show(&self, token: &str) -> Result<HeldDeleteList> {
+        Ok(HeldDeleteList::of(self.by_token(token).await?))
+    }
+
+    /// The ids of the items of a list, in order.
+    pub fn items(&self, list: &HeldDeleteList) -> BoxStream<'static, Result<String, DeleteListError>> {
+        Box::pin(self.lists.ids(&list.held.pair, list.held.list).map_ok(|listed| listed.id.to_string()))
+    }
+
+    /// Lets a list go: the next run deletes its items, as far as each is still gone then.
+    ///
+    /// # Errors
+    /// A wrong token is a wrong argument.
+    pub async fn confirm(&self, token: &str, by: &str) -> Result<HeldDeleteList> {
+        let mut held = self.by_token(token).await?;
+        self.lists.grant(&mut held, by, self.engine.clock.now()).await?;
+        Ok(HeldDeleteList::of(held))
+    }
+
+    /// Drops a list; what is still gone then is held again by the next run.
+    ///
+    /// # Errors
+    /// A wrong token is a wrong argument.
+    pub async fn withdraw(&self, token: &str) -> Result<HeldDeleteList> {
+        let mut held = self.by_token(token).await?;
+        self.lists.withdraw(&mut held).await?;
+        Ok(HeldDeleteList::of(held))
+    }
+
+    /// Lets go what a person confirmed together with a run, before the run that deletes it.
+    ///
+    /// # Errors
+    /// A count that does not mean exactly one list, or an unknown token, is a wrong argument.
+    pub async fn confirm_for_run(&self, confirmation: Option<&Confirmation>, by: &str) -> Result<()> {
+        let token = match confirmation {
+            None => return Ok(()),
+            Some(Confirmation::Token(token)) => token.clone(),
+            Some(Confirmation::Count(most)) => {
+                let held = self.lists.held().await?;
+                match held.as_slice() {
+                    [one] if one.count() <= *most => one.token().to_string(),
+                    _ => return Err(UsageError(not_one_list(&held, *most)).into()),
+                }
+            }
+        };
+        self.confirm(&token, by).await?;
+        Ok(())
+    }
+
+    async fn by_token(&self, token: &str) -> Result<HeldList> {
+        match self.lists.by_token(token).await {
+            Err(error @ DeleteListError::NoSuchToken { .. }) => Err(UsageError(error.to_string()).into()),
+            other => Ok(other?),
+        }
+    }
 }
 
 fn not_one_list(held: &[HeldList], most: u64) -> String {
@@ -63,26 +196,8 @@ fn not_one_list(held: &[HeldList], most: u64) -> String {
     )
 }
 
-/// Lets a list go.
-///
-/// # Errors
-/// An unknown token is a wrong argument.
-pub async fn grant(lists: &DeleteLists, token: &str, by: &str, clock: &dyn Clock) -> Result<HeldList> {
-    let mut held = found(lists, token).await?;
-    lists.grant(&mut held, by, clock.now()).await?;
-    Ok(held)
-}
-
-/// The list of a token. A wrong token is a wrong argument.
-pub async fn found(lists: &DeleteLists, token: &str) -> Result<HeldList> {
-    match lists.by_token(token).await {
-        Err(error @ DeleteListError::NoSuchToken { .. }) => Err(UsageError(error.to_string()).into()),
-        other => Ok(other?),
-    }
-}
-
 /// Where the items are: as a person knows it.
-pub fn place(held: &HeldList) -> String {
+fn place(held: &HeldList) -> String {
     let pair = &held.pair;
     if AccountId::new("mirror").is_ok_and(|mirror| mirror == pair.account) && pair.space.as_str() == "content" {
         return "the destination".into();
@@ -91,7 +206,7 @@ pub fn place(held: &HeldList) -> String {
 }
 
 /// Why deletes are held, in words.
-pub fn why(reason: Option<&HoldReason>) -> String {
+pub(crate) fn why(reason: Option<&HoldReason>) -> String {
     match reason {
         Some(HoldReason::TooMany { unasked_today: 0 }) => "they are more than may be deleted unasked".into(),
         Some(HoldReason::TooMany { unasked_today }) => {

@@ -24,15 +24,15 @@ use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDe
 use crate::aws;
 use crate::config::Config;
 use crate::destination_places::DestinationPlaces;
-use crate::engine::{Backing, Engine, Pace};
+use crate::engine::{Backing, Engine, PollingProfile};
 use crate::host;
-use crate::patience::Patience;
-use crate::placement_checks::Misplaced;
-use crate::store_registry::{ConfiguredStores, FolderOpener, Installation};
+use crate::placement_checks::PlacementChecks;
+use crate::store_registry::{FolderOpener, InstallationIdentity, StoreRegistry};
+use crate::wait_limit::WaitLimit;
 
 /// Everything that a process works with.
 #[derive(Debug)]
-pub struct Works {
+pub struct Installation {
     /// Its queues and books.
     pub engine: Engine,
     /// What is copied where.
@@ -44,11 +44,11 @@ pub struct Works {
     /// The items that were refused.
     pub refusals: Arc<Refusals>,
     /// The stores that may not be used where they stand.
-    pub misplaced: Arc<Misplaced>,
+    pub misplaced: Arc<PlacementChecks>,
     /// Where its destinations are.
     pub places: Arc<DestinationPlaces>,
     /// The stores once more, where policy files name them.
-    pub configured: Option<Arc<ConfiguredStores>>,
+    pub configured: Option<Arc<StoreRegistry>>,
     /// How long an item waits at which its store asks to slow down, while it serves others.
     pub item_patience: Duration,
 }
@@ -61,21 +61,21 @@ fn own_folder(name: &str) -> Result<StoreAddress> {
     Ok(StoreAddress { account: AccountId::new("mill")?, store: StoreId::new(name)? })
 }
 
-impl Works {
+impl Installation {
     /// The installation that a configuration describes, for a command that a signal ends at once.
     pub async fn configured(config: &Config) -> Result<Self> {
-        Self::opened(config, false, &Patience::endless()).await
+        Self::opened(config, false, &WaitLimit::endless()).await
     }
 
     /// The same; `works` says whether it is for a process that does queued work.
-    pub async fn opened(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
-        let engine = Engine::configured(config, works, patience).await?;
+    pub async fn opened(config: &Config, works: bool, wait_limit: &WaitLimit) -> Result<Self> {
+        let engine = Engine::configured(config, works, wait_limit).await?;
         let of = config.clone();
-        let installation = patience.look(config.base(), move || Ok(installation(&of))).await?;
-        Self::on(engine, config, installation).await
+        let identity = wait_limit.look(config.base(), move || Ok(identity(&of))).await?;
+        Self::on(engine, config, identity).await
     }
 
-    async fn on(engine: Engine, config: &Config, installation: Installation) -> Result<Self> {
+    async fn on(engine: Engine, config: &Config, identity: InstallationIdentity) -> Result<Self> {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;
@@ -88,9 +88,9 @@ impl Works {
         let files = Arc::new(TrackedStore::new(files, own, statistics.clone(), engine.clock.clone()));
         let refresh = config.duration("policies.refresh")?;
         let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock.clone(), refresh));
-        let misplaced = Arc::<Misplaced>::default();
+        let misplaced = Arc::<PlacementChecks>::default();
         let places = Arc::new(DestinationPlaces::of(&engine));
-        let stores = Arc::new(ConfiguredStores {
+        let stores = Arc::new(StoreRegistry {
             policies: policies.clone(),
             folders,
             base: config.base().to_owned(),
@@ -98,7 +98,7 @@ impl Works {
             tidied: Mutex::default(),
             misplaced: misplaced.clone(),
             places: places.clone(),
-            installation,
+            identity,
         });
         let configured = Some(stores.clone());
         let clock = engine.clock.clone();
@@ -111,7 +111,7 @@ impl Works {
         engine: Engine,
         policies: Arc<PolicyRepository>,
         (stores, statistics): (Arc<dyn Stores>, Arc<Statistics>),
-        (misplaced, places): (Arc<Misplaced>, Arc<DestinationPlaces>),
+        (misplaced, places): (Arc<PlacementChecks>, Arc<DestinationPlaces>),
     ) -> Self {
         crash_point(CrashPoint::CliOpened);
         let refusals = Arc::default();
@@ -206,7 +206,7 @@ impl Works {
 
     /// The book in which workmen count, where the queue cannot tell how many tasks of an account it holds.
     fn counts(&self) -> Option<AccountCounts> {
-        let Backing::Fleet(fleet) = &self.engine.backing else { return None };
+        let Backing::Aws(fleet) = &self.engine.backing else { return None };
         let (table, clock) = (fleet.table(AccountCounts::BOOK), self.engine.clock.clone());
         Some(AccountCounts { table, clock, queue: QueueName::DuplicationLow })
     }
@@ -244,25 +244,25 @@ impl Works {
             permits: self.configured.is_some().then(|| self.permits(settings.visibility)),
             counts: self.counts(),
         };
-        let Pace { linger, recheck, .. } = self.engine.pace;
+        let PollingProfile { linger, recheck, .. } = self.engine.polling;
         Workman::new(deps, WorkmanSettings { batch_linger: linger, recheck, ..settings })
     }
 }
 
 /// What an installation is known by: where its configuration and its state are, or its fleet's names.
-fn installation(config: &Config) -> Installation {
+fn identity(config: &Config) -> InstallationIdentity {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (host, base) = (host::name(), real(config.base()));
     if config.text("engine.type") == "aws" {
         let text = |key| config.text(key);
         let name = ["engine.prefix", "engine.region", "engine.endpoint"].map(text).join("|");
-        return Installation {
+        return InstallationIdentity {
             names: vec![format!("fleet|{name}")],
             shown: format!("fleet `{}`", text("engine.prefix")),
         };
     }
     let data = real(&config.path("engine.data"));
-    Installation {
+    InstallationIdentity {
         names: vec![format!("config|{host}|{}", base.display()), format!("data|{host}|{}", data.display())],
         shown: format!("the configuration in `{}`", base.display()),
     }

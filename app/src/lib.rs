@@ -3,30 +3,32 @@
 
 #[cfg_attr(not(feature = "aws"), path = "no_aws.rs")]
 pub mod aws;
-pub mod conclude;
 pub mod config;
 pub mod dead_letters;
 pub mod destination_places;
 pub mod engine;
-pub mod exit;
 pub mod files;
 pub mod held_deletes;
 mod host;
 pub mod installation;
 pub mod local_state;
 pub mod mirror;
-pub mod names;
-pub mod patience;
 pub mod placement_checks;
-pub mod policy_buckets;
-pub mod policy_roots;
+pub mod policy_files;
 mod redact;
+pub mod restore;
+pub mod result_code;
+pub mod run_conclusion;
+pub mod run_progress;
+pub mod run_summary;
 pub mod run_until_done;
-pub mod snapshot;
 mod state_marker;
-pub mod stop;
+pub mod status_report;
+pub mod stop_tokens;
 pub mod store_registry;
-pub mod summary;
+pub mod subject_names;
+pub mod verify;
+pub mod wait_limit;
 pub mod worker_processes;
 
 /// A request that is well formed and makes no sense.

@@ -9,19 +9,19 @@ use mill_local::{Damage, Database, Identity, KnownIdentity, RememberedDatabase, 
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine};
 use crate::files::replace_in_place;
-use crate::patience::Patience;
-use crate::state_marker::Marker;
+use crate::state_marker::StateMarker;
+use crate::wait_limit::WaitLimit;
 
 /// The databases that this process has opened, that of its engine first. Whatever a command makes of an error, damage to one
 /// ends the process as one.
-static OPENED: Mutex<Vec<Arc<Opened>>> = Mutex::new(Vec::new());
+static OPENED: Mutex<Vec<Arc<OpenDatabase>>> = Mutex::new(Vec::new());
 
-fn opened() -> Vec<Arc<Opened>> {
+fn opened() -> Vec<Arc<OpenDatabase>> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenDatabase {
     damage: Arc<Damage>,
     path: PathBuf,
     /// For a person to whom it is said that the state is damaged.
@@ -32,23 +32,23 @@ struct Opened {
 }
 
 /// Opens the local engine of an installation, whose marker says what its state is.
-pub async fn open(config: &Config, patience: &Patience) -> Result<Engine> {
+pub async fn open(config: &Config, wait_limit: &WaitLimit) -> Result<Engine> {
     let data = config.path("engine.data");
     let (of, at) = (config.clone(), data.clone());
     let look = move || {
         // A mount that hangs is found out here, where there is a time limit.
         let _ = at.metadata();
-        let marker = Marker::of(&of)?;
+        let marker = StateMarker::of(&of)?;
         let remembered = remembered(&at, &marker)?;
         Ok((marker, remembered))
     };
-    let (marker, remembered) = patience.look(&data, look).await?;
+    let (marker, remembered) = wait_limit.look(&data, look).await?;
     // A large state is looked through, which may take long.
     let at = data.clone();
-    patience.unlimited().look(&data, move || open_known(&at, marker, &remembered)).await
+    wait_limit.unlimited().look(&data, move || open_known(&at, marker, &remembered)).await
 }
 
-fn open_known(data: &Path, marker: Marker, remembered: &RememberedDatabase) -> Result<Engine> {
+fn open_known(data: &Path, marker: StateMarker, remembered: &RememberedDatabase) -> Result<Engine> {
     let way_out = format!(
         "bring it back from a backup; or, to begin anew with the copies as they are, delete `{}` and `{}`",
         data.join(DATABASE).display(),
@@ -67,7 +67,7 @@ fn resolved(data: &Path) -> String {
     data.canonicalize().unwrap_or_else(|_| data.to_owned()).display().to_string()
 }
 
-fn remembered(data: &Path, marker: &Marker) -> Result<RememberedDatabase> {
+fn remembered(data: &Path, marker: &StateMarker) -> Result<RememberedDatabase> {
     let shown = marker.path().display();
     if let Some(identity) = marker.remembered(&resolved(data)) {
         let identity = identity.parse().with_context(|| {
@@ -88,7 +88,7 @@ fn remembered(data: &Path, marker: &Marker) -> Result<RememberedDatabase> {
 /// Has this process end as an error once the database is found damaged.
 pub fn watch(database: &Database, way_out: String) {
     let (damage, path, identity) = (database.damage(), database.path().to_owned(), database.identity());
-    let opened = Arc::new(Opened { damage, path, way_out, identity, noted: OnceLock::new() });
+    let opened = Arc::new(OpenDatabase { damage, path, way_out, identity, noted: OnceLock::new() });
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
 }
 

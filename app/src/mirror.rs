@@ -24,22 +24,22 @@ use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanSettings};
 use sha2::{Digest, Sha256};
 
 pub use self::endpoint::EndpointOptions;
-use self::endpoint::{End, Folder};
+use self::endpoint::{Endpoint, Folder};
 use self::pair_state::PairState;
 use crate::UsageError;
-use crate::destination_places::{DestinationPlaces, NotWhereItWas, WayOut};
+use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
 use crate::engine::Engine;
-use crate::exit::Exit;
 use crate::files::create_folder;
 use crate::host;
-use crate::installation::{Works, producer_defaults, workman_defaults};
-use crate::names::Names;
-use crate::patience::Patience;
-use crate::placement_checks::Misplaced;
+use crate::installation::{Installation, producer_defaults, workman_defaults};
+use crate::placement_checks::PlacementChecks;
+use crate::result_code::ResultCode;
+use crate::run_summary::RunSummary;
 use crate::run_until_done::silence::{one_answer_max, unless_silent};
-use crate::stop::{StoppedEarly, Stopping};
-use crate::store_registry::{FolderOpener, MirrorStores, OpenedAs, TAKE_OVER};
-use crate::summary::Summary;
+use crate::stop_tokens::{StopTokens, StoppedError};
+use crate::store_registry::{FolderOpener, MirrorStores, StoreHandle, TAKE_OVER};
+use crate::subject_names::SubjectNames;
+use crate::wait_limit::WaitLimit;
 
 /// A mirror, as a person asks for it.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +64,7 @@ pub struct MirrorRequest {
 #[derive(Debug)]
 pub struct LockedMirror {
     request: MirrorRequest,
-    pair: Pair,
+    pair: MirrorPair,
     remembered: RememberedDatabase,
     _lock: File,
 }
@@ -74,10 +74,11 @@ impl LockedMirror {
     ///
     /// # Errors
     /// When another process mirrors it, an end cannot be used, or an end is the other or holds Mill's own state.
-    pub async fn lock(request: MirrorRequest, patience: &Patience) -> Result<Self> {
-        let pair = Pair::of(&request, patience).await?;
-        let (lock, remembered) = pair.look_at_state(patience, |state| Ok((state.lock()?, state.remembered()?))).await?;
-        pair.state_lies_elsewhere(patience).await?;
+    pub async fn lock(request: MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
+        let pair = MirrorPair::of(&request, wait_limit).await?;
+        let (lock, remembered) =
+            pair.look_at_state(wait_limit, |state| Ok((state.lock()?, state.remembered()?))).await?;
+        pair.state_lies_elsewhere(wait_limit).await?;
         Ok(Self { request, pair, remembered, _lock: lock })
     }
 
@@ -91,40 +92,44 @@ impl LockedMirror {
         self.pair.state.folder()
     }
 
-    /// Opens the state and both ends. An item waits for its store as long as `patience` does.
+    /// Opens the state and both ends. An item waits for its store as long as `wait_limit` does.
     ///
     /// # Errors
     /// When one of them cannot be used, does not answer in time, or this is stopped.
-    pub async fn open(&self, stopping: &Stopping, patience: &Patience) -> Result<Works> {
+    pub async fn open(&self, stopping: &StopTokens, wait_limit: &WaitLimit) -> Result<Installation> {
         let Self { request, pair, .. } = self;
         let may_create = self.is_first_run() || request.create;
-        let (engine, identity, remembered) = pair.open_state(patience, self.remembered.clone()).await?;
+        let (engine, identity, remembered) = pair.open_state(wait_limit, self.remembered.clone()).await?;
         stopping.when_damaged();
-        pair.make_destination(may_create, patience).await?;
-        pair.remember_state(patience, (remembered, identity)).await?;
+        pair.make_destination(may_create, wait_limit).await?;
+        pair.remember_state(wait_limit, (remembered, identity)).await?;
         // Also a server that takes the call and never answers holds nobody up who stops it.
         let statistics = Arc::<Statistics>::default();
-        let works = pair.works((engine, statistics.clone()), request, may_create, patience);
-        let works = unless_silent(works, &statistics, patience.give_up_after);
-        let Some(works) = patience.stop.run_until_cancelled(works).await else {
-            return Err(StoppedEarly(String::new()).into());
+        let installation = pair.installation((engine, statistics.clone()), request, may_create, wait_limit);
+        let installation = unless_silent(installation, &statistics, wait_limit.give_up_after);
+        let Some(installation) = wait_limit.stop.run_until_cancelled(installation).await else {
+            return Err(StoppedError(String::new()).into());
         };
-        Ok(Works { item_patience: patience.give_up_after, ..works?? })
+        Ok(Installation { item_patience: wait_limit.give_up_after, ..installation?? })
     }
 
     /// What it means that a run found nothing at the source.
-    pub fn judge_nothing(&self, names: &Names, exit: Exit, summary: &mut Summary) -> Exit {
+    pub fn judge_nothing(&self, names: &SubjectNames, exit: ResultCode, summary: &mut RunSummary) -> ResultCode {
         self.pair.source.judge_nothing(names, exit, summary)
     }
 }
 
 /// How the workman of a mirror works.
-pub fn workman_settings(works: &Works, workers: u32, on_final_failure: OnFinalFailure) -> WorkmanSettings {
+pub fn workman_settings(
+    installation: &Installation,
+    workers: u32,
+    on_final_failure: OnFinalFailure,
+) -> WorkmanSettings {
     WorkmanSettings {
         workers,
         on_final_failure,
         on_unavailable: OnUnavailable::Stop,
-        poll_wait: works.engine.pace.poll_wait,
+        poll_wait: installation.engine.polling.poll_wait,
         ..workman_defaults()
     }
 }
@@ -143,9 +148,9 @@ pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::Produ
 
 /// The two ends, and where the state of their pair is kept.
 #[derive(Debug)]
-struct Pair {
-    source: End,
-    destination: End,
+struct MirrorPair {
+    source: Endpoint,
+    destination: Endpoint,
     state: PairState,
 }
 
@@ -154,13 +159,13 @@ struct Pair {
 /// # Errors
 /// When there was no such mirror yet, or its state cannot be used.
 pub async fn engine_of(request: &MirrorRequest) -> Result<Engine> {
-    let patience = Patience::endless();
-    let pair = Pair::of(request, &patience).await?;
-    let Some(remembered) = pair.look_at_state(&patience, PairState::known).await? else {
+    let wait_limit = WaitLimit::endless();
+    let pair = MirrorPair::of(request, &wait_limit).await?;
+    let Some(remembered) = pair.look_at_state(&wait_limit, PairState::known).await? else {
         bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
     };
-    let (engine, identity, remembered) = pair.open_state(&patience, remembered).await?;
-    pair.remember_state(&patience, (remembered, identity)).await?;
+    let (engine, identity, remembered) = pair.open_state(&wait_limit, remembered).await?;
+    pair.remember_state(&wait_limit, (remembered, identity)).await?;
     Ok(engine)
 }
 
@@ -170,29 +175,29 @@ pub async fn engine_of(request: &MirrorRequest) -> Result<Engine> {
 /// # Errors
 /// When an end or the state of the mirror cannot be used.
 pub async fn destination_of(request: &MirrorRequest) -> Result<Option<Arc<FolderStore>>> {
-    let patience = Patience::endless();
-    let pair = Pair::of(request, &patience).await?;
-    let known = pair.look_at_state(&patience, PairState::known).await?;
-    let (Some(remembered), End::Folder(root)) = (known, &pair.destination) else { return Ok(None) };
-    let (engine, ..) = pair.open_state(&patience, remembered).await?;
+    let wait_limit = WaitLimit::endless();
+    let pair = MirrorPair::of(request, &wait_limit).await?;
+    let known = pair.look_at_state(&wait_limit, PairState::known).await?;
+    let (Some(remembered), Endpoint::Folder(root)) = (known, &pair.destination) else { return Ok(None) };
+    let (engine, ..) = pair.open_state(&wait_limit, remembered).await?;
     let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
-    let store = StoreId::new(Names::MIRROR_DESTINATION)?;
-    let address = StoreAddress { account: AccountId::new(Names::MIRROR_ACCOUNT)?, store };
-    Ok(Some(folders.open(address, root.path.clone(), Layout::Single(SpaceId::new(Names::MIRROR_SPACE)?))))
+    let store = StoreId::new(SubjectNames::MIRROR_DESTINATION)?;
+    let address = StoreAddress { account: AccountId::new(SubjectNames::MIRROR_ACCOUNT)?, store };
+    Ok(Some(folders.open(address, root.path.clone(), Layout::Single(SpaceId::new(SubjectNames::MIRROR_SPACE)?))))
 }
 
-impl Pair {
-    async fn of(request: &MirrorRequest, patience: &Patience) -> Result<Self> {
+impl MirrorPair {
+    async fn of(request: &MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
         let MirrorRequest { source, destination, source_options, destination_options, .. } = request;
         let source = match source_options.remote(source, "source")? {
-            Some(remote) => End::Remote(remote),
-            None => End::Folder(Folder::source(source, patience).await?),
+            Some(remote) => Endpoint::S3(remote),
+            None => Endpoint::Folder(Folder::source(source, wait_limit).await?),
         };
         let destination = match destination_options.remote(destination, "destination")? {
-            Some(remote) => End::Remote(remote),
-            None => End::Folder(Folder::destination(destination, patience).await?),
+            Some(remote) => Endpoint::S3(remote),
+            None => Endpoint::Folder(Folder::destination(destination, wait_limit).await?),
         };
-        if let Some(why) = source.overlap(&destination, patience).await? {
+        if let Some(why) = source.overlap(&destination, wait_limit).await? {
             return Err(UsageError(why).into());
         }
         let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
@@ -202,40 +207,40 @@ impl Pair {
     /// What a look at the folder of the state tells.
     async fn look_at_state<T: Send + 'static>(
         &self,
-        patience: &Patience,
+        wait_limit: &WaitLimit,
         look: impl FnOnce(&PairState) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let state = self.state.clone();
-        patience.look(self.state.folder(), move || look(&state)).await
+        wait_limit.look(self.state.folder(), move || look(&state)).await
     }
 
     /// Opens the state, of which this is remembered. That may take long: a large one is looked through.
     async fn open_state(
         &self,
-        patience: &Patience,
+        wait_limit: &WaitLimit,
         remembered: RememberedDatabase,
     ) -> Result<(Engine, Identity, RememberedDatabase)> {
         let open = |state: &PairState| {
             let (engine, identity) = state.open(&remembered)?;
             Ok((engine, identity, remembered))
         };
-        self.look_at_state(&patience.unlimited(), open).await
+        self.look_at_state(&wait_limit.unlimited(), open).await
     }
 
     /// Remembers which state is the pair's own.
     async fn remember_state(
         &self,
-        patience: &Patience,
+        wait_limit: &WaitLimit,
         (remembered, identity): (RememberedDatabase, Identity),
     ) -> Result<()> {
-        self.look_at_state(&patience.unlimited(), move |state| state.remember(&remembered, identity)).await
+        self.look_at_state(&wait_limit.unlimited(), move |state| state.remember(&remembered, identity)).await
     }
 
     /// Makes sure that Mill does not write over its own state, or delete it, while it is in use.
-    async fn state_lies_elsewhere(&self, patience: &Patience) -> Result<()> {
+    async fn state_lies_elsewhere(&self, wait_limit: &WaitLimit) -> Result<()> {
         let path = host::state_folder()?;
-        let state = End::Folder(Folder { typed: path.clone(), path });
-        if state.overlap(&self.destination, patience).await?.is_some() {
+        let state = Endpoint::Folder(Folder { typed: path.clone(), path });
+        if state.overlap(&self.destination, wait_limit).await?.is_some() {
             return Err(UsageError(format!(
                 "the destination `{}` holds Mill's own state, `{state}`, which is in use; let XDG_STATE_HOME name a \
                  folder elsewhere",
@@ -243,7 +248,7 @@ impl Pair {
             ))
             .into());
         }
-        if state.overlap(&self.source, patience).await?.is_some() {
+        if state.overlap(&self.source, wait_limit).await?.is_some() {
             tracing::warn!(
                 "the source holds Mill's own state, `{state}`, which changes while it is copied: its copy is of no use"
             );
@@ -252,8 +257,8 @@ impl Pair {
     }
 
     /// Makes the destination, but not one that was there before: it may only not be mounted.
-    async fn make_destination(&self, create: bool, patience: &Patience) -> Result<()> {
-        let End::Folder(destination) = &self.destination else { return Ok(()) };
+    async fn make_destination(&self, create: bool, wait_limit: &WaitLimit) -> Result<()> {
+        let Endpoint::Folder(destination) = &self.destination else { return Ok(()) };
         let make = move |path: &Path| {
             let shown = path.display();
             if path.is_dir() {
@@ -267,33 +272,34 @@ impl Pair {
             }
             create_folder(path).with_context(|| format!("the destination `{shown}` cannot be made"))
         };
-        destination.look(patience, make).await
+        destination.look(wait_limit, make).await
     }
 
-    async fn works(
+    async fn installation(
         &self,
         (engine, statistics): (Engine, Arc<Statistics>),
         request: &MirrorRequest,
         may_create: bool,
-        patience: &Patience,
-    ) -> Result<Works> {
-        let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
-        let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
-        let space = SpaceId::new(Names::MIRROR_SPACE)?;
+        wait_limit: &WaitLimit,
+    ) -> Result<Installation> {
+        let account = AccountId::new(SubjectNames::MIRROR_ACCOUNT)?;
+        let (source, destination) =
+            (StoreId::new(SubjectNames::MIRROR_SOURCE)?, StoreId::new(SubjectNames::MIRROR_DESTINATION)?);
+        let space = SpaceId::new(SubjectNames::MIRROR_SPACE)?;
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        let misplaced = Arc::<Misplaced>::default();
+        let misplaced = Arc::<PlacementChecks>::default();
         let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
         let from = TrackedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock.clone());
-        let looks = (patience, request.remove_vanished);
+        let looks = (wait_limit, request.remove_vanished);
         let holds_something = self.source.holds_something(&from, &engine.clock, looks).await?;
         let (plain_to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
         let to = TrackedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock.clone());
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
-        if let End::Remote(_) = &self.destination
+        if let Endpoint::S3(_) = &self.destination
             && !may_create
             && Owners::new(engine.table("owners")).owner(&owner).await?.is_some()
-            && matches!(patience.wait_for(async || to.space(&space).await).await?, Presence::Absent)
+            && matches!(wait_limit.wait_for(async || to.space(&space).await).await?, Presence::Absent)
         {
             bail!(
                 "the destination `{}` was there at the last run and is missing now; bring the bucket back, or pass --create \
@@ -326,15 +332,15 @@ impl Pair {
         let policies = Arc::new(PolicyRepository::fixed(vec![policy]));
         let clock = engine.clock.clone();
         let stores = Arc::new(TrackedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
-        Ok(Works::of(engine, policies, (stores, statistics), (misplaced, places)))
+        Ok(Installation::of(engine, policies, (stores, statistics), (misplaced, places)))
     }
 
     /// What this mirror is known by to others that would write its destination: its source, by its path on this host and
     /// by what it is.
     async fn keeper(&self, request: &MirrorRequest, source: Option<&FolderStore>) -> Result<DestinationKeeper> {
         let mut names = match &self.source {
-            End::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
-            End::Remote(remote) => vec![format!("mirror|{remote}")],
+            Endpoint::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
+            Endpoint::S3(remote) => vec![format!("mirror|{remote}")],
         };
         if let Some(source) = source {
             names.push(format!("mirror|{}", source.root_facts().await?.identity));
@@ -347,14 +353,14 @@ impl Pair {
 /// this mirror's from now on, else from the first write on.
 async fn settle(
     places: &DestinationPlaces,
-    (store, itself, space): (&StoreAddress, &OpenedAs, &SpaceId),
+    (store, itself, space): (&StoreAddress, &StoreHandle, &SpaceId),
     (keeper, claim): (&DestinationKeeper, bool),
     request: &MirrorRequest,
 ) -> Result<()> {
     if let Some(folder) = itself.folder()
         && let Err(error) = places.stands_there(store, folder).await
     {
-        match NotWhereItWas::of(&error) {
+        match MovedDestination::of(&error) {
             Some(_) if request.create => drop(places.accept(store, folder).await?),
             Some(elsewhere) => bail!(
                 "the destination {elsewhere}. Nothing was written there. Mount what was there, or pass --create to begin \
@@ -368,7 +374,7 @@ async fn settle(
     {
         tracing::warn!("`{}` was taken over; {before} kept it in sync before", request.destination.display());
     }
-    let kept = places.keep(store, (itself, space), keeper, (claim, WayOut(TAKE_OVER))).await;
+    let kept = places.keep(store, (itself, space), keeper, (claim, Advice(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(RefusalReason::AnothersDestination(words)), _)) => bail!(words),
         other => other.map(drop).map_err(|(_, error)| error.into()),
@@ -376,7 +382,7 @@ async fn settle(
 }
 
 /// Where the state of a pair is kept: under the user's state folder, so that neither folder holds anything of Mill's.
-fn state_folder(source: &End, destination: &End) -> Result<PathBuf> {
+fn state_folder(source: &Endpoint, destination: &Endpoint) -> Result<PathBuf> {
     let mut hasher = Sha256::new();
     hasher.update(source.bytes());
     hasher.update([0]);

@@ -3,7 +3,7 @@
 #![allow(clippy::unused_async)] // as the real ones are
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -18,9 +18,9 @@ use crate::engine::Engine;
 const WITHOUT: &str = "this mill was built without the feature `aws`: it has neither the fleet engine nor stores in S3";
 
 #[derive(Debug, Clone)]
-pub struct Fleet(Infallible);
+pub struct AwsEngine(Infallible);
 
-impl Fleet {
+impl AwsEngine {
     pub fn table(&self, _: &str) -> Arc<dyn Table> {
         match self.0 {}
     }
@@ -39,9 +39,9 @@ pub async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Result<Ar
 }
 
 #[derive(Debug, Clone)]
-pub struct Opened(Infallible);
+pub struct S3Handle(Infallible);
 
-impl Opened {
+impl S3Handle {
     pub fn ground(&self, _: &SpaceId) -> Option<DestinationPlace> {
         match self.0 {}
     }
@@ -64,7 +64,7 @@ pub async fn open_store(
     _: &S3Spec,
     _: &Path,
     _: Arc<dyn Clock>,
-) -> Result<(Arc<dyn DeletableStore>, Opened)> {
+) -> Result<(Arc<dyn DeletableStore>, S3Handle)> {
     bail!(WITHOUT)
 }
 
@@ -74,7 +74,7 @@ pub async fn overlaps(_: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
+pub struct S3Location {
     pub bucket: String,
     pub prefix: String,
     pub endpoint: Option<String>,
@@ -82,7 +82,7 @@ pub struct Remote {
     pub profile: Option<String>,
 }
 
-impl Remote {
+impl S3Location {
     pub fn of(text: &str) -> Option<Self> {
         let bucket = text.strip_prefix("s3://")?.to_owned();
         Some(Self { bucket, prefix: String::new(), endpoint: None, region: None, profile: None })
@@ -93,7 +93,7 @@ impl Remote {
         _: StoreAddress,
         _: &SpaceId,
         _: Arc<dyn Clock>,
-    ) -> Result<(Arc<dyn DeletableStore>, Opened)> {
+    ) -> Result<(Arc<dyn DeletableStore>, S3Handle)> {
         bail!(WITHOUT)
     }
 
@@ -102,7 +102,7 @@ impl Remote {
     }
 }
 
-impl std::fmt::Display for Remote {
+impl std::fmt::Display for S3Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "s3://{}", self.bucket)
     }
@@ -113,9 +113,5 @@ pub async fn create(_: &Config) -> Result<String> {
 }
 
 pub async fn check(_: &Config) -> Result<Vec<[String; 4]>> {
-    bail!(WITHOUT)
-}
-
-pub async fn fetch_policies(_: &Config, _: &Path) -> Result<PathBuf> {
     bail!(WITHOUT)
 }

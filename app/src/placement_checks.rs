@@ -11,10 +11,10 @@ use mill_model::StoreAddress;
 use mill_ports::{StoreError, StoreErrorKind};
 use tokio::sync::OnceCell;
 
-use crate::aws::Opened;
-use crate::destination_places::NotWhereItWas;
-use crate::exit::Exit;
-use crate::store_registry::OpenedAs;
+use crate::aws::S3Handle;
+use crate::destination_places::MovedDestination;
+use crate::result_code::ResultCode;
+use crate::store_registry::StoreHandle;
 
 /// What a witness told of two stores: that they are apart, or why they are not.
 type WitnessResult = Result<(), String>;
@@ -24,7 +24,7 @@ type NamedPair = (String, String);
 
 /// What a process found misplaced, for its exit code and its last words.
 #[derive(Debug, Default)]
-pub struct Misplaced {
+pub struct PlacementChecks {
     overlaps: Mutex<BTreeSet<String>>,
     /// Destinations that are not where they were.
     moved: Mutex<BTreeSet<String>>,
@@ -35,18 +35,18 @@ pub struct Misplaced {
     writes: AtomicBool,
 }
 
-impl Misplaced {
+impl PlacementChecks {
     /// Makes sure that two stores hold nothing in common now. A folder and a store in S3 are taken to be apart.
     pub(crate) async fn apart(
         &self,
-        (source, from): (&StoreAddress, &OpenedAs),
-        (destination, to): (&StoreAddress, &OpenedAs),
+        (source, from): (&StoreAddress, &StoreHandle),
+        (destination, to): (&StoreAddress, &StoreHandle),
     ) -> Result<(), StoreError> {
         match (from, to) {
-            (OpenedAs::Folder(from), OpenedAs::Folder(to)) => {
+            (StoreHandle::Folder(from), StoreHandle::Folder(to)) => {
                 self.folders_apart((source, from), (destination, to)).await
             }
-            (OpenedAs::Remote(from), OpenedAs::Remote(to)) => self.remotes_apart(from, (destination, to)).await,
+            (StoreHandle::S3(from), StoreHandle::S3(to)) => self.remotes_apart(from, (destination, to)).await,
             _ => Ok(()),
         }
     }
@@ -85,8 +85,8 @@ impl Misplaced {
     /// the first write.
     async fn remotes_apart(
         &self,
-        source: &Opened,
-        (destination, to): (&StoreAddress, &Opened),
+        source: &S3Handle,
+        (destination, to): (&StoreAddress, &S3Handle),
     ) -> Result<(), StoreError> {
         let refused = |why: &str| {
             self.note(overlapping(&why));
@@ -138,7 +138,7 @@ impl Misplaced {
     /// Notes a destination that is not where it was; `way_out` is the command that accepts it there.
     pub(crate) fn noted<T>(&self, found: Result<T, StoreError>, way_out: &str) -> Result<T, StoreError> {
         if let Err(error) = &found
-            && let Some(elsewhere) = NotWhereItWas::of(error)
+            && let Some(elsewhere) = MovedDestination::of(error)
         {
             let words = format!(
                 "store `{}`: {elsewhere}. Nothing was written there. Mount what was there; if this is meant: {way_out}",
@@ -163,11 +163,11 @@ impl Misplaced {
     }
 
     /// The exit code of a command that would have ended with `exit`.
-    pub fn exit(&self, exit: Exit) -> Exit {
+    pub fn exit(&self, exit: ResultCode) -> ResultCode {
         if !self.overlaps().is_empty() {
-            Exit::BadArguments
+            ResultCode::BadArguments
         } else if !self.remarks().is_empty() {
-            Exit::Error
+            ResultCode::Error
         } else {
             exit
         }

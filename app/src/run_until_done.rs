@@ -16,45 +16,45 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::installation::Works;
+use crate::installation::Installation;
 use crate::local_state;
-use crate::snapshot::{AwaitedStores, Snapshot};
-use crate::stop::Stopping;
-use crate::worker_processes::Children;
+use crate::run_progress::{AwaitedStores, RunProgress};
+use crate::stop_tokens::StopTokens;
+use crate::worker_processes::WorkerProcesses;
 
-use self::silence::{Silent, Stillness, time, whole_run_max};
+use self::silence::{IdleTimer, SilenceError, time, whole_run_max};
 
 /// A run that ends by itself.
 #[derive(Debug)]
-pub struct Run<'a> {
+pub struct RunUntilDone<'a> {
     /// The installation.
-    pub works: &'a Works,
+    pub installation: &'a Installation,
     /// What finds the work.
     pub producer: &'a DuplicationProducer,
     /// Who does it.
-    pub hands: Hands,
+    pub workers: Workers,
     /// The queues that must be empty at the end.
     pub queues: Vec<QueueName>,
     /// How it is stopped.
-    pub stopping: Stopping,
+    pub stopping: StopTokens,
     /// Where the run stands, again and again, until its work is over. What is not taken in time is left out.
-    pub progress: mpsc::Sender<Snapshot>,
+    pub progress: mpsc::Sender<RunProgress>,
     /// How long a store that does not answer is waited for.
     pub give_up_after: Duration,
 }
 
 /// Who does the work.
 #[derive(Debug)]
-pub enum Hands {
+pub enum Workers {
     /// A workman in this process.
     Here(Box<(Workman, Heartbeat)>),
     /// Workmen in processes of their own.
-    Children(Children),
+    WorkerProcesses(WorkerProcesses),
 }
 
 /// What a run came to.
 #[derive(Debug)]
-pub struct Ran {
+pub struct RunReport {
     /// What was done. Of items, what became of those that this run queued.
     pub totals: RunTotals,
     /// What became of the items of tasks that an earlier run had sent.
@@ -87,7 +87,7 @@ pub enum Remedy {
 
 /// Why a run's work ended before all was done.
 #[derive(Debug)]
-struct Stuck {
+struct StuckReason {
     why: String,
     remedy: Remedy,
 }
@@ -95,21 +95,21 @@ struct Stuck {
 /// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
 const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
-impl Run<'_> {
+impl RunUntilDone<'_> {
     /// Runs until the producer's loop is complete and its queues are empty, or until it is stopped.
-    pub async fn until_in_sync(self) -> Result<Ran> {
-        let Self { works, producer, hands, queues, stopping, progress, give_up_after } = self;
+    pub async fn until_in_sync(self) -> Result<RunReport> {
+        let Self { installation, producer, workers, queues, stopping, progress, give_up_after } = self;
         let produced = Arc::new(AtomicBool::new(false));
-        let exact = matches!(hands, Hands::Here(_));
+        let exact = matches!(workers, Workers::Here(_));
         if exact {
-            works.statistics.follow_tasks();
+            installation.statistics.follow_tasks();
         }
-        let mut hands = Working::begin(hands, &stopping);
+        let mut workers = WorkerTasks::begin(workers, &stopping);
         let producing = stopping.gentle.child_token();
         let (produced_by, ending) = (&produced, producing.clone());
-        let watch = Watch {
-            works,
-            hands: &hands,
+        let watch = CompletionMonitor {
+            installation,
+            workers: &workers,
             queues: &queues,
             stopping: &stopping,
             produced: produced_by,
@@ -120,14 +120,14 @@ impl Run<'_> {
             let report = enduring_loop(producer, &producing).await;
             produced.store(true, Ordering::Release);
             if report.is_err() {
-                hands.end.cancel();
+                workers.end.cancel();
             }
             report
         };
         let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
-        let ended = hands.join().await;
-        works.engine.log_requests();
-        let all = hands.snapshot(works, false);
+        let ended = workers.join().await;
+        installation.engine.log_requests();
+        let all = workers.snapshot(installation, false);
         let report = report.context("the producer could not go on")?;
         if let mill_producer::SessionEnd::HeldByAnother { holder } = &report.ended {
             bail!("another producer is at work on this installation: {holder}");
@@ -135,16 +135,16 @@ impl Run<'_> {
         let ended = ended?;
         // Workmen's processes tell no more than that they are gone.
         let for_stores = stuck.is_some() || exact && ended.is_some();
-        let stopped = || Stuck { why: "it was stopped".into(), remedy: Remedy::GoOn };
+        let stopped = || StuckReason { why: "it was stopped".into(), remedy: Remedy::GoOn };
         // Workmen end by themselves only for what a person must look at.
-        let ended = ended.map(|why| Stuck { why, remedy: Remedy::SetRight });
+        let ended = ended.map(|why| StuckReason { why, remedy: Remedy::SetRight });
         let cut_short = ended.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(stopped));
         let remedy = cut_short.as_ref().map_or(Remedy::RunAgain, |stuck| stuck.remedy);
         let cut_short = cut_short.map(|stuck| stuck.why);
-        let earlier = works.statistics.outcomes_of_others();
+        let earlier = installation.statistics.outcomes_of_others();
         let sum = RunSum { survey: report.survey, fates: all.run.fates };
         let totals = RunTotals { sum, ..all.totals };
-        Ok(Ran { totals, earlier, exact, took, produced: report, cut_short, for_stores, remedy })
+        Ok(RunReport { totals, earlier, exact, took, produced: report, cut_short, for_stores, remedy })
     }
 }
 
@@ -187,33 +187,33 @@ async fn whole_loop(
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Watches until there is nothing more to do.
-struct Watch<'a> {
-    works: &'a Works,
-    hands: &'a Working,
+struct CompletionMonitor<'a> {
+    installation: &'a Installation,
+    workers: &'a WorkerTasks,
     queues: &'a [QueueName],
-    stopping: &'a Stopping,
+    stopping: &'a StopTokens,
     produced: &'a AtomicBool,
     /// Cancelled when the producer is to end.
     producing: CancellationToken,
     give_up_after: Duration,
 }
 
-impl Watch<'_> {
+impl CompletionMonitor<'_> {
     /// Returns how long it took, and what it waited for in vain, if it did.
-    async fn until_done(&self, progress: mpsc::Sender<Snapshot>) -> (Duration, Option<Stuck>) {
+    async fn until_done(&self, progress: mpsc::Sender<RunProgress>) -> (Duration, Option<StuckReason>) {
         let began = Instant::now();
-        let mut stillness = Stillness::new();
+        let mut stillness = IdleTimer::new();
         let mut shown = Instant::now();
-        let pace = self.works.engine.pace;
+        let polling = self.installation.engine.polling;
         let mut empty = 0;
         let stuck = loop {
             tokio::select! {
                 biased;
-                () = self.hands.end.cancelled() => break None,
+                () = self.workers.end.cancelled() => break None,
                 () = self.stopping.gentle.cancelled() => break None,
-                () = tokio::time::sleep(pace.look_every) => {}
+                () = tokio::time::sleep(polling.look_every) => {}
             }
-            let snapshot = self.hands.snapshot(self.works, !self.produced.load(Ordering::Acquire));
+            let snapshot = self.workers.snapshot(self.installation, !self.produced.load(Ordering::Acquire));
             if shown.elapsed() >= PROGRESS_EVERY {
                 let _ = progress.try_send(snapshot.clone());
                 shown = Instant::now();
@@ -225,12 +225,12 @@ impl Watch<'_> {
                 break Some(why);
             }
             let most = whole_run_max(self.give_up_after);
-            if let Some(silent) = Silent::after(unanswered, most, &snapshot.asked) {
+            if let Some(silent) = SilenceError::after(unanswered, most, &snapshot.asked) {
                 // Who waits for such an answer would not end gently.
                 self.producing.cancel();
                 self.stopping.at_once.cancel();
                 break Some(if snapshot.awaited.is_empty() {
-                    Stuck { why: silent.to_string(), remedy: Remedy::RunAgain }
+                    StuckReason { why: silent.to_string(), remedy: Remedy::RunAgain }
                 } else {
                     unusable(still, &snapshot.awaited)
                 });
@@ -241,7 +241,7 @@ impl Watch<'_> {
             match self.depth().await {
                 Ok((0, 0)) => {
                     empty += 1;
-                    if empty >= pace.looks(snapshot.sent, snapshot.ended) {
+                    if empty >= polling.looks(snapshot.sent, snapshot.ended) {
                         break None;
                     }
                     continue;
@@ -255,12 +255,12 @@ impl Watch<'_> {
             }
             empty = 0;
         };
-        self.hands.end.cancel();
+        self.workers.end.cancel();
         (began.elapsed(), stuck)
     }
 
     /// Why nothing could be written to Mill's own state for so long that it is given up.
-    fn state_in_vain(&self, still: Option<&Standstill>) -> Option<Stuck> {
+    fn state_in_vain(&self, still: Option<&Standstill>) -> Option<StuckReason> {
         let still = still?;
         // Only while it fails right now: otherwise it may have passed.
         if still.since.elapsed() <= self.give_up_after || still.last.elapsed() > FAILS_NOW {
@@ -268,13 +268,13 @@ impl Watch<'_> {
         }
         let waited = time(still.since.elapsed());
         let why = format!("mill's own state could not be written for {waited}: {}", still.why);
-        Some(Stuck { why, remedy: Remedy::SetRight })
+        Some(StuckReason { why, remedy: Remedy::SetRight })
     }
 
     /// What the tasks that are left wait for in vain, when nothing has moved for so long that they are given up.
-    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<Stuck> {
+    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<StuckReason> {
         if awaited.is_empty() {
-            return (ready == 0 && still > NOTHING_MOVES).then(|| Stuck {
+            return (ready == 0 && still > NOTHING_MOVES).then(|| StuckReason {
                 why: format!("{put_off} tasks were put off; they stay queued"),
                 remedy: Remedy::RunAgain,
             });
@@ -288,7 +288,7 @@ impl Watch<'_> {
     async fn depth(&self) -> Result<(u64, u64), QueueError> {
         let mut sum = (0, 0);
         for name in self.queues {
-            let depth = self.works.engine.queue(*name).depth().await?;
+            let depth = self.installation.engine.queue(*name).depth().await?;
             sum.0 += depth.visible + depth.in_flight;
             sum.1 += depth.delayed;
         }
@@ -297,51 +297,52 @@ impl Watch<'_> {
 }
 
 /// That stores could not be used for so long, in their own words.
-fn unusable(still: Duration, awaited: &AwaitedStores) -> Stuck {
+fn unusable(still: Duration, awaited: &AwaitedStores) -> StuckReason {
     let stores = awaited.iter().map(|(store, awaited)| format!("store `{store}` cannot be used: {}", awaited.reason));
     let stores = stores.collect::<Vec<_>>().join("; ");
     let all_may_pass = awaited.values().all(|awaited| awaited.may_pass);
     let remedy = if all_may_pass { Remedy::RunAgain } else { Remedy::SetRight };
-    Stuck { why: format!("nothing went on for {}: {stores}", time(still)), remedy }
+    StuckReason { why: format!("nothing went on for {}: {stores}", time(still)), remedy }
 }
 
 /// The hands at work.
-struct Working {
+struct WorkerTasks {
     /// Cancelled when the work is to end gently, by whomever.
     end: CancellationToken,
-    doing: Doing,
+    running: RunningWorkers,
 }
 
-enum Doing {
+enum RunningWorkers {
     Here(JoinHandle<Result<Option<String>>>),
-    Children(Children),
+    WorkerProcesses(WorkerProcesses),
 }
 
-impl Working {
-    fn begin(hands: Hands, stopping: &Stopping) -> Self {
+impl WorkerTasks {
+    fn begin(workers: Workers, stopping: &StopTokens) -> Self {
         let end = stopping.gentle.child_token();
-        let doing = match hands {
-            Hands::Here(workman) => {
+        let running = match workers {
+            Workers::Here(workman) => {
                 let stop = StopSignal { gentle: end.clone(), immediate: stopping.at_once.clone() };
                 let ended = end.clone();
-                Doing::Here(tokio::spawn(async move {
+                RunningWorkers::Here(tokio::spawn(async move {
                     let (workman, heartbeat) = *workman;
                     let result = work(workman, heartbeat, stop).await;
                     ended.cancel();
                     result
                 }))
             }
-            Hands::Children(children) => {
+            Workers::WorkerProcesses(children) => {
                 children.end_with(&end);
-                Doing::Children(children)
+                RunningWorkers::WorkerProcesses(children)
             }
         };
-        Self { end, doing }
+        Self { end, running }
     }
 
-    fn snapshot(&self, works: &Works, producing: bool) -> Snapshot {
-        let mut snapshot = Snapshot { producing, ..Snapshot::of(&works.statistics, &*works.engine.clock) };
-        if let Doing::Children(children) = &self.doing {
+    fn snapshot(&self, installation: &Installation, producing: bool) -> RunProgress {
+        let mut snapshot =
+            RunProgress { producing, ..RunProgress::of(&installation.statistics, &*installation.engine.clock) };
+        if let RunningWorkers::WorkerProcesses(children) = &self.running {
             children.add_to(&mut snapshot);
         }
         snapshot
@@ -349,9 +350,9 @@ impl Working {
 
     /// Waits for the hands to end. A text says why they ended early.
     async fn join(&mut self) -> Result<Option<String>> {
-        match &mut self.doing {
-            Doing::Here(handle) => handle.await.context("the workman's task failed")?,
-            Doing::Children(children) => children.join().await,
+        match &mut self.running {
+            RunningWorkers::Here(handle) => handle.await.context("the workman's task failed")?,
+            RunningWorkers::WorkerProcesses(children) => children.join().await,
         }
     }
 }

@@ -25,15 +25,15 @@ const HEAD: &str = "\
 
 /// The marker of one installation.
 #[derive(Debug)]
-pub(crate) struct Marker {
+pub(crate) struct StateMarker {
     /// Where it may stand; the first that can be written is used.
     paths: Vec<PathBuf>,
-    states: Vec<State>,
+    states: Vec<RememberedState>,
 }
 
 /// One state that was seen under this configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
+struct RememberedState {
     /// The folder, or the tables, as a message would name it.
     at: String,
     /// Its identity, as the engine writes it.
@@ -41,12 +41,12 @@ struct State {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Written {
+struct MarkerFile {
     #[serde(default)]
-    state: Vec<State>,
+    state: Vec<RememberedState>,
 }
 
-impl Marker {
+impl StateMarker {
     /// Reads the marker of a configuration; an empty one where there is none.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Marker {
     }
 
     fn at(paths: Vec<PathBuf>) -> Result<Self> {
-        let mut states: Vec<State> = Vec::new();
+        let mut states: Vec<RememberedState> = Vec::new();
         for path in &paths {
             for state in read(path)? {
                 if !states.iter().any(|known| known.at == state.at) {
@@ -103,7 +103,7 @@ impl Marker {
             return Some(self.path().to_owned());
         }
         self.states.retain(|state| state.at != at && !is_same(&state.identity));
-        self.states.insert(0, State { at: at.to_owned(), identity: identity.to_owned() });
+        self.states.insert(0, RememberedState { at: at.to_owned(), identity: identity.to_owned() });
         let mut why = String::new();
         for path in &self.paths {
             match write(path, &self.states) {
@@ -116,7 +116,7 @@ impl Marker {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<State>> {
+fn read(path: &Path) -> Result<Vec<RememberedState>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -127,7 +127,7 @@ fn read(path: &Path) -> Result<Vec<State>> {
                 .with_context(|| format!("the marker of the state, `{}`, cannot be read", path.display()));
         }
     };
-    match toml::from_str::<Written>(&text) {
+    match toml::from_str::<MarkerFile>(&text) {
         Ok(written) => Ok(written.state),
         Err(error) => bail!(
             "the marker of the state, `{}`, is damaged ({}); if the state is whole, delete the marker: it is written anew",
@@ -137,8 +137,8 @@ fn read(path: &Path) -> Result<Vec<State>> {
     }
 }
 
-fn write(path: &Path, states: &[State]) -> Result<()> {
-    let text = format!("{HEAD}\n{}", toml::to_string(&Written { state: states.to_vec() })?);
+fn write(path: &Path, states: &[RememberedState]) -> Result<()> {
+    let text = format!("{HEAD}\n{}", toml::to_string(&MarkerFile { state: states.to_vec() })?);
     let folder = path.parent().context("it has no folder")?;
     if !folder.is_dir() {
         private_folder(folder)?;
@@ -158,8 +158,8 @@ mod tests {
         assert!(marker(folder).remember(at, identity, is_same).is_some());
     }
 
-    fn marker(folder: &Path) -> Marker {
-        Marker::at(vec![folder.join("beside/mill.toml.state"), folder.join("elsewhere/deep/x")]).unwrap()
+    fn marker(folder: &Path) -> StateMarker {
+        StateMarker::at(vec![folder.join("beside/mill.toml.state"), folder.join("elsewhere/deep/x")]).unwrap()
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         remember(folder.path(), "/data", "id 1");
         fs::write(folder.path().join("beside/mill.toml.state"), "[[state]]\nat = ").unwrap();
         let paths = vec![folder.path().join("beside/mill.toml.state")];
-        let error = Marker::at(paths).unwrap_err().to_string();
+        let error = StateMarker::at(paths).unwrap_err().to_string();
         assert!(error.contains("mill.toml.state") && error.contains("delete"), "{error}");
     }
 }

@@ -17,9 +17,9 @@ use mill_ports::{
 use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
 
-use crate::aws::{self, Opened};
-use crate::destination_places::{DestinationPlaces, WayOut};
-use crate::placement_checks::Misplaced;
+use crate::aws::{self, S3Handle};
+use crate::destination_places::{Advice, DestinationPlaces};
+use crate::placement_checks::PlacementChecks;
 
 /// What every folder store of an installation is opened with.
 #[derive(Debug, Clone)]
@@ -49,60 +49,60 @@ pub fn open_plain(clock: Arc<dyn Clock>, address: StoreAddress, root: PathBuf, l
 
 /// A store that was opened.
 #[derive(Debug, Clone)]
-pub(crate) struct OpenedStore {
+pub(crate) struct RegisteredStore {
     /// What it was opened as: a store whose definition changes is opened anew.
     spec: StoreSpec,
     /// Its cap, as of when it was last asked for: one that changes holds from then on.
     cap: Option<NonZeroU32>,
     store: Arc<dyn DeletableStore>,
     plain: Arc<dyn DeletableStore>,
-    itself: OpenedAs,
+    itself: StoreHandle,
 }
 
 /// What a store was opened as, without its limits.
 #[derive(Debug, Clone)]
-pub enum OpenedAs {
+pub enum StoreHandle {
     /// A folder.
     Folder(Arc<FolderStore>),
     /// A part of a bucket.
-    Remote(Opened),
+    S3(S3Handle),
 }
 
-impl OpenedAs {
+impl StoreHandle {
     /// The folder, if it is one.
     pub fn folder(&self) -> Option<&Arc<FolderStore>> {
         match self {
             Self::Folder(folder) => Some(folder),
-            Self::Remote(_) => None,
+            Self::S3(_) => None,
         }
     }
 }
 
 /// The stores of the policy files.
 #[derive(Debug)]
-pub struct ConfiguredStores {
+pub struct StoreRegistry {
     pub(crate) policies: Arc<PolicyRepository>,
     pub(crate) folders: FolderOpener,
     /// Where relative roots begin.
     pub(crate) base: PathBuf,
-    pub(crate) open: Mutex<BTreeMap<StoreAddress, OpenedStore>>,
+    pub(crate) open: Mutex<BTreeMap<StoreAddress, RegisteredStore>>,
     /// Those from which this process has removed what others had left unfinished.
     pub(crate) tidied: Mutex<BTreeSet<StoreAddress>>,
-    pub(crate) misplaced: Arc<Misplaced>,
+    pub(crate) misplaced: Arc<PlacementChecks>,
     pub(crate) places: Arc<DestinationPlaces>,
-    pub(crate) installation: Installation,
+    pub(crate) identity: InstallationIdentity,
 }
 
 /// What an installation is known by to others on its host.
 #[derive(Debug)]
-pub(crate) struct Installation {
+pub(crate) struct InstallationIdentity {
     /// Names, any of which tells it from others.
     pub(crate) names: Vec<String>,
     /// What a person calls it.
     pub(crate) shown: String,
 }
 
-impl Installation {
+impl InstallationIdentity {
     /// One of its stores, as the keeper of a destination.
     fn keeper(&self, account: &AccountId, store: &StoreId) -> DestinationKeeper {
         let name = |name: &String| format!("{name}/{}/{}", account.as_str(), store.as_str());
@@ -113,9 +113,9 @@ impl Installation {
     }
 }
 
-impl ConfiguredStores {
+impl StoreRegistry {
     /// What a store is opened as.
-    pub async fn itself(&self, account: &AccountId, store: &StoreId) -> Result<OpenedAs, StoreError> {
+    pub async fn itself(&self, account: &AccountId, store: &StoreId) -> Result<StoreHandle, StoreError> {
         Ok(self.get(account, store).await?.itself)
     }
 
@@ -124,7 +124,7 @@ impl ConfiguredStores {
         Ok(self.get(account, store).await?.itself.folder().cloned())
     }
 
-    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<OpenedStore, StoreError> {
+    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<RegisteredStore, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         let failed = |kind, source: Option<mill_ports::BoxError>| StoreError {
             kind,
@@ -150,19 +150,19 @@ impl ConfiguredStores {
         let (plain, itself): (Arc<dyn DeletableStore>, _) = match &spec.kind {
             StoreKind::Folder { root } => {
                 let folder = self.folders.open(address.clone(), self.base.join(root), Layout::Spaces);
-                (folder.clone(), OpenedAs::Folder(folder))
+                (folder.clone(), StoreHandle::Folder(folder))
             }
             StoreKind::S3(s3) => {
                 let opened = aws::open_store(address.clone(), s3, &self.base, self.folders.clock.clone()).await;
                 let (store, itself) = opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
-                (store, OpenedAs::Remote(itself))
+                (store, StoreHandle::S3(itself))
             }
         };
         // Another task may have opened it meanwhile: all of them use the same, so that its limits hold for their sum.
         if let Some(opened) = self.opened(&address, spec, cap) {
             return Ok(opened);
         }
-        let opened = OpenedStore { spec: spec.clone(), cap, store: limited(&plain, cap), plain, itself };
+        let opened = RegisteredStore { spec: spec.clone(), cap, store: limited(&plain, cap), plain, itself };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(address, opened.clone());
         Ok(opened)
     }
@@ -177,7 +177,7 @@ impl ConfiguredStores {
     }
 
     /// A store that is open already, with its cap as it is today.
-    fn opened(&self, address: &StoreAddress, spec: &StoreSpec, cap: Option<NonZeroU32>) -> Option<OpenedStore> {
+    fn opened(&self, address: &StoreAddress, spec: &StoreSpec, cap: Option<NonZeroU32>) -> Option<RegisteredStore> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let opened = open.get_mut(address).filter(|opened| opened.spec == *spec)?;
         if opened.cap != cap {
@@ -203,7 +203,7 @@ fn cap(spec: &StoreSpec, workers: Option<u32>) -> Option<NonZeroU32> {
 }
 
 #[async_trait]
-impl StoreCaps for ConfiguredStores {
+impl StoreCaps for StoreRegistry {
     async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
         let policy = match self.policies.account(&store.account).await {
             Ok(policy) => policy,
@@ -219,7 +219,7 @@ impl StoreCaps for ConfiguredStores {
 }
 
 #[async_trait]
-impl Stores for ConfiguredStores {
+impl Stores for StoreRegistry {
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
         Ok(self.get(account, store).await?.store)
     }
@@ -229,7 +229,7 @@ impl Stores for ConfiguredStores {
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        let OpenedStore { store: opened, itself, .. } = self.get(account, store).await?;
+        let RegisteredStore { store: opened, itself, .. } = self.get(account, store).await?;
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         if let Some(folder) = itself.folder() {
             let found = self.places.is_where_it_was(&address, folder).await;
@@ -266,9 +266,9 @@ impl Stores for ConfiguredStores {
     ) -> Result<bool, StoreError> {
         let itself = self.itself(account, destination).await?;
         let way_out = format!("mill spaces release {account} {destination} '{space}'");
-        let keeper = self.installation.keeper(account, destination);
+        let keeper = self.identity.keeper(account, destination);
         let address = StoreAddress { account: account.clone(), store: destination.clone() };
-        let kept = self.places.keep(&address, (&itself, space), &keeper, (claim, WayOut(&way_out))).await;
+        let kept = self.places.keep(&address, (&itself, space), &keeper, (claim, Advice(&way_out))).await;
         self.misplaced.noted(kept, &format!("mill places accept {account} {destination}"))
     }
 }
@@ -278,9 +278,9 @@ impl Stores for ConfiguredStores {
 pub(crate) struct MirrorStores {
     pub(crate) source: Arc<dyn DeletableStore>,
     pub(crate) destination: Arc<dyn DeletableStore>,
-    pub(crate) source_itself: OpenedAs,
-    pub(crate) destination_itself: OpenedAs,
-    pub(crate) misplaced: Arc<Misplaced>,
+    pub(crate) source_itself: StoreHandle,
+    pub(crate) destination_itself: StoreHandle,
+    pub(crate) misplaced: Arc<PlacementChecks>,
     pub(crate) places: Arc<DestinationPlaces>,
     /// Who keeps the destination in sync: this mirror.
     pub(crate) keeper: DestinationKeeper,
@@ -324,7 +324,7 @@ impl Stores for MirrorStores {
         claim: bool,
     ) -> Result<bool, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        self.places.keep(&address, (&self.destination_itself, space), &self.keeper, (claim, WayOut(TAKE_OVER))).await
+        self.places.keep(&address, (&self.destination_itself, space), &self.keeper, (claim, Advice(TAKE_OVER))).await
     }
 }
 

@@ -17,12 +17,12 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::Exit;
-use crate::snapshot::Snapshot;
+use crate::result_code::ResultCode;
+use crate::run_progress::RunProgress;
 
 /// One line of a child's report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Line {
+pub struct WorkerReport {
     /// What became of items, and what else was done: the counters that are not zero, by name.
     fates: BTreeMap<String, u64>,
     work: BTreeMap<String, u64>,
@@ -48,9 +48,9 @@ pub struct Line {
     refused: Vec<(String, String)>,
 }
 
-impl Line {
+impl WorkerReport {
     /// What a child says of itself.
-    pub fn of(snapshot: &Snapshot, refused: Vec<Refusal>) -> Self {
+    pub fn of(snapshot: &RunProgress, refused: Vec<Refusal>) -> Self {
         let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
             fates: snapshot.totals.sum.fates.each().filter_map(named).collect(),
@@ -102,18 +102,18 @@ fn still((why, since, last): &(String, u64, u64)) -> Option<Standstill> {
 
 /// The children of a run.
 #[derive(Debug)]
-pub struct Children {
-    reports: Arc<Mutex<Vec<Line>>>,
+pub struct WorkerProcesses {
+    reports: Arc<Mutex<Vec<WorkerReport>>>,
     running: JoinSet<Result<(), String>>,
     end: CancellationToken,
     count: usize,
 }
 
-impl Children {
+impl WorkerProcesses {
     /// Starts `count` processes of this very program with `arguments`. What they refuse is noted in `refusals`.
     pub fn start(count: usize, arguments: &[String], refusals: &Arc<Refusals>) -> Result<Self> {
         let program = std::env::current_exe().context("this program cannot be found")?;
-        let reports = Arc::new(Mutex::new(vec![Line::default(); count]));
+        let reports = Arc::new(Mutex::new(vec![WorkerReport::default(); count]));
         let end = CancellationToken::new();
         let mut running = JoinSet::new();
         for index in 0..count {
@@ -126,7 +126,7 @@ impl Children {
                 .context("a workman's process cannot be started")?;
             // While this pipe is open the child works; when it closes, also by this process's death, it ends.
             let Some(work) = child.stdin.take() else { bail!("a workman's process has no standard input") };
-            let inbox = Inbox { index, reports: reports.clone(), refusals: refusals.clone() };
+            let inbox = ReportReceiver { index, reports: reports.clone(), refusals: refusals.clone() };
             running.spawn(follow(child, work, inbox, end.clone()));
         }
         Ok(Self { reports, running, end, count })
@@ -141,7 +141,7 @@ impl Children {
                 tokio::select! {
                     () = theirs.cancelled() => return ours.cancel(),
                     () = tokio::time::sleep(Duration::from_millis(200)) => {
-                        // Each child's follower holds one, and `Children` itself another.
+                        // Each child's follower holds one, and `WorkerProcesses` itself another.
                         if alive.strong_count() <= 1 {
                             return theirs.cancel();
                         }
@@ -152,7 +152,7 @@ impl Children {
     }
 
     /// Adds what the children have reported.
-    pub fn add_to(&self, snapshot: &mut Snapshot) {
+    pub fn add_to(&self, snapshot: &mut RunProgress) {
         for line in self.reports.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let totals = line.totals();
             snapshot.totals += totals;
@@ -187,15 +187,15 @@ impl Children {
 }
 
 /// Takes in what one child reports.
-struct Inbox {
+struct ReportReceiver {
     index: usize,
-    reports: Arc<Mutex<Vec<Line>>>,
+    reports: Arc<Mutex<Vec<WorkerReport>>>,
     refusals: Arc<Refusals>,
 }
 
-impl Inbox {
+impl ReportReceiver {
     fn take(&self, text: &str) {
-        let Ok(mut line) = serde_json::from_str::<Line>(text) else { return };
+        let Ok(mut line) = serde_json::from_str::<WorkerReport>(text) else { return };
         for (subject, reason) in line.refused.drain(..) {
             self.refusals.note(Refusal { subject, reason });
         }
@@ -204,7 +204,12 @@ impl Inbox {
 }
 
 /// Takes in one child's reports until it ends.
-async fn follow(mut child: Child, work: ChildStdin, inbox: Inbox, end: CancellationToken) -> Result<(), String> {
+async fn follow(
+    mut child: Child,
+    work: ChildStdin,
+    inbox: ReportReceiver,
+    end: CancellationToken,
+) -> Result<(), String> {
     let mut work = Some(work);
     let read = async {
         let Some(out) = child.stdout.take() else { return Ok(()) };
@@ -226,7 +231,7 @@ async fn follow(mut child: Child, work: ChildStdin, inbox: Inbox, end: Cancellat
     if let Err(error) = heard {
         tracing::warn!(workman = number, "its reports ended: {error}");
     }
-    if status.success() || status.code() == Some(i32::from(Exit::Partial.code())) && end.is_cancelled() {
+    if status.success() || status.code() == Some(i32::from(ResultCode::Partial.code())) && end.is_cancelled() {
         return Ok(());
     }
     let how = format!("workman {number} ended early ({status})");
@@ -243,11 +248,11 @@ mod tests {
     async fn a_run_knows_that_its_processes_cannot_write_to_its_state() {
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let still = Standstill { why: "the disk is full".into(), since: ago(7), last: ago(0) };
-        let line = Line::of(&Snapshot { still: Some(still), ..Snapshot::default() }, Vec::new());
-        let line: Line = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
-        let reports = Arc::new(Mutex::new(vec![Line::default(), line]));
-        let children = Children { reports, running: JoinSet::new(), end: CancellationToken::new(), count: 2 };
-        let mut snapshot = Snapshot::default();
+        let line = WorkerReport::of(&RunProgress { still: Some(still), ..RunProgress::default() }, Vec::new());
+        let line: WorkerReport = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
+        let reports = Arc::new(Mutex::new(vec![WorkerReport::default(), line]));
+        let children = WorkerProcesses { reports, running: JoinSet::new(), end: CancellationToken::new(), count: 2 };
+        let mut snapshot = RunProgress::default();
         children.add_to(&mut snapshot);
         let still = snapshot.still.unwrap();
         assert_eq!(&*still.why, "the disk is full");

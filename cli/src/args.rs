@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use mill_app::held_deletes::Confirmation;
 use mill_app::mirror::{EndpointOptions, MirrorRequest};
-use mill_app::names::Names;
+use mill_app::subject_names::SubjectNames;
 use mill_model::QueueName;
 use mill_ports::crash::TEST_BUILD;
 
@@ -123,19 +123,19 @@ pub(crate) enum Command {
 
 impl Command {
     /// What its messages call things.
-    pub(crate) fn names(&self) -> Names {
+    pub(crate) fn names(&self) -> SubjectNames {
         match self {
             Self::Mirror(mirror) => mirror.names(),
-            _ => Names::Policies,
+            _ => SubjectNames::Policies,
         }
     }
 }
 
 impl Mirror {
     /// What its messages call its ends: as they were typed.
-    pub(crate) fn names(&self) -> Names {
+    pub(crate) fn names(&self) -> SubjectNames {
         let shown = |path: &PathBuf| path.display().to_string();
-        Names::Mirror { source: shown(&self.source), destination: shown(&self.destination) }
+        SubjectNames::Mirror { source: shown(&self.source), destination: shown(&self.destination) }
     }
 
     /// What is asked for.
@@ -228,13 +228,13 @@ pub(crate) struct Mirror {
     #[arg(long)]
     pub(crate) take_over: bool,
     #[command(flatten)]
-    pub(crate) ending: Ending,
+    pub(crate) options: RunOptions,
 }
 
 /// How a run that ends by itself does so.
 #[derive(Debug, Clone, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
-pub(crate) struct Ending {
+pub(crate) struct RunOptions {
     /// Stop at the first item that fails for good, instead of finishing the others
     #[arg(long)]
     pub(crate) fail_fast: bool,
@@ -265,7 +265,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TOKEN|N")]
     pub(crate) confirm_deletes: Option<Confirmation>,
     #[command(flatten)]
-    pub(crate) ending: Ending,
+    pub(crate) options: RunOptions,
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,8 +19,8 @@ use anyhow::{Result, bail};
 use clap::CommandFactory;
 use indicatif::MultiProgress;
 use mill_app::config::Config;
-use mill_app::exit::Exit;
-use mill_app::patience::Patience;
+use mill_app::result_code::ResultCode;
+use mill_app::wait_limit::WaitLimit;
 use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::{Cli, Command, ConfigCommand};
@@ -28,11 +28,11 @@ use crate::exit;
 use crate::output;
 
 /// Runs the command.
-pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
+pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
     let file = cli.config.clone();
     let config = async || {
         let (shown, file) = (file.clone().unwrap_or_else(|| "mill.toml".into()), file.clone());
-        let config = Patience::endless().look(&shown, move || Config::load(file.as_deref())).await?;
+        let config = WaitLimit::endless().look(&shown, move || Config::load(file.as_deref())).await?;
         crash_point(CrashPoint::CliConfigured);
         Ok::<_, anyhow::Error>(config)
     };
@@ -40,7 +40,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
         Command::Mirror(args) => Box::pin(mirror::run(args, bars)).await,
         Command::Init { folder, engine } => {
             let at = folder.clone();
-            Patience::endless().look(&folder, move || init::run(&at, engine)).await
+            WaitLimit::endless().look(&folder, move || init::run(&at, engine)).await
         }
         Command::Run(args) => run::run(args, &config().await?, cli.config.as_deref(), bars).await,
         Command::Produce(args) => produce::run(args, &config().await?).await,
@@ -56,19 +56,19 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
         Command::Infra(args) => infra::run(args, &config().await?).await,
         Command::Config(ConfigCommand::Show) => {
             output::line(output::table(["setting", "value", "from", "meaning"], config().await?.rows()));
-            Ok(Exit::Done)
+            Ok(ResultCode::Done)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mill", &mut script);
             output::line(String::from_utf8_lossy(&script));
-            Ok(Exit::Done)
+            Ok(ResultCode::Done)
         }
         Command::Help { topic } => help(topic.as_deref()),
     }
 }
 
-fn help(topic: Option<&str>) -> Result<Exit> {
+fn help(topic: Option<&str>) -> Result<ResultCode> {
     let mut command = Cli::command();
     command.build();
     match topic {
@@ -79,5 +79,5 @@ fn help(topic: Option<&str>) -> Result<Exit> {
             None => bail!("there is no help on `{topic}`; `mill help` lists the commands, and there is `exit-codes`"),
         },
     }
-    Ok(Exit::Done)
+    Ok(ResultCode::Done)
 }

@@ -10,18 +10,23 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
-use mill_app::names::Names;
+use mill_app::subject_names::SubjectNames;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use self::grouped::Grouped;
-use self::groups::{Groups, Keeper};
+use self::groups::{DestinationKeeper, Groups};
 
 /// Begins logging; `filter` as in `MILL_LOG`; `names` is what lines for people call things. What is returned writes what is
 /// still held back when it is dropped.
-pub(crate) fn begin(filter: Option<&str>, json: bool, names: Names, bars: &MultiProgress) -> Result<Option<Keeper>> {
+pub(crate) fn begin(
+    filter: Option<&str>,
+    json: bool,
+    names: SubjectNames,
+    bars: &MultiProgress,
+) -> Result<Option<DestinationKeeper>> {
     let filter = EnvFilter::try_new(filter.unwrap_or("warn")).context("the log filter makes no sense")?;
     let filter = filter.and(filter_fn(bears_no_secret));
     let out = AroundBars { bars: bars.clone() };

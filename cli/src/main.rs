@@ -16,9 +16,9 @@ use anyhow::Result;
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::MultiProgress;
-use mill_app::exit::Exit;
-use mill_app::patience::NoAnswer;
-use mill_app::stop::StoppedEarly;
+use mill_app::result_code::ResultCode;
+use mill_app::stop_tokens::StoppedError;
+use mill_app::wait_limit::NoAnswerError;
 use mill_app::{UsageError, local_state};
 use mill_ports::{CrashPoint, crash_point};
 
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             // Nothing can be done where the terminal takes no text.
             let _ = error.print();
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return ExitCode::from(if asked_for { Exit::Done.code() } else { Exit::BadArguments.code() });
+            return ExitCode::from(if asked_for { ResultCode::Done.code() } else { ResultCode::BadArguments.code() });
         }
     };
     let bars = MultiProgress::new();
@@ -45,17 +45,17 @@ fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             let exit = match () {
-                () if error.is::<UsageError>() => Exit::BadArguments,
-                () if error.is::<StoppedEarly>() || error.is::<NoAnswer>() => Exit::Partial,
-                () => Exit::Error,
+                () if error.is::<UsageError>() => ResultCode::BadArguments,
+                () if error.is::<StoppedError>() || error.is::<NoAnswerError>() => ResultCode::Partial,
+                () => ResultCode::Error,
             };
-            output::complaint(&names.text(&format!("{error:#}")));
+            output::print_error(&names.text(&format!("{error:#}")));
             ExitCode::from(exit.code())
         }
     }
 }
 
-fn run(cli: Cli, bars: &MultiProgress) -> Result<Exit> {
+fn run(cli: Cli, bars: &MultiProgress) -> Result<ResultCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // Each store limits its own threads. So many that stores whose mounts hang leave some to the others.

@@ -7,7 +7,7 @@ pub(crate) fn line(text: impl AsRef<str>) {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
     if written.and_then(|()| out.flush()).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        std::process::exit(i32::from(mill_app::exit::Exit::Done.code()));
+        std::process::exit(i32::from(mill_app::result_code::ResultCode::Done.code()));
     }
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// Tells, on standard error, why a command could not do what was asked.
-pub(crate) fn complaint(text: &str) {
+pub(crate) fn print_error(text: &str) {
     // Nothing can be done where even this cannot be written.
     let _ = writeln!(io::stderr(), "mill: {text}");
 }

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mill_app::names::Names;
-use mill_app::snapshot::{Snapshot, WriteLog, long_writes};
+use mill_app::run_progress::{RunProgress, WriteLog, long_writes};
+use mill_app::subject_names::SubjectNames;
 use mill_model::StoreAddress;
 use mill_ports::StoreWait;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ pub(crate) struct Progress {
     below: Vec<ProgressBar>,
     began: Instant,
     said: Instant,
-    names: Names,
+    names: SubjectNames,
     quiet: bool,
     log: WriteLog,
 }
@@ -31,7 +31,7 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Progress {
     /// Begins.
-    pub(crate) fn begin(bars: &MultiProgress, names: &Names, quiet: bool) -> Self {
+    pub(crate) fn begin(bars: &MultiProgress, names: &SubjectNames, quiet: bool) -> Self {
         let total = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = bars.add(ProgressBar::new(0));
             if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed_precise}] [{wide_bar}] {msg}") {
@@ -45,7 +45,7 @@ impl Progress {
     }
 
     /// Shows where the run stands until its work is over; then it takes the bars away.
-    pub(crate) async fn follow(mut self, mut snapshots: mpsc::Receiver<Snapshot>) {
+    pub(crate) async fn follow(mut self, mut snapshots: mpsc::Receiver<RunProgress>) {
         while let Some(snapshot) = snapshots.recv().await {
             self.show(&snapshot);
         }
@@ -55,7 +55,7 @@ impl Progress {
     }
 
     /// Shows where the run stands.
-    fn show(&mut self, snapshot: &Snapshot) {
+    fn show(&mut self, snapshot: &RunProgress) {
         let since = self.began.elapsed();
         let Some(total) = &self.total else {
             self.log.look(&snapshot.writes);
@@ -106,7 +106,7 @@ impl Progress {
 }
 
 /// Where a run stands, in one line.
-fn progress_line(snapshot: &Snapshot, since: Duration, names: &Names) -> String {
+fn progress_line(snapshot: &RunProgress, since: Duration, names: &SubjectNames) -> String {
     let moved = snapshot.totals.work.bytes + snapshot.bytes_moving;
     let seconds = since.as_secs_f64().max(0.001);
     let more = if snapshot.producing { "+" } else { "" };
@@ -144,8 +144,8 @@ mod tests {
         let store = |id| StoreAddress { account: AccountId::new("x").unwrap(), store: StoreId::new(id).unwrap() };
         let seconds = Duration::from_secs;
         let writes = [(store("1"), seconds(29)), (store("2"), seconds(45))].into();
-        let snapshot = Snapshot { writes, ..Snapshot::default() };
-        let line = progress_line(&snapshot, seconds(60), &Names::Policies);
+        let snapshot = RunProgress { writes, ..RunProgress::default() };
+        let line = progress_line(&snapshot, seconds(60), &SubjectNames::Policies);
         assert!(line.ends_with("/s; waits for store `x:2` to write (45s)"), "{line}");
     }
 }

@@ -1,8 +1,8 @@
 //! The closing summary of a run, for people and for machines.
 
-use mill_app::exit::Exit;
+use mill_app::result_code::ResultCode;
+use mill_app::run_summary::{InSync, RunSummary};
 use mill_app::run_until_done::Remedy;
-use mill_app::summary::{InSync, Summary};
 use serde_json::json;
 
 use crate::output::{bytes, line};
@@ -11,7 +11,7 @@ use crate::output::{bytes, line};
 const REMARKS_MAX: usize = 50;
 
 /// Writes the summary: text for people on standard error when `json` is asked for on standard output.
-pub(crate) fn print(summary: &Summary, json: bool, exit: Exit) {
+pub(crate) fn print(summary: &RunSummary, json: bool, exit: ResultCode) {
     if json {
         summary.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
         line(as_json(summary, exit).to_string());
@@ -27,11 +27,11 @@ pub(crate) fn print(summary: &Summary, json: bool, exit: Exit) {
 }
 
 /// Whether nothing at all was found, where something may have been meant to be. Then nothing is called in sync.
-fn found_nothing(summary: &Summary, exit: Exit) -> bool {
-    exit == Exit::Warnings && summary.totals.sum.survey.listed == 0
+fn found_nothing(summary: &RunSummary, exit: ResultCode) -> bool {
+    exit == ResultCode::Warnings && summary.totals.sum.survey.listed == 0
 }
 
-fn as_json(summary: &Summary, exit: Exit) -> serde_json::Value {
+fn as_json(summary: &RunSummary, exit: ResultCode) -> serde_json::Value {
     let in_sync = if found_nothing(summary, exit) { InSync::No } else { summary.in_sync };
     let mut json = json!({
         "examined": summary.totals.examined(),
@@ -54,7 +54,7 @@ fn as_json(summary: &Summary, exit: Exit) -> serde_json::Value {
     json
 }
 
-fn sentence(summary: &Summary, exit: Exit) -> String {
+fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
     let t = &summary.totals;
     let fates = &t.sum.fates;
     let least = if summary.at_least { "at least " } else { "" };
@@ -80,17 +80,17 @@ fn sentence(summary: &Summary, exit: Exit) -> String {
     let others = if not_copied < listed { "; the others are in sync" } else { "" };
     let mostly_not = format!("Not copied: {not_copied} of {listed} entries{others}");
     let how = match exit {
-        Exit::Done if t.changed() => "Every copy is in sync",
-        Exit::Done | Exit::Unchanged => "Every copy was in sync already",
-        Exit::Warnings if found_nothing(summary, exit) => "Nothing was there to be copied",
-        Exit::Warnings if not_copied * 2 > listed => &mostly_not,
-        Exit::Warnings => "In sync, but for what is named above",
-        Exit::Partial => match summary.remedy {
+        ResultCode::Done if t.changed() => "Every copy is in sync",
+        ResultCode::Done | ResultCode::Unchanged => "Every copy was in sync already",
+        ResultCode::Warnings if found_nothing(summary, exit) => "Nothing was there to be copied",
+        ResultCode::Warnings if not_copied * 2 > listed => &mostly_not,
+        ResultCode::Warnings => "In sync, but for what is named above",
+        ResultCode::Partial => match summary.remedy {
             Remedy::RunAgain => "Done in part: run it again",
             Remedy::SetRight => "Done in part: see to what is named above, then run it again",
             Remedy::GoOn => "Stopped before its end: run it again, and it goes on",
         },
-        Exit::Error | Exit::BadArguments => "Not done",
+        ResultCode::Error | ResultCode::BadArguments => "Not done",
     };
     format!("{how}: {}; {} in {:.1} s.", parts.join(", "), bytes(t.work.bytes), summary.took.as_secs_f64())
 }
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn the_json_summary_has_the_members_that_scripts_rely_on() {
-        let summary = Summary { totals: copied(3), ..Summary::default() };
-        let json = as_json(&summary, Exit::Done);
+        let summary = RunSummary { totals: copied(3), ..RunSummary::default() };
+        let json = as_json(&summary, ResultCode::Done);
         for member in [
             "examined",
             "copied",
@@ -139,12 +139,15 @@ mod tests {
 
     #[test]
     fn what_was_copied_for_an_earlier_run_is_said_besides() {
-        let summary = Summary { totals: copied(3), earlier: 366, ..Summary::default() };
+        let summary = RunSummary { totals: copied(3), earlier: 366, ..RunSummary::default() };
         assert!(
-            sentence(&summary, Exit::Partial).contains(": 3 copied, 0 updated, 0 deleted, 0 unchanged, 366 copied for")
+            sentence(&summary, ResultCode::Partial)
+                .contains(": 3 copied, 0 updated, 0 deleted, 0 unchanged, 366 copied for")
         );
-        assert_eq!(as_json(&summary, Exit::Partial)["earlier"], 366);
-        assert!(!sentence(&Summary { totals: copied(3), ..Summary::default() }, Exit::Done).contains("earlier"));
+        assert_eq!(as_json(&summary, ResultCode::Partial)["earlier"], 366);
+        assert!(
+            !sentence(&RunSummary { totals: copied(3), ..RunSummary::default() }, ResultCode::Done).contains("earlier")
+        );
     }
 
     #[test]
@@ -157,7 +160,7 @@ mod tests {
             let mut totals = RunTotals::default();
             (totals.sum.survey.listed, totals.sum.survey.refused, totals.sum.fates.vanished) =
                 (listed, refused, vanished);
-            let sentence = sentence(&Summary { totals, ..Summary::default() }, Exit::Warnings);
+            let sentence = sentence(&RunSummary { totals, ..RunSummary::default() }, ResultCode::Warnings);
             assert!(sentence.starts_with(words), "{sentence}");
         }
     }
@@ -168,8 +171,8 @@ mod tests {
         totals.sum.survey.refused = 2;
         totals.sum.survey.listed = 9;
         totals.sum.fates.vanished = 1;
-        let summary = Summary { totals, at_least: true, ..Summary::default() };
-        let sentence = sentence(&summary, Exit::Warnings);
+        let summary = RunSummary { totals, at_least: true, ..RunSummary::default() };
+        let sentence = sentence(&summary, ResultCode::Warnings);
         for part in ["2 refused", "1 vanished meanwhile", "but for what is named", "at least 0 copied"] {
             assert!(sentence.contains(part), "{sentence}");
         }
@@ -182,7 +185,7 @@ mod tests {
             (Remedy::SetRight, "Done in part: see to what is named above, then run it again: "),
             (Remedy::GoOn, "Stopped before its end: run it again, and it goes on: "),
         ] {
-            let sentence = sentence(&Summary { remedy, ..Summary::default() }, Exit::Partial);
+            let sentence = sentence(&RunSummary { remedy, ..RunSummary::default() }, ResultCode::Partial);
             assert!(sentence.starts_with(words), "{sentence}");
         }
     }

@@ -1,13 +1,13 @@
 //! Signals: the first asks to stop gently, the second stops at once.
 
 use anyhow::Result;
-use mill_app::stop::Stopping;
+use mill_app::stop_tokens::StopTokens;
 use mill_ports::{CrashPoint, crash_point};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Listens to SIGINT, SIGTERM and SIGHUP for as long as the returned guard's runtime lives.
-pub(crate) fn on_signals() -> Result<Stopping> {
-    let stopping = Stopping::default();
+pub(crate) fn on_signals() -> Result<StopTokens> {
+    let stopping = StopTokens::default();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -9,16 +9,16 @@ use mill_local::folder::{Extent, Layout};
 use mill_model::{AddressError, ServiceAddress, SpaceId, StoreAddress};
 use mill_ports::DeletableStore;
 
-use crate::aws::Remote;
-use crate::patience::Patience;
+use crate::aws::S3Location;
 use crate::placement_checks::overlapping;
-use crate::store_registry::{FolderOpener, OpenedAs};
+use crate::store_registry::{FolderOpener, StoreHandle};
+use crate::wait_limit::WaitLimit;
 
 /// A folder, or a part of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum Endpoint {
     Folder(Folder),
-    Remote(Remote),
+    S3(S3Location),
 }
 
 /// A folder at its own path, whatever links lead there.
@@ -49,8 +49,8 @@ impl EndpointOptions {
     ///
     /// # Errors
     /// What is said of S3 is said of a folder.
-    pub(crate) fn remote(&self, path: &Path, which: &str) -> Result<Option<Remote>, crate::UsageError> {
-        match path.to_str().and_then(Remote::of) {
+    pub(crate) fn remote(&self, path: &Path, which: &str) -> Result<Option<S3Location>, crate::UsageError> {
+        match path.to_str().and_then(S3Location::of) {
             None if self.any() => Err(crate::UsageError(format!(
                 "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and the {which} is a folder"
             ))),
@@ -68,7 +68,7 @@ impl EndpointOptions {
                     };
                     return Err(crate::UsageError(format!("--{which}-endpoint cannot be used: {why}{way_out}")));
                 }
-                Ok(Some(Remote { endpoint, region, profile, ..remote }))
+                Ok(Some(S3Location { endpoint, region, profile, ..remote }))
             }
         }
     }
@@ -76,7 +76,7 @@ impl EndpointOptions {
 
 impl Folder {
     /// The folder to be read.
-    pub(crate) async fn source(typed: &Path, patience: &Patience) -> Result<Self> {
+    pub(crate) async fn source(typed: &Path, wait_limit: &WaitLimit) -> Result<Self> {
         let source = typed.to_owned();
         let look = move || {
             let found = fs::canonicalize(&source)
@@ -86,30 +86,30 @@ impl Folder {
             }
             Ok(found)
         };
-        Ok(Self { path: patience.look(typed, look).await?, typed: typed.to_owned() })
+        Ok(Self { path: wait_limit.look(typed, look).await?, typed: typed.to_owned() })
     }
 
     /// The folder to be written, which need not be there yet.
-    pub(crate) async fn destination(typed: &Path, patience: &Patience) -> Result<Self> {
+    pub(crate) async fn destination(typed: &Path, wait_limit: &WaitLimit) -> Result<Self> {
         let destination = typed.to_owned();
-        let path = patience.look(typed, move || destination_path(&destination)).await?;
+        let path = wait_limit.look(typed, move || destination_path(&destination)).await?;
         Ok(Self { path, typed: typed.to_owned() })
     }
 
     /// What a look at it tells.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
-        patience: &Patience,
+        wait_limit: &WaitLimit,
         look: impl FnOnce(&Path) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let path = self.path.clone();
-        patience.look(&self.typed, move || look(&path)).await
+        wait_limit.look(&self.typed, move || look(&path)).await
     }
 
-    async fn extent(&self, patience: &Patience) -> Result<Extent> {
+    async fn extent(&self, wait_limit: &WaitLimit) -> Result<Extent> {
         let extent =
             |path: &Path| Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()));
-        self.look(patience, extent).await
+        self.look(wait_limit, extent).await
     }
 }
 
@@ -131,20 +131,20 @@ fn destination_path(destination: &Path) -> Result<PathBuf> {
     }
 }
 
-impl End {
+impl Endpoint {
     /// Why one cannot be a copy of the other, if it cannot.
     ///
     /// # Errors
     /// When a folder cannot be reached, or what is mounted cannot be told; when an endpoint is not the address of a service.
-    pub(crate) async fn overlap(&self, other: &Self, patience: &Patience) -> Result<Option<String>> {
+    pub(crate) async fn overlap(&self, other: &Self, wait_limit: &WaitLimit) -> Result<Option<String>> {
         Ok(match (self, other) {
             (Self::Folder(a), Self::Folder(b)) => {
-                let (one, other) = (a.extent(patience).await?, b.extent(patience).await?);
+                let (one, other) = (a.extent(wait_limit).await?, b.extent(wait_limit).await?);
                 // Where one of them is an overlay, its layers are looked at.
                 let look = move |_: &Path| Ok(one.overlap(&other).map(|overlap| overlapping(&overlap)));
-                b.look(patience, look).await?
+                b.look(wait_limit, look).await?
             }
-            (Self::Remote(a), Self::Remote(b)) => a.overlap(b).await?.map(|overlap| overlapping(&overlap)),
+            (Self::S3(a), Self::S3(b)) => a.overlap(b).await?.map(|overlap| overlapping(&overlap)),
             _ => None,
         })
     }
@@ -154,7 +154,7 @@ impl End {
         use std::os::unix::ffi::OsStrExt as _;
         match self {
             Self::Folder(folder) => folder.path.as_os_str().as_bytes().to_vec(),
-            Self::Remote(remote) => {
+            Self::S3(remote) => {
                 let endpoint = remote.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
                 format!("s3://{}/{}{endpoint}", remote.bucket, remote.prefix).into_bytes()
             }
@@ -167,25 +167,25 @@ impl End {
         folders: &FolderOpener,
         address: StoreAddress,
         space: &SpaceId,
-    ) -> Result<(Arc<dyn DeletableStore>, OpenedAs)> {
+    ) -> Result<(Arc<dyn DeletableStore>, StoreHandle)> {
         Ok(match self {
             Self::Folder(folder) => {
                 let folder = folders.open(address, folder.path.clone(), Layout::Single(space.clone()));
-                (folder.clone(), OpenedAs::Folder(folder))
+                (folder.clone(), StoreHandle::Folder(folder))
             }
-            Self::Remote(remote) => {
+            Self::S3(remote) => {
                 let (store, opened) = remote.open(address, space, folders.clock.clone()).await?;
-                (store, OpenedAs::Remote(opened))
+                (store, StoreHandle::S3(opened))
             }
         })
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => folder.path.display().fmt(f),
-            Self::Remote(remote) => remote.fmt(f),
+            Self::S3(remote) => remote.fmt(f),
         }
     }
 }

@@ -8,14 +8,14 @@ use futures::TryStreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Clock, Presence, SourceStore, StoreErrorKind};
 
-use super::endpoint::End;
-use crate::aws::Remote;
-use crate::exit::Exit;
-use crate::names::Names;
-use crate::patience::Patience;
-use crate::summary::{InSync, Summary};
+use super::endpoint::Endpoint;
+use crate::aws::S3Location;
+use crate::result_code::ResultCode;
+use crate::run_summary::{InSync, RunSummary};
+use crate::subject_names::SubjectNames;
+use crate::wait_limit::WaitLimit;
 
-impl End {
+impl Endpoint {
     /// Whether something is known to lie at the source: only then the destination is claimed for it before the run. A prefix
     /// beneath which nothing lies is an error, since it cannot be told from one that was never there; with
     /// `--remove-vanished` the survey goes on, and holds what vanished.
@@ -26,14 +26,14 @@ impl End {
         &self,
         source: &dyn SourceStore,
         clock: &Arc<dyn Clock>,
-        (patience, remove_vanished): (&Patience, bool),
+        (wait_limit, remove_vanished): (&WaitLimit, bool),
     ) -> Result<bool> {
         let remote = match self {
             Self::Folder(folder) => {
                 let look = |path: &Path| Ok(std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()));
-                return folder.look(patience, look).await;
+                return folder.look(wait_limit, look).await;
             }
-            Self::Remote(remote) => remote,
+            Self::S3(remote) => remote,
         };
         match lists_something(source).await? {
             Some(false) if !remote.prefix.is_empty() => {}
@@ -54,30 +54,30 @@ impl End {
     }
 
     /// What it means for the exit code that a run found nothing at this source, and deleted nothing that a person let go.
-    pub(crate) fn judge_nothing(&self, names: &Names, exit: Exit, summary: &mut Summary) -> Exit {
+    pub(crate) fn judge_nothing(&self, names: &SubjectNames, exit: ResultCode, summary: &mut RunSummary) -> ResultCode {
         let found = summary.totals.sum.survey.listed + summary.totals.work.deleted;
-        if found > 0 || exit > Exit::Warnings {
+        if found > 0 || exit > ResultCode::Warnings {
             return exit;
         }
         match self {
-            Self::Remote(remote) if !remote.prefix.is_empty() => {
+            Self::S3(remote) if !remote.prefix.is_empty() => {
                 summary.remarks.push(format!("nothing lies beneath `{self}`: is it mistyped?"));
                 summary.in_sync = InSync::No;
-                Exit::Error
+                ResultCode::Error
             }
             _ => {
                 summary
                     .remarks
                     .push(format!("{} holds nothing: is it the right one, and is it mounted?", names.source()));
-                Exit::Warnings
+                ResultCode::Warnings
             }
         }
     }
 }
 
 fn address() -> Result<(AccountId, StoreId, SpaceId)> {
-    let (account, store) = (AccountId::new(Names::MIRROR_ACCOUNT)?, StoreId::new(Names::MIRROR_SOURCE)?);
-    Ok((account, store, SpaceId::new(Names::MIRROR_SPACE)?))
+    let (account, store) = (AccountId::new(SubjectNames::MIRROR_ACCOUNT)?, StoreId::new(SubjectNames::MIRROR_SOURCE)?);
+    Ok((account, store, SpaceId::new(SubjectNames::MIRROR_SPACE)?))
 }
 
 /// Whether a listing of the source has an entry. `None` where it cannot be listed now, which is for the survey to say.
@@ -96,9 +96,9 @@ async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
 }
 
 /// Whether the prefix, without its last slash, is the key of an object.
-async fn is_object(remote: &Remote, clock: &Arc<dyn Clock>) -> Result<bool> {
+async fn is_object(remote: &S3Location, clock: &Arc<dyn Clock>) -> Result<bool> {
     let (account, store, space) = address()?;
-    let bucket = Remote { prefix: String::new(), ..remote.clone() };
+    let bucket = S3Location { prefix: String::new(), ..remote.clone() };
     let address = StoreAddress { account, store };
     let (store, _) = bucket.open(address, &space, clock.clone()).await?;
     let id = ContentId::new(remote.prefix.trim_end_matches('/')).context("the prefix is no key")?;

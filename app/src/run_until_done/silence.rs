@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mill_model::{RunTotals, StoreAddress};
 use mill_ports::Statistics;
 
-use crate::snapshot::Snapshot;
+use crate::run_progress::RunProgress;
 
 /// How often it is looked whether anybody answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -32,14 +32,14 @@ pub fn whole_run_max(give_up_after: Duration) -> Duration {
 
 /// For how long nothing has moved.
 #[derive(Debug)]
-pub(super) struct Stillness {
+pub(super) struct IdleTimer {
     work: (RunTotals, u64),
     work_since: Instant,
     answers: u64,
     silent_since: Instant,
 }
 
-impl Stillness {
+impl IdleTimer {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Self { work: (RunTotals::default(), 0), work_since: now, answers: 0, silent_since: now }
@@ -47,7 +47,7 @@ impl Stillness {
 
     /// For how long by now no count and no byte has moved, and for how long no store has answered either. A store that takes
     /// nothing more answers all the same.
-    pub(super) fn look(&mut self, snapshot: &Snapshot) -> (Duration, Duration) {
+    pub(super) fn look(&mut self, snapshot: &RunProgress) -> (Duration, Duration) {
         let (work, now) = ((snapshot.totals, snapshot.bytes_moving), Instant::now());
         if self.work != work {
             (self.work, self.work_since, self.silent_since) = (work, now, now);
@@ -62,12 +62,12 @@ impl Stillness {
 /// A store was silent for so long that it is given up.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing went on for {}: {} not answer; `--give-up-after` allows longer", time(*.waited), shown(.stores))]
-pub struct Silent {
+pub struct SilenceError {
     waited: Duration,
     stores: BTreeSet<StoreAddress>,
 }
 
-impl Silent {
+impl SilenceError {
     /// The stores that do not answer, if nothing has moved for longer than `most`.
     pub(super) fn after(waited: Duration, most: Duration, stores: &BTreeSet<StoreAddress>) -> Option<Self> {
         (waited > one_answer_max(most) && !stores.is_empty()).then(|| Self { waited, stores: stores.clone() })
@@ -79,7 +79,7 @@ pub async fn unless_silent<W: Future>(
     work: W,
     statistics: &Statistics,
     give_up_after: Duration,
-) -> Result<W::Output, Silent> {
+) -> Result<W::Output, SilenceError> {
     let silent = async {
         let (mut answers, mut since) = (statistics.answers.load(Relaxed), Instant::now());
         loop {
@@ -88,7 +88,7 @@ pub async fn unless_silent<W: Future>(
             if answers != now {
                 (answers, since) = (now, Instant::now());
             }
-            if let Some(silent) = Silent::after(since.elapsed(), give_up_after, &statistics.pending_calls()) {
+            if let Some(silent) = SilenceError::after(since.elapsed(), give_up_after, &statistics.pending_calls()) {
                 return silent;
             }
         }

@@ -2,104 +2,80 @@
 
 use anyhow::Result;
 use mill_app::config::Config;
-use mill_app::dead_letters::letters;
-use mill_app::exit::Exit;
-use mill_app::installation::Works;
+use mill_app::dead_letters::{DeadLetterEntry, DeadLetterReview};
+use mill_app::installation::Installation;
+use mill_app::result_code::ResultCode;
 use mill_model::ids::escape_for_display;
-use mill_records::dead_letters::{DeadLetter, DeadLetterId, DeadLetterState, DeadLetters, OperatorDecision};
-use serde_json::{Value, json};
 
 use crate::args::DeadLetters as Args;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Args, config: &Config) -> Result<Exit> {
-    let works = Works::configured(config).await?;
-    works.drain_dead_letters().await?;
-    let book = works.dead_letters();
+pub(super) async fn run(args: Args, config: &Config) -> Result<ResultCode> {
+    let installation = Installation::configured(config).await?;
+    let review = DeadLetterReview::begin(&installation).await?;
     match args {
-        Args::List { all, json } => list(&book, all, json).await,
-        Args::Show { id } => {
-            let letter = book.show(&DeadLetterId::new(id)).await?;
-            line(serde_json::to_string_pretty(&whole(&letter))?);
-            Ok(Exit::Done)
-        }
+        Args::List { all, json } => list(&review, all, json).await?,
+        // By way of a value, which has its members in alphabetical order.
+        Args::Show { id } => line(serde_json::to_string_pretty(&serde_json::to_value(review.show(&id).await?)?)?),
         Args::Retry { ids, .. } => {
-            for id in chosen(&book, ids).await? {
-                let queue = book.retry(&id, None, &works.engine.queues, deciding(&works)).await?;
-                line(format!("{} was sent to {queue} again", id.as_str()));
+            for id in chosen(&review, ids).await? {
+                let queue = review.retry(&id, &person()).await?;
+                line(format!("{id} was sent to {queue} again"));
             }
-            Ok(Exit::Done)
         }
         Args::Discard { ids, reason, .. } => {
-            for id in chosen(&book, ids).await? {
-                book.discard(&id, &reason, deciding(&works)).await?;
-                line(format!("{} is discarded", id.as_str()));
+            for id in chosen(&review, ids).await? {
+                review.discard(&id, &reason, &person()).await?;
+                line(format!("{id} is discarded"));
             }
-            Ok(Exit::Done)
         }
     }
+    Ok(ResultCode::Done)
 }
 
-fn deciding(works: &Works) -> OperatorDecision {
-    let by = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".into());
-    OperatorDecision { by, at: works.engine.clock.now() }
+/// Who decides: the name of the user that runs this.
+fn person() -> String {
+    std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".into())
 }
 
 /// The letters named, or all open ones where none is.
-async fn chosen(book: &DeadLetters, ids: Vec<String>) -> Result<Vec<DeadLetterId>> {
+async fn chosen(review: &DeadLetterReview<'_>, ids: Vec<String>) -> Result<Vec<String>> {
     if !ids.is_empty() {
-        return Ok(ids.into_iter().map(DeadLetterId::new).collect());
+        return Ok(ids);
     }
-    Ok(letters(book, false).await?.into_iter().map(|letter| letter.id).collect())
+    Ok(letters(review, false).await?.into_iter().map(|letter| letter.id).collect())
 }
 
-async fn list(book: &DeadLetters, all: bool, as_json: bool) -> Result<Exit> {
-    let letters = letters(book, all).await?;
+async fn letters(review: &DeadLetterReview<'_>, all: bool) -> Result<Vec<DeadLetterEntry>> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = review.page(all, after).await?;
+        found.extend(page.letters);
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result<()> {
+    let letters = letters(review, all).await?;
     if as_json {
         for letter in &letters {
-            line(whole(letter).to_string());
+            line(serde_json::to_value(letter)?.to_string());
         }
     } else if letters.is_empty() {
         line("none");
     } else {
-        let rows = letters.iter().map(|letter| {
-            [
-                letter.id.as_str().to_owned(),
-                letter.at.to_string(),
-                letter.state.as_str().to_owned(),
-                letter.subject.clone().unwrap_or_else(|| "?".into()),
-                escape_for_display(&letter.reason),
-            ]
+        let rows = letters.into_iter().map(|letter| {
+            let DeadLetterEntry { id, at, reason, subject, state, .. } = letter;
+            [id, at, state.as_str().to_owned(), subject.unwrap_or_else(|| "?".into()), escape_for_display(&reason)]
         });
         line(table(["id", "given up", "state", "about", "reason"], rows));
         line(
             "\n`mill deadletters show ID` gives the whole history; `retry ID` sends it again; `discard ID --reason …`.",
         );
     }
-    Ok(Exit::Done)
-}
-
-fn whole(letter: &DeadLetter) -> Value {
-    let state = match &letter.state {
-        DeadLetterState::Open => json!({ "is": "open" }),
-        DeadLetterState::Retried { by, at } => json!({ "is": "retried", "by": by, "at": at.to_string() }),
-        DeadLetterState::Discarded { reason, by, at } => {
-            json!({ "is": "discarded", "reason": reason, "by": by, "at": at.to_string() })
-        }
-    };
-    json!({
-        "id": letter.id.as_str(),
-        "at": letter.at.to_string(),
-        "reason": letter.reason,
-        "account": letter.account.as_ref().map(mill_model::AccountId::as_str),
-        "kind": letter.kind.as_ref().map(mill_model::TaskKind::as_str),
-        "subject": letter.subject,
-        "origin": letter.origin.map(mill_model::QueueName::as_str),
-        "failures": letter.failures,
-        "history": letter.history.iter().map(|failure| json!({
-            "at": failure.at.to_string(), "workman": failure.workman, "reason": failure.reason })).collect::<Vec<_>>(),
-        "state": state,
-        "body": String::from_utf8_lossy(&letter.body),
-    })
+    Ok(())
 }

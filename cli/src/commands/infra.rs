@@ -3,26 +3,26 @@
 use anyhow::Result;
 use mill_app::aws;
 use mill_app::config::Config;
-use mill_app::exit::Exit;
+use mill_app::result_code::ResultCode;
 
 use crate::args::Infra;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Infra, config: &Config) -> Result<Exit> {
+pub(super) async fn run(args: Infra, config: &Config) -> Result<ResultCode> {
     match args {
         Infra::Create => {
             line(aws::create(config).await?);
-            Ok(Exit::Done)
+            Ok(ResultCode::Done)
         }
         Infra::Check => {
             let found = aws::check(config).await?;
             if found.is_empty() {
                 line("The deployment is as this mill assumes.");
-                return Ok(Exit::Done);
+                return Ok(ResultCode::Done);
             }
             line(table(["what", "aspect", "assumed", "found"], found));
-            Ok(Exit::Error)
+            Ok(ResultCode::Error)
         }
     }
 }

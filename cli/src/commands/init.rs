@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use mill_app::config;
-use mill_app::exit::Exit;
+use mill_app::result_code::ResultCode;
 
 use crate::args::EngineKind;
 use crate::output::line;
@@ -35,7 +35,7 @@ const FLEET: [(&str, &str); 3] =
     [("engine.type", "aws"), ("engine.prefix", "mill"), ("workman.idle-backoff", "1m,2m,4m,8m,8m")];
 
 /// Makes them, and overwrites nothing.
-pub(super) fn run(folder: &Path, engine: EngineKind) -> Result<Exit> {
+pub(super) fn run(folder: &Path, engine: EngineKind) -> Result<ResultCode> {
     let file = folder.join("mill.toml");
     let policies = folder.join("policies");
     if file.exists() {
@@ -57,7 +57,7 @@ pub(super) fn run(folder: &Path, engine: EngineKind) -> Result<Exit> {
         "Next: describe an account as `{}` shows, then `mill policy check`, then `mill run`.",
         policies.join("README.txt").display()
     ));
-    Ok(Exit::Done)
+    Ok(ResultCode::Done)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

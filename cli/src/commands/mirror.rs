@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
-use mill_app::conclude::Conclusion;
-use mill_app::exit::Exit;
-use mill_app::held_deletes::confirm;
+use mill_app::held_deletes::HeldDeleteReview;
 use mill_app::mirror::{self, LockedMirror};
-use mill_app::patience::Patience;
-use mill_app::run_until_done::{Hands, Run};
+use mill_app::result_code::ResultCode;
+use mill_app::run_conclusion::RunConclusion;
+use mill_app::run_until_done::{RunUntilDone, Workers};
+use mill_app::wait_limit::WaitLimit;
 use mill_model::QueueName;
 use mill_ports::{CrashPoint, crash_point};
 use mill_workman::OnFinalFailure;
@@ -21,52 +21,52 @@ use crate::report;
 use crate::stop;
 
 /// Runs it.
-pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
+pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<ResultCode> {
     // Before anything is looked at: it may lie on a mount that hangs.
     let stopping = stop::on_signals()?;
     let (stop, names) = (stopping.gentle.clone(), args.names());
-    let patience = Patience { give_up_after: args.ending.give_up_after, stop: stop.clone() };
-    let locked = LockedMirror::lock(args.request(), &patience).await?;
+    let wait_limit = WaitLimit { give_up_after: args.options.give_up_after, stop: stop.clone() };
+    let locked = LockedMirror::lock(args.request(), &wait_limit).await?;
     let first = locked.is_first_run();
-    if first && !args.ending.json {
+    if first && !args.options.json {
         // Also said to whoever knows better: then the state was lost.
         let folder = locked.state_folder().display();
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
     }
-    let works = locked.open(&stopping, &patience).await?;
-    confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &person(), &*works.engine.clock).await?;
-    works.engine.purge_queues().await?;
+    let installation = locked.open(&stopping, &wait_limit).await?;
+    HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
+    installation.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
-    let on_final_failure = if args.ending.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain };
-    let workman = mirror::workman_settings(&works, args.workers, on_final_failure);
-    let workman = works.workman(&[QueueName::DuplicationLow], workman);
-    let producer = works.producer(mirror::producer_settings(args.ending.give_up_after)?);
+    let on_final_failure = if args.options.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain };
+    let workman = mirror::workman_settings(&installation, args.workers, on_final_failure);
+    let workman = installation.workman(&[QueueName::DuplicationLow], workman);
+    let producer = installation.producer(mirror::producer_settings(args.options.give_up_after)?);
     producer.reset().await.context("the state of the last run cannot be cleared")?;
     crash_point(CrashPoint::MirrorReset);
     let (progress, snapshots) = mpsc::channel(1);
-    let run = Run {
-        works: &works,
+    let run = RunUntilDone {
+        installation: &installation,
         producer: &producer,
-        hands: Hands::Here(Box::new(workman)),
+        workers: Workers::Here(Box::new(workman)),
         queues: vec![QueueName::DuplicationLow],
         stopping,
         progress,
-        give_up_after: args.ending.give_up_after,
+        give_up_after: args.options.give_up_after,
     };
-    let shown = Progress::begin(&bars, &names, args.ending.quiet);
+    let shown = Progress::begin(&bars, &names, args.options.quiet);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
     let ran = ran?;
-    let conclusion = Conclusion {
-        works: &works,
+    let conclusion = RunConclusion {
+        installation: &installation,
         producer: &producer,
         names: &names,
         stop,
-        detailed: args.ending.detailed_exit_code,
-        give_up_after: args.ending.give_up_after,
+        detailed: args.options.detailed_exit_code,
+        give_up_after: args.options.give_up_after,
     };
     let (exit, mut summary) = conclusion.of(ran).await?;
     summary.first_run = Some(first);
     let exit = locked.judge_nothing(&names, exit, &mut summary);
-    report::print(&summary, args.ending.json, exit);
+    report::print(&summary, args.options.json, exit);
     Ok(exit)
 }

@@ -1,137 +1,61 @@
 //! `mill policy`: check, show and explain.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use mill_app::config::Config;
-use mill_app::exit::Exit;
-use mill_app::patience::Patience;
-use mill_app::{aws, policy_buckets, policy_roots};
-use mill_model::{AccountId, SpaceId};
-use mill_policy::{AccountPolicy, Severity, StoreKind};
+use mill_app::policy_files::{PolicyFiles, PolicyUnreadable};
+use mill_app::result_code::ResultCode;
+use mill_model::SpaceId;
+use mill_policy::{AccountPolicy, StoreKind};
 
 use crate::args::Policy;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Policy, config: impl AsyncFn() -> Result<Config>) -> Result<Exit> {
-    if let Policy::Check { folder: Some(folder) } = &args {
-        // Where relative roots begin is known to a configuration alone.
-        let config = config().await.ok();
-        return check(folder, config.as_ref().map_or(folder, Config::base)).await;
-    }
-    let config = config().await?;
-    if config.text("policies.bucket").is_empty() {
-        return in_folder(args, &config.path("policies.folder"), config.base()).await;
-    }
-    let fetched = Fetched::make()?;
-    aws::fetch_policies(&config, &fetched.0).await.context("the bucket of the policy files cannot be read")?;
-    in_folder(args, &fetched.0, config.base()).await
-}
-
-/// A folder for the policy files of a bucket, gone in the end.
-struct Fetched(PathBuf);
-
-impl Fetched {
-    fn make() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("mill-policies-{}", std::process::id()));
-        std::fs::create_dir(&path).with_context(|| format!("`{}` cannot be made", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Fetched {
-    fn drop(&mut self) {
-        // A folder left in the temporary one does no harm.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-async fn in_folder(args: Policy, folder: &Path, base: &Path) -> Result<Exit> {
+pub(super) async fn run(args: Policy, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
     match args {
-        Policy::Check { .. } => check(folder, base).await,
+        Policy::Check { folder: Some(folder) } => {
+            // Where relative roots begin is known to a configuration alone.
+            let config = config().await.ok();
+            check(&PolicyFiles::in_folder(&folder, config.as_ref().map_or(&folder, Config::base))).await
+        }
+        Policy::Check { folder: None } => check(&PolicyFiles::configured(&config().await?).await?).await,
         Policy::Show { account } => {
-            show(&look_in(folder, move |folder| read(folder, &account)).await?);
-            Ok(Exit::Done)
+            show(&read(&PolicyFiles::configured(&config().await?).await?, &account).await?);
+            Ok(ResultCode::Done)
         }
         Policy::Explain { account, space } => {
-            let policy = look_in(folder, move |folder| read(folder, &account)).await?;
+            let policy = read(&PolicyFiles::configured(&config().await?).await?, &account).await?;
             let space = SpaceId::new(space)?;
             line(format!("space `{space}` of account `{}`: {}", policy.account(), policy.for_space(&space)));
-            Ok(Exit::Done)
+            Ok(ResultCode::Done)
         }
     }
 }
 
-async fn check(folder: &Path, base: &Path) -> Result<Exit> {
-    let files = look_in(folder, files).await?;
-    let mut faults = mill_policy::check(&files);
-    let policies = mill_policy::policies(&files);
-    faults.extend(policy_roots::faults(&policies, base).await);
-    faults.extend(policy_buckets::faults(&policies).await?);
-    for fault in &faults {
-        line(fault.to_string());
+async fn check(files: &PolicyFiles) -> Result<ResultCode> {
+    let found = files.check().await?;
+    for diagnostic in &found.diagnostics {
+        line(diagnostic.to_string());
     }
-    let errors = faults.iter().filter(|fault| fault.severity == Severity::Error).count();
-    let warnings = faults.len() - errors;
-    let read = files.iter().filter(|(name, _)| has_extension(name, "json")).count();
-    line(format!("{read} policy files in `{}`: {errors} errors, {warnings} warnings", folder.display()));
+    let (errors, warnings) = (found.errors(), found.warnings());
+    line(format!("{} policy files in `{}`: {errors} errors, {warnings} warnings", found.files, found.place));
     Ok(if errors > 0 {
-        Exit::Error
+        ResultCode::Error
     } else if warnings > 0 {
-        Exit::Warnings
+        ResultCode::Warnings
     } else {
-        Exit::Done
+        ResultCode::Done
     })
 }
 
-fn has_extension(name: &str, extension: &str) -> bool {
-    Path::new(name).extension().is_some_and(|found| found == extension)
-}
-
-/// What a look into the folder tells.
-async fn look_in<T: Send + 'static>(
-    folder: &Path,
-    look: impl FnOnce(&Path) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let at = folder.to_owned();
-    Patience::endless().look(folder, move || look(&at)).await
-}
-
-/// All files of the folder, by name.
-fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("the policy folder `{}` cannot be read", folder.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            let path = entry.path();
-            let bytes = std::fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-            files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
+async fn read(files: &PolicyFiles, account: &str) -> Result<AccountPolicy> {
+    let read = files.account(account).await;
+    if let Some(PolicyUnreadable { diagnostics, .. }) = read.as_ref().err().and_then(|error| error.downcast_ref()) {
+        for diagnostic in diagnostics {
+            line(diagnostic.to_string());
         }
     }
-    files.sort();
-    Ok(files)
-}
-
-fn read(folder: &Path, account: &str) -> Result<AccountPolicy> {
-    let account = AccountId::new(account)?;
-    let bytes = |name: String| {
-        std::fs::read(folder.join(&name))
-            .with_context(|| format!("account `{account}` has no readable file `{}`", folder.join(&name).display()))
-    };
-    let policy = bytes(AccountPolicy::policy_file_name(&account))?;
-    let stores = bytes(AccountPolicy::stores_file_name(&account))?;
-    match AccountPolicy::parse(account.clone(), &policy, &stores) {
-        Ok(policy) => Ok(policy),
-        Err(faults) => {
-            for fault in &faults {
-                line(fault.to_string());
-            }
-            bail!("the policy of account `{account}` has {} faults", faults.len())
-        }
-    }
+    read
 }
 
 fn show(policy: &AccountPolicy) {

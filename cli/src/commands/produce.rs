@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use mill_app::config::Config;
-use mill_app::exit::Exit;
-use mill_app::held_deletes::confirm;
-use mill_app::installation::{Works, producer_settings};
-use mill_app::names::Names;
-use mill_app::patience::Patience;
-use mill_app::stop::Stopping;
+use mill_app::held_deletes::HeldDeleteReview;
+use mill_app::installation::{Installation, producer_settings};
+use mill_app::result_code::ResultCode;
+use mill_app::stop_tokens::StopTokens;
+use mill_app::subject_names::SubjectNames;
+use mill_app::wait_limit::WaitLimit;
 use mill_model::SurveySum;
 use mill_producer::{DuplicationProducer, RunStart, SessionEnd, SessionReport, WhenFull};
 
@@ -17,36 +17,36 @@ use crate::output::line;
 use crate::stop;
 
 /// Runs it: one line on standard output, for cron's mail.
-pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
+pub(super) async fn run(args: Produce, config: &Config) -> Result<ResultCode> {
     let Produce::Duplication { now, stay: stays, reset, confirm_deletes } = args;
     let stopping = stop::on_signals()?;
-    let works = Works::opened(config, false, &Patience::until(stopping.gentle.clone())).await?;
+    let installation = Installation::opened(config, false, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
     let run_start = if now { RunStart::Now } else { RunStart::WhenDue };
     let mut settings = mill_producer::ProducerSettings { run_start, ..producer_settings(config)? };
     if stays {
-        let pace = works.engine.pace;
-        settings.when_full = WhenFull::Wait { poll: pace.full_poll, poll_most: pace.full_poll_most };
+        let polling = installation.engine.polling;
+        settings.when_full = WhenFull::Wait { poll: polling.full_poll, poll_most: polling.full_poll_most };
     }
-    confirm(&works.delete_lists(), confirm_deletes.as_ref(), &person(), &*works.engine.clock).await?;
-    let producer = works.producer(settings);
+    HeldDeleteReview::of(&installation.engine).confirm_for_run(confirm_deletes.as_ref(), &person()).await?;
+    let producer = installation.producer(settings);
     if reset {
         producer.reset().await?;
         line("duplication: the loop's place is forgotten; the next one begins at the beginning");
-        return Ok(Exit::Done);
+        return Ok(ResultCode::Done);
     }
     if stays {
-        return stay(&works, &producer, &stopping).await;
+        return stay(&installation, &producer, &stopping).await;
     }
     let report = producer.run_session(&stopping.gentle).await?;
     line(said(&report));
-    let warned = warn_of(&works, &report);
+    let warned = warn_of(&installation, &report);
     let exit = match (could_look_at_nothing(&report), warned) {
-        (true, _) => Exit::Error,
-        (false, true) => Exit::Warnings,
-        (false, false) => Exit::Done,
+        (true, _) => ResultCode::Error,
+        (false, true) => ResultCode::Warnings,
+        (false, false) => ResultCode::Done,
     };
-    Ok(works.misplaced.exit(exit))
+    Ok(installation.misplaced.exit(exit))
 }
 
 /// Whether accounts or spaces failed, and not one entry of any other was seen.
@@ -55,19 +55,23 @@ fn could_look_at_nothing(report: &SessionReport) -> bool {
 }
 
 /// Works until told to stop: a line for each loop.
-async fn stay(works: &Works, producer: &DuplicationProducer, stopping: &Stopping) -> Result<Exit> {
+async fn stay(
+    installation: &Installation,
+    producer: &DuplicationProducer,
+    stopping: &StopTokens,
+) -> Result<ResultCode> {
     let mut last = String::new();
     let mut tell = |report: &SessionReport| {
         let text = said(report);
         // Who else is at work, and what fails again and again, is said once.
         if !matches!(report.ended, SessionEnd::NotDue { .. }) && text != last {
             line(&text);
-            warn_of(works, report);
+            warn_of(installation, report);
             last = text;
         }
     };
-    producer.run_until_stopped(works.engine.pace.stay, &stopping.gentle, &mut tell).await?;
-    Ok(works.misplaced.exit(Exit::Done))
+    producer.run_until_stopped(installation.engine.polling.stay, &stopping.gentle, &mut tell).await?;
+    Ok(installation.misplaced.exit(ResultCode::Done))
 }
 
 /// A session in one line.
@@ -91,7 +95,7 @@ fn said(report: &SessionReport) -> String {
 }
 
 /// Says in the log what a person should know of a session; whether there is any.
-fn warn_of(works: &Works, report: &SessionReport) -> bool {
+fn warn_of(installation: &Installation, report: &SessionReport) -> bool {
     for (account, why) in &report.accounts_failed {
         tracing::error!(%account, "passed over: {why}");
     }
@@ -99,7 +103,7 @@ fn warn_of(works: &Works, report: &SessionReport) -> bool {
         let space = failed.space.as_ref().map(tracing::field::display);
         tracing::error!(account = %failed.account, space, store = %failed.source, "passed over: {}", failed.reason);
     }
-    for remark in works.misplaced.remarks() {
+    for remark in installation.misplaced.remarks() {
         tracing::error!("{remark}");
     }
     let warned = report.failed() || !report.held.is_empty() || report.leaves_out() || report.no_account();
@@ -107,7 +111,7 @@ fn warn_of(works: &Works, report: &SessionReport) -> bool {
         tracing::warn!("no account is configured");
     }
     for held in &report.held {
-        tracing::warn!("{}", Names::Policies.held(held));
+        tracing::warn!("{}", SubjectNames::Policies.held(held));
     }
     warned
 }

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use mill_app::config::Config;
-use mill_app::exit::Exit;
-use mill_app::installation::Works;
+use mill_app::installation::Installation;
+use mill_app::result_code::ResultCode;
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_records::owners::{DestinationSpace, Owners};
 
@@ -11,9 +11,9 @@ use crate::args::Spaces;
 use crate::output::line;
 
 /// Runs it.
-pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
-    let works = Works::configured(config).await?;
-    let owners = Owners::new(works.engine.table("owners"));
+pub(super) async fn run(args: Spaces, config: &Config) -> Result<ResultCode> {
+    let installation = Installation::configured(config).await?;
+    let owners = Owners::new(installation.engine.table("owners"));
     let (Spaces::Owner(named) | Spaces::Release(named)) = &args;
     let place = DestinationSpace {
         store: StoreAddress {
@@ -23,7 +23,7 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
         space: SpaceId::new(named.space.as_str())?,
     };
     let what = format!("space `{}` of store `{}`", place.space, place.store);
-    let configured = works.configured.as_ref().context("there are no policy files")?;
+    let configured = installation.configured.as_ref().context("there are no policy files")?;
     let itself = configured.itself(&place.store.account, &place.store.store).await?;
     match args {
         Spaces::Owner(_) => {
@@ -31,13 +31,13 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
                 Some(source) => format!("{what} belongs to source store `{source}`"),
                 None => format!("{what} belongs to no source yet"),
             });
-            for (path, keeper) in works.places.keepers(&itself, &place.space).await? {
+            for (path, keeper) in installation.places.keepers(&itself, &place.space).await? {
                 line(format!("`{path}` is kept in sync by {keeper}"));
             }
         }
         Spaces::Release(_) => {
             let source = owners.release(&place).await?;
-            let keeper = works.places.release(&itself, &place.space).await?;
+            let keeper = installation.places.release(&itself, &place.space).await?;
             match (&source, &keeper) {
                 (Some(source), _) => {
                     line(format!("{what} was released by source store `{source}`; the next source may take it"));
@@ -47,5 +47,5 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
             }
         }
     }
-    Ok(Exit::Done)
+    Ok(ResultCode::Done)
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mill_app::config::Config;
-use mill_app::exit::Exit;
-use mill_app::installation::{Works, workman_settings};
-use mill_app::patience::Patience;
+use mill_app::installation::{Installation, workman_settings};
+use mill_app::result_code::ResultCode;
 use mill_app::run_until_done;
-use mill_app::stop::Stopping;
-use mill_app::worker_processes::Line;
+use mill_app::stop_tokens::StopTokens;
+use mill_app::wait_limit::WaitLimit;
+use mill_app::worker_processes::WorkerReport;
 use mill_model::QueueName;
 use mill_processors::Refusals;
 use mill_workman::{DrainError, OnFinalFailure, StopSignal};
@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use crate::args::Work;
 use crate::output::line;
 use crate::stop;
-use mill_app::snapshot::{Snapshot, WriteLog};
+use mill_app::run_progress::{RunProgress, WriteLog};
 
 /// How often a child reports.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -28,9 +28,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs it.
-pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
+pub(super) async fn run(args: Work, config: &Config) -> Result<ResultCode> {
     let stopping = stop::on_signals()?;
-    let works = Works::opened(config, true, &Patience::until(stopping.gentle.clone())).await?;
+    let installation = Installation::opened(config, true, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
     let queues: Vec<QueueName> =
         if args.queues.is_empty() { config.list("workman.queues")? } else { args.queues.clone() };
@@ -41,11 +41,11 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     if args.child {
         settings.poll_wait = Duration::from_secs(1);
     }
-    let (workman, heartbeat) = works.workman(&queues, settings);
+    let (workman, heartbeat) = installation.workman(&queues, settings);
     // Where the workman or the drain ends by itself, the other is to end too.
     let gentle = stopping.gentle.child_token();
     let stop = StopSignal { gentle: gentle.clone(), immediate: stopping.at_once.clone() };
-    let drain = works.drain();
+    let drain = installation.drain();
     let work = async {
         let working = async {
             let cut_short = run_until_done::work(workman, heartbeat, stop.clone()).await;
@@ -68,7 +68,8 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
         anyhow::Ok(cut_short)
     };
     let cut_short = if args.child {
-        let mut reporter = Reporter { works: &works, refusals: works.refusals.clone(), refused: 0 };
+        let mut reporter =
+            Reporter { installation: &installation, refusals: installation.refusals.clone(), refused: 0 };
         let beside = async { tokio::join!(end_with_standard_input(stopping), reporter.report()) };
         let cut_short = tokio::select! {
             cut_short = work => cut_short,
@@ -79,33 +80,33 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     } else {
         tokio::select! {
             cut_short = work => cut_short?,
-            () = log_writes(&works) => None, // It never ends.
+            () = log_writes(&installation) => None, // It never ends.
         }
     };
-    for remark in works.misplaced.remarks() {
+    for remark in installation.misplaced.remarks() {
         tracing::error!("{remark}");
     }
     if let Some(why) = &cut_short {
         tracing::error!("{why}");
     }
-    Ok(works.misplaced.exit(if cut_short.is_some() { Exit::Partial } else { Exit::Done }))
+    Ok(installation.misplaced.exit(if cut_short.is_some() { ResultCode::Partial } else { ResultCode::Done }))
 }
 
-fn snapshot(works: &Works) -> Snapshot {
-    Snapshot::of(&works.statistics, &*works.engine.clock)
+fn snapshot(installation: &Installation) -> RunProgress {
+    RunProgress::of(&installation.statistics, &*installation.engine.clock)
 }
 
 /// Says in the log for which store a write waits. Of a child its parent says it.
-async fn log_writes(works: &Works) {
+async fn log_writes(installation: &Installation) {
     let mut log = WriteLog::default();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        log.look(&snapshot(works).writes);
+        log.look(&snapshot(installation).writes);
     }
 }
 
 /// Stops gently when the parent closes the pipe, also by dying.
-async fn end_with_standard_input(stopping: Stopping) {
+async fn end_with_standard_input(stopping: StopTokens) {
     let mut bytes = [0; 64];
     while tokio::io::stdin().read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     stopping.gentle.cancel();
@@ -114,7 +115,7 @@ async fn end_with_standard_input(stopping: Stopping) {
 
 /// Tells the parent of this process what it does.
 struct Reporter<'w> {
-    works: &'w Works,
+    installation: &'w Installation,
     refusals: Arc<Refusals>,
     /// How many refusals are told already.
     refused: usize,
@@ -137,6 +138,6 @@ impl Reporter<'_> {
     fn text(&mut self) -> serde_json::Result<String> {
         let refused = self.refusals.named_since(self.refused);
         self.refused += refused.len();
-        serde_json::to_string(&Line::of(&snapshot(self.works), refused))
+        serde_json::to_string(&WorkerReport::of(&snapshot(self.installation), refused))
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Write as _};
 
-use mill_app::names::Names;
+use mill_app::subject_names::SubjectNames;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
@@ -21,7 +21,7 @@ use super::groups::Groups;
 /// Writes events as lines, those of one span as a group.
 pub(super) struct Grouped {
     groups: Groups,
-    names: Names,
+    names: SubjectNames,
     colours: bool,
 }
 
@@ -59,7 +59,7 @@ impl Visit for About {
 /// What an event says: its message, then its facts.
 #[derive(Debug)]
 struct Said<'n> {
-    names: &'n Names,
+    names: &'n SubjectNames,
     message: String,
     facts: String,
 }
@@ -77,7 +77,7 @@ impl Visit for Said<'_> {
 }
 
 impl Grouped {
-    pub(super) fn new(groups: Groups, names: Names, colours: bool) -> Self {
+    pub(super) fn new(groups: Groups, names: SubjectNames, colours: bool) -> Self {
         Self { groups, names, colours }
     }
 
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     /// The lines that are logged under these names, from their level on.
-    fn lines(names: Names, log: impl FnOnce()) -> Vec<String> {
+    fn lines(names: SubjectNames, log: impl FnOnce()) -> Vec<String> {
         let written = Arc::new(Mutex::new(String::new()));
         let out = written.clone();
         let groups = Groups::writing(move |text| out.lock().unwrap().push_str(std::str::from_utf8(text).unwrap()));
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_mirrors_lines_bear_no_names_that_nobody_gave() {
-        let names = Names::Mirror { source: "src".into(), destination: "my copies".into() };
+        let names = SubjectNames::Mirror { source: "src".into(), destination: "my copies".into() };
         let lines = lines(names, || {
             let of_store = "list of `` in store `mirror:source` failed";
             let (account, space, source, destination) = ("mirror", "content", "source", "destination");
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_line_of_a_task_says_what_it_is_about() {
-        let lines = lines(Names::Policies, || {
+        let lines = lines(SubjectNames::Policies, || {
             let span = tracing::warn_span!(
                 "attempt",
                 task.kind = %"duplicate",

@@ -39,12 +39,12 @@ struct Group {
 }
 
 /// Keeps lines from being held back too long; what is left is written when it is dropped.
-pub(crate) struct Keeper {
+pub(crate) struct DestinationKeeper {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl fmt::Debug for Keeper {
+impl fmt::Debug for DestinationKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").finish_non_exhaustive()
     }
@@ -57,10 +57,10 @@ impl Groups {
     }
 
     /// Begins to write what was held back for long enough.
-    pub(super) fn keeper(&self) -> io::Result<Keeper> {
+    pub(super) fn keeper(&self) -> io::Result<DestinationKeeper> {
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write_what_is_due())?;
-        Ok(Keeper { shared: self.shared.clone(), thread: Some(thread) })
+        Ok(DestinationKeeper { shared: self.shared.clone(), thread: Some(thread) })
     }
 
     /// Writes a line that belongs to no group.
@@ -121,7 +121,7 @@ impl Shared {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for DestinationKeeper {
     fn drop(&mut self) {
         let mut held = self.shared.lock();
         held.over = true;

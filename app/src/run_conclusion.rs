@@ -14,22 +14,22 @@ use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letters;
-use crate::exit::Exit;
-use crate::installation::Works;
-use crate::names::Names;
+use crate::installation::Installation;
+use crate::result_code::ResultCode;
+use crate::run_summary::{InSync, RunSummary};
 use crate::run_until_done::silence::{unless_silent, whole_run_max};
-use crate::run_until_done::{Ran, Remedy};
-use crate::summary::{InSync, Summary};
+use crate::run_until_done::{Remedy, RunReport};
+use crate::subject_names::SubjectNames;
 
 /// What is needed to conclude a run.
 #[derive(Debug)]
-pub struct Conclusion<'a> {
+pub struct RunConclusion<'a> {
     /// The installation.
-    pub works: &'a Works,
+    pub installation: &'a Installation,
     /// The producer of the run.
     pub producer: &'a DuplicationProducer,
     /// What its remarks call things.
-    pub names: &'a Names,
+    pub names: &'a SubjectNames,
     /// Cancelled when the run is to stop.
     pub stop: CancellationToken,
     /// Whether exit codes tell a run that changed nothing.
@@ -38,26 +38,26 @@ pub struct Conclusion<'a> {
     pub give_up_after: Duration,
 }
 
-impl Conclusion<'_> {
+impl RunConclusion<'_> {
     /// What a run came to, for its exit code and its summary.
     ///
     /// # Errors
     /// When the books of the installation cannot be asked.
-    pub async fn of(self, ran: Ran) -> Result<(Exit, Summary)> {
+    pub async fn of(self, ran: RunReport) -> Result<(ResultCode, RunSummary)> {
         crash_point(CrashPoint::CliConcluding);
-        let Ran { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
+        let RunReport { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         let mut remarks = self.of_survey(&produced);
-        remarks.extend(self.works.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
+        remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
         remarks.extend(produced.held.iter().map(|held| self.names.held(held)));
         // Also what a run had given up that was killed before it could say so.
-        if self.works.drain_dead_letters().await? + totals.dead_lettered() > 0 {
-            remarks.extend(dead_letters::open_remarks(self.works, self.names).await?);
+        if self.installation.drain_dead_letters().await? + totals.dead_lettered() > 0 {
+            remarks.extend(dead_letters::open_remarks(self.installation, self.names).await?);
         }
         let source_absent =
             produced.spaces_failed.iter().any(|failed| failed.failure_kind == SpaceFailureKind::SourceAbsent);
         let partial = produced.failed_in_part() || cut_short.is_some() || totals.dead_lettered() > 0;
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
-        remarks.extend(self.works.misplaced.remarks());
+        remarks.extend(self.installation.misplaced.remarks());
         let evidence = evidence(&totals, &produced.survey, exact);
         let mut in_sync = InSync::No;
         if !partial {
@@ -77,24 +77,24 @@ impl Conclusion<'_> {
         }
         remarks.extend(of_fates(&totals.sum.fates));
         let hindered = (produced.failed() || for_stores) && !self.stop.is_cancelled();
-        let exit = if source_absent && matches!(self.names, Names::Mirror { .. })
+        let exit = if source_absent && matches!(self.names, SubjectNames::Mirror { .. })
             || hindered && came_to_nothing(&totals, &earlier, exact)
         {
-            Exit::Error
+            ResultCode::Error
         } else if partial || in_sync == InSync::No {
-            Exit::Partial
-        } else if is_warned(&totals, &produced, self.works.refusals.count()) {
-            Exit::Warnings
+            ResultCode::Partial
+        } else if is_warned(&totals, &produced, self.installation.refusals.count()) {
+            ResultCode::Warnings
         } else if self.detailed && !totals.changed() {
-            Exit::Unchanged
+            ResultCode::Unchanged
         } else {
-            Exit::Done
+            ResultCode::Done
         };
-        let exit = self.works.misplaced.exit(exit);
+        let exit = self.installation.misplaced.exit(exit);
         let remedy = remedy.max(of_parts(&totals, &produced));
         let remarks = without_repetitions(remarks);
         let earlier = earlier.copied + earlier.updated;
-        Ok((exit, Summary { totals, earlier, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
+        Ok((exit, RunSummary { totals, earlier, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
     }
 
     /// What the survey of a run says to people.
@@ -113,7 +113,7 @@ impl Conclusion<'_> {
         if more > 0 {
             remarks.push(format!("not copied: {more} more entries of sources; the log names them"));
         }
-        remarks.extend(produced.left_out.first.iter().map(Names::left_out));
+        remarks.extend(produced.left_out.first.iter().map(SubjectNames::left_out));
         let more = produced.left_out.count.saturating_sub(produced.left_out.first.len() as u64);
         if more > 0 {
             remarks.push(format!("not copied: {more} more entries that lie in no space or that a rule leaves out"));
@@ -128,7 +128,7 @@ impl Conclusion<'_> {
 
     async fn note_in_sync(&self) {
         // `mill status` shows no mirror.
-        if *self.names != Names::Policies {
+        if *self.names != SubjectNames::Policies {
             return;
         }
         let refused = self.refused_by_space();
@@ -141,7 +141,7 @@ impl Conclusion<'_> {
     /// How many items were refused by name, by account and space: what stands before the item's id.
     fn refused_by_space(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for refused in self.works.refusals.named() {
+        for refused in self.installation.refusals.named() {
             if let Some((end, _)) = refused.subject.match_indices('/').nth(1) {
                 *counts.entry(refused.subject[..end].to_owned()).or_default() += 1;
             }
@@ -150,14 +150,14 @@ impl Conclusion<'_> {
     }
 
     async fn closing_survey(&self, remarks: &mut Vec<String>) -> Result<InSync> {
-        let refusals = &self.works.refusals;
+        let refusals = &self.installation.refusals;
         let is_refused = |pair: &SpacePair, id: &mill_model::ContentId| {
             let item = mill_model::ItemAddress { space: pair.space.clone(), id: id.clone() };
             refusals.contains(&format!("{}/{item}", pair.account))
         };
         let closing = self.producer.closing_survey(&is_refused, &self.stop);
         let most = whole_run_max(self.give_up_after);
-        let closing = match unless_silent(closing, &self.works.statistics, most).await {
+        let closing = match unless_silent(closing, &self.installation.statistics, most).await {
             Ok(closing) => closing?,
             Err(silent) => {
                 let why = self.names.text(&silent.to_string());

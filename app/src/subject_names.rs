@@ -12,7 +12,7 @@ use crate::held_deletes;
 
 /// How a person knows what a command is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Names {
+pub enum SubjectNames {
     /// By account, store and space.
     Policies,
     /// As the two ends of a mirror.
@@ -24,7 +24,7 @@ pub enum Names {
     },
 }
 
-impl Names {
+impl SubjectNames {
     /// The account of a mirror's policy, which no person knows.
     pub const MIRROR_ACCOUNT: &str = "mirror";
     /// The stores of a mirror's policy.
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_mirrors_messages_speak_of_the_paths_that_were_typed() {
-        let names = Names::Mirror { source: "~/Pictures".into(), destination: "/mnt/copy".into() };
+        let names = SubjectNames::Mirror { source: "~/Pictures".into(), destination: "/mnt/copy".into() };
         for (made, said) in [
             (
                 "write of `content/a/b` in store `mirror:destination` failed: x",
@@ -235,7 +235,7 @@ mod tests {
             ("for space `content` of account `mirror`", "for `~/Pictures`"),
         ] {
             assert_eq!(names.text(made), said);
-            assert_eq!(Names::Policies.text(made), made);
+            assert_eq!(SubjectNames::Policies.text(made), made);
         }
         let given_up = |subject| {
             let reason =

@@ -2,7 +2,7 @@
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exit {
+pub enum ResultCode {
     /// Done.
     Done,
     /// Done, and nothing had to be changed; only with `--detailed-exit-code`.
@@ -17,7 +17,7 @@ pub enum Exit {
     BadArguments,
 }
 
-impl Exit {
+impl ResultCode {
     /// The process's exit code.
     pub const fn code(self) -> u8 {
         match self {

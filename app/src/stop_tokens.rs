@@ -5,18 +5,18 @@ use tokio_util::sync::CancellationToken;
 /// It was stopped before it had anything to sum up.
 #[derive(Debug, thiserror::Error)]
 #[error("it was stopped before it began{0}; run it again")]
-pub struct StoppedEarly(pub(crate) String);
+pub struct StoppedError(pub(crate) String);
 
 /// The two ways to be stopped.
 #[derive(Debug, Clone, Default)]
-pub struct Stopping {
+pub struct StopTokens {
     /// Take nothing new; finish what is in hand.
     pub gentle: CancellationToken,
     /// Give back what is in hand.
     pub at_once: CancellationToken,
 }
 
-impl Stopping {
+impl StopTokens {
     /// Stops at once when the state is found damaged. To be called when it is open.
     pub fn when_damaged(&self) {
         let stopping = self.clone();

@@ -13,7 +13,7 @@ use crate::run_until_done::silence::time;
 
 /// Where a run stands, summed over all its processes.
 #[derive(Debug, Clone, Default)]
-pub struct Snapshot {
+pub struct RunProgress {
     /// What is done, for whichever run its tasks were sent.
     pub totals: RunTotals,
     /// What the run's survey has listed so far, and what became of that.
@@ -45,7 +45,7 @@ pub struct Snapshot {
 /// The stores for which work waits, and why.
 pub type AwaitedStores = BTreeMap<StoreAddress, StoreWait>;
 
-impl Snapshot {
+impl RunProgress {
     /// Where this process stands; whether it still finds work is the caller's to say.
     pub fn of(statistics: &Statistics, clock: &dyn Clock) -> Self {
         let now = clock.monotonic();

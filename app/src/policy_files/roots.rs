@@ -8,8 +8,8 @@ use mill_local::folder::{Extent, Overlap, overlaps};
 use mill_model::{AccountId, StoreId};
 use mill_policy::{AccountPolicy, Diagnostic, Severity, StoreKind, StoreSpec};
 
-use crate::patience::Patience;
 use crate::placement_checks::overlapping;
+use crate::wait_limit::WaitLimit;
 
 /// A destination in a folder, and what it holds.
 struct Destination<'p> {
@@ -20,7 +20,7 @@ struct Destination<'p> {
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
 /// What is not there now is passed over: what it holds is not known. What does not answer is named.
-pub async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Diagnostic> {
+pub(super) async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Diagnostic> {
     let (known, mut faults) = extents_of(policies, base).await;
     let (mut destinations, mut extents) = (Vec::new(), Vec::new());
     for policy in policies {
@@ -52,12 +52,12 @@ pub async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Diagnostic> 
 
 /// What the roots of stores hold now, and which of them do not answer.
 async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBuf, Extent>, Vec<Diagnostic>) {
-    let patience = Patience { give_up_after: Duration::ZERO, ..Patience::endless() };
+    let wait_limit = WaitLimit { give_up_after: Duration::ZERO, ..WaitLimit::endless() };
     let stores = policies.iter().flat_map(|policy| policy.stores().iter().map(move |store| (policy.account(), store)));
     let roots = stores.filter_map(|(account, store)| Some((account, &store.id, root(store, base)?)));
     let looks = roots.map(async |(account, store, root)| {
         let at = root.clone();
-        let extent = patience.look(&root, move || Ok(Extent::of(&at).ok())).await;
+        let extent = wait_limit.look(&root, move || Ok(Extent::of(&at).ok())).await;
         extent.map(|extent| Some((root, extent?))).map_err(|_| silent(account, store))
     });
     let (mut extents, mut faults) = (BTreeMap::new(), Vec::new());

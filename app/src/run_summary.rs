@@ -20,7 +20,7 @@ pub enum InSync {
 
 /// What there is to say when a run has ended.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub struct RunSummary {
     /// What was done.
     pub totals: RunTotals,
     /// How many items of tasks that an earlier run had queued were copied or updated besides.

@@ -11,7 +11,7 @@ use mill_ports::{StoreError, StoreErrorKind, error_chain};
 use tokio_util::sync::CancellationToken;
 
 use crate::run_until_done::silence::{one_answer_max, time};
-use crate::stop::StoppedEarly;
+use crate::stop_tokens::StoppedError;
 
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const SAID_AFTER: Duration = Duration::from_secs(10);
 
 /// How long something is waited for, and what ends that early.
 #[derive(Debug, Clone)]
-pub struct Patience {
+pub struct WaitLimit {
     /// How long.
     pub give_up_after: Duration,
     /// What ends the waiting.
@@ -31,12 +31,12 @@ pub struct Patience {
 /// A path whose file system does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing went on for {}: `{}` does not answer; `--give-up-after` allows longer", time(*.waited), .path.display())]
-pub struct NoAnswer {
+pub struct NoAnswerError {
     waited: Duration,
     path: PathBuf,
 }
 
-impl Patience {
+impl WaitLimit {
     /// That of a command that has no time limit of its own, and that a signal ends at once.
     pub fn endless() -> Self {
         Self::until(CancellationToken::new())
@@ -57,7 +57,7 @@ impl Patience {
     /// look runs to its end, also when nobody waits for it any more.
     ///
     /// # Errors
-    /// What the look says; [`NoAnswer`] when the time is up, which is ten seconds at least; [`StoppedEarly`].
+    /// What the look says; [`NoAnswerError`] when the time is up, which is ten seconds at least; [`StoppedError`].
     pub async fn look<T: Send + 'static>(
         &self,
         path: &Path,
@@ -78,9 +78,9 @@ impl Patience {
             biased;
             looked = looking => looked.context("a look at a path broke off")?,
             () = self.stop.cancelled() => {
-                Err(StoppedEarly(format!(", while it waited for `{}`", path.display())).into())
+                Err(StoppedError(format!(", while it waited for `{}`", path.display())).into())
             }
-            () = in_vain => Err(NoAnswer { waited: began.elapsed(), path: path.to_owned() }.into()),
+            () = in_vain => Err(NoAnswerError { waited: began.elapsed(), path: path.to_owned() }.into()),
         }
     }
 
@@ -101,7 +101,7 @@ impl Patience {
             tracing::warn!("waits for store `{}`: {}", error.store, error_chain(&error));
             tokio::select! {
                 () = self.stop.cancelled() => {
-                    return Err(StoppedEarly(format!(", while it waited: {}", error_chain(&error))).into());
+                    return Err(StoppedError(format!(", while it waited: {}", error_chain(&error))).into());
                 }
                 () = tokio::time::sleep(pause) => {}
             }

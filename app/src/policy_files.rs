@@ -1,0 +1,235 @@
+//! Policy files as they are written, in a folder or in a bucket: what is wrong with them, and what they come to.
+
+mod buckets;
+mod roots;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use futures::TryStreamExt as _;
+use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
+use mill_policy::{AccountPolicy, Diagnostic, Severity};
+use mill_ports::{DeletableStore, ListEntry};
+use serde::Serialize;
+
+use crate::aws;
+use crate::config::Config;
+use crate::wait_limit::WaitLimit;
+
+/// One thing that is wrong with a policy file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyDiagnostic {
+    /// The file's name.
+    pub file: String,
+    /// The line, from 1; 0 where it is about the file as a whole.
+    pub line: u32,
+    /// The column in characters, from 1; 0 where it is about the file as a whole.
+    pub column: u32,
+    /// The member of the file; empty where there is none.
+    pub member: String,
+    /// Whether the policy cannot be used so.
+    pub is_error: bool,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// All of it in one line.
+    pub text: String,
+}
+
+impl From<Diagnostic> for PolicyDiagnostic {
+    fn from(fault: Diagnostic) -> Self {
+        let (text, is_error) = (fault.to_string(), fault.severity == Severity::Error);
+        let Diagnostic { file, line, column, member, message, .. } = fault;
+        Self { file, line, column, member, is_error, message, text }
+    }
+}
+
+impl fmt::Display for PolicyDiagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What a check of all policy files found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyCheck {
+    /// Where the files are.
+    pub place: String,
+    /// How many there are.
+    pub files: usize,
+    /// What is wrong with them.
+    pub diagnostics: Vec<PolicyDiagnostic>,
+}
+
+impl PolicyCheck {
+    /// How many errors there are.
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error).count()
+    }
+
+    /// How many warnings there are.
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.len() - self.errors()
+    }
+}
+
+/// The policy of an account cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the policy of account `{account}` has {} faults", diagnostics.len())]
+pub struct PolicyUnreadable {
+    /// The account.
+    pub account: AccountId,
+    /// What is wrong with its files.
+    pub diagnostics: Vec<PolicyDiagnostic>,
+}
+
+/// Where policy files are.
+#[derive(Debug)]
+pub struct PolicyFiles {
+    place: Place,
+    /// Where relative roots of stores begin.
+    base: PathBuf,
+}
+
+#[derive(Debug)]
+enum Place {
+    Folder(PathBuf),
+    Bucket { shown: String, store: std::sync::Arc<dyn DeletableStore>, space: SpaceId },
+}
+
+impl PolicyFiles {
+    /// Those of a folder. Relative roots of stores begin at `base`.
+    pub fn in_folder(folder: &Path, base: &Path) -> Self {
+        Self { place: Place::Folder(folder.to_owned()), base: base.to_owned() }
+    }
+
+    /// Those of a configuration.
+    ///
+    /// # Errors
+    /// When the bucket that holds them cannot be reached so.
+    pub async fn configured(config: &Config) -> Result<Self> {
+        let bucket = config.text("policies.bucket");
+        if bucket.is_empty() {
+            return Ok(Self::in_folder(&config.path("policies.folder"), config.base()));
+        }
+        let space = SpaceId::new("policies")?;
+        let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
+        let store = aws::policy_store(config, address, &space).await.context(UNREADABLE_BUCKET)?;
+        let place = Place::Bucket { shown: format!("s3://{bucket}"), store, space };
+        Ok(Self { place, base: config.base().to_owned() })
+    }
+
+    /// Checks all files, and what the stores that they describe lead to now.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub async fn check(&self) -> Result<PolicyCheck> {
+        let files = self.all().await?;
+        let mut faults = mill_policy::check(&files);
+        let policies = mill_policy::policies(&files);
+        faults.extend(roots::faults(&policies, &self.base).await);
+        faults.extend(buckets::faults(&policies).await?);
+        let place = match &self.place {
+            Place::Folder(folder) => folder.display().to_string(),
+            Place::Bucket { shown, .. } => shown.clone(),
+        };
+        let files = files.iter().filter(|(name, _)| Path::new(name).extension().is_some_and(|it| it == "json")).count();
+        Ok(PolicyCheck { place, files, diagnostics: faults.into_iter().map(PolicyDiagnostic::from).collect() })
+    }
+
+    /// What the policy of an account comes to.
+    ///
+    /// # Errors
+    /// [`PolicyUnreadable`] when its files are wrong; also when there are none, or they cannot be read.
+    pub async fn account(&self, account: &str) -> Result<AccountPolicy> {
+        let account = AccountId::new(account)?;
+        let policy = self.of_account(&account, AccountPolicy::policy_file_name(&account)).await?;
+        let stores = self.of_account(&account, AccountPolicy::stores_file_name(&account)).await?;
+        AccountPolicy::parse(account.clone(), &policy, &stores).map_err(|faults| {
+            let diagnostics = faults.into_iter().map(PolicyDiagnostic::from).collect();
+            PolicyUnreadable { account, diagnostics }.into()
+        })
+    }
+
+    /// All files, by name.
+    async fn all(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        match &self.place {
+            Place::Folder(folder) => look_in(folder, files).await,
+            Place::Bucket { store, space, .. } => objects(&**store, space).await.context(UNREADABLE_BUCKET),
+        }
+    }
+
+    async fn of_account(&self, account: &AccountId, name: String) -> Result<Vec<u8>> {
+        let (bytes, shown) = match &self.place {
+            Place::Folder(folder) => {
+                let path = folder.join(&name);
+                let shown = path.display().to_string();
+                let read = look_in(folder, move |_| Ok(std::fs::read(&path)));
+                (read.await?.map_err(anyhow::Error::from), shown)
+            }
+            Place::Bucket { shown, store, space } => {
+                let read = object(&**store, space, ContentId::new(name.as_str())?).await.context(UNREADABLE_BUCKET)?;
+                (read.context("there is no such object"), format!("{shown}/{name}"))
+            }
+        };
+        bytes.with_context(|| format!("account `{account}` has no readable file `{shown}`"))
+    }
+}
+
+const UNREADABLE_BUCKET: &str = "the bucket of the policy files cannot be read";
+
+/// What a look into the folder tells.
+async fn look_in<T: Send + 'static>(
+    folder: &Path,
+    look: impl FnOnce(&Path) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let at = folder.to_owned();
+    WaitLimit::endless().look(folder, move || look(&at)).await
+}
+
+/// All files of the folder, by name.
+fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("the policy folder `{}` cannot be read", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let path = entry.path();
+            let bytes = std::fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+            files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// All objects that a folder could hold as files, by name.
+async fn objects(store: &dyn DeletableStore, space: &SpaceId) -> Result<Vec<(String, Vec<u8>)>> {
+    let (mut files, mut pages) = (Vec::new(), store.list(space, None));
+    while let Some(page) = pages.try_next().await? {
+        for entry in page.entries {
+            let ListEntry::Item(id, _) = entry else { continue };
+            if !is_file_name(&id) {
+                continue;
+            }
+            if let Some(bytes) = object(store, space, id.clone()).await? {
+                files.push((id.as_str().to_owned(), bytes));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+async fn object(store: &dyn DeletableStore, space: &SpaceId, id: ContentId) -> Result<Option<Vec<u8>>> {
+    let item = ItemAddress { space: space.clone(), id };
+    let Some(reading) = store.open(&item, None, None).await?.present() else { return Ok(None) };
+    let bytes: Vec<bytes::Bytes> = reading.body.try_collect().await?;
+    Ok(Some(bytes.concat()))
+}
+
+/// Whether an id is the name of a file in one folder.
+fn is_file_name(id: &ContentId) -> bool {
+    !id.as_str().contains('/') && ![".", ".."].contains(&id.as_str())
+}

@@ -1,0 +1,103 @@
+//! A space is brought back from one of its copies.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use mill_local::folder::{Extent, Layout};
+use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_policy::{AccountPolicy, StoreKind};
+use mill_processors::restore::{Restoration, RestorationReport};
+use mill_records::sync_proofs::SpacePair;
+
+use crate::UsageError;
+use crate::config::Config;
+use crate::files::create_folder;
+use crate::installation::Installation;
+use crate::placement_checks::overlapping;
+use crate::store_registry::open_plain;
+
+/// Items in hand at once.
+const AT_ONCE: usize = 64;
+
+/// What is to be brought back, and how.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// The account.
+    pub account: AccountId,
+    /// The space.
+    pub space: SpaceId,
+    /// The store that holds the copy.
+    pub from: StoreId,
+    /// The folder to bring it back to.
+    pub to: PathBuf,
+    /// Whether files that differ are replaced by what is proven to be as it was copied.
+    pub overwrite: bool,
+    /// Whether also what is not proven comes back, and may replace files that differ.
+    pub unproven: bool,
+}
+
+impl RestoreRequest {
+    /// Brings it back.
+    ///
+    /// # Errors
+    /// When there is no such copy, or the folder holds the copy itself or cannot be made.
+    pub async fn run(&self, installation: &Installation, config: &Config) -> Result<RestorationReport> {
+        let Self { account, space, from, .. } = self;
+        let policy = installation.policies.account(account).await?;
+        let Some(spec) = policy.store(from) else {
+            let known: Vec<String> = policy.stores().iter().map(|store| store.id.to_string()).collect();
+            bail!("account `{account}` has no store `{from}`; it has: {}", known.join(", "));
+        };
+        self.lies_apart(&spec.kind, config)?;
+        let copy = installation.stores.source(account, from).await?;
+        // Before anything is made for it.
+        Restoration::has_copy(&*copy, space).await?;
+        let made = !self.to.is_dir();
+        if made {
+            create_folder(&self.to).with_context(|| format!("`{}` cannot be made", self.to.display()))?;
+        }
+        let to = std::fs::canonicalize(&self.to)?;
+        let address = StoreAddress { account: AccountId::new("restore")?, store: StoreId::new("to")? };
+        let restoration = Restoration {
+            copy,
+            from: StoreAddress { account: account.clone(), store: from.clone() },
+            space: space.clone(),
+            to: open_plain(installation.engine.clock.clone(), address, to, Layout::Single(space.clone())),
+            sealed: self.sealed(&policy),
+            seals: installation.seals(),
+            overwrite: self.overwrite,
+            unproven: self.unproven,
+            concurrency: AT_ONCE.try_into()?,
+        };
+        restoration.to.remove_stale_uploads().await;
+        Ok(restoration.run().await.inspect_err(|_| {
+            // A restore that brought nothing back leaves no empty folder behind. A folder that holds something stays.
+            if made {
+                let _ = std::fs::remove_dir(&self.to);
+            }
+        })?)
+    }
+
+    /// Makes sure that the folder and the copy hold nothing in common.
+    fn lies_apart(&self, copy: &StoreKind, config: &Config) -> Result<()> {
+        let StoreKind::Folder { root } = copy else { return Ok(()) };
+        let extent =
+            |path: &Path| Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()));
+        match extent(&config.base().join(root))?.overlap(&extent(&self.to)?) {
+            Some(overlap) => Err(UsageError(overlapping(&overlap)).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The pairs whose seals tell what was copied into the store.
+    fn sealed(&self, policy: &AccountPolicy) -> Vec<SpacePair> {
+        let sources = policy.stores().iter().filter(|store| store.id != self.from);
+        let pair = |source: &StoreId| SpacePair {
+            account: self.account.clone(),
+            source: source.clone(),
+            destination: self.from.clone(),
+            space: self.space.clone(),
+        };
+        sources.map(|store| pair(&store.id)).collect()
+    }
+}
