@@ -3,26 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::NotRun;
+use crate::MissingRequirement;
 
-/// Has `command` read a wall clock that is set otherwise: `+25h`, or `@2099-01-01 00:00:00` for one that runs from there.
+/// Sets the wall clock that `command` reads: `+25h`, or `@2099-01-01 00:00:00` for a clock that starts there.
 ///
-/// Only the wall clock: the clocks that count since the boot go on as they are, as on a machine whose clock was set.
-/// By Debian's `faketime`.
-pub fn set(command: &mut Command, to: &str) -> Result<(), NotRun> {
-    let library = library().ok_or_else(|| NotRun("there is no `libfaketime` here".into()))?;
+/// Clocks that count since the boot stay as they are, as on a machine whose clock was set. Uses Debian's `faketime`.
+pub fn set_wall_clock(command: &mut Command, to: &str) -> Result<(), MissingRequirement> {
+    let library = library().ok_or_else(|| MissingRequirement("there is no `libfaketime` here".into()))?;
     command.env("LD_PRELOAD", library).env("FAKETIME", to).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    // A file's time is no business of the clock's: the trial asks for the clock of the process alone.
+    // Times of files stay real: a trial sets the clock of the process alone.
     command.env("NO_FAKE_STAT", "1");
     Ok(())
 }
 
-/// Has what runs beneath read clocks that count since the boot as if the machine had been up for so much longer.
+/// Runs `program` with clocks that count since the boot as if the machine had been up for `seconds` longer.
 ///
-/// A time namespace: `unshare --time` puts the program, with its arguments, into it.
-pub fn booted_earlier(program: &Path, seconds: u64) -> Result<Command, NotRun> {
+/// `unshare --time` puts the program, with its arguments, into a time namespace.
+pub fn with_longer_uptime(program: &Path, seconds: u64) -> Result<Command, MissingRequirement> {
     if !Path::new("/proc/self/ns/time").exists() {
-        return Err(NotRun("this kernel has no time namespaces".into()));
+        return Err(MissingRequirement("this kernel has no time namespaces".into()));
     }
     let mut command = Command::new("unshare");
     let seconds = seconds.to_string();
@@ -39,7 +38,7 @@ fn library() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apart;
+    use crate::in_mount_namespace;
 
     fn seconds(command: &mut Command) -> f64 {
         let output = command.output().unwrap();
@@ -53,12 +52,12 @@ mod tests {
 
     #[test]
     fn the_wall_clock_jumps_and_the_boot_clock_does_not() {
-        apart(|| {
+        in_mount_namespace(|| {
             for (clock, jump) in [("CLOCK_REALTIME", 90_000.0), ("CLOCK_BOOTTIME", 0.0)] {
                 let mut plain = Command::new("python3");
                 let before = seconds(plain.args(python(clock)));
                 let mut jumped = Command::new("python3");
-                set(&mut jumped, "+25h")?;
+                set_wall_clock(&mut jumped, "+25h")?;
                 let moved = seconds(jumped.args(python(clock))) - before;
                 assert!((jump..jump + 60.0).contains(&moved), "{clock} {moved}");
             }
@@ -68,9 +67,9 @@ mod tests {
 
     #[test]
     fn a_machine_can_have_been_up_for_longer() {
-        apart(|| {
+        in_mount_namespace(|| {
             let up = seconds(Command::new("python3").args(python("CLOCK_BOOTTIME")));
-            let mut command = booted_earlier(Path::new("python3"), 90_000)?;
+            let mut command = with_longer_uptime(Path::new("python3"), 90_000)?;
             let longer = seconds(command.args(python("CLOCK_BOOTTIME"))) - up;
             assert!((90_000.0..90_060.0).contains(&longer), "{longer}");
             Ok(())

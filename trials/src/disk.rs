@@ -1,11 +1,11 @@
-//! A file as a disk, and the file systems that may be on it.
+//! A file as a disk, and the file systems that a test can make on it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::{Mount, NotRun, tool};
+use crate::{MissingRequirement, MountGuard, tool};
 
-/// The file systems that trials know to make and to mount.
+/// The file systems that trials can make and mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
     /// The usual one.
@@ -27,7 +27,7 @@ impl FileSystem {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Ext4, Self::Xfs, Self::Btrfs, Self::ExFat, Self::Ntfs, Self::Vfat];
 
-    fn make(self) -> (&'static str, &'static [&'static str]) {
+    fn mkfs_command(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::Ext4 => ("mkfs.ext4", &["-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"]),
             Self::Xfs => ("mkfs.xfs", &["-q", "-f"]),
@@ -52,15 +52,15 @@ impl FileSystem {
         }
     }
 
-    fn kernel_has_it(self) -> bool {
+    fn is_in_kernel(self) -> bool {
         let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         known.lines().any(|line| line.trim() == self.kernel_name())
     }
 
-    /// What `mount -t` is to be told: another driver where the kernel has none.
+    /// The type for `mount -t`: another driver where the kernel has none.
     fn mount_type(self) -> &'static str {
         match self {
-            Self::ExFat if !self.kernel_has_it() => "exfat-fuse",
+            Self::ExFat if !self.is_in_kernel() => "exfat-fuse",
             Self::Ntfs => "ntfs-3g",
             other => other.kernel_name(),
         }
@@ -69,58 +69,58 @@ impl FileSystem {
 
 /// A file attached to a loop device.
 #[derive(Debug)]
-pub struct Disk {
+pub struct LoopDisk {
     image: PathBuf,
     device: PathBuf,
-    /// The device frees itself once nobody has it open: neither this nor a mount.
+    /// The device detaches itself once neither this handle nor a mount has it open.
     _open: File,
 }
 
-impl Disk {
-    /// Makes a file of `bytes`, a hole as yet, and attaches it.
-    pub fn create(image: &Path, bytes: u64) -> Result<Self, NotRun> {
+impl LoopDisk {
+    /// Makes a sparse file of `bytes`, and attaches it.
+    pub fn create(image: &Path, bytes: u64) -> Result<Self, MissingRequirement> {
         File::create(image).unwrap().set_len(bytes).unwrap();
         Self::attach(image)
     }
 
-    /// Attaches a file that is there: a copy of another's image, or one that is served [in user space](crate::fuse).
-    pub fn attach(image: &Path) -> Result<Self, NotRun> {
-        // Free devices are many, and another test may take the one that was free: losetup looks and takes in two steps.
+    /// Attaches an existing file: a copy of another image, or a file served [in user space](crate::fuse).
+    pub fn attach(image: &Path) -> Result<Self, MissingRequirement> {
+        // Another test may take the free device first, since losetup finds and takes it in two steps.
         for _ in 0..20 {
             let args = ["--find", "--show"].map(AsRef::as_ref);
             let output = tool::output("losetup", args.into_iter().chain([image.as_os_str()]))?;
             if output.status.success() {
                 let device = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
                 let open = File::options().read(true).write(true).open(&device).unwrap();
-                // Lazy: it detaches when the last who has it open closes it, also by dying.
+                // Lazy: the device detaches when its last user closes it or dies.
                 tool::run("losetup", ["--detach".as_ref(), device.as_os_str()])?;
-                in_one_piece(&device);
+                limit_requests_to_one_page(&device);
                 return Ok(Self { image: image.to_owned(), device, _open: open });
             }
             let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             if !complaint.contains("busy") {
-                return Err(NotRun(format!("no loop device: {complaint}")));
+                return Err(MissingRequirement(format!("no loop device: {complaint}")));
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        Err(NotRun("no loop device is free".into()))
+        Err(MissingRequirement("no loop device is free".into()))
     }
 
     /// Makes a file system on it.
-    pub fn format(&self, kind: FileSystem) -> Result<(), NotRun> {
-        let (program, args) = kind.make();
+    pub fn format(&self, kind: FileSystem) -> Result<(), MissingRequirement> {
+        let (program, args) = kind.mkfs_command();
         tool::run(program, args.iter().map(AsRef::as_ref).chain([self.device.as_os_str()]))?;
         Ok(())
     }
 
     /// Mounts it; `options` as after `mount -o`, or empty.
-    pub fn mount(&self, kind: FileSystem, at: &Path, options: &str) -> Result<Mount, NotRun> {
+    pub fn mount(&self, kind: FileSystem, at: &Path, options: &str) -> Result<MountGuard, MissingRequirement> {
         let device = self.device.to_str().unwrap();
         let mut args = vec!["-t", kind.mount_type(), device];
         if !options.is_empty() {
             args.extend(["-o", options]);
         }
-        Mount::by_command(&args, at)
+        MountGuard::run_mount(&args, at)
     }
 
     /// Its block device.
@@ -134,9 +134,9 @@ impl Disk {
     }
 }
 
-/// Keeps requests to one page, so that whoever serves the image answers each as a whole: of one that fails in part the
-/// loop driver believes that it was done, and the disk would lie.
-fn in_one_piece(device: &Path) {
+/// Limits requests to one page, so that the server of the image answers each as a whole. The loop driver takes a request
+/// that failed in part for done, and the disk would lie.
+fn limit_requests_to_one_page(device: &Path) {
     let name = device.file_name().unwrap().to_string_lossy();
     let _ = std::fs::write(format!("/sys/block/{name}/queue/max_sectors_kb"), "4");
 }
@@ -148,13 +148,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::apart;
+    use crate::in_mount_namespace;
 
     fn takes_a_file(kind: FileSystem) {
-        apart(move || {
+        in_mount_namespace(move || {
             let folder = tempfile::tempdir().unwrap();
             let at = folder.path().join("mounted");
-            let disk = Disk::create(&folder.path().join("image"), FileSystem::BYTES_MIN)?;
+            let disk = LoopDisk::create(&folder.path().join("image"), FileSystem::BYTES_MIN)?;
             disk.format(kind)?;
             let mount = disk.mount(kind, &at, "")?;
             fs::write(at.join("README"), "text").unwrap();
@@ -165,7 +165,7 @@ mod tests {
             again.unmount();
             let image = disk.image().to_owned();
             drop(disk);
-            // A driver in user space may take a moment to end.
+            // A driver in user space takes a moment to end.
             let until = Instant::now() + Duration::from_secs(5);
             while is_attached(&image) {
                 assert!(Instant::now() < until, "`{}` is still attached", image.display());

@@ -1,4 +1,4 @@
-//! File systems in user space, served by the test's own process, that fail as they are told.
+//! File systems in user space, served by the test's own process, that fail on demand.
 
 mod disk;
 mod folder;
@@ -9,15 +9,15 @@ use std::path::Path;
 use fuser::{BackgroundSession, Config, Filesystem, MountOption};
 
 pub use disk::{DiskWrite, FlakyDisk};
-pub use folder::{FlakyFolder, Operation};
+pub use folder::{FlakyFolder, FolderOperation};
 pub use silent::SilentMount;
 
-use crate::NotRun;
+use crate::MissingRequirement;
 
-/// Mounts what `system` serves. It is served until the session is dropped.
-fn serve(system: impl Filesystem, at: &Path, name: &str) -> Result<BackgroundSession, NotRun> {
+/// Mounts a file system. Dropping the session ends it.
+fn serve(system: impl Filesystem, at: &Path, name: &str) -> Result<BackgroundSession, MissingRequirement> {
     if !Path::new("/dev/fuse").exists() {
-        return Err(NotRun("there is no `/dev/fuse` here".into()));
+        return Err(MissingRequirement("there is no `/dev/fuse` here".into()));
     }
     std::fs::create_dir_all(at).unwrap();
     let mut config = Config::default();
@@ -26,7 +26,7 @@ fn serve(system: impl Filesystem, at: &Path, name: &str) -> Result<BackgroundSes
     match fuser::spawn_mount(system, at, &config) {
         Ok(session) => Ok(session),
         Err(error) if [nix::libc::ENODEV, nix::libc::EPERM].map(Some).contains(&error.raw_os_error()) => {
-            Err(NotRun(format!("nothing can be served in user space: {error}")))
+            Err(MissingRequirement(format!("nothing can be served in user space: {error}")))
         }
         Err(error) => panic!("`{}` cannot be mounted: {error}", at.display()),
     }

@@ -1,4 +1,4 @@
-//! Something mounted, until it is unmounted or goes out of scope.
+//! A mount, until it is unmounted or goes out of scope.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,38 +7,38 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::NotRun;
+use crate::MissingRequirement;
 use crate::tool;
 
-/// A file system or a folder at a mount point. Dropped, it is taken away even if it is in use.
+/// A file system or a folder at a mount point. Dropping it unmounts it, even if it is in use.
 #[derive(Debug)]
-pub struct Mount {
+pub struct MountGuard {
     at: PathBuf,
     mounted: bool,
 }
 
-impl Mount {
+impl MountGuard {
     /// An empty file system in memory; `options` such as `size=8m`.
-    pub fn tmpfs(at: &Path, options: &str) -> Result<Self, NotRun> {
+    pub fn tmpfs(at: &Path, options: &str) -> Result<Self, MissingRequirement> {
         fs::create_dir_all(at).unwrap();
         mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
         Ok(Self::at(at))
     }
 
-    /// The folder `from` once more, at `at`, without what is mounted beneath it.
+    /// The folder `from` a second time, at `at`, without the mounts beneath it.
     pub fn bind(from: &Path, at: &Path) -> Self {
         fs::create_dir_all(at).unwrap();
         mount(Some(from), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
         Self::at(at)
     }
 
-    /// What `mount ARGS AT` mounts, for all sorts that need a program of their own.
-    pub fn by_command(args: &[&str], at: &Path) -> Result<Self, NotRun> {
+    /// Runs `mount ARGS AT`, for file systems that need a program of their own.
+    pub fn run_mount(args: &[&str], at: &Path) -> Result<Self, MissingRequirement> {
         fs::create_dir_all(at).unwrap();
         let output = tool::output("mount", args.iter().map(AsRef::as_ref).chain([at.as_os_str()]))?;
         let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         if complaint.contains("unknown filesystem type") || complaint.contains("/dev/fuse") {
-            return Err(NotRun(complaint.lines().next().unwrap_or_default().to_owned()));
+            return Err(MissingRequirement(complaint.lines().next().unwrap_or_default().to_owned()));
         }
         assert!(output.status.success(), "mount {args:?}: {complaint}");
         Ok(Self::at(at))
@@ -58,7 +58,7 @@ impl Mount {
         mount(None::<&str>, &self.at, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>).unwrap();
     }
 
-    /// Unmounts it as a person would, who must wait while it is in use.
+    /// Unmounts it as a person does, who must wait while it is in use.
     pub fn unmount(mut self) {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
@@ -71,7 +71,7 @@ impl Mount {
         self.mounted = false;
     }
 
-    /// Takes it away while it is in use, as a plug that is pulled: open files stay readable, the path is empty.
+    /// Unmounts it while it is in use, like a pulled plug: open files stay readable, the path is empty.
     pub fn detach(mut self) {
         self.detach_now();
     }
@@ -83,7 +83,7 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl Drop for MountGuard {
     fn drop(&mut self) {
         self.detach_now();
     }
@@ -93,20 +93,20 @@ impl Drop for Mount {
 mod tests {
     use std::fs;
 
-    use crate::{Mount, apart};
+    use crate::{MountGuard, in_mount_namespace};
 
     #[test]
     fn an_unmounted_folder_is_empty_again() {
         let folder = tempfile::tempdir().unwrap();
         let (from, at) = (folder.path().join("from"), folder.path().join("at"));
-        apart(move || {
+        in_mount_namespace(move || {
             fs::create_dir(&from).unwrap();
             fs::write(from.join("x"), "x").unwrap();
-            let mount = Mount::bind(&from, &at);
+            let mount = MountGuard::bind(&from, &at);
             assert!(at.join("x").exists());
             mount.unmount();
             assert!(!at.join("x").exists());
-            let mount = Mount::tmpfs(&at, "size=1m")?;
+            let mount = MountGuard::tmpfs(&at, "size=1m")?;
             let _open = fs::File::create(at.join("y")).unwrap();
             mount.detach();
             assert!(!at.join("y").exists());

@@ -1,4 +1,4 @@
-//! Mounts that only one test sees, and that go with it.
+//! Mounts that only one test sees, and that vanish with it.
 
 use std::thread;
 
@@ -6,17 +6,17 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::NotRun;
+use crate::MissingRequirement;
 
 /// Runs a trial on a thread in a mount namespace of its own. Processes and threads that it starts are in it too.
 ///
-/// What is mounted there is seen by nobody else, and is gone when the thread and its children are, however they end.
-/// A trial that cannot run here is [reported](NotRun::report).
-pub fn apart(trial: impl FnOnce() -> Result<(), NotRun> + Send + 'static) {
+/// Nobody else sees mounts made there, and they vanish with the thread and its children, however those end.
+/// A trial that cannot run on this machine is [reported](MissingRequirement::report).
+pub fn in_mount_namespace(trial: impl FnOnce() -> Result<(), MissingRequirement> + Send + 'static) {
     let name = thread::current().name().unwrap_or("a trial").to_owned();
     let run = move || {
-        if let Err(not_run) = enter().and_then(|()| trial()) {
-            not_run.report();
+        if let Err(missing) = enter_namespace().and_then(|()| trial()) {
+            missing.report();
         }
     };
     let joined = thread::Builder::new().name(name).spawn(run).unwrap().join();
@@ -25,12 +25,12 @@ pub fn apart(trial: impl FnOnce() -> Result<(), NotRun> + Send + 'static) {
     }
 }
 
-/// Moves this thread into a mount namespace of its own, out of which nothing is propagated.
-fn enter() -> Result<(), NotRun> {
+/// Moves this thread into a mount namespace of its own. Its mounts do not propagate to others.
+fn enter_namespace() -> Result<(), MissingRequirement> {
     match unshare(CloneFlags::CLONE_NEWNS) {
         Ok(()) => {}
-        Err(Errno::EPERM) => return Err(NotRun("mounting needs root".into())),
-        Err(error) => return Err(NotRun(format!("no mount namespace can be made: {error}"))),
+        Err(Errno::EPERM) => return Err(MissingRequirement("mounting needs root".into())),
+        Err(error) => return Err(MissingRequirement(format!("no mount namespace can be made: {error}"))),
     }
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
     Ok(())
@@ -40,14 +40,14 @@ fn enter() -> Result<(), NotRun> {
 mod tests {
     use std::process::Command;
 
-    use crate::{Mount, apart};
+    use crate::{MountGuard, in_mount_namespace};
 
     #[test]
     fn what_is_mounted_apart_is_seen_by_children_and_by_nobody_else() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().to_owned();
-        apart(move || {
-            let mount = Mount::tmpfs(&at, "size=1m")?;
+        in_mount_namespace(move || {
+            let mount = MountGuard::tmpfs(&at, "size=1m")?;
             std::fs::write(at.join("inside"), "x").unwrap();
             assert!(Command::new("test").arg("-e").arg(at.join("inside")).status().unwrap().success());
             std::mem::forget(mount);
@@ -59,6 +59,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "the trial's own words")]
     fn a_trial_that_fails_fails_its_test() {
-        apart(|| panic!("the trial's own words"));
+        in_mount_namespace(|| panic!("the trial's own words"));
     }
 }

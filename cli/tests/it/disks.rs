@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use mill_trials::fuse::FlakyDisk;
-use mill_trials::{Disk, FileSystem, NotRun, apart};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, in_mount_namespace};
 
 use crate::kills::{Dice, seed};
 use crate::world::{World, walk};
@@ -87,23 +87,23 @@ fn all_whole(copy: &Path, proven: &[String], contents: &Contents, what: &str) {
     }
 }
 
-fn refuses(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(u64, usize), NotRun> {
+fn refuses(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(u64, usize), MissingRequirement> {
     let world = World::new();
     let mut contents = Contents::new();
     people_write(&world, &mut contents, dice, 150);
     let flaky = FlakyDisk::serve(&world.path("image"), bytes, &world.path("served"))?;
-    let disk = Disk::attach(flaky.file())?;
+    let disk = LoopDisk::attach(flaky.file())?;
     disk.format(kind)?;
     let mount = disk.mount(kind, &world.path("disk"), "")?;
     let copy = world.path("disk/copy");
     fs::create_dir(&copy).unwrap();
     fs::File::open(&copy).unwrap().sync_all().unwrap();
-    flaky.fail_writes_of(MARK, (0..bytes / FlakyDisk::BLOCK).filter(|_| dice.roll(150) == 0));
+    flaky.fail_writes_starting_with(MARK, (0..bytes / FlakyDisk::BLOCK).filter(|_| dice.roll(150) == 0));
     for _ in 0..2 {
         let ran = world.mill(&["mirror", "src", "disk/copy", "--json"]);
         assert!([0, 2, 50, 100].contains(&ran.code), "{} {} {}", ran.code, ran.out, ran.err);
     }
-    let (proven, refused) = (sealed(&world), flaky.refused());
+    let (proven, refused) = (sealed(&world), flaky.failed_count());
     mount.unmount();
     let mount = disk.mount(kind, &world.path("disk"), "")?;
     all_whole(&copy, &proven, &contents, &format!("{kind:?} with bad blocks"));
@@ -119,7 +119,7 @@ fn refuses(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(u64, usize)
 
 #[test]
 fn nothing_that_a_disk_refused_is_ever_called_proven() {
-    apart(|| {
+    in_mount_namespace(|| {
         let mut dice = Dice(seed());
         for (kind, bytes) in file_systems() {
             for round in 0..rounds() {
@@ -131,12 +131,12 @@ fn nothing_that_a_disk_refused_is_ever_called_proven() {
     });
 }
 
-fn loses_power(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(usize, usize), NotRun> {
+fn loses_power(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(usize, usize), MissingRequirement> {
     let world = World::new();
     let mut contents = Contents::new();
     let flaky = FlakyDisk::serve(&world.path("image"), bytes, &world.path("served"))?;
     flaky.record();
-    let disk = Disk::attach(flaky.file())?;
+    let disk = LoopDisk::attach(flaky.file())?;
     disk.format(kind)?;
     let mount = disk.mount(kind, &world.path("disk"), "")?;
     let mut moments = Vec::new();
@@ -158,7 +158,7 @@ fn loses_power(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(usize, 
     drop(disk);
     let proven = moments.iter().map(|(_, proven)| proven.len()).sum();
     for (image, proven) in &moments {
-        let disk = Disk::attach(image)?;
+        let disk = LoopDisk::attach(image)?;
         let mount = disk.mount(kind, &world.path("after"), "")?;
         all_whole(&world.path("after/copy"), proven, &contents, &format!("{kind:?} without power"));
         mount.unmount();
@@ -168,7 +168,7 @@ fn loses_power(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(usize, 
 
 #[test]
 fn what_is_proven_when_the_power_goes_is_there_when_it_comes_back() {
-    apart(|| {
+    in_mount_namespace(|| {
         let mut dice = Dice(seed());
         for (kind, bytes) in file_systems() {
             for round in 0..rounds() {

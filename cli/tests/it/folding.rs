@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use mill_trials::{Disk, FileSystem, Mount, NotRun, apart};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, MountGuard, in_mount_namespace};
 
 use crate::world::{World, walk};
 
@@ -21,7 +21,7 @@ enum Folding {
 }
 
 impl Folding {
-    fn mount(self, disk: &Disk, at: &Path) -> Result<Mount, NotRun> {
+    fn mount(self, disk: &LoopDisk, at: &Path) -> Result<MountGuard, MissingRequirement> {
         match self {
             Self::ExFat => {
                 disk.format(FileSystem::ExFat)?;
@@ -37,7 +37,9 @@ impl Folding {
             }
             Self::Ext4 => {
                 if !Path::new("/sys/fs/ext4/features/casefold").exists() {
-                    return Err(NotRun("ext4 of this kernel does not fold names (CONFIG_UNICODE is not set)".into()));
+                    return Err(MissingRequirement(
+                        "ext4 of this kernel does not fold names (CONFIG_UNICODE is not set)".into(),
+                    ));
                 }
                 let made = Command::new("mkfs.ext4")
                     .args(["-q", "-F", "-O", "casefold", "-E", "encoding=utf8"])
@@ -55,9 +57,9 @@ impl Folding {
 
 /// Runs a trial with a disk at `dst`, and whether that folds case.
 fn trial(folding: Folding, run: impl FnOnce(&World, bool) + Send + 'static) {
-    apart(move || {
+    in_mount_namespace(move || {
         let world = World::new();
-        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&world.path("image"), 64 << 20)?;
         let at = world.path("dst");
         let mount = folding.mount(&disk, &at)?;
         fs::write(at.join("Probe"), "").unwrap();
@@ -233,9 +235,9 @@ fn what_a_disk_cannot_keep_is_no_difference_to_verify() {
 
 #[test]
 fn a_disk_that_was_plugged_in_again_is_verified_by_its_bytes() {
-    apart(|| {
+    in_mount_namespace(|| {
         let world = World::new();
-        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&world.path("image"), 64 << 20)?;
         let at = world.path("dst");
         let mount = Folding::ExFat.mount(&disk, &at)?;
         for name in ["a", "b", "c"] {

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 
 use mill_trials::fuse::{FlakyFolder, SilentMount};
-use mill_trials::{NotRun, apart};
+use mill_trials::{MissingRequirement, in_mount_namespace};
 
 use crate::world::{World, ends, wait_for_handler, walk};
 
@@ -46,7 +46,7 @@ fn copies(world: &World, account: &str) -> usize {
 fn a_mount_that_hangs_is_given_up_by_name_and_holds_up_no_other_folder() {
     for (store, queued, processes) in [("one", false, "0"), ("two", true, "0"), ("one", true, "2")] {
         let world = World::new();
-        apart(move || {
+        in_mount_namespace(move || {
             accounts(&world);
             let hung = world.path(&format!("ill/{store}"));
             fs::rename(&hung, world.path("real")).unwrap();
@@ -87,7 +87,7 @@ fn begin(world: &World, nth: usize, args: &[&str]) -> Child {
 
 /// A source folder, an installation, and mounts that hang, one for each process: who waits for a name on a mount on which another
 /// process waits for one cannot be ended.
-fn hung(world: &World) -> Result<Vec<SilentMount>, NotRun> {
+fn hung(world: &World) -> Result<Vec<SilentMount>, MissingRequirement> {
     world.mill(&["init", "."]).expect(0);
     world.write("src/a", "a");
     (0..5).map(|nth| SilentMount::at(&world.path(&format!("hung-{nth}")))).collect()
@@ -97,7 +97,7 @@ fn hung(world: &World) -> Result<Vec<SilentMount>, NotRun> {
 #[test]
 fn a_hanging_path_is_given_up_in_time_and_named_as_it_was_typed() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         let _hangs = hung(&world)?;
         let data = world.path("hung-4/data").display().to_string();
         let commands: [(&str, &[&str]); 5] = [
@@ -124,7 +124,7 @@ fn a_hanging_path_is_given_up_in_time_and_named_as_it_was_typed() {
 #[test]
 fn a_signal_ends_whoever_waits_for_a_hanging_path() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         let _hangs = hung(&world)?;
         let commands: [&[&str]; 5] = [
             &["mirror", "src", "hung-0"],
@@ -148,7 +148,7 @@ fn a_signal_ends_whoever_waits_for_a_hanging_path() {
 #[test]
 fn who_has_no_time_limit_says_for_which_path_it_waits() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         let _hangs = hung(&world)?;
         let data = world.path("hung-4/data").display().to_string();
         let commands: [(&str, &[&str]); 5] = [
@@ -176,7 +176,7 @@ fn who_has_no_time_limit_says_for_which_path_it_waits() {
 #[test]
 fn policy_check_names_a_root_that_hangs_and_checks_the_others() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         let _hangs = hung(&world)?;
         world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
         let stores = r#"{"stores": [{"id": "1", "type": "folder", "root": "src", "primary": true},

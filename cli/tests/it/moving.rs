@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mill_trials::{Mount, NotRun, apart};
+use mill_trials::{MissingRequirement, MountGuard, in_mount_namespace};
 use serde_json::Value;
 
 use crate::kills::{Dice, seed};
@@ -41,7 +41,7 @@ struct Moving<'a> {
     world: &'a World,
     engine: &'a Engine,
     dice: Dice,
-    disk: Option<Mount>,
+    disk: Option<MountGuard>,
     processes: Vec<(&'static [&'static str], Child)>,
     /// What stood at the destination when it was last looked at.
     standing: BTreeSet<Item>,
@@ -82,7 +82,7 @@ impl<'a> Moving<'a> {
     fn new(world: &'a World, engine: &'a Engine) -> Self {
         let (standing, deleted, acts) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         let (taken_away, confirmed) = (BTreeSet::new(), BTreeSet::new());
-        let disk = Some(Mount::bind(&world.path("the disk"), &world.path(DISK)));
+        let disk = Some(MountGuard::bind(&world.path("the disk"), &world.path(DISK)));
         Self {
             world,
             engine,
@@ -214,7 +214,7 @@ impl<'a> Moving<'a> {
             }
             return "unmounted";
         }
-        self.disk = Some(Mount::bind(&self.world.path("the disk"), &self.world.path(DISK)));
+        self.disk = Some(MountGuard::bind(&self.world.path("the disk"), &self.world.path(DISK)));
         // What lies in the mount point is covered: it is out of sight, as if it were taken away.
         self.people_take("photos", ["disk/stray".to_owned()]);
         "mounted"
@@ -400,7 +400,7 @@ impl<'a> Moving<'a> {
 
 /// Runs the trial on an engine whose configuration `prepare` writes.
 pub(crate) fn trial(prepare: impl FnOnce(&World) -> Engine + Send + 'static) {
-    apart(move || -> Result<(), NotRun> {
+    in_mount_namespace(move || -> Result<(), MissingRequirement> {
         let world = World::new();
         let engine = prepare(&world);
         set_up(&world);

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use mill_trials::apart;
-use mill_trials::fuse::{FlakyFolder, Operation};
+use mill_trials::fuse::{FlakyFolder, FolderOperation};
+use mill_trials::in_mount_namespace;
 
 use crate::world::{Ran, World, walk};
 
@@ -78,7 +78,7 @@ fn a_space_without_permission_stops_no_other_and_deletes_nothing() {
 fn a_space_whose_directory_fails_stops_no_other_and_deletes_nothing() {
     for store in ["one", "two"] {
         let world = World::new();
-        apart(move || {
+        in_mount_namespace(move || {
             world.mill(&["init", "."]).expect(0);
             world.library(REMOVES);
             spaces(&world, "one", 5);
@@ -89,7 +89,7 @@ fn a_space_whose_directory_fails_stops_no_other_and_deletes_nothing() {
                 world.write(&format!("one/{space}/new"), "new");
             }
             fs::remove_file(world.path("one/bad/03")).unwrap();
-            for operation in [Operation::OpenDirectory, Operation::ReadDirectory] {
+            for operation in [FolderOperation::OpenDirectory, FolderOperation::ReadDirectory] {
                 flaky.fail(operation, "bad", EIO);
                 named(world.mill(&["run", "--json"]), "Input/output error");
                 flaky.repair();
@@ -110,17 +110,17 @@ fn a_space_whose_directory_fails_stops_no_other_and_deletes_nothing() {
 #[test]
 fn tasks_of_a_space_that_fails_hold_up_no_task_of_another() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         world.mill(&["init", "."]).expect(0);
         world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
         spaces(&world, "one", 30);
         fs::rename(world.path("one"), world.path("real")).unwrap();
         let flaky = FlakyFolder::serve(&world.path("real"), &world.path("one"))?;
         world.mill(&["produce", "duplication"]).expect(0);
-        flaky.fail(Operation::OpenDirectory, "bad", EIO);
-        flaky.fail(Operation::Open, "bad", EIO);
+        flaky.fail(FolderOperation::OpenDirectory, "bad", EIO);
+        flaky.fail(FolderOperation::Open, "bad", EIO);
         for n in 0..30 {
-            flaky.fail(Operation::Look, format!("bad/{n:02}"), EIO);
+            flaky.fail(FolderOperation::Lookup, format!("bad/{n:02}"), EIO);
         }
         let ran = named(world.mill(&["run", "--json"]), "Input/output error");
         assert_eq!([copies(&world, "a"), copies(&world, "z")], [30, 30], "{}", ran.out);

@@ -5,13 +5,13 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use mill_trials::fuse::FlakyFolder;
-use mill_trials::{Disk, FileSystem, Mount, NotRun, apart};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, MountGuard, in_mount_namespace};
 
 use crate::world::{World, walk};
 
 /// Runs a trial in a world of its own, with mounts that nobody else sees.
-fn trial(run: impl FnOnce(&World) -> Result<(), NotRun> + Send + 'static) {
-    apart(move || run(&World::new()));
+fn trial(run: impl FnOnce(&World) -> Result<(), MissingRequirement> + Send + 'static) {
+    in_mount_namespace(move || run(&World::new()));
 }
 
 /// All files of a folder with what is in them.
@@ -59,11 +59,11 @@ fn a_source_and_a_destination_that_are_one_folder_are_refused_and_nothing_is_tou
             assert!(ran.err.contains("hold the same files"), "{}", ran.err);
         };
         // The source lies in the destination: what only the destination has would be deleted, the originals with it.
-        let mount = Mount::bind(&world.path("data"), &world.path("dst/originals"));
+        let mount = MountGuard::bind(&world.path("data"), &world.path("dst/originals"));
         refused("data", "dst");
         mount.unmount();
         // The destination is a part of the source under another path.
-        let mount = Mount::bind(&world.path("data/photos"), &world.path("pm"));
+        let mount = MountGuard::bind(&world.path("data/photos"), &world.path("pm"));
         refused("data", "pm");
         refused("pm", "data");
         mount.unmount();
@@ -97,7 +97,7 @@ fn a_policy_whose_stores_are_one_folder_is_refused_by_every_command_and_the_othe
             fs::create_dir_all(world.path(name)).unwrap();
         }
         world.mill(&["policy", "check"]).expect(0);
-        let mount = Mount::bind(&world.path("ill-one"), &world.path("ill-two/sub"));
+        let mount = MountGuard::bind(&world.path("ill-one"), &world.path("ill-two/sub"));
         let checked = world.mill(&["policy", "check"]).expect(100);
         assert!(checked.out.contains("ill-stores.json: error: stores `1` and `2`"), "{}", checked.out);
         let ran = world.mill(&["run", "--json"]).expect(200);
@@ -121,7 +121,7 @@ fn a_mount_that_makes_two_stores_one_while_their_tasks_wait_stops_the_tasks() {
         world.write("one/room/x", "x");
         fs::create_dir_all(world.path("two/deep")).unwrap();
         world.mill(&["produce", "duplication"]).expect(0);
-        let _mount = Mount::bind(&world.path("one"), &world.path("two/deep"));
+        let _mount = MountGuard::bind(&world.path("one"), &world.path("two/deep"));
         let mut workman = world.command().args(["work"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_secs(2));
         std::process::Command::new("kill").arg(workman.id().to_string()).status().unwrap();
@@ -175,7 +175,7 @@ fn destinations_of_two_accounts_in_one_place_are_an_error_of_the_policies() {
 fn a_destination_whose_disk_is_not_mounted_is_not_filled() {
     trial(|world| {
         world.write("src/a", "a");
-        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&world.path("image"), 64 << 20)?;
         disk.format(FileSystem::Ext4)?;
         fs::create_dir(world.path("dst")).unwrap();
         let mount = disk.mount(FileSystem::Ext4, &world.path("dst"), "")?;
@@ -188,7 +188,7 @@ fn a_destination_whose_disk_is_not_mounted_is_not_filled() {
             assert!(walk(&world.path("dst")).is_empty(), "the mount point is not filled");
         }
         // Another disk is not taken for it either.
-        let other = Mount::tmpfs(&world.path("dst"), "size=4m")?;
+        let other = MountGuard::tmpfs(&world.path("dst"), "size=4m")?;
         let ran = world.mirror(&[]).expect(100);
         assert!(ran.err.contains("another file system"), "{}", ran.err);
         assert!(walk(&world.path("dst")).is_empty());
@@ -214,7 +214,7 @@ fn a_store_that_is_not_mounted_stops_its_account_only_until_its_place_is_accepte
         }
         // Of the same file system as the mount point: no device number tells of it.
         fs::create_dir(world.path("disk")).unwrap();
-        let mount = Mount::bind(&world.path("disk"), &world.path("ill-two"));
+        let mount = MountGuard::bind(&world.path("disk"), &world.path("ill-two"));
         world.mill(&["run", "--json"]).expect(0);
         mount.unmount();
         world.write("well-one/room/b", "b");
@@ -241,7 +241,7 @@ fn a_space_whose_own_disk_is_not_mounted_is_not_filled_and_the_others_go_on() {
         for name in ["one/photos/x", "one/letters/y"] {
             world.write(name, name);
         }
-        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&world.path("image"), 64 << 20)?;
         disk.format(FileSystem::Ext4)?;
         let mount = disk.mount(FileSystem::Ext4, &world.path("two/photos"), "")?;
         let _ = fs::remove_dir(world.path("two/photos/lost+found"));
@@ -424,11 +424,11 @@ fn a_destination_that_was_refused_is_not_remembered_as_one() {
         accounts(world, r#"["a"]"#);
         account(world, "a", "one", "alias");
         twenty(world, "one/room", "of-a");
-        let alias = Mount::bind(&world.path("one"), &world.path("alias"));
+        let alias = MountGuard::bind(&world.path("one"), &world.path("alias"));
         world.mill(&["run", "--json"]).expect(200);
         alias.unmount();
         // Put right: the store is on a disk of its own, as it should have been.
-        let mount = Mount::tmpfs(&world.path("alias"), "size=8m")?;
+        let mount = MountGuard::tmpfs(&world.path("alias"), "size=8m")?;
         world.mill(&["run", "--json"]).expect(0);
         world.same("one/room", "alias/room");
         // From now on it is known.
@@ -480,9 +480,9 @@ fn what_is_mounted_over_a_destination_or_a_space_of_it_is_not_written() {
         world.write("theirs/room/of-a-7", "precious");
         let theirs = content(&world.path("theirs"));
         for (over, number) in [("two/room", 1), ("two", 2)] {
-            let tmpfs = || Mount::tmpfs(&world.path(over), "size=8m");
-            let bind = || Ok(Mount::bind(&world.path("theirs"), &world.path(over)));
-            for mount in [&tmpfs as &dyn Fn() -> Result<Mount, NotRun>, &bind] {
+            let tmpfs = || MountGuard::tmpfs(&world.path(over), "size=8m");
+            let bind = || Ok(MountGuard::bind(&world.path("theirs"), &world.path(over)));
+            for mount in [&tmpfs as &dyn Fn() -> Result<MountGuard, MissingRequirement>, &bind] {
                 world.write(&format!("one/room/new-{number}"), "new");
                 world.write(&format!("one/other/new-{number}"), "new");
                 let mount = mount()?;
@@ -499,7 +499,7 @@ fn what_is_mounted_over_a_destination_or_a_space_of_it_is_not_written() {
         assert_eq!(content(&world.path("theirs")), theirs);
         world.mill(&["mirror", "one/room", "copy"]).expect(0);
         world.write("one/room/newer", "newer");
-        let mount = Mount::bind(&world.path("theirs"), &world.path("copy"));
+        let mount = MountGuard::bind(&world.path("theirs"), &world.path("copy"));
         let ran = world.mill(&["mirror", "one/room", "copy"]).expect(100);
         assert!(ran.err.contains("--create"), "{}", ran.err);
         assert_eq!(content(&world.path("theirs")), theirs);

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mill_trials::fuse::{FlakyFolder, Operation};
-use mill_trials::{Disk, FileSystem, NotRun, apart};
+use mill_trials::fuse::{FlakyFolder, FolderOperation};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, in_mount_namespace};
 
 use crate::world::{Ran, World, walk};
 
@@ -88,17 +88,17 @@ fn a_directory_of_the_destination_without_permission_stops_no_other() {
 #[test]
 fn a_directory_of_the_source_that_cannot_be_read_stops_no_other_and_deletes_nothing() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         files(&world, "real");
         let flaky = FlakyFolder::serve(&world.path("real"), &world.path("src"))?;
-        flaky.fail(Operation::OpenDirectory, "bad", EIO);
+        flaky.fail(FolderOperation::OpenDirectory, "bad", EIO);
         let ran = world.mirror(&[]).expect(2);
         assert_eq!(arrived(&world), 80, "{} {}", ran.out, ran.err);
         assert_eq!(ran.json()["hidden"], 1, "{}", ran.out);
         assert!(ran.json()["remarks"].to_string().contains("bad/"), "{}", ran.out);
         flaky.repair();
         world.mirror(&[]).expect(0);
-        for operation in [Operation::OpenDirectory, Operation::ReadDirectory, Operation::Look] {
+        for operation in [FolderOperation::OpenDirectory, FolderOperation::ReadDirectory, FolderOperation::Lookup] {
             flaky.fail(operation, "bad", EIO);
             world.mirror(&["--remove-vanished"]).expect(2);
             assert_eq!(arrived(&world), 120, "{operation:?}");
@@ -111,11 +111,11 @@ fn a_directory_of_the_source_that_cannot_be_read_stops_no_other_and_deletes_noth
 #[test]
 fn a_file_of_the_source_that_cannot_be_read_stops_no_other() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         files(&world, "real");
         let flaky = FlakyFolder::serve(&world.path("real"), &world.path("src"))?;
-        flaky.fail(Operation::Open, "a/03", EIO);
-        flaky.fail(Operation::Read, "z/04", EIO);
+        flaky.fail(FolderOperation::Open, "a/03", EIO);
+        flaky.fail(FolderOperation::Read, "z/04", EIO);
         named(world.mirror(&[]), 2, &["a/03", "z/04", "Input/output error"]);
         assert_eq!(arrived(&world), 118);
         Ok(())
@@ -123,12 +123,12 @@ fn a_file_of_the_source_that_cannot_be_read_stops_no_other() {
 }
 
 /// A quota of the whole of a btrfs.
-fn limit_to_8_mib(folder: &Path) -> Result<(), NotRun> {
+fn limit_to_8_mib(folder: &Path) -> Result<(), MissingRequirement> {
     for args in [&["quota", "enable"][..], &["qgroup", "limit", "8M"]] {
         let output = Command::new("btrfs").args(args).arg(folder).output();
         match output {
             Ok(output) if output.status.success() => {}
-            other => return Err(NotRun(format!("no quota: {other:?}"))),
+            other => return Err(MissingRequirement(format!("no quota: {other:?}"))),
         }
     }
     Ok(())
@@ -138,13 +138,13 @@ fn limit_to_8_mib(folder: &Path) -> Result<(), NotRun> {
 #[test]
 fn a_file_too_large_for_what_is_left_of_a_disk_or_quota_stops_no_other() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         for (kind, size, large, quota) in
             [(FileSystem::Ext4, 64 << 20, 100 << 20, false), (FileSystem::Btrfs, 256 << 20, 12 << 20, true)]
         {
             files(&world, "src");
             world.write("src/m-large", vec![1; large]);
-            let disk = Disk::create(&world.path("image"), size)?;
+            let disk = LoopDisk::create(&world.path("image"), size)?;
             disk.format(kind)?;
             let _mount = disk.mount(kind, &world.path("dst"), "")?;
             if quota {
@@ -174,12 +174,12 @@ fn a_file_larger_than_the_file_system_takes_stops_no_other() {
 #[test]
 fn a_directory_that_takes_no_file_by_renaming_stops_no_other_and_says_what_to_do() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         files(&world, "src");
         fs::create_dir_all(world.path("real")).unwrap();
         let flaky = FlakyFolder::serve(&world.path("real"), &world.path("dst"))?;
         for n in 0..40 {
-            flaky.fail(Operation::Rename, format!("bad/{n:02}"), EXDEV);
+            flaky.fail(FolderOperation::Rename, format!("bad/{n:02}"), EXDEV);
         }
         let ran = world.mirror(&["--create"]);
         assert!(!ran.out.contains("mount point"), "{}", ran.out);
@@ -192,13 +192,13 @@ fn a_directory_that_takes_no_file_by_renaming_stops_no_other_and_says_what_to_do
 #[test]
 fn an_item_that_is_in_use_is_tried_again_and_only_one_that_is_mounted_over_is_called_so() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         files(&world, "src");
         fs::create_dir_all(world.path("real/a")).unwrap();
         fs::create_dir_all(world.path("real/z")).unwrap();
         let flaky = FlakyFolder::serve(&world.path("real"), &world.path("dst"))?;
-        flaky.fail_times(2, Operation::Rename, "a/00", EBUSY);
-        flaky.fail(Operation::Rename, "a/01", EBUSY);
+        flaky.fail_times(2, FolderOperation::Rename, "a/00", EBUSY);
+        flaky.fail(FolderOperation::Rename, "a/01", EBUSY);
         world.write("dst/z/00", "older");
         world.write("other", "other");
         let (other, at) = (world.path("other"), world.path("dst/z/00"));
@@ -218,14 +218,14 @@ fn an_item_that_is_in_use_is_tried_again_and_only_one_that_is_mounted_over_is_ca
 fn a_file_or_directory_of_either_side_that_is_stale_stops_no_other() {
     for side in ["src", "dst"] {
         let world = World::new();
-        apart(move || {
+        in_mount_namespace(move || {
             files(&world, "src");
             fs::create_dir_all(world.path("dst/bad")).unwrap();
             fs::rename(world.path(side), world.path("real")).unwrap();
             let flaky = FlakyFolder::serve(&world.path("real"), &world.path(side))?;
-            flaky.fail(Operation::Open, "a/03", ESTALE);
-            flaky.fail(Operation::Look, "bad", ESTALE);
-            flaky.fail(Operation::OpenDirectory, "z", ENOMEM);
+            flaky.fail(FolderOperation::Open, "a/03", ESTALE);
+            flaky.fail(FolderOperation::Lookup, "bad", ESTALE);
+            flaky.fail(FolderOperation::OpenDirectory, "z", ENOMEM);
             let ran = world.mirror(&[]).expect(2);
             let remarks = ran.json()["remarks"].to_string();
             assert!(remarks.contains("bad/") && !remarks.contains("unavailable"), "{side}: {}", ran.out);
@@ -241,8 +241,8 @@ fn a_file_or_directory_of_either_side_that_is_stale_stops_no_other() {
 #[test]
 fn a_name_that_the_destination_does_not_take_is_refused_in_one_run() {
     let world = World::new();
-    apart(move || {
-        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+    in_mount_namespace(move || {
+        let disk = LoopDisk::create(&world.path("image"), 64 << 20)?;
         disk.format(FileSystem::ExFat)?;
         let _mount = disk.mount(FileSystem::ExFat, &world.path("dst"), "")?;
         for name in ["a:b", "q?", "back\\slash", "bell\u{7}", "deep/pipe|", "plain", "deep/plain"] {

@@ -1,5 +1,5 @@
 //! Mill in the world as it is: parts of a source that come and go, clocks that are set. Each trial has a mount namespace of
-//! its own (`mill_trials::apart`); what a machine lacks for one is printed.
+//! its own (`mill_trials::in_mount_namespace`); what a machine lacks for one is printed.
 
 mod clocks;
 mod deletes;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mill_trials::{Mount, apart};
+use mill_trials::{MountGuard, in_mount_namespace};
 
 use crate::world::{Ran, World, walk};
 
@@ -269,7 +269,7 @@ fn state_that_an_earlier_mill_left_open_to_others_is_closed_to_them() {
 #[test]
 fn a_service_without_home_keeps_its_state_where_the_users_entry_says() {
     let world = World::new();
-    apart(move || {
+    in_mount_namespace(move || {
         world.collection("src");
         fs::create_dir(world.path("its home")).unwrap();
         world.write("passwd", format!("root:x:0:0::{}:/bin/sh\n", world.path("its home").display()));
@@ -301,9 +301,9 @@ fn fill(world: &World, folder: &str, but: usize) {
 #[test]
 fn a_run_whose_own_state_has_no_room_ends_after_its_patience_and_says_what_to_do() {
     let world = installation();
-    apart(move || {
+    in_mount_namespace(move || {
         fs::rename(world.path("data"), world.path("kept")).unwrap();
-        let _disk = Mount::tmpfs(&world.path("data"), "size=4m")?;
+        let _disk = MountGuard::tmpfs(&world.path("data"), "size=4m")?;
         let copied = Command::new("cp").args(["-a", "kept/.", "data"]).current_dir(world.path("")).status();
         assert!(copied.unwrap().success());
         for n in 0..3_000 {

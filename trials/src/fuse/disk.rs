@@ -1,4 +1,4 @@
-//! A disk with bad blocks: one file, to be [attached](crate::Disk::attach) to a loop device.
+//! A disk with bad blocks: one file, to be [attached](crate::LoopDisk::attach) to a loop device.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,47 +14,47 @@ use fuser::{
 };
 
 use super::serve;
-use crate::NotRun;
+use crate::MissingRequirement;
 
 const DISK: INodeNo = INodeNo(2);
 const NAME: &str = "disk";
-/// For ever: nothing changes but by the kernel's own writes.
+/// Long: only the kernel's own writes change anything.
 const TTL: Duration = Duration::from_hours(1);
 
-/// A file in user space whose blocks can be made to fail, and whose writes can be recorded.
+/// A file served in user space. A test makes its blocks fail and records its writes.
 ///
-/// Between it and the file system on it stands the loop driver, which answers a flush when the flush has reached this.
+/// The loop driver stands between this file and the file system on it, and answers a flush once this file has answered it.
 #[derive(Debug)]
 pub struct FlakyDisk {
     at: PathBuf,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
     _session: BackgroundSession,
 }
 
-/// One thing that the disk was asked to do, in the order in which it was asked.
+/// One request to the disk, in the order of the requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskWrite {
-    /// Bytes for a place.
+    /// A write.
     Bytes {
         /// Where they go.
         offset: u64,
         /// What is written.
         bytes: Vec<u8>,
     },
-    /// All that was written before is to be on the disk now.
+    /// A flush: all earlier writes must be on the disk now.
     Flush,
 }
 
 #[derive(Debug)]
-struct State {
+struct DiskState {
     image: File,
     bytes: u64,
     unreadable: BTreeSet<u64>,
     unwritable: BTreeSet<u64>,
-    /// Blocks that only what begins so cannot be written to.
-    unwritable_marked: BTreeSet<u64>,
-    mark: &'static [u8],
-    refused: u64,
+    /// Blocks to which a write fails if its bytes begin with `prefix`.
+    unwritable_prefixed: BTreeSet<u64>,
+    prefix: &'static [u8],
+    failed_count: u64,
     recorded: Option<Vec<DiskWrite>>,
 }
 
@@ -63,20 +63,20 @@ impl FlakyDisk {
     pub const BLOCK: u64 = 4_096;
 
     /// Serves the file `image`, made with `bytes` if it is not there, beneath the folder `at`.
-    pub fn serve(image: &Path, bytes: u64, at: &Path) -> Result<Self, NotRun> {
+    pub fn serve(image: &Path, bytes: u64, at: &Path) -> Result<Self, MissingRequirement> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(image).unwrap();
         file.set_len(bytes).unwrap();
-        let state = Arc::new(Mutex::new(State {
+        let state = Arc::new(Mutex::new(DiskState {
             image: file,
             bytes,
             unreadable: BTreeSet::new(),
             unwritable: BTreeSet::new(),
-            unwritable_marked: BTreeSet::new(),
-            mark: b"",
-            refused: 0,
+            unwritable_prefixed: BTreeSet::new(),
+            prefix: b"",
+            failed_count: 0,
             recorded: None,
         }));
-        let session = serve(Served(Arc::clone(&state)), at, "flaky-disk")?;
+        let session = serve(DiskServer(Arc::clone(&state)), at, "flaky-disk")?;
         Ok(Self { at: at.join(NAME), state, _session: session })
     }
 
@@ -90,12 +90,12 @@ impl FlakyDisk {
         lock(&self.state).unwritable.extend(blocks);
     }
 
-    /// The same for blocks alone that begin with `mark`: so only the bytes of marked files fail, and never the tables and
-    /// the journal of a file system, which would go read-only.
-    pub fn fail_writes_of(&self, mark: &'static [u8], blocks: impl IntoIterator<Item = u64>) {
+    /// From now on a write to these blocks fails with EIO if the block begins with `prefix`: so only the bytes of marked files
+    /// fail, and never the tables and the journal of a file system, which would go read-only.
+    pub fn fail_writes_starting_with(&self, prefix: &'static [u8], blocks: impl IntoIterator<Item = u64>) {
         let mut state = lock(&self.state);
-        state.mark = mark;
-        state.unwritable_marked.extend(blocks);
+        state.prefix = prefix;
+        state.unwritable_prefixed.extend(blocks);
     }
 
     /// From now on reads of these blocks fail with EIO.
@@ -108,12 +108,12 @@ impl FlakyDisk {
         let mut state = lock(&self.state);
         state.unreadable.clear();
         state.unwritable.clear();
-        state.unwritable_marked.clear();
+        state.unwritable_prefixed.clear();
     }
 
-    /// How many reads and writes have failed.
-    pub fn refused(&self) -> u64 {
-        lock(&self.state).refused
+    /// How many reads and writes have failed so far.
+    pub fn failed_count(&self) -> u64 {
+        lock(&self.state).failed_count
     }
 
     /// Begins to record what is written and flushed.
@@ -121,8 +121,8 @@ impl FlakyDisk {
         lock(&self.state).recorded = Some(Vec::new());
     }
 
-    /// Makes the file `image` what this disk holds if the power goes now: all that was flushed, and of what was written
-    /// since only what `survives`. It must have been [recorded](Self::record) from before its first write.
+    /// Writes to the file `image` what this disk holds after a power loss now: all flushed writes, and of the later ones those
+    /// for which `survives` returns true. [`record`](Self::record) must have been called before the first write.
     pub fn power_loss(&self, image: &Path, mut survives: impl FnMut() -> bool) {
         let state = lock(&self.state);
         let recorded = state.recorded.as_deref().expect("it is recorded");
@@ -138,13 +138,13 @@ impl FlakyDisk {
         }
     }
 
-    /// What was written and flushed since the recording began, which ends.
+    /// Ends the recording, and returns the writes and flushes since it began.
     pub fn recorded(&self) -> Vec<DiskWrite> {
         lock(&self.state).recorded.take().unwrap_or_default()
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<DiskState>) -> MutexGuard<'_, DiskState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -152,12 +152,12 @@ fn blocks(offset: u64, bytes: usize) -> std::ops::Range<u64> {
     offset / FlakyDisk::BLOCK..(offset + bytes as u64).div_ceil(FlakyDisk::BLOCK)
 }
 
-impl State {
+impl DiskState {
     fn read(&mut self, offset: u64, size: u32) -> Result<Vec<u8>, Errno> {
         let size = u64::from(size).min(self.bytes.saturating_sub(offset));
         let mut bytes = vec![0; size as usize];
         if self.unreadable.range(blocks(offset, bytes.len())).next().is_some() {
-            self.refused += 1;
+            self.failed_count += 1;
             return Err(Errno::EIO);
         }
         self.image.read_exact_at(&mut bytes, offset)?;
@@ -167,11 +167,11 @@ impl State {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
         let marked = |block: &u64| {
             let at = (block * FlakyDisk::BLOCK).checked_sub(offset);
-            at.and_then(|at| bytes.get(at as usize..)).is_some_and(|block| block.starts_with(self.mark))
+            at.and_then(|at| bytes.get(at as usize..)).is_some_and(|block| block.starts_with(self.prefix))
         };
-        let mut bad = self.unwritable_marked.range(blocks(offset, bytes.len()));
+        let mut bad = self.unwritable_prefixed.range(blocks(offset, bytes.len()));
         if self.unwritable.range(blocks(offset, bytes.len())).next().is_some() || bad.any(marked) {
-            self.refused += 1;
+            self.failed_count += 1;
             return Err(Errno::EIO);
         }
         self.image.write_all_at(bytes, offset)?;
@@ -187,7 +187,7 @@ impl State {
         }
     }
 
-    fn facts(&self, ino: INodeNo) -> Option<FileAttr> {
+    fn attributes(&self, ino: INodeNo) -> Option<FileAttr> {
         let (kind, perm, size) = match ino {
             INodeNo::ROOT => (FileType::Directory, 0o755, 0),
             DISK => (FileType::RegularFile, 0o600, self.bytes),
@@ -213,19 +213,19 @@ impl State {
     }
 }
 
-struct Served(Arc<Mutex<State>>);
+struct DiskServer(Arc<Mutex<DiskState>>);
 
-impl Filesystem for Served {
+impl Filesystem for DiskServer {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match lock(&self.0).facts(DISK).filter(|_| parent == INodeNo::ROOT && name == NAME) {
-            Some(facts) => reply.entry(&TTL, &facts, Generation(0)),
+        match lock(&self.0).attributes(DISK).filter(|_| parent == INodeNo::ROOT && name == NAME) {
+            Some(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match lock(&self.0).facts(ino) {
-            Some(facts) => reply.attr(&TTL, &facts),
+        match lock(&self.0).attributes(ino) {
+            Some(attributes) => reply.attr(&TTL, &attributes),
             None => reply.error(Errno::ENOENT),
         }
     }
@@ -288,15 +288,15 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::{Disk, FileSystem, apart};
+    use crate::{FileSystem, LoopDisk, in_mount_namespace};
 
     #[test]
-    fn a_write_to_a_bad_block_is_told_by_the_flush() {
-        apart(|| {
+    fn a_flush_reports_a_write_to_a_bad_block() {
+        in_mount_namespace(|| {
             let folder = tempfile::tempdir().unwrap();
             let path = |name: &str| folder.path().join(name);
             let flaky = FlakyDisk::serve(&path("image"), 64 << 20, &path("served"))?;
-            let disk = Disk::attach(flaky.file())?;
+            let disk = LoopDisk::attach(flaky.file())?;
             disk.format(FileSystem::Ext4)?;
             let mount = disk.mount(FileSystem::Ext4, &path("mounted"), "")?;
             let mut good = File::create(path("mounted/good")).unwrap();
@@ -304,13 +304,17 @@ mod tests {
             good.sync_all().unwrap();
             // The rest of the disk, but not its journal and tables, which stand at its beginning.
             flaky.fail_writes(4_096..16_384);
-            let mut told = 0;
+            let mut reported = 0;
             for n in 0..30 {
                 let mut file = File::create(path(&format!("mounted/{n}"))).unwrap();
                 file.write_all(&vec![2; 1 << 20]).unwrap();
-                told += u64::from(file.sync_all().is_err());
+                reported += u64::from(file.sync_all().is_err());
             }
-            assert!(told > 0 && flaky.refused() >= told, "{told} told of {}", flaky.refused());
+            assert!(
+                reported > 0 && flaky.failed_count() >= reported,
+                "{reported} reported of {}",
+                flaky.failed_count()
+            );
             flaky.repair();
             drop(good);
             assert!(fs::read(path("mounted/good")).unwrap() == vec![1; 100_000]);
@@ -321,14 +325,14 @@ mod tests {
 
     #[test]
     fn only_marked_bytes_fail_where_only_they_are_to() {
-        apart(|| {
+        in_mount_namespace(|| {
             let folder = tempfile::tempdir().unwrap();
             let path = |name: &str| folder.path().join(name);
             let flaky = FlakyDisk::serve(&path("image"), 64 << 20, &path("served"))?;
-            let disk = Disk::attach(flaky.file())?;
+            let disk = LoopDisk::attach(flaky.file())?;
             disk.format(FileSystem::Ext4)?;
             let mount = disk.mount(FileSystem::Ext4, &path("mounted"), "")?;
-            flaky.fail_writes_of(b"mark", 0..16_384);
+            flaky.fail_writes_starting_with(b"mark", 0..16_384);
             let flushed = |name: &str, bytes: &[u8]| {
                 let mut file = File::create(path("mounted").join(name)).unwrap();
                 file.write_all(bytes).unwrap();
@@ -338,7 +342,7 @@ mod tests {
             assert!(flushed("marked", b"marked bytes").is_err());
             assert!(flushed("later", &[&[0; 4_096][..], b"marked bytes"].concat()).is_err());
             assert!(flushed("plain too", b"bytes").is_ok());
-            assert!(flaky.refused() >= 2);
+            assert!(flaky.failed_count() >= 2);
             mount.unmount();
             Ok(())
         });
@@ -346,11 +350,11 @@ mod tests {
 
     #[test]
     fn what_is_recorded_gives_the_image_again() {
-        apart(|| {
+        in_mount_namespace(|| {
             let folder = tempfile::tempdir().unwrap();
             let path = |name: &str| folder.path().join(name);
             let flaky = FlakyDisk::serve(&path("image"), 32 << 20, &path("served"))?;
-            let disk = Disk::attach(flaky.file())?;
+            let disk = LoopDisk::attach(flaky.file())?;
             flaky.record();
             disk.format(FileSystem::Ext4)?;
             let mount = disk.mount(FileSystem::Ext4, &path("mounted"), "")?;

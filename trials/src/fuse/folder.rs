@@ -1,4 +1,4 @@
-//! A folder that misbehaves: another folder served in user space, where each operation can be made to fail.
+//! A folder that fails on demand: another folder, served in user space, in which a test makes single operations fail.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -18,23 +18,23 @@ use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
 use super::serve;
-use crate::NotRun;
+use crate::MissingRequirement;
 
-/// Nothing is remembered by the kernel, so that a fault shows at once.
+/// The kernel caches nothing, so that a fault shows at once.
 const TTL: Duration = Duration::ZERO;
 
-/// A folder served in user space. It keeps no extended attributes, as many such systems do not.
+/// A folder served in user space. It supports no extended attributes, as many such file systems do not.
 #[derive(Debug)]
 pub struct FlakyFolder {
     served: Arc<Mutex<Tree>>,
     _session: BackgroundSession,
 }
 
-/// What can be made to fail.
+/// An operation that a test can make fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Operation {
-    /// Looking a name up, or asking for its facts.
-    Look,
+pub enum FolderOperation {
+    /// Looking a name up, or reading its attributes.
+    Lookup,
     /// Opening a file.
     Open,
     /// Opening a directory.
@@ -47,7 +47,7 @@ pub enum Operation {
     Write,
     /// Flushing a file.
     Flush,
-    /// Renaming something that stands here, or to this name.
+    /// Renaming the file that has this name, or another file to this name.
     Rename,
     /// Removing a file.
     Remove,
@@ -55,32 +55,32 @@ pub enum Operation {
 
 impl FlakyFolder {
     /// Serves the folder `from` at `at`.
-    pub fn serve(from: &Path, at: &Path) -> Result<Self, NotRun> {
+    pub fn serve(from: &Path, at: &Path) -> Result<Self, MissingRequirement> {
         let root = fs::canonicalize(from).unwrap();
         let served = Arc::new(Mutex::new(Tree { root, ..Tree::default() }));
-        let session = serve(Served(Arc::clone(&served)), at, "flaky-folder")?;
+        let session = serve(FolderServer(Arc::clone(&served)), at, "flaky-folder")?;
         Ok(Self { served, _session: session })
     }
 
     /// From now on `operation` on `path`, relative to the folder, fails with `errno` ([`nix::libc`] has them).
-    pub fn fail(&self, operation: Operation, path: impl AsRef<Path>, errno: i32) {
+    pub fn fail(&self, operation: FolderOperation, path: impl AsRef<Path>, errno: i32) {
         self.fail_times(u32::MAX, operation, path, errno);
     }
 
-    /// The same so many times; then it works again.
-    pub fn fail_times(&self, times: u32, operation: Operation, path: impl AsRef<Path>, errno: i32) {
+    /// Like [`fail`](Self::fail), but only `times` times; then the operation works again.
+    pub fn fail_times(&self, times: u32, operation: FolderOperation, path: impl AsRef<Path>, errno: i32) {
         lock(&self.served).faults.insert((operation, path.as_ref().to_owned()), Mutex::new((errno, times)));
     }
 
-    /// From now on names of which `fold` makes the same are taken for one another. They are listed as they were given.
-    pub fn take_for_one(&self, fold: fn(&OsStr) -> OsString) {
+    /// From now on two names are one name if `fold` returns the same for both. A listing shows the name as it was given.
+    pub fn fold_names(&self, fold: fn(&OsStr) -> OsString) {
         lock(&self.served).fold = Some(fold);
     }
 
-    /// Nothing that is asked of it is answered until what this gives is dropped.
+    /// Blocks every operation until the returned guard is dropped.
     #[must_use]
     pub fn hang(&self) -> impl Drop + '_ {
-        Hangs(lock(&self.served))
+        HangGuard(lock(&self.served))
     }
 
     /// Nothing fails any more.
@@ -90,30 +90,30 @@ impl FlakyFolder {
         tree.ignores_lone_mtime = false;
     }
 
-    /// A change of the modification time alone, with that of the last access left as it is (`UTIME_OMIT`), is taken and
-    /// forgotten, as some such systems do.
+    /// From now on a change of the modification time alone, without the access time (`UTIME_OMIT`), reports success and
+    /// does nothing, as on some such file systems.
     pub fn ignore_lone_mtime(&self) {
         lock(&self.served).ignores_lone_mtime = true;
     }
 }
 
 /// Each operation waits for the lock that this holds.
-struct Hangs<'f>(#[allow(dead_code)] MutexGuard<'f, Tree>);
+struct HangGuard<'f>(#[allow(dead_code)] MutexGuard<'f, Tree>);
 
-impl Drop for Hangs<'_> {
+impl Drop for HangGuard<'_> {
     fn drop(&mut self) {}
 }
 
 #[derive(Debug, Default)]
 struct Tree {
     root: PathBuf,
-    /// Where each inode that the kernel knows stands now, relative to the root. The numbers are those of the folder served.
+    /// The path of each inode that the kernel knows, relative to the root. Inode numbers are those of the folder served.
     paths: BTreeMap<u64, PathBuf>,
     files: BTreeMap<u64, File>,
     listings: BTreeMap<u64, Vec<(u64, FileType, OsString)>>,
     handles: u64,
-    /// What fails, with what, and how many times yet.
-    faults: BTreeMap<(Operation, PathBuf), Mutex<(i32, u32)>>,
+    /// For each operation that fails: the error number, and how many times it still fails.
+    faults: BTreeMap<(FolderOperation, PathBuf), Mutex<(i32, u32)>>,
     ignores_lone_mtime: bool,
     fold: Option<fn(&OsStr) -> OsString>,
 }
@@ -132,19 +132,19 @@ impl Tree {
 
     fn child(&self, parent: INodeNo, name: &OsStr) -> Result<PathBuf, Errno> {
         let parent = self.path(parent)?;
-        let name = self.spelled(&parent, name);
+        let name = self.stored_name(&parent, name);
         Ok(parent.join(name))
     }
 
-    /// The name that stands in a directory for this one.
-    fn spelled(&self, directory: &Path, name: &OsStr) -> OsString {
+    /// The name under which a directory holds this name.
+    fn stored_name(&self, directory: &Path, name: &OsStr) -> OsString {
         let Some(fold) = self.fold else { return name.to_owned() };
         let entries = fs::read_dir(self.root.join(directory)).into_iter().flatten().flatten();
         let mut names = entries.map(|entry| entry.file_name());
         names.find(|there| fold(there) == fold(name)).unwrap_or_else(|| name.to_owned())
     }
 
-    fn may(&self, operation: Operation, path: &Path) -> Result<(), Errno> {
+    fn check_fault(&self, operation: FolderOperation, path: &Path) -> Result<(), Errno> {
         let Some(fault) = self.faults.get(&(operation, path.to_owned())) else { return Ok(()) };
         let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
         if fault.1 == 0 {
@@ -159,8 +159,8 @@ impl Tree {
         self.handles
     }
 
-    fn look(&mut self, path: &Path) -> Result<FileAttr, Errno> {
-        self.may(Operation::Look, path)?;
+    fn lookup_path(&mut self, path: &Path) -> Result<FileAttr, Errno> {
+        self.check_fault(FolderOperation::Lookup, path)?;
         let found = fs::symlink_metadata(self.root.join(path))?;
         let ino = if path.as_os_str().is_empty() { INodeNo::ROOT.0 } else { found.ino() };
         self.paths.insert(ino, path.to_owned());
@@ -184,7 +184,7 @@ impl Tree {
     }
 
     fn open(&mut self, path: &Path, flags: OpenFlags, create: Option<u32>) -> Result<u64, Errno> {
-        self.may(Operation::Open, path)?;
+        self.check_fault(FolderOperation::Open, path)?;
         let access = flags.0 & nix::libc::O_ACCMODE;
         let mut options = File::options();
         options.read(access != nix::libc::O_WRONLY).write(access != nix::libc::O_RDONLY);
@@ -199,7 +199,7 @@ impl Tree {
     }
 
     fn list(&mut self, path: &Path) -> Result<u64, Errno> {
-        self.may(Operation::OpenDirectory, path)?;
+        self.check_fault(FolderOperation::OpenDirectory, path)?;
         let mut entries = Vec::new();
         for entry in fs::read_dir(self.root.join(path))? {
             let entry = entry?;
@@ -211,8 +211,8 @@ impl Tree {
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
-        self.may(Operation::Rename, from)?;
-        self.may(Operation::Rename, to)?;
+        self.check_fault(FolderOperation::Rename, from)?;
+        self.check_fault(FolderOperation::Rename, to)?;
         fs::rename(self.root.join(from), self.root.join(to))?;
         for path in self.paths.values_mut() {
             if let Ok(rest) = path.strip_prefix(from) {
@@ -269,9 +269,9 @@ fn kind(of: fs::FileType) -> FileType {
     }
 }
 
-struct Served(Arc<Mutex<Tree>>);
+struct FolderServer(Arc<Mutex<Tree>>);
 
-impl Served {
+impl FolderServer {
     fn done(&self, reply: ReplyEmpty, work: impl FnOnce(&mut Tree) -> Result<(), Errno>) {
         match work(&mut lock(&self.0)) {
             Ok(()) => reply.ok(),
@@ -284,19 +284,19 @@ fn io(result: io::Result<()>) -> Result<(), Errno> {
     Ok(result?)
 }
 
-impl Filesystem for Served {
+impl Filesystem for FolderServer {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let mut tree = lock(&self.0);
-        match tree.child(parent, name).and_then(|path| tree.look(&path)) {
-            Ok(facts) => reply.entry(&TTL, &facts, Generation(0)),
+        match tree.child(parent, name).and_then(|path| tree.lookup_path(&path)) {
+            Ok(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             Err(error) => reply.error(error),
         }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let mut tree = lock(&self.0);
-        match tree.path(ino).and_then(|path| tree.look(&path)) {
-            Ok(facts) => reply.attr(&TTL, &facts),
+        match tree.path(ino).and_then(|path| tree.lookup_path(&path)) {
+            Ok(attributes) => reply.attr(&TTL, &attributes),
             Err(error) => reply.error(error),
         }
     }
@@ -330,10 +330,10 @@ impl Filesystem for Served {
                 File::options().write(true).open(&full)?.set_len(size)?;
             }
             tree.set_times(&path, atime, mtime)?;
-            tree.look(&path)
+            tree.lookup_path(&path)
         };
         match set() {
-            Ok(facts) => reply.attr(&TTL, &facts),
+            Ok(attributes) => reply.attr(&TTL, &attributes),
             Err(error) => reply.error(error),
         }
     }
@@ -344,10 +344,10 @@ impl Filesystem for Served {
             let path = tree.child(parent, name)?;
             fs::create_dir(tree.root.join(&path))?;
             fs::set_permissions(tree.root.join(&path), fs::Permissions::from_mode(mode & !umask & 0o7777))?;
-            tree.look(&path)
+            tree.lookup_path(&path)
         };
         match make() {
-            Ok(facts) => reply.entry(&TTL, &facts, Generation(0)),
+            Ok(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             Err(error) => reply.error(error),
         }
     }
@@ -355,7 +355,7 @@ impl Filesystem for Served {
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.done(reply, |tree| {
             let path = tree.child(parent, name)?;
-            tree.may(Operation::Remove, &path)?;
+            tree.check_fault(FolderOperation::Remove, &path)?;
             io(fs::remove_file(tree.root.join(path)))
         });
     }
@@ -375,12 +375,12 @@ impl Filesystem for Served {
         reply: ReplyEmpty,
     ) {
         self.done(reply, |tree| {
-            // As many such systems: no flag is known.
+            // Like many such file systems, this one knows no flag.
             if !flags.is_empty() {
                 return Err(Errno::EINVAL);
             }
             let (from, to) = (tree.child(parent, name)?, tree.child(new_parent, new_name)?);
-            // What is renamed to another spelling of its own name bears that from then on.
+            // A file renamed to another spelling of its own name has the new spelling from then on.
             let to = if to == from { tree.path(new_parent)?.join(new_name) } else { to };
             tree.rename(&from, &to)
         });
@@ -408,11 +408,11 @@ impl Filesystem for Served {
         let mut create = || {
             let path = tree.child(parent, name)?;
             let handle = tree.open(&path, OpenFlags(flags), Some(mode & !umask))?;
-            Ok((handle, tree.look(&path)?))
+            Ok((handle, tree.lookup_path(&path)?))
         };
         match create() {
-            Ok((handle, facts)) => {
-                reply.created(&TTL, &facts, Generation(0), FileHandle(handle), FopenFlags::empty());
+            Ok((handle, attributes)) => {
+                reply.created(&TTL, &attributes, Generation(0), FileHandle(handle), FopenFlags::empty());
             }
             Err(error) => reply.error(error),
         }
@@ -431,7 +431,7 @@ impl Filesystem for Served {
     ) {
         let tree = lock(&self.0);
         let read = || {
-            tree.may(Operation::Read, &tree.path(ino)?)?;
+            tree.check_fault(FolderOperation::Read, &tree.path(ino)?)?;
             let mut bytes = vec![0; size as usize];
             let mut filled = 0;
             while filled < bytes.len() {
@@ -463,7 +463,7 @@ impl Filesystem for Served {
     ) {
         let tree = lock(&self.0);
         let write = || {
-            tree.may(Operation::Write, &tree.path(ino)?)?;
+            tree.check_fault(FolderOperation::Write, &tree.path(ino)?)?;
             io(tree.file(handle)?.write_all_at(data, offset))
         };
         match write() {
@@ -478,7 +478,7 @@ impl Filesystem for Served {
 
     fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
         self.done(reply, |tree| {
-            tree.may(Operation::Flush, &tree.path(ino)?)?;
+            tree.check_fault(FolderOperation::Flush, &tree.path(ino)?)?;
             io(tree.file(handle)?.sync_all())
         });
     }
@@ -510,11 +510,11 @@ impl Filesystem for Served {
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        /// A listing is read in more than one step, so that it can break off in the middle.
+        /// A listing is read in several steps, so that it can break off in the middle.
         const AT_ONCE: usize = 20;
         let tree = lock(&self.0);
-        let may = tree.path(ino).and_then(|path| tree.may(Operation::ReadDirectory, &path));
-        if let (Err(error), true) = (may, offset > 0) {
+        let allowed = tree.path(ino).and_then(|path| tree.check_fault(FolderOperation::ReadDirectory, &path));
+        if let (Err(error), true) = (allowed, offset > 0) {
             return reply.error(error);
         }
         let Some(entries) = tree.listings.get(&handle.0) else { return reply.error(Errno::EBADF) };
@@ -555,10 +555,10 @@ impl Filesystem for Served {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apart;
+    use crate::in_mount_namespace;
 
     fn served(trial: impl FnOnce(&FlakyFolder, &Path) + Send + 'static) {
-        apart(|| {
+        in_mount_namespace(|| {
             let folder = tempfile::tempdir().unwrap();
             let (from, at) = (folder.path().join("from"), folder.path().join("at"));
             fs::create_dir(&from).unwrap();
@@ -597,13 +597,13 @@ mod tests {
                 fs::write(at.join(format!("{n}")), "text").unwrap();
             }
             let code = |error: io::Error| error.raw_os_error().unwrap();
-            flaky.fail(Operation::ReadDirectory, "", nix::libc::ENOENT);
+            flaky.fail(FolderOperation::ReadDirectory, "", nix::libc::ENOENT);
             let entries: Vec<_> = fs::read_dir(at).unwrap().collect();
             // The C library ends a listing at ENOENT as if it were complete.
             assert!(entries.len() < 100);
-            flaky.fail(Operation::Open, "7", nix::libc::EIO);
+            flaky.fail(FolderOperation::Open, "7", nix::libc::EIO);
             assert_eq!(code(fs::read(at.join("7")).unwrap_err()), nix::libc::EIO);
-            flaky.fail(Operation::Look, "8", nix::libc::EACCES);
+            flaky.fail(FolderOperation::Lookup, "8", nix::libc::EACCES);
             assert_eq!(code(fs::metadata(at.join("8")).unwrap_err()), nix::libc::EACCES);
             assert_eq!(fs::read(at.join("9")).unwrap(), b"text");
             flaky.repair();

@@ -7,32 +7,32 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
-use crate::{Mount, NotRun};
+use crate::{MissingRequirement, MountGuard};
 
-/// A mount at which each call hangs until this is dropped, as of a daemon that was stopped: nobody reads what the kernel asks.
+/// A mount at which each call hangs until this guard is dropped, as with a stopped daemon: nobody reads the kernel's requests.
 ///
-/// A process that waits for it can be killed, which one cannot that waits for a [folder](super::FlakyFolder) that hangs: there
-/// the question was read.
+/// A process that waits for this mount can be killed. One that waits for a hanging [folder](super::FlakyFolder) cannot, since
+/// there the request has been read.
 #[derive(Debug)]
 pub struct SilentMount {
-    _mount: Mount,
-    /// Whoever waits is told that the connection is gone when this is closed.
+    _mount: MountGuard,
+    /// Closing it ends each waiting call with an error.
     _device: File,
 }
 
 impl SilentMount {
     /// Mounts it at a path.
-    pub fn at(at: &Path) -> Result<Self, NotRun> {
+    pub fn at(at: &Path) -> Result<Self, MissingRequirement> {
         let device = match File::options().read(true).write(true).open("/dev/fuse") {
             Ok(device) => device,
-            Err(error) => return Err(NotRun(format!("`/dev/fuse` cannot be opened: {error}"))),
+            Err(error) => return Err(MissingRequirement(format!("`/dev/fuse` cannot be opened: {error}"))),
         };
         std::fs::create_dir_all(at).unwrap();
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
         match mount(Some("silent"), at, Some("fuse"), MsFlags::empty(), Some(&*options)) {
-            Ok(()) => Ok(Self { _mount: Mount::at(at), _device: device }),
+            Ok(()) => Ok(Self { _mount: MountGuard::at(at), _device: device }),
             Err(error @ (Errno::ENODEV | Errno::EPERM)) => {
-                Err(NotRun(format!("nothing can be served in user space: {error}")))
+                Err(MissingRequirement(format!("nothing can be served in user space: {error}")))
             }
             Err(error) => panic!("`{}` cannot be mounted: {error}", at.display()),
         }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use mill_trials::fuse::{FlakyFolder, Operation};
-use mill_trials::{NotRun, apart};
+use mill_trials::fuse::{FlakyFolder, FolderOperation};
+use mill_trials::{MissingRequirement, in_mount_namespace};
 use rustix::io::Errno;
 
 use super::proxy::{Mood, Proxy};
@@ -221,10 +221,10 @@ fn of_each_fault_as_many_items_arrive_as_with_rclone() {
     let case = Case::new("a directory of the source fails (EIO)", Mood::Quiet, (ITEMS - APART, 2));
     let told = std::sync::Arc::new(std::sync::Mutex::new(table));
     let told_here = told.clone();
-    apart(move || -> Result<(), NotRun> {
+    in_mount_namespace(move || -> Result<(), MissingRequirement> {
         fs::create_dir(world.path("flaky")).unwrap();
         let flaky = FlakyFolder::serve(&world.path("files"), &world.path("flaky"))?;
-        flaky.fail(Operation::OpenDirectory, "apart", Errno::IO.raw_os_error());
+        flaky.fail(FolderOperation::OpenDirectory, "apart", Errno::IO.raw_os_error());
         let ends =
             |tool: &str| (End::Folder("flaky"), End::Folder(if tool == "mill" { "eio-mill" } else { "eio-rclone" }));
         case.try_between(&world, &ends, &mut told_here.lock().unwrap());

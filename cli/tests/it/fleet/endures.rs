@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use mill_trials::apart;
+use mill_trials::in_mount_namespace;
 
 use super::proxy::{Mood, Proxy};
 use super::{CREDENTIALS, bucket, ministack};
@@ -131,7 +131,7 @@ fn know_hosts(world: &World) {
 fn a_host_name_that_is_gone_is_waited_for_once_the_service_has_answered_by_it() {
     let world = World::new();
     let proxy = bucket(&world, "away-by-name", ITEMS);
-    apart(move || {
+    in_mount_namespace(move || {
         know_hosts(&world);
         let named = proxy.address().replace("127.0.0.1", "vault.test");
         let mut command = world.command();

@@ -2,21 +2,21 @@
 
 use std::fs;
 
-use mill_trials::{apart, clock};
+use mill_trials::{clock, in_mount_namespace};
 
 use super::{Installed, count, files};
 use crate::world::Ran;
 
 /// Runs `mill` under a wall clock that is set to something else.
-fn at(installed: &Installed, time: &str, args: &[&str]) -> Result<Ran, mill_trials::NotRun> {
+fn at(installed: &Installed, time: &str, args: &[&str]) -> Result<Ran, mill_trials::MissingRequirement> {
     let mut command = installed.world.command();
-    clock::set(&mut command, time)?;
+    clock::set_wall_clock(&mut command, time)?;
     Ok(Ran::of(command.args(args).output().unwrap()))
 }
 
 #[test]
 fn a_clock_that_jumps_by_a_day_does_not_make_a_space_missing_for_a_day() {
-    apart(|| {
+    in_mount_namespace(|| {
         let installed = Installed::new();
         let world = &installed.world;
         files(world, "one/photos", 30, "photo");
@@ -37,7 +37,7 @@ fn a_clock_that_jumps_by_a_day_does_not_make_a_space_missing_for_a_day() {
 
 #[test]
 fn a_clock_that_was_once_in_2099_does_not_stop_the_producer_for_ever() {
-    apart(|| {
+    in_mount_namespace(|| {
         let installed = Installed::new();
         files(&installed.world, "one/photos", 3, "photo");
         let ran = at(&installed, "@2099-01-01 00:00:00", &["produce", "duplication"])?.expect(0);

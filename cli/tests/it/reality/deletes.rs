@@ -5,18 +5,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mill_trials::{Mount, apart};
+use mill_trials::{MountGuard, in_mount_namespace};
 
 use super::{Installed, count, files};
 use crate::world::{Ran, World};
 
 #[test]
 fn what_a_mount_held_is_not_deleted_when_it_is_unmounted_between_producer_and_workman() {
-    apart(|| {
+    in_mount_namespace(|| {
         let installed = Installed::new();
         let world = &installed.world;
         files(world, "one/photos", 50, "beside");
-        let mount = Mount::tmpfs(&world.path("one/photos/mounted"), "size=16m")?;
+        let mount = MountGuard::tmpfs(&world.path("one/photos/mounted"), "size=16m")?;
         files(world, "one/photos/mounted", 600, "mounted");
         // Copied before by another tool, so each item has a task.
         let rsync = Command::new("rsync").args(["-a", "one/", "two/"]).current_dir(world.path(".")).status();
@@ -67,7 +67,7 @@ fn until(mut child: Child, is_seen: impl Fn() -> bool) -> Child {
 
 #[test]
 fn a_mirror_deletes_nothing_of_a_mount_that_goes_in_mid_run() {
-    apart(|| {
+    in_mount_namespace(|| {
         // A folder that is gone from its place like a disk whose plug is pulled: open files stay.
         let (world, _) = in_mid_run(|world| hide(world, "src/part"));
         // Nor does the next one, which finds an empty mount point.
@@ -79,7 +79,7 @@ fn a_mirror_deletes_nothing_of_a_mount_that_goes_in_mid_run() {
 
 /// Has an empty file system stand before a folder: what is beneath it is there and cannot be reached.
 fn hide(world: &World, folder: &str) {
-    std::mem::forget(Mount::tmpfs(&world.path(folder), "size=1m").unwrap());
+    std::mem::forget(MountGuard::tmpfs(&world.path(folder), "size=1m").unwrap());
 }
 
 #[test]
@@ -92,13 +92,13 @@ fn a_mirror_deletes_nothing_of_a_folder_that_is_moved_in_mid_run() {
 
 #[test]
 fn what_is_held_stays_held_until_it_is_back() {
-    apart(|| {
+    in_mount_namespace(|| {
         let installed = Installed::new();
         let world = &installed.world;
         // Found in the mount point when nothing is mounted.
         world.write("one/photos/stray", "stray");
-        let mounted = |text: &str| -> Result<Mount, mill_trials::NotRun> {
-            let mount = Mount::tmpfs(&world.path("one/photos"), "size=1m")?;
+        let mounted = |text: &str| -> Result<MountGuard, mill_trials::MissingRequirement> {
+            let mount = MountGuard::tmpfs(&world.path("one/photos"), "size=1m")?;
             files(world, "one/photos", 20, text);
             Ok(mount)
         };
@@ -126,12 +126,12 @@ fn held_and_deleted(ran: &Ran) -> (u64, u64) {
 
 #[test]
 fn a_mount_within_a_space_is_not_deleted_however_little_it_held() {
-    apart(|| {
+    in_mount_namespace(|| {
         let installed = Installed::new();
         let world = &installed.world;
         // So few, and so small a share, that their deletes would pass unasked were they mere files.
         files(world, "one/photos", 400, "beside");
-        let mount = Mount::tmpfs(&world.path("one/photos/nested"), "size=1m")?;
+        let mount = MountGuard::tmpfs(&world.path("one/photos/nested"), "size=1m")?;
         files(world, "one/photos/nested", 4, "nested");
         installed.run().expect(0);
         mount.unmount();
@@ -147,12 +147,12 @@ fn a_mount_within_a_space_is_not_deleted_however_little_it_held() {
 /// The same of a disk: ext4 on a loop device, which leaves an empty folder when it is not mounted.
 #[test]
 fn a_disk_that_is_not_mounted_deletes_nothing_and_is_gone_on_with_when_it_is_back() {
-    apart(|| {
-        use mill_trials::{Disk, FileSystem};
+    in_mount_namespace(|| {
+        use mill_trials::{FileSystem, LoopDisk};
         let installed = Installed::new();
         let world = &installed.world;
         world.write("one/letters/1", "a letter");
-        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&world.path("image"), 64 << 20)?;
         disk.format(FileSystem::Ext4)?;
         let at: &Path = &world.path("one/photos");
         let mount = disk.mount(FileSystem::Ext4, at, "")?;

@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use mill_trials::fuse::{FlakyFolder, Operation};
-use mill_trials::{Mount, apart};
+use mill_trials::fuse::{FlakyFolder, FolderOperation};
+use mill_trials::{MountGuard, in_mount_namespace};
 use rustix::io::Errno;
 
 use super::folding::on_exfat;
@@ -78,10 +78,10 @@ fn of_bytes(bytes: usize) -> Vec<u8> {
 
 #[test]
 fn an_item_too_large_for_what_is_left_is_refused_and_a_full_disk_is_unavailable() {
-    apart(|| {
+    in_mount_namespace(|| {
         let folder = TempDir::new().unwrap();
         let root = folder.path().join("disk");
-        let _mount = Mount::tmpfs(&root, "size=1m")?;
+        let _mount = MountGuard::tmpfs(&root, "size=1m")?;
         std::fs::create_dir(root.join("s")).unwrap();
         block_on(async {
             let store = store_at(&root, Layout::Spaces, None);
@@ -127,10 +127,10 @@ fn a_directory_without_permission_refuses_what_lies_in_it_alone() {
 
 #[test]
 fn a_disk_that_becomes_read_only_in_the_middle_is_unavailable_at_once() {
-    apart(|| {
+    in_mount_namespace(|| {
         let folder = TempDir::new().unwrap();
         let root = folder.path().join("disk");
-        let _mount = Mount::tmpfs(&root, "size=8m")?;
+        let _mount = MountGuard::tmpfs(&root, "size=8m")?;
         let remount = |how: &str| {
             let options = format!("remount,{how}");
             assert!(Command::new("mount").args(["-o", &options]).arg(&root).status().unwrap().success());
@@ -151,7 +151,7 @@ fn a_disk_that_becomes_read_only_in_the_middle_is_unavailable_at_once() {
 
 /// A space of 60 files, served in user space so that parts of it can be made to fail.
 fn served(trial: impl FnOnce(&FlakyFolder, &FolderStore, &Path) + Send + 'static) {
-    apart(|| {
+    in_mount_namespace(|| {
         let folder = TempDir::new().unwrap();
         let (real, at) = (folder.path().join("real"), folder.path().join("at"));
         for n in 0..60 {
@@ -170,14 +170,16 @@ fn an_item_that_fails_to_be_read_is_refused_and_a_root_that_fails_is_unavailable
     served(|flaky, store, _| {
         let unreadable = StoreErrorKind::Refused(RefusalReason::Unreadable);
         block_on(async {
-            for (operation, id) in
-                [(Operation::Look, "bad/00"), (Operation::Open, "bad/02"), (Operation::Read, "bad/04")]
-            {
+            for (operation, id) in [
+                (FolderOperation::Lookup, "bad/00"),
+                (FolderOperation::Open, "bad/02"),
+                (FolderOperation::Read, "bad/04"),
+            ] {
                 flaky.fail(operation, format!("s/{id}"), EIO);
                 assert_eq!(kind(read(store, id).await), unreadable, "{operation:?}");
             }
             assert_eq!(read(store, "good/01").await.unwrap(), b"old");
-            flaky.fail(Operation::OpenDirectory, "", EIO);
+            flaky.fail(FolderOperation::OpenDirectory, "", EIO);
             assert_eq!(kind(read(store, "bad/02").await), StoreErrorKind::Unavailable);
             flaky.repair();
         });
@@ -194,17 +196,17 @@ fn a_space_that_fails_is_refused_and_no_other_is() {
             pages.next().await.unwrap().map(|page| page.entries.len()).map_err(|error| error.kind)
         };
         block_on(async {
-            flaky.fail(Operation::OpenDirectory, "s", EIO);
+            flaky.fail(FolderOperation::OpenDirectory, "s", EIO);
             assert_eq!(list("s").await, Err(unreadable()));
             assert_eq!(list("other").await, Ok(0));
-            flaky.fail(Operation::Open, "s/bad/02", EIO);
+            flaky.fail(FolderOperation::Open, "s/bad/02", EIO);
             assert_eq!(kind(read(store, "bad/02").await), unreadable());
             // Where the root fails too, it is the store.
-            flaky.fail(Operation::OpenDirectory, "", EIO);
+            flaky.fail(FolderOperation::OpenDirectory, "", EIO);
             assert_eq!(list("s").await, Err(StoreErrorKind::Unavailable));
             assert_eq!(kind(read(store, "bad/02").await), StoreErrorKind::Unavailable);
             flaky.repair();
-            flaky.fail(Operation::Look, "s", EIO);
+            flaky.fail(FolderOperation::Lookup, "s", EIO);
             assert_eq!(kind(store.space(&space()).await), unreadable());
             assert_eq!(kind(read(store, "bad/02").await), unreadable());
             flaky.repair();
@@ -213,7 +215,7 @@ fn a_space_that_fails_is_refused_and_no_other_is() {
         let root = real.parent().unwrap().join("at");
         let single = store_at(&root, Layout::Single(space()), None);
         block_on(async {
-            flaky.fail(Operation::OpenDirectory, "", EIO);
+            flaky.fail(FolderOperation::OpenDirectory, "", EIO);
             let first = single.list(&space(), None).next().await.unwrap();
             assert_eq!(first.unwrap_err().kind, StoreErrorKind::Unavailable);
         });
@@ -224,8 +226,8 @@ fn a_space_that_fails_is_refused_and_no_other_is() {
 fn an_item_that_fails_to_be_written_is_refused_and_others_arrive() {
     served(|flaky, store, real| {
         block_on(async {
-            flaky.fail(Operation::Look, "s/bad/00", EIO);
-            flaky.fail(Operation::Remove, "s/bad/02", EPERM);
+            flaky.fail(FolderOperation::Lookup, "s/bad/00", EIO);
+            flaky.fail(FolderOperation::Remove, "s/bad/02", EPERM);
             assert!(matches!(kind(puts(store, "bad/00").await), StoreErrorKind::Refused(_)));
             unwritable(store.delete(&at("bad/02"), &Precondition::Always).await, "not permitted");
             puts(store, "good/01").await.unwrap();
@@ -238,9 +240,11 @@ fn an_item_that_fails_to_be_written_is_refused_and_others_arrive() {
 #[test]
 fn a_directory_that_cannot_be_listed_or_breaks_off_hides_itself_alone() {
     served(|flaky, store, _| {
-        for (operation, errno) in
-            [(Operation::OpenDirectory, EIO), (Operation::ReadDirectory, EIO), (Operation::Look, EIO)]
-        {
+        for (operation, errno) in [
+            (FolderOperation::OpenDirectory, EIO),
+            (FolderOperation::ReadDirectory, EIO),
+            (FolderOperation::Lookup, EIO),
+        ] {
             flaky.fail(operation, "s/bad", errno);
             let (mut items, mut hidden) = (Vec::new(), Vec::new());
             block_on(async {
@@ -294,16 +298,18 @@ fn one_item_that_is_stale_or_lacks_memory_is_refused_and_a_root_is_not() {
         let unreadable = StoreErrorKind::Refused(RefusalReason::Unreadable);
         block_on(async {
             for errno in AWAY.into_iter().chain(TOO_MUCH) {
-                for (operation, id) in
-                    [(Operation::Look, "bad/00"), (Operation::Open, "bad/02"), (Operation::Read, "bad/04")]
-                {
+                for (operation, id) in [
+                    (FolderOperation::Lookup, "bad/00"),
+                    (FolderOperation::Open, "bad/02"),
+                    (FolderOperation::Read, "bad/04"),
+                ] {
                     flaky.fail(operation, format!("s/{id}"), errno.raw_os_error());
                     assert_eq!(kind(read(store, id).await), unreadable, "{operation:?} {errno}");
                     assert_eq!(read(store, "good/01").await.unwrap(), b"old");
                     flaky.repair();
                 }
-                flaky.fail(Operation::Open, "s/bad/02", errno.raw_os_error());
-                flaky.fail(Operation::OpenDirectory, "", errno.raw_os_error());
+                flaky.fail(FolderOperation::Open, "s/bad/02", errno.raw_os_error());
+                flaky.fail(FolderOperation::OpenDirectory, "", errno.raw_os_error());
                 let all = if TOO_MUCH.contains(&errno) {
                     StoreErrorKind::Throttled { retry_after: None }
                 } else {
@@ -329,7 +335,7 @@ fn a_directory_that_is_stale_or_lacks_memory_hides_what_it_holds_alone() {
         };
         block_on(async {
             for errno in AWAY.into_iter().chain(TOO_MUCH) {
-                for operation in [Operation::OpenDirectory, Operation::ReadDirectory] {
+                for operation in [FolderOperation::OpenDirectory, FolderOperation::ReadDirectory] {
                     flaky.fail(operation, "s/bad", errno.raw_os_error());
                     let entries = list("s").await.unwrap();
                     let good = entries
@@ -341,7 +347,7 @@ fn a_directory_that_is_stale_or_lacks_memory_hides_what_it_holds_alone() {
                     assert_eq!(hidden.count(), 1, "{operation:?} {errno}");
                     flaky.repair();
                 }
-                flaky.fail(Operation::OpenDirectory, "s", errno.raw_os_error());
+                flaky.fail(FolderOperation::OpenDirectory, "s", errno.raw_os_error());
                 assert_eq!(list("s").await.unwrap_err(), StoreErrorKind::Refused(RefusalReason::Unreadable), "{errno}");
                 assert_eq!(list("other").await.unwrap().len(), 0, "{errno}");
                 flaky.repair();
@@ -355,11 +361,11 @@ fn too_much_at_once_is_waited_for_a_moment() {
     served(|flaky, store, _| {
         block_on(async {
             for errno in TOO_MUCH.map(Errno::raw_os_error) {
-                for operation in [Operation::Open, Operation::Read] {
+                for operation in [FolderOperation::Open, FolderOperation::Read] {
                     flaky.fail_times(2, operation, "s/bad/02", errno);
                     assert_eq!(read(store, "bad/02").await.unwrap(), b"old", "{operation:?}");
                 }
-                flaky.fail_times(2, Operation::OpenDirectory, "s/bad", errno);
+                flaky.fail_times(2, FolderOperation::OpenDirectory, "s/bad", errno);
                 let mut pages = store.list(&space(), None);
                 assert_eq!(pages.next().await.unwrap().unwrap().entries.len(), 60);
             }
@@ -372,20 +378,22 @@ fn a_place_of_the_destination_that_is_stale_refuses_its_item_alone() {
     served(|flaky, store, real| {
         block_on(async {
             for errno in AWAY {
-                for (operation, path) in
-                    [(Operation::Look, "s/bad/00"), (Operation::Rename, "s/bad/00"), (Operation::Look, "s/bad")]
-                {
+                for (operation, path) in [
+                    (FolderOperation::Lookup, "s/bad/00"),
+                    (FolderOperation::Rename, "s/bad/00"),
+                    (FolderOperation::Lookup, "s/bad"),
+                ] {
                     flaky.fail(operation, path, errno.raw_os_error());
                     assert!(matches!(kind(puts(store, "bad/00").await), StoreErrorKind::Refused(_)), "{path} {errno}");
                     puts(store, "good/01").await.unwrap();
                     flaky.repair();
                 }
-                flaky.fail(Operation::Remove, "s/bad/02", errno.raw_os_error());
+                flaky.fail(FolderOperation::Remove, "s/bad/02", errno.raw_os_error());
                 unwritable(store.delete(&at("bad/02"), &Precondition::Always).await, "");
                 flaky.repair();
             }
             for errno in TOO_MUCH {
-                flaky.fail(Operation::Rename, "s/bad/00", errno.raw_os_error());
+                flaky.fail(FolderOperation::Rename, "s/bad/00", errno.raw_os_error());
                 // It is tried again, and the store is not at rest for it.
                 assert_eq!(kind(puts(store, "bad/00").await), StoreErrorKind::Unexpected, "{errno}");
                 flaky.repair();

@@ -4,17 +4,17 @@ use std::ffi::{OsStr, OsString};
 
 use mill_ports::Respelling;
 use mill_trials::fuse::FlakyFolder;
-use mill_trials::{Disk, FileSystem, Mount, NotRun, apart};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, MountGuard, in_mount_namespace};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::*;
 
 /// Runs a trial with a store on an exFAT disk, which folds case and keeps it.
-pub(super) fn on_exfat(run: impl AsyncFnOnce(&FolderStore, &Path) -> Result<(), NotRun> + Send + 'static) {
-    apart(move || {
+pub(super) fn on_exfat(run: impl AsyncFnOnce(&FolderStore, &Path) -> Result<(), MissingRequirement> + Send + 'static) {
+    in_mount_namespace(move || {
         let folder = TempDir::new().unwrap();
         let at = folder.path().join("mounted");
-        let disk = Disk::create(&folder.path().join("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&folder.path().join("image"), 64 << 20)?;
         disk.format(FileSystem::ExFat)?;
         let _mount = disk.mount(FileSystem::ExFat, &at, "")?;
         std::fs::create_dir(at.join("s")).unwrap();
@@ -163,11 +163,11 @@ fn normal_form(name: &OsStr) -> OsString {
 
 #[test]
 fn an_item_is_never_replaced_under_another_normal_form_of_its_name() {
-    apart(|| {
+    in_mount_namespace(|| {
         let folder = TempDir::new().unwrap();
         std::fs::create_dir_all(folder.path().join("real/s")).unwrap();
         let served = FlakyFolder::serve(&folder.path().join("real"), &folder.path().join("served"))?;
-        served.take_for_one(normal_form);
+        served.fold_names(normal_form);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store = store_at(&folder.path().join("served"), Layout::Spaces, None);
@@ -202,17 +202,17 @@ fn many_names_in_one_directory_of_a_disk_that_folds_case_are_written_without_rea
 
 #[test]
 fn a_name_that_the_file_system_would_keep_otherwise_is_refused_and_not_left() {
-    apart(|| {
+    in_mount_namespace(|| {
         let folder = TempDir::new().unwrap();
         let at = folder.path().join("mounted");
-        let disk = Disk::create(&folder.path().join("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&folder.path().join("image"), 64 << 20)?;
         disk.format(FileSystem::Ntfs)?;
         if std::process::Command::new("lowntfs-3g").arg("--help").output().is_err() {
-            return Err(NotRun("there is no `lowntfs-3g` here".into()));
+            return Err(MissingRequirement("there is no `lowntfs-3g` here".into()));
         }
         // It lists every name in small letters.
         let _mount =
-            Mount::by_command(&["-t", "lowntfs-3g", "-o", "ignore_case", disk.device().to_str().unwrap()], &at)?;
+            MountGuard::run_mount(&["-t", "lowntfs-3g", "-o", "ignore_case", disk.device().to_str().unwrap()], &at)?;
         std::fs::create_dir(at.join("s")).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

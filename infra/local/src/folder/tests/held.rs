@@ -4,14 +4,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::UNIX_EPOCH;
 
 use mill_trials::fuse::FlakyFolder;
-use mill_trials::{Disk, FileSystem, NotRun, apart};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, in_mount_namespace};
 
 use super::writing::Rows;
 use super::*;
 
 /// Runs a trial in a folder of its own, with mounts that nobody else sees.
-fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), NotRun> + Send + 'static) {
-    apart(move || {
+fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), MissingRequirement> + Send + 'static) {
+    in_mount_namespace(move || {
         let folder = TempDir::new().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(run(folder.path()))
@@ -46,8 +46,8 @@ fn a_time_and_a_mode_that_exfat_does_not_hold_are_kept_in_the_book_until_the_fil
     trial(async |folder| on_a_card(folder, FileSystem::ExFat).await);
 }
 
-async fn on_a_card(folder: &Path, kind: FileSystem) -> Result<(), NotRun> {
-    let disk = Disk::create(&folder.join("image"), FileSystem::BYTES_MIN)?;
+async fn on_a_card(folder: &Path, kind: FileSystem) -> Result<(), MissingRequirement> {
+    let disk = LoopDisk::create(&folder.join("image"), FileSystem::BYTES_MIN)?;
     disk.format(kind)?;
     let mount = disk.mount(kind, &folder.join("disk"), "")?;
     std::fs::create_dir(folder.join("disk/s")).unwrap();
@@ -75,7 +75,7 @@ async fn on_a_card(folder: &Path, kind: FileSystem) -> Result<(), NotRun> {
 #[test]
 fn a_time_that_ext4_cuts_is_kept_beside_the_file_until_somebody_sets_another() {
     trial(async |folder| {
-        let disk = Disk::create(&folder.join("image"), FileSystem::BYTES_MIN)?;
+        let disk = LoopDisk::create(&folder.join("image"), FileSystem::BYTES_MIN)?;
         disk.format(FileSystem::Ext4)?;
         let mount = disk.mount(FileSystem::Ext4, &folder.join("disk"), "")?;
         std::fs::create_dir(folder.join("disk/s")).unwrap();

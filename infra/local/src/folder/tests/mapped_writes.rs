@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use mill_trials::{Disk, FileSystem, apart};
+use mill_trials::{FileSystem, LoopDisk, in_mount_namespace};
 
 use super::*;
 
@@ -54,9 +54,9 @@ impl Drop for Writer {
 
 /// Runs on an ext4 of its own: the usual folder for scratch may lie in memory.
 fn on_ext4(test: impl AsyncFnOnce(&Path) + Send + 'static) {
-    apart(move || {
+    in_mount_namespace(move || {
         let scratch = TempDir::new().unwrap();
-        let disk = Disk::create(&scratch.path().join("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&scratch.path().join("image"), 64 << 20)?;
         disk.format(FileSystem::Ext4)?;
         let mount = disk.mount(FileSystem::Ext4, &scratch.path().join("disk"), "")?;
         std::fs::create_dir(mount.path().join("s")).unwrap();

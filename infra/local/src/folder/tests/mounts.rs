@@ -3,15 +3,15 @@
 use std::os::unix::fs::symlink;
 
 use mill_ports::Place;
-use mill_trials::fuse::{FlakyFolder, Operation};
-use mill_trials::{Disk, FileSystem, Mount, NotRun, apart};
+use mill_trials::fuse::{FlakyFolder, FolderOperation};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, MountGuard, in_mount_namespace};
 
 use super::*;
 use crate::folder::{Extent, PairGuard, overlaps};
 
 /// Runs a trial in a folder of its own, with mounts that nobody else sees.
-fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), NotRun> + Send + 'static) {
-    apart(move || {
+fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), MissingRequirement> + Send + 'static) {
+    in_mount_namespace(move || {
         let folder = TempDir::new().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(run(folder.path()))
@@ -52,22 +52,22 @@ fn folders_by_any_names_overlap_if_they_hold_the_same_files() {
         assert_eq!(overlap(at.join("data/letters"), at.join("link")), None);
 
         // A part of the source is mounted elsewhere, and the destination is that.
-        let bound = Mount::bind(&at.join("data/photos"), &at.join("pm"));
+        let bound = MountGuard::bind(&at.join("data/photos"), &at.join("pm"));
         let why = overlap(at.join("data"), at.join("pm")).unwrap();
         assert!(why.contains("data/photos` of the same file system"), "{why}");
         assert!(overlap(at.join("data/photos/deep"), at.join("pm")).is_some());
         assert_eq!(overlap(at.join("data/letters"), at.join("pm")), None);
         bound.unmount();
         // The source is mounted beneath the destination.
-        let beneath = Mount::bind(&at.join("data"), &at.join("copy/sub"));
+        let beneath = MountGuard::bind(&at.join("data"), &at.join("copy/sub"));
         assert!(overlap(at.join("data"), at.join("copy")).is_some());
         assert!(overlap(at.join("data/letters"), at.join("copy")).is_some());
         assert_eq!(overlap(at.join("database"), at.join("copy")), None);
         beneath.unmount();
         // Something else is mounted beneath both.
         let (_one, _other) = (
-            Mount::bind(&at.join("database"), &at.join("data/letters")),
-            Mount::bind(&at.join("database"), &at.join("copy/sub")),
+            MountGuard::bind(&at.join("database"), &at.join("data/letters")),
+            MountGuard::bind(&at.join("database"), &at.join("copy/sub")),
         );
         assert!(overlap(at.join("data"), at.join("copy")).is_some());
         assert_eq!(overlap(at.join("data/photos"), at.join("copy")), None);
@@ -78,7 +78,7 @@ fn folders_by_any_names_overlap_if_they_hold_the_same_files() {
 #[test]
 fn a_disk_that_is_mounted_twice_is_one_disk() {
     trial(async |at| {
-        let disk = Disk::create(&at.join("image"), FileSystem::BYTES_MIN)?;
+        let disk = LoopDisk::create(&at.join("image"), FileSystem::BYTES_MIN)?;
         disk.format(FileSystem::Btrfs)?;
         let top = disk.mount(FileSystem::Btrfs, &at.join("top"), "")?;
         for subvolume in ["one", "one/inner", "two"] {
@@ -106,7 +106,7 @@ fn file_systems_that_show_others_directories_are_seen_through() {
         }
         let (low, up, work) = (at.join("low"), at.join("up"), at.join("work"));
         let options = format!("lowerdir={},upperdir={},workdir={}", low.display(), up.display(), work.display());
-        let over = Mount::by_command(&["-t", "overlay", "overlay", "-o", &options], &at.join("over"))?;
+        let over = MountGuard::run_mount(&["-t", "overlay", "overlay", "-o", &options], &at.join("over"))?;
         assert!(overlap(&up, over.path()).is_some());
         assert!(overlap(&low, over.path()).is_some());
         assert!(overlap(low.join("photos"), over.path().join("photos")).is_some());
@@ -115,7 +115,7 @@ fn file_systems_that_show_others_directories_are_seen_through() {
         // By names that lead nowhere now.
         write(low.join("photos/a"));
         let moved = at.join("moved");
-        let over = Mount::by_command(&["-t", "overlay", "overlay", "-o", &options], &at.join("over"))?;
+        let over = MountGuard::run_mount(&["-t", "overlay", "overlay", "-o", &options], &at.join("over"))?;
         write(over.path().join("new"));
         for (name, layer) in [("up", &up), ("low", &low)] {
             std::fs::rename(layer, &moved).unwrap();
@@ -129,9 +129,9 @@ fn file_systems_that_show_others_directories_are_seen_through() {
         assert_eq!(overlap(&low, at.join("served")), None, "it does not say what it shows");
         drop(served);
         if std::process::Command::new("bindfs").arg("--version").output().is_err() {
-            return Err(NotRun("there is no `bindfs` here".into()));
+            return Err(MissingRequirement("there is no `bindfs` here".into()));
         }
-        let bound = Mount::by_command(&["-t", "fuse.bindfs", low.to_str().unwrap()], &at.join("bound"))?;
+        let bound = MountGuard::run_mount(&["-t", "fuse.bindfs", low.to_str().unwrap()], &at.join("bound"))?;
         assert!(overlap(low.join("photos"), bound.path()).is_some());
         assert!(overlap(&low, bound.path().join("photos")).is_some());
         assert_eq!(overlap(&up, bound.path()), None);
@@ -166,9 +166,9 @@ fn each_mount_beneath_a_space_is_a_place_and_no_directory_is() {
         assert_eq!(on_the_way(&store, "a/b/x").await, alone);
 
         // Of the same file system, so that no device number tells of it.
-        let bound = Mount::bind(&root.join("elsewhere"), &root.join("s/a/disk"));
+        let bound = MountGuard::bind(&root.join("elsewhere"), &root.join("s/a/disk"));
         std::fs::create_dir(root.join("s/a/disk/inner")).unwrap();
-        let inner = Mount::tmpfs(&root.join("s/a/disk/inner"), "size=1m")?;
+        let inner = MountGuard::tmpfs(&root.join("s/a/disk/inner"), "size=1m")?;
         write(root.join("s/a/disk/inner/d/y"));
         let mounted = places(&store).await;
         assert_eq!(paths(&mounted), ["", "a/disk/", "a/disk/inner/"]);
@@ -186,7 +186,7 @@ fn each_mount_beneath_a_space_is_a_place_and_no_directory_is() {
         bound.unmount();
         assert_eq!(places(&store).await, alone);
         assert_eq!(on_the_way(&store, "a/disk/inner/d/y").await, alone);
-        let _another = Mount::tmpfs(&root.join("s/a/disk"), "size=1m")?;
+        let _another = MountGuard::tmpfs(&root.join("s/a/disk"), "size=1m")?;
         let other = places(&store).await;
         assert_eq!(paths(&other), ["", "a/disk/"]);
         assert_ne!(other[1], mounted[1], "another file system at the same path");
@@ -200,7 +200,7 @@ fn a_space_that_is_a_mount_is_another_place_without_it() {
         std::fs::create_dir_all(root.join("s")).unwrap();
         let store = store_at(root, Layout::Spaces, None);
         let (bare, identity) = (places(&store).await, identity(&store).await);
-        let mount = Mount::tmpfs(&root.join("s"), "size=1m")?;
+        let mount = MountGuard::tmpfs(&root.join("s"), "size=1m")?;
         let mounted = places(&store).await;
         assert_eq!(paths(&mounted), [""]);
         assert_ne!(mounted, bare);
@@ -232,7 +232,7 @@ fn comes_back_as_it_was(kind: FileSystem) {
     trial(async move |at| {
         let mounted = at.join("mounted");
         let image = at.join("image");
-        let disk = Disk::create(&image, FileSystem::BYTES_MIN)?;
+        let disk = LoopDisk::create(&image, FileSystem::BYTES_MIN)?;
         disk.format(kind)?;
         let mount = disk.mount(kind, &mounted, "")?;
         write(mounted.join("s/d/x"));
@@ -243,7 +243,7 @@ fn comes_back_as_it_was(kind: FileSystem) {
         let number = numbers(&mounted).0;
         store.finish().await;
         mount.unmount();
-        let again = Disk::attach(&image)?;
+        let again = LoopDisk::attach(&image)?;
         drop(disk);
         let _mount = again.mount(kind, &mounted, "")?;
         if kind != FileSystem::Btrfs {
@@ -275,9 +275,9 @@ fn a_btrfs_disk_back_under_another_device_number_is_the_same_place() {
 fn another_disk_under_the_same_device_number_is_not_the_root_first_seen() {
     trial(async |at| {
         let mounted = at.join("mounted");
-        let image = |name: &str| -> Result<_, NotRun> {
+        let image = |name: &str| -> Result<_, MissingRequirement> {
             let path = at.join(name);
-            let disk = Disk::create(&path, 32 << 20)?;
+            let disk = LoopDisk::create(&path, 32 << 20)?;
             disk.format(FileSystem::Ext4)?;
             let mount = disk.mount(FileSystem::Ext4, &mounted, "")?;
             std::fs::create_dir(mounted.join("s")).unwrap();
@@ -293,7 +293,7 @@ fn another_disk_under_the_same_device_number_is_not_the_root_first_seen() {
         std::thread::sleep(Duration::from_millis(100));
         let (second, _mount) = image("two")?;
         if numbers(&mounted) != (device, inode) {
-            return Err(NotRun("the second disk got another device number".into()));
+            return Err(MissingRequirement("the second disk got another device number".into()));
         }
         assert_eq!(kind(store.spaces().await), StoreErrorKind::Unavailable, "{second:?}");
         Ok(())
@@ -312,7 +312,7 @@ fn nothing_is_written_or_removed_beyond_a_mount_beneath_a_destination() {
         std::fs::create_dir_all(root.join("s/sub")).unwrap();
         let store = store_at(root, Layout::Spaces, None);
         // Of the same file system: no device number tells of it.
-        let _mount = Mount::bind(&root.join("disk"), &root.join("s/sub"));
+        let _mount = MountGuard::bind(&root.join("disk"), &root.join("s/sub"));
         assert_eq!(ids(&store).await, ["sub/x"]);
         let refused =
             |kind| assert!(matches!(kind, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_))), "{kind:?}");
@@ -331,7 +331,7 @@ fn nothing_is_written_or_removed_beyond_a_mount_beneath_a_destination() {
 #[test]
 fn a_space_that_is_a_mount_of_its_own_is_written_and_its_mount_point_is_not() {
     trial(async |root| {
-        let disk = Disk::create(&root.join("image"), 64 << 20)?;
+        let disk = LoopDisk::create(&root.join("image"), 64 << 20)?;
         disk.format(FileSystem::Ext4)?;
         std::fs::create_dir_all(root.join("store/plain")).unwrap();
         let mount = disk.mount(FileSystem::Ext4, &root.join("store/s"), "")?;
@@ -413,7 +413,7 @@ fn what_a_directory_names_and_nobody_can_see_is_hidden_and_never_absent() {
         assert_eq!(seen(&store).await.unwrap(), strings(all.clone()));
         let errors = [nix_errno::ENOENT, nix_errno::EIO, nix_errno::ENOTDIR, nix_errno::ELOOP, nix_errno::ENODEV];
         for errno in errors {
-            for operation in [Operation::OpenDirectory, Operation::ReadDirectory] {
+            for operation in [FolderOperation::OpenDirectory, FolderOperation::ReadDirectory] {
                 served.fail(operation, "s/b", errno);
                 let found = seen(&store).await.unwrap();
                 assert_eq!(found, strings((vec!["a/x", "c", "d/e/x"], vec!["b/"])), "{operation:?} {errno}");
@@ -422,7 +422,7 @@ fn what_a_directory_names_and_nobody_can_see_is_hidden_and_never_absent() {
                 assert!(seen(&store).await.is_err(), "of the space itself nothing is known: {operation:?} {errno}");
                 served.repair();
             }
-            served.fail(Operation::Look, "s/c", errno);
+            served.fail(FolderOperation::Lookup, "s/c", errno);
             assert_eq!(seen(&store).await.unwrap(), strings((vec!["a/x", "b/x", "d/e/x"], vec!["c"])), "{errno}");
             served.repair();
         }
@@ -480,7 +480,7 @@ fn a_pair_is_looked_at_again_as_soon_as_anything_is_mounted() {
         let open = |name: &str| store_at(&at.join(name), Layout::Single(space()), None);
         let guard = PairGuard::begin(&open("src"), &open("dst")).unwrap();
         guard.check().await.unwrap();
-        let mount = Mount::bind(&at.join("src/sub"), &at.join("dst/also"));
+        let mount = MountGuard::bind(&at.join("src/sub"), &at.join("dst/also"));
         for _ in 0..2 {
             let overlap = guard.check().await.unwrap_err();
             assert_eq!(overlap.kind, StoreErrorKind::NotConfigured);
@@ -489,7 +489,7 @@ fn a_pair_is_looked_at_again_as_soon_as_anything_is_mounted() {
         mount.unmount();
         guard.check().await.unwrap();
         std::fs::rename(at.join("dst"), at.join("away")).unwrap();
-        let _other = Mount::tmpfs(&at.join("elsewhere"), "size=1m")?;
+        let _other = MountGuard::tmpfs(&at.join("elsewhere"), "size=1m")?;
         assert_eq!(kind(guard.check().await), StoreErrorKind::Unavailable);
         Ok(())
     });

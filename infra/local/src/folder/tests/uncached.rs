@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 
 use mill_trials::fuse::FlakyDisk;
-use mill_trials::{Disk, FileSystem, apart};
+use mill_trials::{FileSystem, LoopDisk, in_mount_namespace};
 
 use super::super::uncached::{ReadMode, may_be_cached};
 use super::*;
@@ -13,11 +13,11 @@ const MARK: &[u8] = b"marked";
 
 #[test]
 fn bytes_that_a_disk_refused_are_in_the_cache_and_in_no_uncached_reading() {
-    apart(|| {
+    in_mount_namespace(|| {
         let scratch = TempDir::new().unwrap();
         let path = |name: &str| scratch.path().join(name);
         let flaky = FlakyDisk::serve(&path("image"), 64 << 20, &path("served"))?;
-        let disk = Disk::attach(flaky.file())?;
+        let disk = LoopDisk::attach(flaky.file())?;
         disk.format(FileSystem::Ext4)?;
         let mount = disk.mount(FileSystem::Ext4, &path("disk"), "")?;
         std::fs::create_dir(path("disk/s")).unwrap();
@@ -28,7 +28,7 @@ fn bytes_that_a_disk_refused_are_in_the_cache_and_in_no_uncached_reading() {
             file.sync_all()
         };
         plant("good").unwrap();
-        flaky.fail_writes_of(MARK, 0..16_384);
+        flaky.fail_writes_starting_with(MARK, 0..16_384);
         plant("bad").unwrap_err();
         plant("bad too").unwrap_err();
         flaky.repair();
@@ -65,7 +65,7 @@ fn bytes_that_a_disk_refused_are_in_the_cache_and_in_no_uncached_reading() {
 #[tokio::test]
 async fn on_a_file_system_in_memory_the_cache_is_all_there_is() {
     let Ok(scratch) = tempfile::tempdir_in("/dev/shm") else {
-        return mill_trials::NotRun("there is no `/dev/shm` here".into()).report();
+        return mill_trials::MissingRequirement("there is no `/dev/shm` here".into()).report();
     };
     std::fs::create_dir(scratch.path().join("s")).unwrap();
     let store = store_at(scratch.path(), Layout::Spaces, None);

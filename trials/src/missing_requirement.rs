@@ -1,18 +1,18 @@
-//! What a machine lacks for a trial: said aloud, never passed over in silence.
+//! What a machine lacks for a trial. It is always printed, never skipped in silence.
 
 use std::io::Write as _;
 
 /// Why a trial cannot run on this machine: no root, no loop device, no driver, no tool.
 ///
-/// Only for what the machine lacks. Everything else that goes wrong is a failure of the trial.
+/// Only for what the machine lacks: any other problem is a failure of the trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotRun(pub String);
+pub struct MissingRequirement(pub String);
 
-impl NotRun {
+impl MissingRequirement {
     /// Prints the reason under the name of this thread, which is the test's.
     ///
-    /// It is written past the capture of the test harness: that of a passing test would be seen by nobody. With
-    /// `MILL_NOT_RUN=fail` in the environment it is a failure instead, for machines that must lack nothing.
+    /// The line bypasses the test harness, which would hide the output of a passing test. With `MILL_NOT_RUN=fail` in the
+    /// environment the test fails instead, for machines that must lack nothing.
     pub fn report(&self) {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("a trial");
