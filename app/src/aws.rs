@@ -57,7 +57,8 @@ pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
     let names = ResourceNames::new(config.text("engine.prefix"));
     let queue = |name: QueueName| {
         let settings = QueueSettings { name, queue: names.queue(name), fair: true };
-        Arc::new(SqsQueue::new(&connection, settings, clock.clone()).extending_over(&heartbeats)) as Arc<dyn TaskQueue>
+        Arc::new(SqsQueue::new(&connection, settings, clock.clone()).with_extend_connection(&heartbeats))
+            as Arc<dyn TaskQueue>
     };
     let queues = QueueName::ALL.into_iter().map(|name| (name, queue(name))).collect();
     let fleet = AwsEngine {

@@ -1,4 +1,4 @@
-//! The time as a service tells it with each answer: a clock that nobody sets together with this host's.
+//! The time in a service's responses: a clock that is independent of this host's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use mill_ports::{Clock, ClockWitness};
 use crate::connection::Connection;
 use crate::request_stats::RequestStats;
 
-/// A clock whose second clock is that of a service: the `Date` of its last answer, and the time since.
+/// A clock whose witness is a service's clock: the `Date` of its last response, plus the time since.
 ///
-/// Hosts of one fleet share it, as they share no boot clock. As long as no answer came there is no second clock.
+/// Hosts of one fleet share this witness, while each has its own boot clock. There is no witness before the first response.
 #[derive(Debug)]
 pub struct ServiceClock {
     own: Arc<dyn Clock>,
@@ -21,9 +21,9 @@ pub struct ServiceClock {
 }
 
 impl ServiceClock {
-    /// This host's clock, beside that of the service that a connection leads to.
+    /// This host's clock, with the connection's service as its witness.
     pub fn new(own: Arc<dyn Clock>, connection: &Connection) -> Self {
-        let domain = format!("service:{}", connection.tables());
+        let domain = format!("service:{}", connection.table_service());
         Self { own, requests: connection.requests().clone(), domain }
     }
 }

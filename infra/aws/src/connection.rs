@@ -1,4 +1,4 @@
-//! How a service is reached, and as whom.
+//! How Mill reaches a service, and as whom.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,32 +20,31 @@ use mill_model::{AddressError, ServiceAddress};
 use crate::request_stats::{RequestCounter, RequestStats};
 use crate::service::{S3Service, endpoint};
 
-/// How often a call is tried in all, with the library's own growing pauses and its budget for retries.
+/// Attempts of a call in all, with the SDK's own backoff and retry budget.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// From sending a request to the first byte of its answer. Queues, and whatever bears many bytes, have limits of their own.
+/// Most time from sending a request to the first byte of its response. Queues and large bodies have limits of their own.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_mins(2);
 
-/// To the end of the handshake.
+/// Most time until the end of the handshake.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// How long keys are used before they are read again.
+/// How long access keys are used before they are read again.
 const KEYS_READ_EVERY: Duration = Duration::from_mins(20);
 
-/// Where a service is, and as whom it is asked. What is `None` comes from the environment, the profile or the machine.
+/// The address of a service, and the credentials for it. A `None` is taken from the environment, the profile or the machine.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionSettings {
     /// The service's address, such as `http://127.0.0.1:4566`; `None` for that of the environment or the profile, else
-    /// Amazon's own. The service that gives out roles is
-    /// not there: it is Amazon's, or where `AWS_ENDPOINT_URL_STS` says.
+    /// Amazon's own. It does not count for STS, which gives out roles: that is Amazon's, or at `AWS_ENDPOINT_URL_STS`.
     pub endpoint: Option<String>,
     /// The region.
     pub region: Option<String>,
     /// A profile of the user's configuration.
     pub profile: Option<String>,
-    /// Where its keys come from.
+    /// The source of its access keys.
     pub keys: Option<KeySource>,
-    /// A role to take on with them.
+    /// A role to assume with them.
     pub role: Option<Role>,
 }
 
@@ -56,7 +55,7 @@ pub struct AccessKeys {
     pub id: String,
     /// The secret key.
     pub secret: String,
-    /// The session token, of keys that expire.
+    /// The session token, for keys that expire.
     pub token: Option<String>,
 }
 
@@ -66,21 +65,22 @@ impl fmt::Debug for AccessKeys {
     }
 }
 
-/// What gives the keys, asked again every few minutes: where they are kept, they may be renewed.
+/// A source of access keys. It is read again every few minutes, since the keys may have been renewed.
 #[derive(Clone)]
 pub struct KeySource {
-    /// Where they are kept: sources of one name give the same keys.
+    /// The place of the keys: two sources of one name return the same keys.
     name: String,
     read: Arc<dyn Fn() -> Result<AccessKeys, String> + Send + Sync>,
 }
 
 impl KeySource {
-    /// Keys that `read` gives, or the reason why not. Two sources of one `name` give the same keys; it is no secret.
+    /// A source that `read` implements: it returns the keys, or why there are none. Two sources of one `name` must return
+    /// the same keys. The name is not secret.
     pub fn new(name: String, read: impl Fn() -> Result<AccessKeys, String> + Send + Sync + 'static) -> Self {
         Self { name, read: Arc::new(read) }
     }
 
-    /// Keys that stay the same.
+    /// A source of fixed keys.
     pub fn fixed(keys: AccessKeys) -> Self {
         Self::new(keys.id.clone(), move || Ok(keys.clone()))
     }
@@ -104,16 +104,17 @@ impl ProvideCredentials for KeySource {
     }
 }
 
-/// A role to take on.
+/// A role to assume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
     /// Its ARN.
     pub arn: String,
-    /// The id that its owner gave to Mill, if any.
+    /// The external id that its owner gave to Mill, if any.
     pub external_id: Option<String>,
 }
 
-/// A service, as one caller knows it: who is the same at both of two places may do at the one what it may at the other.
+/// A service together with the caller's identity. Where it is equal for two stores, the caller can copy from one to the
+/// other within the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccessIdentity {
     endpoint: Option<String>,
@@ -129,19 +130,19 @@ impl AccessIdentity {
     }
 }
 
-/// A way to the services, shared by all that use it: its connections, its budget for retries, its count of requests.
+/// A connection to the services. Its users share its sockets, its retry budget and its request counts.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub(crate) config: SdkConfig,
     pub(crate) service: AccessIdentity,
-    /// The service in which the buckets of its stores are.
+    /// The service that holds the buckets.
     pub(crate) s3: S3Service,
-    /// The service that holds its tables, by a name that all hosts call it.
-    tables: String,
+    /// The service that holds the tables, by a name that is the same on all hosts.
+    table_service: String,
     requests: Arc<RequestStats>,
 }
 
-/// An address that no connection is opened to.
+/// An address that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the address of the service {service} cannot be used: {why}{}", match why {
     AddressError::Credentials => "; give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by a profile, or by \
@@ -156,30 +157,31 @@ pub struct EndpointError {
 }
 
 impl Connection {
-    /// Prepares a connection. Nothing is asked of a service yet, except for what the environment's credentials need.
+    /// Prepares a connection. It sends no request yet, except for those that the environment's credentials need.
     ///
     /// # Errors
-    /// The address of a service is none, or bears credentials: it is written to logs and to files of state.
+    /// The address of a service is invalid, or contains credentials, which would end up in logs and state files.
     pub async fn open(access: ConnectionSettings) -> Result<Self, EndpointError> {
         // The library's futures are large.
         Box::pin(Self::prepare(access)).await
     }
 
     async fn prepare(access: ConnectionSettings) -> Result<Self, EndpointError> {
-        // Before the library logs it.
-        let usable = |service, endpoint: Option<&str>| match endpoint.map(ServiceAddress::parse) {
+        // Checked before the SDK logs it.
+        let check_address = |service, endpoint: Option<&str>| match endpoint.map(ServiceAddress::parse) {
             Some(Err(why)) => Err(EndpointError { service, why }),
             _ => Ok(()),
         };
-        usable("S3", access.endpoint.as_deref())?;
-        let loader = base(&access).await;
+        check_address("S3", access.endpoint.as_deref())?;
+        let loader = config_loader(&access).await;
         let config = match access.role {
             None => loader.load().await,
             Some(ref role) => {
-                // Roles are given out by another service, at an address of its own.
-                let asked = ConnectionSettings { endpoint: None, ..access.clone() };
-                let asked = with_region(base(&asked).await.load().await, &access);
-                let builder = AssumeRoleProvider::builder(role.arn.clone()).session_name("mill").configure(&asked);
+                // STS gives out roles, at an address of its own.
+                let role_settings = ConnectionSettings { endpoint: None, ..access.clone() };
+                let role_settings = with_region(config_loader(&role_settings).await.load().await, &access);
+                let builder =
+                    AssumeRoleProvider::builder(role.arn.clone()).session_name("mill").configure(&role_settings);
                 let builder = match &role.external_id {
                     Some(id) => builder.external_id(id),
                     None => builder,
@@ -188,9 +190,9 @@ impl Connection {
             }
         };
         let config = with_region(config, &access);
-        usable("SQS", endpoint(&config, "SQS").as_deref())?;
+        check_address("SQS", endpoint(&config, "SQS").as_deref())?;
         let region = config.region().map(AsRef::as_ref);
-        let tables = match endpoint(&config, "DynamoDB").as_deref().map(ServiceAddress::parse) {
+        let table_service = match endpoint(&config, "DynamoDB").as_deref().map(ServiceAddress::parse) {
             Some(Err(why)) => return Err(EndpointError { service: "DynamoDB", why }),
             Some(Ok(address)) => address.to_string(),
             None => format!("dynamodb:{}", region.unwrap_or_default()),
@@ -200,52 +202,52 @@ impl Connection {
         let ConnectionSettings { endpoint, profile, role, keys, .. } = access;
         let region = config.region().map(ToString::to_string);
         let service = AccessIdentity { endpoint, region, profile, keys: keys.map(|keys| keys.name), role };
-        Ok(Self { config, service, s3, tables, requests: Arc::default() })
+        Ok(Self { config, service, s3, table_service, requests: Arc::default() })
     }
 
-    /// The same, trying each call once: for whoever would rather be told at once than wait.
+    /// The same connection without retries, for callers that prefer an error to a wait.
     #[must_use]
     pub fn without_retries(self) -> Self {
         let config = self.config.into_builder().retry_config(RetryConfig::disabled()).build();
         Self { config, ..self }
     }
 
-    /// The service in which the buckets of its stores are.
+    /// The service that holds the buckets.
     pub fn s3(&self) -> &S3Service {
         &self.s3
     }
 
-    /// The address at which its stores are asked; `None` for Amazon's own.
+    /// The address of its S3 service; `None` for Amazon's own.
     pub(crate) fn s3_endpoint(&self) -> Option<String> {
         endpoint(&self.config, "S3")
     }
 
-    /// What was asked over it so far.
+    /// The counts of its requests so far.
     pub fn requests(&self) -> &Arc<RequestStats> {
         &self.requests
     }
 
-    /// The region that was found, if any.
+    /// The region, if one is known.
     pub fn region(&self) -> Option<&str> {
         self.config.region().map(AsRef::as_ref)
     }
 
-    /// The library's own form of it, for what Mill itself does not do. What is asked so is not counted.
+    /// The SDK's configuration, for calls that Mill itself does not make. Those requests are not counted.
     pub fn config(&self) -> &SdkConfig {
         &self.config
     }
 
-    /// The service that holds its tables, by a name that all hosts call it.
-    pub(crate) fn tables(&self) -> &str {
-        &self.tables
+    /// The service that holds the tables, by a name that is the same on all hosts.
+    pub(crate) fn table_service(&self) -> &str {
+        &self.table_service
     }
 
-    pub(crate) fn counting(&self) -> RequestCounter {
+    pub(crate) fn request_counter(&self) -> RequestCounter {
         RequestCounter(self.requests.clone())
     }
 }
 
-/// A service at an address of its own has a region by name only.
+/// Services at other addresses than Amazon's need some region name.
 fn with_region(config: SdkConfig, access: &ConnectionSettings) -> SdkConfig {
     match (config.region(), &access.endpoint) {
         (None, Some(_)) => config.into_builder().region(Region::from_static("us-east-1")).build(),
@@ -253,7 +255,7 @@ fn with_region(config: SdkConfig, access: &ConnectionSettings) -> SdkConfig {
     }
 }
 
-async fn base(access: &ConnectionSettings) -> aws_config::ConfigLoader {
+async fn config_loader(access: &ConnectionSettings) -> aws_config::ConfigLoader {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).read_timeout(ANSWER_MAX).build();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
@@ -265,14 +267,14 @@ async fn base(access: &ConnectionSettings) -> aws_config::ConfigLoader {
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(profile) = &access.profile {
-        // Left to itself, the library takes keys of the environment before those of a profile, even of one named to it.
+        // By itself, the SDK prefers keys of the environment to those of a profile, even of an explicit one.
         let region = match &access.region {
             Some(region) => Some(Region::new(region.clone())),
             None => DefaultRegionChain::builder().profile_name(profile).build().region().await,
         };
         let reached = ProviderConfig::without_region().with_region(region);
-        let its_keys = ProfileFileCredentialsProvider::builder().configure(&reached).profile_name(profile).build();
-        loader = loader.profile_name(profile).credentials_provider(its_keys);
+        let profile_keys = ProfileFileCredentialsProvider::builder().configure(&reached).profile_name(profile).build();
+        loader = loader.profile_name(profile).credentials_provider(profile_keys);
     }
     if let Some(keys) = &access.keys {
         loader = loader.credentials_provider(keys.clone());

@@ -1,7 +1,7 @@
-//! What a deployment must have: the names, settings and keys that the code assumes, said once.
+//! What a deployment must have: the names, settings and keys that the code assumes, defined once.
 //!
-//! [`provision`] makes queues and tables that keep it, [`check`] compares it with what is there, and the template in
-//! `infra/deploy` is held to it by a test.
+//! [`provision`] makes such queues and tables, [`check`] compares a deployment with these definitions, and a test compares
+//! the template in `infra/deploy` with them.
 
 mod check;
 mod provision;
@@ -20,23 +20,23 @@ pub const PARTITION_KEY: &str = "p";
 pub const SORT_KEY: &str = "s";
 /// The attribute of a row's value.
 pub const VALUE_ATTRIBUTE: &str = "v";
-/// The attribute of a row's mark, which each write changes.
+/// The attribute of a row's version, which each write changes.
 pub const VERSION_ATTRIBUTE: &str = "m";
 
-/// A message received this often is moved to the dead-letter queue by the service itself.
+/// The service itself moves a message to the dead-letter queue after this many receives.
 pub const RECEIVES_MAX: u32 = 10;
 
-/// How long a queue keeps a message: the longest there is.
+/// How long a queue keeps a message: the longest time that SQS allows.
 pub const RETENTION: Duration = Duration::from_hours(14 * 24);
 
-/// How long a message is hidden where a receive does not say; Mill's always do.
+/// The visibility timeout of a receive that sets none. Mill's receives always set one.
 pub const VISIBILITY: Duration = Duration::from_mins(1);
 
-/// Most bytes of a message, whoever sends it: no more than a workman can send on among the dead letters, and than a row of
-/// their book takes.
+/// Most bytes of a message, whoever sends it: no more than a workman can send to the dead letters, and than a row of the
+/// dead-letter table holds.
 pub const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
 
-/// The books of an installation, each a table.
+/// The tables of an installation.
 pub const TABLES: [&str; 8] = [
     "producer-state",
     "seals",
@@ -48,7 +48,8 @@ pub const TABLES: [&str; 8] = [
     "account-counts",
 ];
 
-/// The names of one installation's queues and tables: all begin alike, so that several can share an account.
+/// The names of one installation's queues and tables. They share a prefix, so that several installations can share an
+/// account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceNames {
     prefix: String,
@@ -65,18 +66,18 @@ impl ResourceNames {
         format!("{}-{queue}", self.prefix)
     }
 
-    /// A book's table.
+    /// The name of a table.
     pub fn table(&self, book: &str) -> String {
         format!("{}-{book}", self.prefix)
     }
 
-    /// What all of them begin with.
+    /// The prefix of all names.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 }
 
-/// The settings that a queue must have. Its redrive apart: that names another queue.
+/// The settings that a queue must have, except for its redrive policy, which names another queue.
 pub fn queue_settings() -> BTreeMap<&'static str, String> {
     let seconds = |duration: Duration| duration.as_secs().to_string();
     BTreeMap::from([
@@ -87,7 +88,7 @@ pub fn queue_settings() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Whether the service itself moves a queue's messages to the dead-letter queue: all but that one's.
+/// Whether a queue has a redrive policy: each queue but the dead-letter queue.
 pub fn has_redrive(queue: QueueName) -> bool {
     queue != QueueName::DeadLetter
 }

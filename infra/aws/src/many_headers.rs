@@ -1,7 +1,8 @@
-//! Answers that bear more headers than the library reads.
+//! Responses with more headers than the SDK's HTTP client reads.
 //!
-//! Each property of an object is a header of its own, and a service takes hundreds of them; the library reads a hundred headers
-//! and cannot be told to read more. What it could not read is asked for once more, over a connection that reads them all.
+//! Each property of an object is a header, and a service accepts hundreds of them. The SDK's client reads a hundred headers,
+//! and that limit cannot be set. So a request whose response has too many headers is sent again through a client that reads
+//! them all.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,18 +19,18 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as Tcp;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-/// Most headers: 2 KB of names and values in pairs of two bytes, and those that any answer bears.
+/// Most headers: 2 KB of metadata in pairs of two bytes, and the usual headers.
 const HEADERS_MAX: usize = 2_048;
 
-/// How long a connection is kept for the next such object.
+/// How long a connection is kept for the next such request.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// Whether an answer could not be read for its many headers.
+/// Whether a response could not be read because it has too many headers.
 pub(crate) fn has_too_many_headers(error: &(dyn Error + 'static)) -> bool {
     http_error(error).is_some_and(hyper::Error::is_parse_too_large)
 }
 
-/// Whether what came is no answer at all.
+/// Whether what came is not an HTTP response.
 pub(crate) fn is_unreadable_response(error: &(dyn Error + 'static)) -> bool {
     http_error(error).is_some_and(hyper::Error::is_parse)
 }
@@ -38,7 +39,7 @@ fn http_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e hyper::Error> 
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// A client that reads them all. It knows of no proxy: where there is one, such an object remains unread, and is named.
+/// A client that reads them all. It uses no proxy: where a proxy is needed, such an object stays unread and is reported.
 pub(crate) fn many_headers_client() -> SharedHttpClient {
     http_client_fn(|settings, _| match ManyHeadersConnector::new(settings) {
         Ok(many_headers_client) => SharedHttpConnector::new(many_headers_client),
@@ -89,7 +90,7 @@ impl HttpConnector for ManyHeadersConnector {
     }
 }
 
-/// Where no connection can be made at all: why.
+/// Fails each request, for this reason.
 #[derive(Debug)]
 struct FailingConnector(Arc<str>);
 

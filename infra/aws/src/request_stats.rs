@@ -1,4 +1,4 @@
-//! What is asked of the services, counted: each try of each call.
+//! Counts the requests to the services: each attempt of each call. Notes the service's time too.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -23,30 +23,30 @@ pub struct RequestStats {
     by_operation: Mutex<BTreeMap<String, u64>>,
     /// By how much the service's clock is ahead of this machine's.
     skew_millis: AtomicI64,
-    /// The time that the service's last answer told, since the beginning of 1970, and when it came.
+    /// The time in the service's last response, since the start of 1970, and when that response came.
     service_time: Mutex<Option<(Duration, Instant)>>,
 }
 
 impl RequestStats {
-    /// How many there were.
+    /// The number of requests.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// How many of each operation, by its name in the service's own documentation.
+    /// The number of requests of each operation, by its name in the service's documentation.
     pub fn by_operation(&self) -> BTreeMap<String, u64> {
         self.by_operation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// By how much the service's clock is ahead of this machine's, in ms, as its last answer told.
+    /// By how much the service's clock is ahead of this machine's, in ms, according to its last response.
     pub(crate) fn skew_millis(&self) -> i64 {
         self.skew_millis.load(Ordering::Relaxed)
     }
 
-    /// The time by the service's clock, since the beginning of 1970: that of its last answer, and what has passed since.
+    /// The time by the service's clock, since the start of 1970: that of its last response, plus the time since then.
     pub(crate) fn service_time(&self) -> Option<Duration> {
-        let (told, at) = (*self.service_time.lock().unwrap_or_else(PoisonError::into_inner))?;
-        Some(told + at.elapsed())
+        let (time, at) = (*self.service_time.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(time + at.elapsed())
     }
 
     fn count(&self, operation: &str) {
@@ -58,21 +58,21 @@ impl RequestStats {
         }
     }
 
-    /// Notes a time that was told; `own` if surely by the service itself, now.
-    fn heard(&self, date: &str, own: bool) {
+    /// Notes the `Date` of a response; `own` if it surely comes from the service itself, now.
+    fn note_date(&self, date: &str, own: bool) {
         let Ok(theirs) = DateTime::from_str(date, Format::HttpDate) else { return };
         let (Ok(theirs), Ok(ours)) = (theirs.to_millis(), DateTime::from(SystemTime::now()).to_millis()) else {
             return;
         };
         self.skew_millis.store(theirs - ours, Ordering::Relaxed);
         if let (true, Ok(theirs)) = (own, u64::try_from(theirs)) {
-            let told = Some((Duration::from_millis(theirs), Instant::now()));
-            *self.service_time.lock().unwrap_or_else(PoisonError::into_inner) = told;
+            let time = Some((Duration::from_millis(theirs), Instant::now()));
+            *self.service_time.lock().unwrap_or_else(PoisonError::into_inner) = time;
         }
     }
 }
 
-/// Counts in the way of each request.
+/// An interceptor that counts each request.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestCounter(pub(crate) Arc<RequestStats>);
 
@@ -99,22 +99,22 @@ impl Intercept for RequestCounter {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let headers = context.response().headers();
-        // What stands before the service may answer of itself, or with an answer of yesterday.
+        // A proxy before the service may send its own response, or an old one from its cache.
         let own = headers.get("x-amzn-requestid").or(headers.get("x-amz-request-id")).is_some();
         if let Some(date) = headers.get("date") {
-            self.0.heard(date, own && headers.get("age").is_none());
+            self.0.note_date(date, own && headers.get("age").is_none());
         }
         Ok(())
     }
 }
 
-/// Counts the tries of one call.
+/// Counts the attempts of one call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AttemptCounter(Arc<AtomicU32>);
 
 impl AttemptCounter {
-    /// Whether there was more than one: what was asked may have been done before.
-    pub(crate) fn again(&self) -> bool {
+    /// Whether there was more than one attempt: an earlier one may have taken effect.
+    pub(crate) fn was_retried(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 1
     }
 }

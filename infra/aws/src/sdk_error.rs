@@ -1,4 +1,4 @@
-//! What a failed call means, whatever the service: the one place that knows the services' codes.
+//! What a failed call means, for every service: the one place that knows the services' error codes.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,53 +11,53 @@ use mill_ports::error_chain;
 
 use crate::many_headers;
 use crate::response::MalformedResponse;
-use crate::wrong_address::{SPEAKS_TLS, find, is_page, wants_tls, wrong_address};
+use crate::wrong_address::{TLS_EXPECTED, asks_for_tls, find_source, is_html_page, wrong_address_reason};
 
-/// A call that failed, told without its request or the body of its answer.
+/// A call that failed, service_error without its request and the body of its response.
 #[derive(Debug, thiserror::Error)]
-#[error("{words}")]
+#[error("{text}")]
 pub(crate) struct CallError {
     pub(crate) cause: CallErrorCause,
-    /// The service's code, if it gave one.
+    /// The service's error code, if the response has one.
     pub(crate) code: Option<String>,
-    /// The status of its answer, if one came.
+    /// The HTTP status, if a response came.
     pub(crate) status: Option<u16>,
-    /// Whether the answer bears the id that the service gives to each request: whatever stands before it gives none.
-    pub(crate) own_answer: bool,
-    /// The archive tier that its answer names.
-    pub(crate) tier: Option<String>,
-    words: Box<str>,
+    /// Whether the response has the request id that the service sets. Proxies and gateways before the service set none.
+    pub(crate) has_request_id: bool,
+    /// The archive tier that the response names.
+    pub(crate) archive_tier: Option<String>,
+    text: Box<str>,
 }
 
-/// Why, as far as any port tells it apart.
+/// Why a call failed, in the classes that some port distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallErrorCause {
-    /// Asked too often, or too much at once.
+    /// Too many requests, or too much at once.
     Throttled {
-        /// The service's own wish.
+        /// The delay that the service asks for.
         retry_after: Option<Duration>,
     },
-    /// No credentials, or they are wrong or have expired: nothing is known of what was asked for.
+    /// No credentials, or wrong or expired ones: the response says nothing about the object of the call.
     Credentials,
-    /// These credentials are known, and may not do it.
+    /// The credentials are valid, but do not permit the call.
     Denied,
-    /// No answer came.
+    /// No response came.
     Unreachable,
-    /// Nothing at the address can be the service, for this reason: a person must set it right.
+    /// Nothing at the address can be the service, for this reason: a person must correct it.
     WrongAddress(&'static str),
-    /// The service is in trouble of its own.
+    /// The service has an internal error.
     ServerError,
-    /// There is no room: the disks of the service are full, or a quota is used up. Waiting makes none.
+    /// The disks of the service are full, or a quota is used up. Waiting does not help.
     StorageFull,
-    /// The service does not know this call, or not in this form: it never will.
+    /// The service does not support this call, or not in this form. A retry does not help.
     Unsupported,
-    /// What stands before the service answers in its stead and lets nobody through, for this reason: a person must act.
+    /// A proxy or the network wants a login before it lets a request through: a person must act.
     LoginRequired(&'static str),
-    /// A page for people came where the service's answer should be, or something that is no service of this sort sends on.
+    /// An HTML page came in place of the service's response, or a redirect that is not the service's own.
     HtmlPage,
-    /// Any other answer; its code and status tell.
+    /// Any other response: see its code and status.
     OtherResponse,
-    /// What came is no answer, or the call could not be made.
+    /// What came is not a valid response, or the call could not be made.
     Malformed,
 }
 
@@ -116,7 +116,7 @@ const DENIED: [&str; 12] = [
     "KMS.NotFoundException",
 ];
 
-const NO_ROOM: [&str; 6] = [
+const STORAGE_FULL: [&str; 6] = [
     "QuotaExceeded",
     "XMinioAdminBucketQuotaExceeded",
     "XMinioStorageFull",
@@ -125,27 +125,27 @@ const NO_ROOM: [&str; 6] = [
     "StorageFull",
 ];
 
-/// Of a proxy, or of a network that is entered by a page.
-const WANTS_LOGIN: &str = "the proxy wants a name and a password, or others";
-const WANTS_LOGIN_BY_PAGE: &str = "the network wants a login, as public ones do by a page in a browser";
+/// Reasons of [`CallErrorCause::LoginRequired`]: a proxy, or a network with a login page.
+const PROXY_LOGIN: &str = "the proxy wants a name and a password, or others";
+const NETWORK_LOGIN: &str = "the network wants a login, as public ones do by a page in a browser";
 
-/// What the library says of a proxy that refuses a tunnel; by which status, it does not tell. That may pass: proxies answer so as
-/// well while the service behind them is away.
+/// The SDK's words for a proxy that refuses a tunnel; it does not say with which status. This may pass by itself: proxies
+/// answer the same while the service behind them is down.
 const NO_TUNNEL: &str = "tunnel error: unsuccessful";
 
-/// The cause that an answer's code and status tell. The code is asked first: a status says less.
-fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> CallErrorCause {
+/// The cause of a response. The code decides before the status, which says less.
+fn cause_of_response(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> CallErrorCause {
     match (code, status) {
         (Some(code), _) if THROTTLED.contains(&code) => CallErrorCause::Throttled { retry_after },
         (Some(code), _) if CREDENTIALS.contains(&code) => CallErrorCause::Credentials,
         (Some(code), _) if DENIED.contains(&code) => CallErrorCause::Denied,
-        (Some(code), _) if NO_ROOM.contains(&code) => CallErrorCause::StorageFull,
+        (Some(code), _) if STORAGE_FULL.contains(&code) => CallErrorCause::StorageFull,
         (Some("NotImplemented"), _) | (_, 501 | 505) => CallErrorCause::Unsupported,
         // "Service unavailable" without a code is how many a store says "slow down".
         (_, 429) | (None, 503) => CallErrorCause::Throttled { retry_after },
         (Some(_), 503) if retry_after.is_some() => CallErrorCause::Throttled { retry_after },
-        (_, 407) => CallErrorCause::LoginRequired(WANTS_LOGIN),
-        (_, 511) => CallErrorCause::LoginRequired(WANTS_LOGIN_BY_PAGE),
+        (_, 407) => CallErrorCause::LoginRequired(PROXY_LOGIN),
+        (_, 511) => CallErrorCause::LoginRequired(NETWORK_LOGIN),
         (_, 507) => CallErrorCause::StorageFull,
         (_, 500..) => CallErrorCause::ServerError,
         (_, 401) => CallErrorCause::Credentials,
@@ -153,14 +153,14 @@ fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> 
     }
 }
 
-const A_PAGE: &str = "an HTML page, and no answer of the service";
+const AN_HTML_PAGE: &str = "an HTML page, and no answer of the service";
 
-/// What came in place of an answer that bears a code, by its body and by what its headers say of that.
-fn nameless(answer: &HttpResponse) -> String {
+/// Describes a response without an error code, by its body and by the headers that describe the body.
+fn describe_uncoded_response(answer: &HttpResponse) -> String {
     let header = |name| answer.headers().get(name).unwrap_or_default();
     let sort = header("content-type").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if bears_page(answer) || sort == "text/html" {
-        return A_PAGE.to_owned();
+    if has_html_body(answer) || sort == "text/html" {
+        return AN_HTML_PAGE.to_owned();
     }
     match (sort.as_str(), header("content-length")) {
         (_, "0") => "an empty answer without a code".to_owned(),
@@ -169,20 +169,21 @@ fn nameless(answer: &HttpResponse) -> String {
     }
 }
 
-/// Where an answer sends to, without what may be secret there.
-fn sends_on(answer: &HttpResponse) -> Option<String> {
+/// The target of a redirect, without parts that may be secret.
+fn redirect_target(answer: &HttpResponse) -> Option<String> {
     let to: hyper::Uri = answer.headers().get("location")?.parse().ok()?;
     let (scheme, host) = (to.scheme_str()?, to.host()?);
     let port = to.port_u16().map_or_else(String::new, |port| format!(":{port}"));
     Some(format!("{scheme}://{}{port}", escape_for_display(host)))
 }
 
-fn bears_page(answer: &HttpResponse) -> bool {
-    answer.body().bytes().is_some_and(is_page)
+fn has_html_body(answer: &HttpResponse) -> bool {
+    answer.body().bytes().is_some_and(is_html_page)
 }
 
-/// Whether something else than the service sends on to somewhere else: the service itself names the region of the bucket.
-pub(crate) fn sends_elsewhere(answer: &HttpResponse) -> bool {
+/// Whether a response is a redirect that the service did not send. The service's own redirects name the region of the
+/// bucket.
+pub(crate) fn is_foreign_redirect(answer: &HttpResponse) -> bool {
     let of_service = request_id(answer).is_some() || answer.headers().get("x-amz-bucket-region").is_some();
     !of_service && [301, 302, 303, 307, 308].contains(&answer.status().as_u16())
 }
@@ -191,8 +192,8 @@ fn request_id(answer: &HttpResponse) -> Option<&str> {
     ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| answer.headers().get(name))
 }
 
-/// The archive tier that an answer names, of an item that lies in one. The library gives it for one call of several.
-fn tier(answer: &[u8]) -> Option<String> {
+/// The archive tier that a response names for an archived item. The SDK parses it for only some of the calls.
+fn archive_tier(answer: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(answer).ok().filter(|text| text.contains("InvalidObjectState"))?;
     let element = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -202,125 +203,127 @@ fn tier(answer: &[u8]) -> Option<String> {
 }
 
 impl CallError {
-    /// What became of a call.
-    pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Self
+    /// Classifies the error of a call.
+    pub(crate) fn from_sdk<E>(error: SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         match error {
             SdkError::ServiceError(answer) => {
-                let (told, raw) = (answer.err(), answer.raw());
+                let (service_error, raw) = (answer.err(), answer.raw());
                 let retry_after = raw.headers().get("retry-after").and_then(|after| after.parse().ok());
                 let status = raw.status().as_u16();
-                let cause = match of_answer(told.code(), status, retry_after.map(Duration::from_secs)) {
-                    CallErrorCause::OtherResponse if status == 400 && raw.body().bytes().is_some_and(wants_tls) => {
-                        CallErrorCause::WrongAddress(SPEAKS_TLS)
+                let cause = match cause_of_response(service_error.code(), status, retry_after.map(Duration::from_secs))
+                {
+                    CallErrorCause::OtherResponse if status == 400 && raw.body().bytes().is_some_and(asks_for_tls) => {
+                        CallErrorCause::WrongAddress(TLS_EXPECTED)
                     }
                     CallErrorCause::OtherResponse
-                        if told.code().is_none() && (bears_page(raw) || sends_elsewhere(raw)) =>
+                        if service_error.code().is_none() && (has_html_body(raw) || is_foreign_redirect(raw)) =>
                     {
                         CallErrorCause::HtmlPage
                     }
                     cause => cause,
                 };
-                let mut words = told.code().map_or_else(|| nameless(raw), str::to_owned);
-                match told.message() {
-                    Some(message) => words.extend([": ", message]),
-                    // Why the library took it for no answer.
-                    None if told.code().is_none() && status < 300 && !bears_page(raw) => {
-                        words.extend([": ", &error_chain(told)]);
+                let mut text = service_error.code().map_or_else(|| describe_uncoded_response(raw), str::to_owned);
+                match service_error.message() {
+                    Some(message) => text.extend([": ", message]),
+                    // Why the SDK did not accept it as a response.
+                    None if service_error.code().is_none() && status < 300 && !has_html_body(raw) => {
+                        text.extend([": ", &error_chain(service_error)]);
                     }
                     None => {}
                 }
-                words.extend([" (HTTP ", status.to_string().as_str()]);
+                text.extend([" (HTTP ", status.to_string().as_str()]);
                 let id = request_id(raw);
                 if let Some(id) = id {
-                    words.extend([", request ", id]);
+                    text.extend([", request ", id]);
                 }
-                if let Some(to) = sends_on(raw).filter(|_| told.code().is_none()) {
-                    words.extend([", sends on to `", &to, "`"]);
+                if let Some(to) = redirect_target(raw).filter(|_| service_error.code().is_none()) {
+                    text.extend([", sends on to `", &to, "`"]);
                 }
                 if let Some(region) = raw.headers().get("x-amz-bucket-region") {
-                    words.extend([", bucket in region ", region]);
+                    text.extend([", bucket in region ", region]);
                 }
-                words.push(')');
-                let own_answer = id.is_some();
-                let tier = raw.body().bytes().and_then(tier);
+                text.push(')');
+                let has_request_id = id.is_some();
+                let archive_tier = raw.body().bytes().and_then(archive_tier);
                 Self {
                     cause,
-                    code: told.code().map(str::to_owned),
+                    code: service_error.code().map(str::to_owned),
                     status: Some(status),
-                    own_answer,
-                    tier,
-                    words: words.into(),
+                    has_request_id,
+                    archive_tier,
+                    text: text.into(),
                 }
             }
-            SdkError::TimeoutError(_) => Self::plain(CallErrorCause::Unreachable, "no answer came in time"),
+            SdkError::TimeoutError(_) => Self::new(CallErrorCause::Unreachable, "no answer came in time"),
             SdkError::ResponseError(ref answer) => {
                 let status = answer.raw().status().as_u16();
-                // Not the service's own words, such as a page of what stands before it: the status still tells.
-                let page =
-                    bears_page(answer.raw()) || find::<MalformedResponse>(&error) == Some(&MalformedResponse::HtmlPage);
-                let cause = match of_answer(None, status, None) {
+                // Not a response of the service, but perhaps a page of a proxy before it. The status still counts.
+                let page = has_html_body(answer.raw())
+                    || find_source::<MalformedResponse>(&error) == Some(&MalformedResponse::HtmlPage);
+                let cause = match cause_of_response(None, status, None) {
                     CallErrorCause::OtherResponse if page => CallErrorCause::HtmlPage,
                     CallErrorCause::OtherResponse => CallErrorCause::Malformed,
                     cause => cause,
                 };
-                let words = if page { A_PAGE.to_owned() } else { error_chain(&error) };
-                let words = format!("{words} (HTTP {status})");
-                Self { status: Some(status), ..Self::plain(cause, words) }
+                let text = if page { AN_HTML_PAGE.to_owned() } else { error_chain(&error) };
+                let text = format!("{text} (HTTP {status})");
+                Self { status: Some(status), ..Self::new(cause, text) }
             }
-            // It came, and cannot be read: that says nothing of the next, unless another protocol is spoken there.
+            // A response came and cannot be parsed. The next one may be fine, unless the server speaks another protocol.
             SdkError::DispatchFailure(_) if many_headers::is_unreadable_response(&error) => {
-                let cause = wrong_address(&error).map_or(CallErrorCause::Malformed, CallErrorCause::WrongAddress);
-                Self::plain(cause, error_chain(&error))
+                let cause =
+                    wrong_address_reason(&error).map_or(CallErrorCause::Malformed, CallErrorCause::WrongAddress);
+                Self::new(cause, error_chain(&error))
             }
-            // The library gives missing credentials as a failure of no sort at all.
+            // The SDK reports missing credentials as a failure without a kind.
             SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {
-                Self::plain(CallErrorCause::Credentials, error_chain(&error))
+                Self::new(CallErrorCause::Credentials, error_chain(&error))
             }
-            SdkError::DispatchFailure(_) if let Some(why) = wrong_address(&error) => {
-                Self::plain(CallErrorCause::WrongAddress(why), error_chain(&error))
+            SdkError::DispatchFailure(_) if let Some(why) = wrong_address_reason(&error) => {
+                Self::new(CallErrorCause::WrongAddress(why), error_chain(&error))
             }
             SdkError::DispatchFailure(_) => {
-                let words = error_chain(&error);
-                // The library tells in words alone what a proxy said that was asked for a way through.
-                if words.contains("tunnel error: proxy authorization required") {
-                    return Self::plain(CallErrorCause::LoginRequired(WANTS_LOGIN), format!("{words} (HTTP 407)"));
+                let text = error_chain(&error);
+                // The SDK reports a proxy's response to CONNECT only in its message.
+                if text.contains("tunnel error: proxy authorization required") {
+                    return Self::new(CallErrorCause::LoginRequired(PROXY_LOGIN), format!("{text} (HTTP 407)"));
                 }
-                if words.contains(NO_TUNNEL) {
-                    let words = format!("{words}: the proxy answers CONNECT with another status than 200 or 407");
-                    return Self::plain(CallErrorCause::Unreachable, words);
+                if text.contains(NO_TUNNEL) {
+                    let text = format!("{text}: the proxy answers CONNECT with another status than 200 or 407");
+                    return Self::new(CallErrorCause::Unreachable, text);
                 }
-                Self::plain(CallErrorCause::Unreachable, words)
+                Self::new(CallErrorCause::Unreachable, text)
             }
-            error => Self::plain(CallErrorCause::Malformed, error_chain(&error)),
+            error => Self::new(CallErrorCause::Malformed, error_chain(&error)),
         }
     }
 
-    pub(crate) fn plain(cause: CallErrorCause, words: impl Into<Box<str>>) -> Self {
-        Self { cause, code: None, status: None, own_answer: false, tier: None, words: words.into() }
+    pub(crate) fn new(cause: CallErrorCause, text: impl Into<Box<str>>) -> Self {
+        Self { cause, code: None, status: None, has_request_id: false, archive_tier: None, text: text.into() }
     }
 
-    /// Whether something came that bears no sign of the service: no code of its, and no id.
-    pub(crate) fn is_anothers(&self) -> bool {
+    /// Whether a response came that has no sign of the service: neither an error code nor a request id.
+    pub(crate) fn is_from_intermediary(&self) -> bool {
         let came = self.status.is_some() || self.cause == CallErrorCause::Malformed;
-        came && self.code.is_none() && !self.own_answer
+        came && self.code.is_none() && !self.has_request_id
     }
 
-    /// Whether a proxy refused the way to the service.
-    pub(crate) fn no_tunnel(&self) -> bool {
-        self.words.contains(NO_TUNNEL)
+    /// Whether a proxy refused a tunnel to the service.
+    pub(crate) fn is_refused_tunnel(&self) -> bool {
+        self.text.contains(NO_TUNNEL)
     }
 
-    /// Whether it is about an item that only its owner's own key opens, which no service keeps.
-    pub(crate) fn wants_owners_key(&self) -> bool {
-        let told = self.words.to_ascii_lowercase();
-        self.is(&["InvalidRequest", "InvalidArgument"])
-            && ["server side encryption", "server-side encryption", "customer"].iter().any(|word| told.contains(word))
+    /// Whether the item is encrypted with a key that only its owner has.
+    pub(crate) fn needs_customer_key(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        self.has_code(&["InvalidRequest", "InvalidArgument"])
+            && ["server side encryption", "server-side encryption", "customer"].iter().any(|word| text.contains(word))
     }
 
-    pub(crate) fn is(&self, codes: &[&str]) -> bool {
+    pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }
 }
@@ -357,14 +360,14 @@ mod tests {
             (Some("NotImplemented"), 501, CallErrorCause::Unsupported),
             (Some("NotImplemented"), 400, CallErrorCause::Unsupported),
             (None, 505, CallErrorCause::Unsupported),
-            (None, 407, CallErrorCause::LoginRequired(WANTS_LOGIN)),
-            (None, 511, CallErrorCause::LoginRequired(WANTS_LOGIN_BY_PAGE)),
-            // Without a code, a 403 may be either: its caller asks on.
+            (None, 407, CallErrorCause::LoginRequired(PROXY_LOGIN)),
+            (None, 511, CallErrorCause::LoginRequired(NETWORK_LOGIN)),
+            // Without a code, a 403 may mean either: the caller finds out by another request.
             (None, 403, CallErrorCause::OtherResponse),
             (Some("NoSuchKey"), 404, CallErrorCause::OtherResponse),
             (Some("NoSuchTagSet"), 404, CallErrorCause::OtherResponse),
         ] {
-            assert_eq!(of_answer(code, status, None), expected, "{code:?} {status}");
+            assert_eq!(cause_of_response(code, status, None), expected, "{code:?} {status}");
         }
     }
 }

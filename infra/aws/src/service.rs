@@ -1,4 +1,4 @@
-//! Which service it is that speaks S3: buckets of one name in one service are one bucket.
+//! The identity of an S3 service: within one service, buckets of the same name are the same bucket.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 use mill_model::{AddressError, ServiceAddress};
 
-/// A service that speaks S3.
+/// An S3 service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum S3Service {
-    /// Amazon's own, whatever the address by which it is reached. Within a partition no two buckets share a name.
+    /// Amazon S3, at any of its addresses. Within a partition no two buckets share a name.
     Amazon {
         /// The partition, such as `aws`.
         partition: &'static str,
     },
-    /// Another, at its address.
+    /// Another service, at its address.
     Other(ServiceAddress),
 }
 
@@ -22,13 +22,13 @@ impl S3Service {
     /// The service at an address, or Amazon's where there is none.
     ///
     /// # Errors
-    /// The text is no address.
+    /// The text is not a valid address.
     pub fn at(endpoint: Option<&str>, region: Option<&str>) -> Result<Self, AddressError> {
         let Some(endpoint) = endpoint else {
             return Ok(Self::Amazon { partition: partition_of(region.unwrap_or_default()) });
         };
         let address = ServiceAddress::parse(endpoint)?;
-        Ok(amazons(address.host()).map_or(Self::Other(address), |partition| Self::Amazon { partition }))
+        Ok(amazon_partition(address.host()).map_or(Self::Other(address), |partition| Self::Amazon { partition }))
     }
 }
 
@@ -49,9 +49,9 @@ fn partition_of(region: &str) -> &'static str {
         .unwrap_or("aws")
 }
 
-/// The partition, if the host is one by which Amazon's S3 is reached: regional, dual-stack, accelerated, FIPS, or within
-/// somebody's own network. Source: AWS general reference, *Amazon S3 endpoints and quotas*.
-fn amazons(host: &str) -> Option<&'static str> {
+/// The partition, if the host belongs to Amazon S3: regional, dual-stack, accelerated, FIPS, or a VPC endpoint. Source: AWS
+/// general reference, *Amazon S3 endpoints and quotas*.
+fn amazon_partition(host: &str) -> Option<&'static str> {
     const SUFFIXES: [(&str, &str); 4] = [
         (".amazonaws.com.cn", "aws-cn"),
         (".amazonaws.eu", "aws-eusc"),
@@ -72,8 +72,8 @@ fn amazons(host: &str) -> Option<&'static str> {
     s3.then_some(partition.unwrap_or("aws"))
 }
 
-/// The address at which a service of a configuration is reached, by the library's own rules: what the caller gave, else what
-/// the environment or the profile says of this service, else what they say of all services.
+/// The address of a service, by the SDK's own rules: the caller's, else the one that the environment or the profile sets for
+/// this service, else the one they set for all services.
 pub(crate) fn endpoint(config: &SdkConfig, service: &str) -> Option<String> {
     let of_all = config.endpoint_url().map(str::to_owned);
     if config.get_origin("endpoint_url").is_client_config() {

@@ -1,7 +1,7 @@
-//! Stores that speak S3: each space a bucket, or a prefix in one bucket, as configured.
+//! S3 stores: each space is a bucket, or a prefix in one bucket, as configured.
 //!
-//! A version is the object's entity tag, size and time of change. The tag is of the bytes alone and the time is of whole
-//! seconds, so a version found within two seconds of the change proves nothing yet.
+//! A version is the object's entity tag, size and modification time. The tag covers the bytes alone, and the time has whole
+//! seconds, so a version that is read within two seconds of the change proves nothing yet.
 
 mod body_chunks;
 mod directory_walk;
@@ -55,14 +55,14 @@ use crate::service::S3Service;
 /// Where a store's spaces are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpaceLayout {
-    /// All in one bucket, each under the prefix of its id and a slash. The bucket is never made or removed.
+    /// All in one bucket, each under the prefix of its id and a slash. Mill never makes or removes the bucket.
     InBucket(String),
     /// Each a bucket of its own, named by this prefix and the space's id.
     Buckets {
         /// What their names begin with.
         prefix: String,
     },
-    /// One alone: what lies under a prefix of a bucket.
+    /// A single space: the objects under a prefix of a bucket.
     Single {
         /// Its id.
         space: SpaceId,
@@ -77,26 +77,26 @@ pub enum SpaceLayout {
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // independent facts of a server
 pub struct S3Settings {
-    /// What policies call it.
+    /// Its name in policies.
     pub address: StoreAddress,
     /// Where its spaces are.
     pub spaces: SpaceLayout,
-    /// Whether the bucket stands in the path rather than in the host name.
+    /// Whether the bucket is in the path of the URL rather than in the host name.
     pub path_style: bool,
-    /// Whether the store decides conditions on writes itself. Amazon's does; where not, they are checked before.
+    /// Whether the store enforces conditions on writes. Amazon's does; otherwise Mill checks them before the write.
     pub native_conditions: bool,
-    /// Whether the store is to keep the SHA-256 of what is written in one part, rather than a CRC-64.
+    /// Whether an object written in one part is sent with its SHA-256, rather than a CRC-64.
     pub sha256: bool,
-    /// Whether an item written in parts is judged by the checksum of its whole. Amazon's and most others do; where a store
-    /// knows only the parts' own, those alone are sent.
+    /// Whether the store verifies the checksum of a whole multipart object. Amazon's and most others do; a store that knows
+    /// only checksums of parts receives only those.
     pub whole_checksum: bool,
     /// Whether an entity tag that looks like an MD5 is one.
     pub md5_tags: bool,
-    /// Whether the store's service brings large items from another of its buckets by itself.
+    /// Whether the service copies large objects between its buckets itself.
     pub server_side_copies: bool,
-    /// Of such copies, most bytes in one request. Amazon takes at most 5 GiB.
+    /// Most bytes of one such copy request. Amazon accepts at most 5 GiB.
     pub copied_part_bytes: u64,
-    /// Items larger than this are written in parts of this size. Amazon takes none smaller than 5 MiB.
+    /// Items larger than this are written in parts of this size. Amazon accepts no part smaller than 5 MiB.
     pub part_bytes: u64,
     /// Most bytes of bodies held in memory at once.
     pub memory_bytes: u64,
@@ -105,9 +105,9 @@ pub struct S3Settings {
 }
 
 impl S3Settings {
-    /// The usual part: what an attempt can lose at once, against requests for each.
+    /// The usual part size: a trade-off between the bytes that a failed request loses and the number of requests.
     pub const PART_BYTES: u64 = 8 << 20;
-    /// The usual part of a copy within the service: no bytes pass through Mill.
+    /// The usual part size of a copy within the service: no bytes pass through Mill.
     pub const COPIED_PART_BYTES: u64 = 256 << 20;
     /// The usual memory.
     pub const MEMORY_BYTES: u64 = 256 << 20;
@@ -131,7 +131,7 @@ impl S3Settings {
     }
 }
 
-/// A store that speaks S3.
+/// An S3 store.
 #[derive(Debug, Clone)]
 pub struct S3Store(Arc<StoreInner>);
 
@@ -145,43 +145,43 @@ struct StoreInner {
     /// Whether the service is Amazon's own.
     amazon: bool,
     extent: S3Extent,
-    /// A permit for each [`MEMORY_UNIT`] that bodies may take.
+    /// A permit for each [`MEMORY_UNIT`] of memory for bodies.
     memory: Arc<Semaphore>,
-    /// How many permits there are in all.
+    /// The number of permits in all.
     memory_units: u32,
-    seen: SpaceSightings,
-    proven_sorts: ProvenSpellings,
-    /// Whether the server was seen to list directory by directory.
-    by_directories: AtomicBool,
-    /// Whether it was seen to list keys in the order of their bytes where the two differ.
-    by_bytes: AtomicBool,
-    names: KeyNameMemory,
-    found_out: ProbeCache,
-    /// What its failures as a whole say of where it is.
-    whereabouts: ErrorContext,
-    /// For answers with more headers than the client reads.
-    wide: SharedHttpClient,
+    space_sightings: SpaceSightings,
+    proven_spellings: ProvenSpellings,
+    /// Whether the server is known to list directory by directory.
+    lists_by_directory: AtomicBool,
+    /// Whether it is known to list keys in byte order, where the two orders differ.
+    lists_by_bytes: AtomicBool,
+    key_name_memory: KeyNameMemory,
+    probe_cache: ProbeCache,
+    /// What errors of the whole store say about its address and credentials.
+    error_context: ErrorContext,
+    /// The client for responses with more headers than the usual client reads.
+    many_headers_client: SharedHttpClient,
 }
 
 /// The unit of memory that is counted, in bytes.
 const MEMORY_UNIT: u64 = 64 << 10;
 
-/// Retries without a budget that all calls share: a service that fails once or twice at each of many keys would use it up,
-/// and be taken for one that fails. A store that fails as a whole is left alone by those who call it.
-fn each_by_itself() -> RetryPartition {
+/// Retries without the budget that all calls share: a service that fails once or twice at each of many keys would use it up,
+/// and seem to fail as a whole. Callers back off from a store that does.
+fn unlimited_retries() -> RetryPartition {
     RetryPartition::custom("mill-s3").token_bucket(TokenBucket::unlimited()).build()
 }
 
 impl S3Store {
-    /// The store of these settings. Nothing is asked of it yet.
+    /// The store of these settings. No request is sent yet.
     pub fn new(connection: &Connection, settings: S3Settings) -> Self {
-        let whereabouts = ErrorContext::new(connection, &settings.spaces);
+        let error_context = ErrorContext::new(connection, &settings.spaces);
         let config = aws_sdk_s3::config::Builder::from(&connection.config)
             .force_path_style(settings.path_style)
-            .interceptor(connection.counting())
+            .interceptor(connection.request_counter())
             .interceptor(CompleteResponses)
-            .interceptor(whereabouts.signed_by())
-            .retry_partition(each_by_itself());
+            .interceptor(error_context.signer())
+            .retry_partition(unlimited_retries());
         let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);
         let memory_units = u32::try_from(units).unwrap_or(u32::MAX);
         Self(Arc::new(StoreInner {
@@ -193,14 +193,14 @@ impl S3Store {
             extent: S3Extent::new(connection.s3.clone(), &settings.spaces),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
-            seen: SpaceSightings::default(),
-            proven_sorts: ProvenSpellings::default(),
-            by_directories: AtomicBool::new(false),
-            by_bytes: AtomicBool::new(false),
-            names: KeyNameMemory::default(),
-            found_out: ProbeCache::default(),
-            whereabouts,
-            wide: many_headers::many_headers_client(),
+            space_sightings: SpaceSightings::default(),
+            proven_spellings: ProvenSpellings::default(),
+            lists_by_directory: AtomicBool::new(false),
+            lists_by_bytes: AtomicBool::new(false),
+            key_name_memory: KeyNameMemory::default(),
+            probe_cache: ProbeCache::default(),
+            error_context,
+            many_headers_client: many_headers::many_headers_client(),
             settings,
         }))
     }
@@ -227,7 +227,7 @@ impl SourceStore for S3Store {
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
-        let found = self.0.look("looking", item).await?;
+        let found = self.0.head_item("looking", item).await?;
         Ok(found.present().map_or(Presence::Absent, |found| Presence::Present(found.facts)))
     }
 
@@ -249,14 +249,14 @@ impl SourceStore for S3Store {
     }
 
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
-        server_side_copy::origin(&self.0, item, facts)
+        server_side_copy::copy_source(&self.0, item, facts)
     }
 }
 
 #[async_trait]
 impl DestinationStore for S3Store {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.0.make_space(space).await
+        self.0.create_bucket_or_marker(space).await
     }
 
     async fn put(
@@ -274,10 +274,10 @@ impl DestinationStore for S3Store {
         item: &ItemAddress,
         content: &PutRequest,
         when: &Precondition,
-        origin: &CopySource,
-        going: CopyProgress<'_>,
+        source: &CopySource,
+        progress: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        server_side_copy::take(&self.0, (item, content, when), origin, going).await
+        server_side_copy::copy_from(&self.0, (item, content, when), source, progress).await
     }
 
     async fn put_properties(

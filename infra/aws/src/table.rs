@@ -1,6 +1,6 @@
-//! The books, each in a table of its own: a row's partition and sort key are the table's keys, as they are.
+//! Tables in DynamoDB: a row's partition and sort key are the item's keys, unchanged.
 //!
-//! Reads are consistent. A row's mark is drawn anew at each write, so that no two states of a row ever share one.
+//! Reads are consistent. Each write gives a row a new random version, so that no two states of a row share one.
 
 mod batch;
 
@@ -31,42 +31,42 @@ const ITEM_BYTES_MAX: usize = 400 * 1024;
 const SORT_BYTES_MAX: usize = 1024;
 const PARTITION_BYTES_MAX: usize = 2048;
 
-/// One book.
+/// One table.
 #[derive(Debug, Clone)]
 pub struct DynamoTable {
     client: Client,
     book: Arc<str>,
     table: Arc<str>,
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Rng>,
+    rng: Arc<dyn Rng>,
 }
 
 type DynamoItem = HashMap<String, AttributeValue>;
 
 impl DynamoTable {
-    /// The book `book`, kept in the table `table` of the service.
-    pub fn new(connection: &Connection, book: &str, table: &str, clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Self {
+    /// The table that Mill calls `book`, and the service `table`.
+    pub fn new(connection: &Connection, book: &str, table: &str, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(&connection.config)
-            .interceptor(connection.counting())
+            .interceptor(connection.request_counter())
             .interceptor(CompleteResponses);
-        Self { client: Client::from_conf(config.build()), book: book.into(), table: table.into(), clock, chance }
+        Self { client: Client::from_conf(config.build()), book: book.into(), table: table.into(), clock, rng }
     }
 
     fn error(&self, op: &'static str, kind: TableErrorKind) -> TableError {
         TableError { kind, op, table: self.book.to_string(), source: None }
     }
 
-    fn failed(&self, op: &'static str, trouble: &CallError) -> TableError {
-        let source = Some(format!("table `{}`: {trouble}", self.table).into());
-        TableError { source, ..self.error(op, kind(trouble)) }
+    fn call_error(&self, op: &'static str, failure: &CallError) -> TableError {
+        let source = Some(format!("table `{}`: {failure}", self.table).into());
+        TableError { source, ..self.error(op, error_kind(failure)) }
     }
 
-    fn draw(&self) -> String {
-        format!("{:016x}{:016x}", self.chance.next_u64(), self.chance.next_u64())
+    fn new_version(&self) -> String {
+        format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64())
     }
 
-    /// Refuses by name what the service would refuse by number.
-    fn fits(&self, op: &'static str, key: &RowKey, value: &Bytes) -> Result<(), TableError> {
+    /// Refuses, with a clear message, what the service would refuse.
+    fn check_size(&self, op: &'static str, key: &RowKey, value: &Bytes) -> Result<(), TableError> {
         let names = PARTITION_KEY.len() + SORT_KEY.len() + VALUE_ATTRIBUTE.len() + VERSION_ATTRIBUTE.len();
         let bytes = key.partition.len() + key.sort.len() + value.len() + names + 2 * size_of::<u128>();
         let why = if bytes > ITEM_BYTES_MAX {
@@ -79,12 +79,12 @@ impl DynamoTable {
         Err(TableError { source: Some(why.into()), ..self.error(op, TableErrorKind::TooLarge) })
     }
 
-    /// An answer that contradicts itself or what was asked.
+    /// The error of a response that contradicts itself or the request.
     fn unexpected(&self, op: &'static str, why: impl Into<mill_ports::BoxError>) -> TableError {
         TableError { source: Some(why.into()), ..self.error(op, TableErrorKind::Unexpected) }
     }
 
-    /// A row of the partition that was asked for.
+    /// A row of the requested partition.
     fn row(&self, op: &'static str, partition: &str, mut item: DynamoItem) -> Result<Row, TableError> {
         if item.get(PARTITION_KEY).and_then(|found| found.as_s().ok()).is_none_or(|found| found != partition) {
             return Err(self.unexpected(op, "an item of another partition, or of none"));
@@ -104,16 +104,16 @@ impl DynamoTable {
         }
     }
 
-    /// Writes under a condition. The service tells what stood in the way: where that is this very write, an earlier
-    /// try of it was done and only its answer was lost.
+    /// Writes under a condition. If it fails, the service returns the present row. If that is this very write, an earlier
+    /// attempt took effect and only its response was lost.
     async fn write(&self, put: PutItemFluentBuilder, mark: &str) -> Result<(), TableError> {
         let Err(refusal) = put.send().await else { return Ok(()) };
-        if let Some(PutItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
-            let found = told.item().and_then(|item| item.get(VERSION_ATTRIBUTE)).and_then(|found| found.as_s().ok());
+        if let Some(PutItemError::ConditionalCheckFailedException(refusal)) = refusal.as_service_error() {
+            let found = refusal.item().and_then(|item| item.get(VERSION_ATTRIBUTE)).and_then(|found| found.as_s().ok());
             let ours = found.is_some_and(|found| found == mark);
             return if ours { Ok(()) } else { Err(self.error("put", TableErrorKind::Conflict)) };
         }
-        Err(self.failed("put", &CallError::of(refusal)))
+        Err(self.call_error("put", &CallError::from_sdk(refusal)))
     }
 }
 
@@ -125,7 +125,7 @@ impl Table for DynamoTable {
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
         let get = self.client.get_item().table_name(&*self.table).set_key(Some(keys(key))).consistent_read(true);
-        let answer = get.send().await.map_err(|error| self.failed("get", &CallError::of(error)))?;
+        let answer = get.send().await.map_err(|error| self.call_error("get", &CallError::from_sdk(error)))?;
         let row = answer.item.map(|item| self.row("get", &key.partition, item)).transpose()?;
         match row {
             Some(row) if row.sort != key.sort => Err(self.unexpected("get", "another row than the one asked for")),
@@ -134,15 +134,15 @@ impl Table for DynamoTable {
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
-        self.fits("put", key, &value)?;
-        let mark = self.draw();
+        self.check_size("put", key, &value)?;
+        let mark = self.new_version();
         let put = self.client.put_item().table_name(&*self.table).set_item(Some(item(key, value, &mark)));
         let put = match when {
             RowPrecondition::Always => put,
             RowPrecondition::Absent => {
-                told(put.condition_expression(format!("attribute_not_exists({VERSION_ATTRIBUTE})")))
+                return_old_item(put.condition_expression(format!("attribute_not_exists({VERSION_ATTRIBUTE})")))
             }
-            RowPrecondition::VersionIs(version) => told(
+            RowPrecondition::VersionIs(version) => return_old_item(
                 put.condition_expression(format!("{VERSION_ATTRIBUTE} = :mark"))
                     .expression_attribute_values(":mark", AttributeValue::S(version.0.into())),
             ),
@@ -158,17 +158,17 @@ impl Table for DynamoTable {
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let delete = self.client.delete_item().table_name(&*self.table).set_key(Some(keys(key)));
         let by_version = matches!(when, RowPrecondition::VersionIs(_));
-        let tries = AttemptCounter::default();
-        let done = conditional(delete, when).customize().interceptor(tries.clone()).send().await;
+        let attempts = AttemptCounter::default();
+        let done = conditional(delete, when).customize().interceptor(attempts.clone()).send().await;
         let Err(refusal) = done else { return Ok(()) };
-        if let Some(DeleteItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
-            // The row is gone after more than one try: an earlier one was done, and only its answer was lost. Not every
-            // server tells the row that is there, so it is looked for.
-            let gone = told.item().is_none_or(HashMap::is_empty);
-            let ours = by_version && gone && tries.again() && self.get(key).await?.is_none();
+        if let Some(DeleteItemError::ConditionalCheckFailedException(refusal)) = refusal.as_service_error() {
+            // The row is gone after more than one attempt: an earlier one took effect, and only its response was lost. Not
+            // every server returns the present row, so it is read.
+            let gone = refusal.item().is_none_or(HashMap::is_empty);
+            let ours = by_version && gone && attempts.was_retried() && self.get(key).await?.is_none();
             return if ours { Ok(()) } else { Err(self.error("delete", TableErrorKind::Conflict)) };
         }
-        Err(self.failed("delete", &CallError::of(refusal)))
+        Err(self.call_error("delete", &CallError::from_sdk(refusal)))
     }
 
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
@@ -191,7 +191,7 @@ impl Table for DynamoTable {
         if let (Some(_), Some(after)) = (stretch.prefix, stretch.after) {
             query = query.set_exclusive_start_key(Some(keys(&RowKey::new(partition, after))));
         }
-        let answer = query.send().await.map_err(|error| self.failed("query", &CallError::of(error)))?;
+        let answer = query.send().await.map_err(|error| self.call_error("query", &CallError::from_sdk(error)))?;
         let end = answer.last_evaluated_key.is_none_or(|key| key.is_empty());
         let items = answer.items.ok_or_else(|| self.unexpected("query", "the answer holds no list of rows"))?;
         if usize::try_from(answer.count) != Ok(items.len()) {
@@ -206,21 +206,21 @@ impl Table for DynamoTable {
             return Err(self.unexpected("query", "rows that were not asked for, or out of order"));
         }
         if rows.is_empty() && !end {
-            // Nothing here filters, so a page that neither moves on nor ends would be asked for again for ever.
+            // The query has no filter, so an empty page that is not the end would be requested for ever.
             return Err(self.error("query", TableErrorKind::Unexpected));
         }
         Ok(RowPage { rows, end })
     }
 }
 
-/// A stretch of sort keys, as the service can be asked for it.
+/// A range of sort keys, in the form that the service supports.
 struct SortKeyRange<'a> {
     prefix: Option<&'a str>,
     after: Option<&'a str>,
 }
 
 impl<'a> SortKeyRange<'a> {
-    /// `None` where nothing can lie in it. An empty text is before every key, and the service takes none.
+    /// `None` for an empty range. An empty text sorts before every key, and the service does not accept it.
     fn of(range: &'a KeyRange) -> Option<Self> {
         let prefix = Some(range.prefix.as_str()).filter(|prefix| !prefix.is_empty());
         let after = range.after.as_deref().filter(|after| !after.is_empty());
@@ -228,7 +228,7 @@ impl<'a> SortKeyRange<'a> {
         if from < begin {
             return Some(Self { prefix, after: None });
         }
-        // At or behind the prefix, but not among what begins with it: behind all of it.
+        // `from` sorts after the prefix. If it does not begin with the prefix, it sorts after all its keys.
         from.starts_with(begin).then_some(Self { prefix, after })
     }
 
@@ -254,7 +254,7 @@ fn item(key: &RowKey, value: Bytes, mark: &str) -> DynamoItem {
     item
 }
 
-fn told(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
+fn return_old_item(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
     put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
 }
 
@@ -270,8 +270,8 @@ fn conditional(delete: DeleteItemFluentBuilder, when: RowPrecondition) -> Delete
 }
 
 /// What a failed call on a table means.
-fn kind(trouble: &CallError) -> TableErrorKind {
-    match trouble.cause {
+fn error_kind(failure: &CallError) -> TableErrorKind {
+    match failure.cause {
         CallErrorCause::Throttled { .. } => TableErrorKind::Throttled,
         CallErrorCause::Credentials
         | CallErrorCause::WrongAddress(_)
@@ -280,11 +280,13 @@ fn kind(trouble: &CallError) -> TableErrorKind {
         | CallErrorCause::ServerError
         | CallErrorCause::StorageFull => TableErrorKind::Unavailable,
         CallErrorCause::Denied => TableErrorKind::Denied,
-        // A table that is not there may be on its way; its name is told.
-        CallErrorCause::OtherResponse if trouble.is(&["ResourceNotFoundException", "TransactionConflictException"]) => {
+        // A missing table may still be in creation; the message names it.
+        CallErrorCause::OtherResponse
+            if failure.has_code(&["ResourceNotFoundException", "TransactionConflictException"]) =>
+        {
             TableErrorKind::Unavailable
         }
-        CallErrorCause::OtherResponse if trouble.is(&["ItemCollectionSizeLimitExceededException"]) => {
+        CallErrorCause::OtherResponse if failure.has_code(&["ItemCollectionSizeLimitExceededException"]) => {
             TableErrorKind::TooLarge
         }
         CallErrorCause::OtherResponse

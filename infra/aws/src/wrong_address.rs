@@ -1,5 +1,5 @@
-//! Failures to connect that no waiting mends: a host name that does not exist, a certificate that is not trusted, another
-//! protocol than the one spoken.
+//! Failures to connect that waiting does not fix: an unknown host name, an untrusted certificate, a server that speaks
+//! another protocol.
 
 use std::error::Error;
 use std::io;
@@ -8,29 +8,29 @@ use rustls::{AlertDescription, InvalidMessage};
 
 use crate::many_headers;
 
-/// Of what does not answer to plain HTTP.
-pub(crate) const SPEAKS_TLS: &str = "no plain HTTP is spoken there, as an address that begins with `http:` asks for";
+/// The reason for a server that does not speak plain HTTP.
+pub(crate) const TLS_EXPECTED: &str = "no plain HTTP is spoken there, as an address that begins with `http:` asks for";
 
-/// Of a host that the resolver says there is none of.
+/// The reason for a host name that the resolver does not know.
 pub(crate) const NO_SUCH_HOST: &str = "no host has this name";
 
-/// What is wrong with the address, so that a person must act; `None` where it may pass by itself.
-pub(crate) fn wrong_address(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    if find::<rustls::Error>(error).is_some_and(not_trusted) {
+/// What is wrong with the address, so that a person must act; `None` if the failure may pass by itself.
+pub(crate) fn wrong_address_reason(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if find_source::<rustls::Error>(error).is_some_and(is_untrusted) {
         return Some("its certificate is not trusted, or no TLS can be agreed on");
     }
-    if find::<rustls::Error>(error).is_some_and(not_tls) {
+    if find_source::<rustls::Error>(error).is_some_and(is_not_tls) {
         return Some("no TLS is spoken there, as an address that begins with `https:` asks for");
     }
-    if many_headers::is_unreadable_response(error) && find::<hyper::Error>(error).is_some_and(not_http) {
-        return Some(SPEAKS_TLS);
+    if many_headers::is_unreadable_response(error) && find_source::<hyper::Error>(error).is_some_and(is_not_http) {
+        return Some(TLS_EXPECTED);
     }
-    let unknown = |error: &io::Error| no_such_host(&error.to_string());
-    find::<io::Error>(error).is_some_and(unknown).then_some(NO_SUCH_HOST)
+    let unknown = |error: &io::Error| is_unknown_host(&error.to_string());
+    find_source::<io::Error>(error).is_some_and(unknown).then_some(NO_SUCH_HOST)
 }
 
-/// Whether a page says that TLS is spoken here, as servers answer to plain HTTP.
-pub(crate) fn wants_tls(page: &[u8]) -> bool {
+/// Whether a page says that the server expects TLS, as servers answer to plain HTTP.
+pub(crate) fn asks_for_tls(page: &[u8]) -> bool {
     const PAGES: [&str; 3] = [
         "plain HTTP request was sent to HTTPS port",
         "Client sent an HTTP request to an HTTPS server",
@@ -40,16 +40,16 @@ pub(crate) fn wants_tls(page: &[u8]) -> bool {
     PAGES.iter().any(|words| page.contains(words))
 }
 
-/// Whether what came is a page for people. No service of this sort answers with one.
-pub(crate) fn is_page(body: &[u8]) -> bool {
+/// Whether a body is an HTML page. No AWS-compatible service sends one.
+pub(crate) fn is_html_page(body: &[u8]) -> bool {
     const BEGINNINGS: [&str; 2] = ["<!doctype html", "<html"];
     let body = body.trim_ascii_start();
     let begins = |with: &str| body.get(..with.len()).is_some_and(|it| it.eq_ignore_ascii_case(with.as_bytes()));
     BEGINNINGS.iter().any(|with| begins(with))
 }
 
-/// The first error of a type in a chain. What an IO error was made from is not among its sources.
-pub(crate) fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+/// The first error of a type in an error chain. Looks inside IO errors too, whose inner error is not among their sources.
+pub(crate) fn find_source<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
@@ -61,7 +61,7 @@ pub(crate) fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> 
     None
 }
 
-fn not_trusted(error: &rustls::Error) -> bool {
+fn is_untrusted(error: &rustls::Error) -> bool {
     use AlertDescription::{
         BadCertificate, CertificateRequired, HandshakeFailure, ProtocolVersion, UnknownCA, UnrecognisedName,
     };
@@ -75,17 +75,18 @@ fn not_trusted(error: &rustls::Error) -> bool {
     }
 }
 
-fn not_tls(error: &rustls::Error) -> bool {
+fn is_not_tls(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
 }
 
-/// The library tells in words alone that an answer does not begin as one of HTTP does.
-fn not_http(error: &hyper::Error) -> bool {
+/// The HTTP client reports only in its message that a response does not begin as HTTP does.
+fn is_not_http(error: &hyper::Error) -> bool {
     error.to_string().contains("invalid HTTP version")
 }
 
-/// The standard library tells in words alone what the system's resolver said. One that gave no answer says so otherwise.
-fn no_such_host(words: &str) -> bool {
+/// The standard library reports only in its message what the resolver said. A resolver that gave no answer has other
+/// messages.
+fn is_unknown_host(words: &str) -> bool {
     const UNKNOWN: [&str; 5] = [
         "Name or service not known",
         "No address associated with hostname",
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_name_is_told_from_a_resolver_that_gave_no_answer() {
+    fn an_unknown_host_name_differs_from_a_resolver_without_an_answer() {
         for (words, expected) in [
             ("failed to lookup address information: Name or service not known", true),
             ("failed to lookup address information: nodename nor servname provided, or not known", true),
@@ -113,12 +114,12 @@ mod tests {
             ("failed to lookup address information: Try again", false),
             ("Connection refused (os error 111)", false),
         ] {
-            assert_eq!(wrong_address(&io::Error::other(words)).is_some(), expected, "{words}");
+            assert_eq!(wrong_address_reason(&io::Error::other(words)).is_some(), expected, "{words}");
         }
     }
 
     #[test]
-    fn tls_that_no_waiting_mends_is_told_from_a_line_that_broke() {
+    fn lasting_tls_failures_differ_from_broken_connections() {
         use rustls::{CertificateError, Error};
         for (error, expected) in [
             (Error::InvalidCertificate(CertificateError::UnknownIssuer), true),
@@ -129,8 +130,8 @@ mod tests {
             (Error::DecryptError, false),
             (Error::HandshakeNotComplete, false),
         ] {
-            assert_eq!(wrong_address(&within(error.clone())).is_some(), expected, "{error}");
+            assert_eq!(wrong_address_reason(&within(error.clone())).is_some(), expected, "{error}");
         }
-        assert!(wrong_address(&io::Error::from(io::ErrorKind::ConnectionReset)).is_none());
+        assert!(wrong_address_reason(&io::Error::from(io::ErrorKind::ConnectionReset)).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Compares what is deployed with the contract.
+//! Compares a deployment with what the code assumes.
 
 use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType, TableDescription, TableStatus};
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -9,20 +9,20 @@ use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_re
 use crate::connection::Connection;
 use crate::sdk_error::{CallError, CallErrorCause};
 
-/// Something that is not as the code assumes.
+/// A difference between a deployment and what the code assumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
-    /// What it is about, such as ``queue `mill-audit` ``.
+    /// The queue, table or bucket, such as ``queue `mill-audit` ``.
     pub about: String,
-    /// What was compared.
+    /// The setting that was compared.
     pub aspect: &'static str,
-    /// What the code assumes.
+    /// The value that the code assumes.
     pub expected: String,
-    /// What is there.
+    /// The value in the deployment.
     pub found: String,
 }
 
-/// The deployment could not be looked at: nothing is known of what is right and wrong in it.
+/// A part of the deployment could not be read, so the check is incomplete.
 #[derive(Debug, thiserror::Error)]
 #[error("{about} cannot be looked at")]
 pub struct CheckError {
@@ -31,7 +31,7 @@ pub struct CheckError {
     source: CallError,
 }
 
-/// What to look at.
+/// The deployment to check.
 #[derive(Debug, Clone)]
 pub struct DeploymentSpec {
     /// The names of queues and tables.
@@ -40,95 +40,102 @@ pub struct DeploymentSpec {
     pub policy_bucket: Option<String>,
 }
 
-/// Compares a deployment with the contract, and names whatever differs.
+/// Compares a deployment with what the code assumes, and returns each difference.
 ///
 /// # Errors
-/// [`CheckError`] when something could not be looked at. What is not there is a finding, no error.
+/// [`CheckError`] when a part could not be read. A missing queue, table or bucket is a deviation, not an error.
 pub async fn check(connection: &Connection, deployed: &DeploymentSpec) -> Result<Vec<Deviation>, CheckError> {
-    let mut findings = Vec::new();
+    let mut deviations = Vec::new();
     let sqs = aws_sdk_sqs::Client::new(&connection.config);
     for queue in QueueName::ALL {
-        queue_as_assumed(&sqs, &deployed.names, queue, &mut findings).await?;
+        check_queue(&sqs, &deployed.names, queue, &mut deviations).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
     for book in TABLES {
         let name = deployed.names.table(book);
         let about = format!("table `{name}`");
         match dynamo.describe_table().table_name(name).send().await {
-            Ok(told) => table_as_assumed(&about, told.table.as_ref(), &mut findings),
-            Err(error) => absent(about, CallError::of(error), &["ResourceNotFoundException"], &mut findings)?,
+            Ok(reported) => check_table(&about, reported.table.as_ref(), &mut deviations),
+            Err(error) => {
+                missing_or_error(about, CallError::from_sdk(error), &["ResourceNotFoundException"], &mut deviations)?
+            }
         }
     }
     if let Some(bucket) = &deployed.policy_bucket {
-        bucket_as_assumed(connection, bucket, &mut findings).await?;
+        check_bucket(connection, bucket, &mut deviations).await?;
     }
-    Ok(findings)
+    Ok(deviations)
 }
 
-fn finding(about: &str, aspect: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Deviation {
+fn deviation(about: &str, aspect: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Deviation {
     Deviation { about: about.to_owned(), aspect, expected: expected.into(), found: found.into() }
 }
 
-/// A definite no is a finding; everything else is an error.
-fn absent(about: String, trouble: CallError, codes: &[&str], findings: &mut Vec<Deviation>) -> Result<(), CheckError> {
-    if trouble.cause == CallErrorCause::OtherResponse && trouble.is(codes) {
-        findings.push(finding(&about, "existence", "there", "not there"));
+/// A missing resource is a deviation; any other failure is an error.
+fn missing_or_error(
+    about: String,
+    failure: CallError,
+    codes: &[&str],
+    deviations: &mut Vec<Deviation>,
+) -> Result<(), CheckError> {
+    if failure.cause == CallErrorCause::OtherResponse && failure.has_code(codes) {
+        deviations.push(deviation(&about, "existence", "there", "not there"));
         return Ok(());
     }
-    Err(CheckError { about, source: trouble })
+    Err(CheckError { about, source: failure })
 }
 
-async fn queue_as_assumed(
+async fn check_queue(
     client: &aws_sdk_sqs::Client,
     names: &ResourceNames,
     queue: QueueName,
-    findings: &mut Vec<Deviation>,
+    deviations: &mut Vec<Deviation>,
 ) -> Result<(), CheckError> {
     const ABSENT: [&str; 2] = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
     let name = names.queue(queue);
     let about = format!("queue `{name}`");
     let url = match client.get_queue_url().queue_name(name).send().await {
         Ok(found) => found.queue_url.unwrap_or_default(),
-        Err(error) => return absent(about, CallError::of(error), &ABSENT, findings),
+        Err(error) => return missing_or_error(about, CallError::from_sdk(error), &ABSENT, deviations),
     };
-    let told = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All).send().await;
-    let told = match told {
-        Ok(told) => told.attributes.unwrap_or_default(),
-        Err(error) => return absent(about, CallError::of(error), &ABSENT, findings),
+    let reported = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All).send().await;
+    let reported = match reported {
+        Ok(reported) => reported.attributes.unwrap_or_default(),
+        Err(error) => return missing_or_error(about, CallError::from_sdk(error), &ABSENT, deviations),
     };
-    let value = |name: &str| told.get(&QueueAttributeName::from(name)).map(String::as_str);
+    let value = |name: &str| reported.get(&QueueAttributeName::from(name)).map(String::as_str);
     for (setting, expected) in queue_settings() {
         let found = value(setting).unwrap_or("not told");
         if found != expected {
-            findings.push(finding(&about, setting, expected, found));
+            deviations.push(deviation(&about, setting, expected, found));
         }
     }
     let (managed, key) = (value("SqsManagedSseEnabled"), value("KmsMasterKeyId"));
     if managed != Some("true") && key.is_none_or(str::is_empty) {
-        findings.push(finding(&about, "encryption", "on", if managed.is_some() { "off" } else { "not told" }));
+        deviations.push(deviation(&about, "encryption", "on", if managed.is_some() { "off" } else { "not told" }));
     }
-    redrive_as_assumed(&about, names, queue, value("RedrivePolicy"), findings);
+    check_redrive(&about, names, queue, value("RedrivePolicy"), deviations);
     Ok(())
 }
 
-fn redrive_as_assumed(
+fn check_redrive(
     about: &str,
     names: &ResourceNames,
     queue: QueueName,
     policy: Option<&str>,
-    findings: &mut Vec<Deviation>,
+    deviations: &mut Vec<Deviation>,
 ) {
     let policy = policy.filter(|policy| !policy.is_empty());
     if !has_redrive(queue) {
         if let Some(policy) = policy {
-            findings.push(finding(about, "RedrivePolicy", "none", policy));
+            deviations.push(deviation(about, "RedrivePolicy", "none", policy));
         }
         return;
     }
     let target = names.queue(QueueName::DeadLetter);
     let expected = format!("to `{target}` after {RECEIVES_MAX} receives");
     let Some(policy) = policy else {
-        findings.push(finding(about, "RedrivePolicy", expected, "none"));
+        deviations.push(deviation(about, "RedrivePolicy", expected, "none"));
         return;
     };
     let read: Value = serde_json::from_str(policy).unwrap_or_default();
@@ -138,19 +145,19 @@ fn redrive_as_assumed(
     };
     let to_target = read["deadLetterTargetArn"].as_str().is_some_and(|arn| arn.rsplit(':').next() == Some(&target));
     if !to_target || count != Some(u64::from(RECEIVES_MAX)) {
-        findings.push(finding(about, "RedrivePolicy", expected, policy));
+        deviations.push(deviation(about, "RedrivePolicy", expected, policy));
     }
 }
 
-fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut Vec<Deviation>) {
-    let Some(table) = told else {
-        findings.push(finding(about, "existence", "there", "not there"));
+fn check_table(about: &str, reported: Option<&TableDescription>, deviations: &mut Vec<Deviation>) {
+    let Some(table) = reported else {
+        deviations.push(deviation(about, "existence", "there", "not there"));
         return;
     };
     let status = table.table_status();
-    // A table whose settings are being changed can be used all the while.
+    // A table stays usable while its settings change.
     if !matches!(status, Some(TableStatus::Active | TableStatus::Updating)) {
-        findings.push(finding(about, "status", "ACTIVE", status.map_or("not told", TableStatus::as_str)));
+        deviations.push(deviation(about, "status", "ACTIVE", status.map_or("not told", TableStatus::as_str)));
     }
     let expected = format!("{PARTITION_KEY} (HASH, S), {SORT_KEY} (RANGE, S)");
     let keys: Vec<(&str, &KeyType)> =
@@ -165,27 +172,27 @@ fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut
         keys == [(PARTITION_KEY, &KeyType::Hash), (SORT_KEY, &KeyType::Range)] && text(PARTITION_KEY) && text(SORT_KEY);
     if !right {
         let found: Vec<String> = keys.iter().map(|(name, kind)| format!("{name} ({kind})")).collect();
-        findings.push(finding(about, "keys", expected, found.join(", ")));
+        deviations.push(deviation(about, "keys", expected, found.join(", ")));
     }
 }
 
-async fn bucket_as_assumed(
+async fn check_bucket(
     connection: &Connection,
     bucket: &str,
-    findings: &mut Vec<Deviation>,
+    deviations: &mut Vec<Deviation>,
 ) -> Result<(), CheckError> {
     let about = format!("bucket `{bucket}`");
     let config = aws_sdk_s3::config::Builder::from(&connection.config).force_path_style(true);
     let client = aws_sdk_s3::Client::from_conf(config.build());
     let versioning = match client.get_bucket_versioning().bucket(bucket).send().await {
-        Ok(told) => told.status.map_or_else(|| "off".to_owned(), |status| status.to_string()),
-        Err(error) => return absent(about, CallError::of(error), &["NoSuchBucket"], findings),
+        Ok(reported) => reported.status.map_or_else(|| "off".to_owned(), |status| status.to_string()),
+        Err(error) => return missing_or_error(about, CallError::from_sdk(error), &["NoSuchBucket"], deviations),
     };
     if versioning != "Enabled" {
-        findings.push(finding(&about, "versioning", "Enabled", versioning));
+        deviations.push(deviation(&about, "versioning", "Enabled", versioning));
     }
     let blocked = match client.get_public_access_block().bucket(bucket).send().await {
-        Ok(told) => told.public_access_block_configuration.is_some_and(|block| {
+        Ok(reported) => reported.public_access_block_configuration.is_some_and(|block| {
             let all = [
                 block.block_public_acls,
                 block.ignore_public_acls,
@@ -195,24 +202,24 @@ async fn bucket_as_assumed(
             all.iter().all(|blocked| *blocked == Some(true))
         }),
         Err(error) => {
-            let trouble = CallError::of(error);
-            if !trouble.is(&["NoSuchPublicAccessBlockConfiguration"]) {
-                return Err(CheckError { about, source: trouble });
+            let failure = CallError::from_sdk(error);
+            if !failure.has_code(&["NoSuchPublicAccessBlockConfiguration"]) {
+                return Err(CheckError { about, source: failure });
             }
             false
         }
     };
     if !blocked {
-        findings.push(finding(&about, "public access", "blocked", "not blocked"));
+        deviations.push(deviation(&about, "public access", "blocked", "not blocked"));
     }
     match client.get_bucket_encryption().bucket(bucket).send().await {
         Ok(_) => {}
         Err(error) => {
-            let trouble = CallError::of(error);
-            if !trouble.is(&["ServerSideEncryptionConfigurationNotFoundError"]) {
-                return Err(CheckError { about, source: trouble });
+            let failure = CallError::from_sdk(error);
+            if !failure.has_code(&["ServerSideEncryptionConfigurationNotFoundError"]) {
+                return Err(CheckError { about, source: failure });
             }
-            findings.push(finding(&about, "encryption", "on", "off"));
+            deviations.push(deviation(&about, "encryption", "on", "off"));
         }
     }
     Ok(())
@@ -239,12 +246,12 @@ mod tests {
         for (status, expected) in [
             (Some(TableStatus::Active), vec![]),
             (Some(TableStatus::Updating), vec![]),
-            (Some(TableStatus::Creating), vec![finding("table", "status", "ACTIVE", "CREATING")]),
-            (None, vec![finding("table", "status", "ACTIVE", "not told")]),
+            (Some(TableStatus::Creating), vec![deviation("table", "status", "ACTIVE", "CREATING")]),
+            (None, vec![deviation("table", "status", "ACTIVE", "not told")]),
         ] {
-            let mut findings = Vec::new();
-            table_as_assumed("table", Some(&table.clone().set_table_status(status).build()), &mut findings);
-            assert_eq!(findings, expected);
+            let mut deviations = Vec::new();
+            check_table("table", Some(&table.clone().set_table_status(status).build()), &mut deviations);
+            assert_eq!(deviations, expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Makes queues and tables that keep the contract: for trials, and for services without CloudFormation.
+//! Makes the queues and tables that the code assumes: for trials, and for services without CloudFormation.
 
 use std::collections::HashMap;
 
@@ -16,55 +16,55 @@ use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_re
 use crate::connection::Connection;
 use crate::sdk_error::CallError;
 
-/// Something could not be made.
+/// A queue or table could not be made, read or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("`{name}` cannot be {done}")]
 pub struct ProvisionError {
     /// What.
     pub name: String,
-    /// What was to be done to it.
+    /// The operation that failed, as a participle.
     pub done: &'static str,
     #[source]
     source: mill_ports::BoxError,
 }
 
-fn failed(name: &str, done: &'static str) -> impl Fn(CallError) -> ProvisionError {
-    move |trouble| ProvisionError { name: name.to_owned(), done, source: trouble.into() }
+fn provision_error(name: &str, done: &'static str) -> impl Fn(CallError) -> ProvisionError {
+    move |failure| ProvisionError { name: name.to_owned(), done, source: failure.into() }
 }
 
-/// Makes what is not there yet of an installation's queues and tables, and returns when all can be used.
+/// Makes the missing queues and tables of an installation, and returns when all can be used.
 ///
 /// # Errors
-/// The first that could not be made: what a queue of that name with other settings is refused for, too.
+/// The first one that could not be made. A queue of that name with other settings is such an error too.
 pub async fn provision(
     connection: &Connection,
     names: &ResourceNames,
     clock: &dyn Clock,
 ) -> Result<(), ProvisionError> {
     let sqs = aws_sdk_sqs::Client::new(&connection.config);
-    let dead = queue(&sqs, names, QueueName::DeadLetter, None).await?;
+    let dead = create_queue(&sqs, names, QueueName::DeadLetter, None).await?;
     for name in QueueName::ALL.into_iter().filter(|name| has_redrive(*name)) {
-        queue(&sqs, names, name, Some(&dead)).await?;
+        create_queue(&sqs, names, name, Some(&dead)).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
     for book in TABLES {
-        table(&dynamo, &names.table(book)).await?;
+        create_table(&dynamo, &names.table(book)).await?;
     }
     for book in TABLES {
-        active(&dynamo, &names.table(book), clock).await?;
+        wait_until_active(&dynamo, &names.table(book), clock).await?;
     }
     Ok(())
 }
 
-/// Makes a queue and gives its ARN.
-async fn queue(
+/// Makes a queue and returns its ARN.
+async fn create_queue(
     client: &aws_sdk_sqs::Client,
     names: &ResourceNames,
     queue: QueueName,
     dead: Option<&str>,
 ) -> Result<String, ProvisionError> {
     let name = names.queue(queue);
-    let failed = failed(&name, "made");
+    let provision_error = provision_error(&name, "made");
     let mut settings: HashMap<QueueAttributeName, String> =
         queue_settings().into_iter().map(|(name, value)| (QueueAttributeName::from(name), value)).collect();
     settings.insert(QueueAttributeName::SqsManagedSseEnabled, "true".into());
@@ -73,13 +73,15 @@ async fn queue(
         settings.insert(QueueAttributeName::RedrivePolicy, redrive);
     }
     let made = client.create_queue().queue_name(&name).set_attributes(Some(settings)).send().await;
-    let url = made.map_err(|error| failed(CallError::of(error)))?.queue_url.unwrap_or_default();
-    let told = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::QueueArn).send().await;
-    let told = told.map_err(|error| failed(CallError::of(error)))?.attributes.unwrap_or_default();
-    Ok(told.get(&QueueAttributeName::QueueArn).cloned().unwrap_or_default())
+    let url = made.map_err(|error| provision_error(CallError::from_sdk(error)))?.queue_url.unwrap_or_default();
+    let reported =
+        client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::QueueArn).send().await;
+    let reported =
+        reported.map_err(|error| provision_error(CallError::from_sdk(error)))?.attributes.unwrap_or_default();
+    Ok(reported.get(&QueueAttributeName::QueueArn).cloned().unwrap_or_default())
 }
 
-async fn table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), ProvisionError> {
+async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), ProvisionError> {
     let wrong = |why| ProvisionError { name: name.to_owned(), done: "made", source: why };
     let mut create = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
     for (key, kind) in [(PARTITION_KEY, KeyType::Hash), (SORT_KEY, KeyType::Range)] {
@@ -92,18 +94,22 @@ async fn table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), Prov
     match create.send().await {
         Ok(_) => Ok(()),
         Err(error) if error.as_service_error().is_some_and(CreateTableError::is_resource_in_use_exception) => Ok(()),
-        Err(error) => Err(failed(name, "made")(CallError::of(error))),
+        Err(error) => Err(provision_error(name, "made")(CallError::from_sdk(error))),
     }
 }
 
 /// Returns when a table can be used.
-async fn active(client: &aws_sdk_dynamodb::Client, name: &str, clock: &dyn Clock) -> Result<(), ProvisionError> {
+async fn wait_until_active(
+    client: &aws_sdk_dynamodb::Client,
+    name: &str,
+    clock: &dyn Clock,
+) -> Result<(), ProvisionError> {
     const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
     const LOOKS_MAX: u32 = 240;
     for _ in 0..LOOKS_MAX {
-        let told = client.describe_table().table_name(name).send().await;
-        let told = told.map_err(|error| failed(name, "looked at")(CallError::of(error)))?;
-        if told.table.and_then(|table| table.table_status) == Some(TableStatus::Active) {
+        let reported = client.describe_table().table_name(name).send().await;
+        let reported = reported.map_err(|error| provision_error(name, "looked at")(CallError::from_sdk(error)))?;
+        if reported.table.and_then(|table| table.table_status) == Some(TableStatus::Active) {
             return Ok(());
         }
         clock.sleep(LOOK_EVERY).await;
@@ -111,10 +117,10 @@ async fn active(client: &aws_sdk_dynamodb::Client, name: &str, clock: &dyn Clock
     Err(ProvisionError { name: name.to_owned(), done: "used", source: "it does not become active".into() })
 }
 
-/// Removes an installation's queues and tables with all that is in them. What is not there already is fine.
+/// Removes an installation's queues and tables with all their content. Missing ones are no error.
 ///
 /// # Errors
-/// The first that could not be removed.
+/// The first one that could not be removed.
 pub async fn remove(connection: &Connection, names: &ResourceNames) -> Result<(), ProvisionError> {
     let sqs = aws_sdk_sqs::Client::new(&connection.config);
     for queue in QueueName::ALL {
@@ -124,10 +130,10 @@ pub async fn remove(connection: &Connection, names: &ResourceNames) -> Result<()
             Err(error) if error.as_service_error().is_some_and(GetQueueUrlError::is_queue_does_not_exist) => {
                 continue;
             }
-            Err(error) => return Err(failed(&name, "found")(CallError::of(error))),
+            Err(error) => return Err(provision_error(&name, "found")(CallError::from_sdk(error))),
         };
         let removed = sqs.delete_queue().queue_url(found).send().await;
-        removed.map_err(|error| failed(&name, "removed")(CallError::of(error)))?;
+        removed.map_err(|error| provision_error(&name, "removed")(CallError::from_sdk(error)))?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
     for book in TABLES {
@@ -135,7 +141,7 @@ pub async fn remove(connection: &Connection, names: &ResourceNames) -> Result<()
         match dynamo.delete_table().table_name(&name).send().await {
             Ok(_) => {}
             Err(error) if error.as_service_error().is_some_and(DeleteTableError::is_resource_not_found_exception) => {}
-            Err(error) => return Err(failed(&name, "removed")(CallError::of(error))),
+            Err(error) => return Err(provision_error(&name, "removed")(CallError::from_sdk(error))),
         }
     }
     Ok(())

@@ -1,21 +1,21 @@
-//! Batches that change or delete deliveries, and what the answer says of each entry.
+//! Batch requests that extend, release or delete deliveries, and the result of each entry.
 
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchResultEntry, DeleteMessageBatchResultEntry,
 };
 use mill_ports::{QueueError, QueueErrorKind, Receipt};
 
-use super::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, SqsQueue, of_code};
+use super::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, SqsQueue, kind_of_code};
 use crate::sdk_error::CallError;
 
-/// Said of an entry of which the answer says nothing.
+/// The error of an entry that the response does not mention.
 pub(super) const UNANSWERED: &str = "the answer says nothing of this entry";
 
-/// For each entry, by its place: whether it was done.
+/// The result of each entry, with its index.
 type EntryResults = Vec<(usize, Result<(), QueueError>)>;
 
 impl SqsQueue {
-    pub(super) fn change(
+    pub(super) fn visibility_entry(
         &self,
         op: &'static str,
         at: usize,
@@ -27,10 +27,10 @@ impl SqsQueue {
             .receipt_handle(&*receipt.0)
             .visibility_timeout(seconds)
             .build()
-            .map_err(|why| self.refused(op, QueueErrorKind::Unexpected, why))
+            .map_err(|why| self.queue_error(op, QueueErrorKind::Unexpected, why))
     }
 
-    pub(super) async fn change_all(
+    pub(super) async fn change_visibilities(
         &self,
         op: &'static str,
         changes: Vec<ChangeMessageVisibilityBatchRequestEntry>,
@@ -40,14 +40,14 @@ impl SqsQueue {
         }
         let url = self.url(op).await?;
         let places: Vec<usize> = changes.iter().filter_map(|change| change.id().parse().ok()).collect();
-        let client = if op == "extend" { &self.extending } else { &self.client };
+        let client = if op == "extend" { &self.extend_client } else { &self.client };
         let request = client.change_message_visibility_batch().queue_url(url).set_entries(Some(changes));
-        let answer = request.send().await.map_err(|error| self.failed(op, CallError::of(error)))?;
+        let answer = request.send().await.map_err(|error| self.call_error(op, CallError::from_sdk(error)))?;
         let done: Vec<&str> = answer.successful.iter().map(ChangeMessageVisibilityBatchResultEntry::id).collect();
-        Ok(self.entries(op, places, &done, &answer.failed))
+        Ok(self.entry_results(op, places, &done, &answer.failed))
     }
 
-    pub(super) async fn delete_all(&self, receipts: &[Receipt]) -> Result<EntryResults, QueueError> {
+    pub(super) async fn delete_messages(&self, receipts: &[Receipt]) -> Result<EntryResults, QueueError> {
         const OP: &str = "acknowledge";
         if receipts.is_empty() {
             return Ok(Vec::new());
@@ -57,14 +57,14 @@ impl SqsQueue {
             DeleteMessageBatchRequestEntry::builder().id(at.to_string()).receipt_handle(&*receipt.0).build()
         };
         let entries: Result<Vec<_>, _> = receipts.iter().enumerate().map(entry).collect();
-        let entries = entries.map_err(|why| self.refused(OP, QueueErrorKind::Unexpected, why))?;
+        let entries = entries.map_err(|why| self.queue_error(OP, QueueErrorKind::Unexpected, why))?;
         let request = self.client.delete_message_batch().queue_url(url).set_entries(Some(entries));
-        let answer = request.send().await.map_err(|error| self.failed(OP, CallError::of(error)))?;
+        let answer = request.send().await.map_err(|error| self.call_error(OP, CallError::from_sdk(error)))?;
         let done: Vec<&str> = answer.successful.iter().map(DeleteMessageBatchResultEntry::id).collect();
-        Ok(self.entries(OP, (0..receipts.len()).collect(), &done, &answer.failed))
+        Ok(self.entry_results(OP, (0..receipts.len()).collect(), &done, &answer.failed))
     }
 
-    fn entries(
+    fn entry_results(
         &self,
         op: &'static str,
         places: Vec<usize>,
@@ -74,20 +74,20 @@ impl SqsQueue {
         let result = |at: usize| {
             let id = at.to_string();
             match failed.iter().find(|failed| failed.id() == id) {
-                // Also of one that is said to be done besides.
-                Some(failed) => Err(self.entry_failed(op, failed)),
+                // Also if the response lists the entry as successful too.
+                Some(failed) => Err(self.entry_error(op, failed)),
                 None if done.contains(&id.as_str()) => Ok(()),
-                None => Err(self.refused(op, QueueErrorKind::Unexpected, UNANSWERED)),
+                None => Err(self.queue_error(op, QueueErrorKind::Unexpected, UNANSWERED)),
             }
         };
         places.into_iter().map(|at| (at, result(at))).collect()
     }
 
-    fn entry_failed(&self, op: &'static str, failed: &BatchResultErrorEntry) -> QueueError {
+    fn entry_error(&self, op: &'static str, failed: &BatchResultErrorEntry) -> QueueError {
         let message = failed.message().unwrap_or("no reason given");
-        // The service has one code for every value that it does not take; of an entry, only its receipt can be wrong.
+        // The service has one code for each invalid value. In an entry, only the receipt can be invalid.
         let gone = failed.code() == "InvalidParameterValue" && failed.sender_fault();
-        let kind = if gone { QueueErrorKind::ReceiptExpired } else { of_code(failed.code()) };
-        self.refused(op, kind, format!("{}: {message}", failed.code()))
+        let kind = if gone { QueueErrorKind::ReceiptExpired } else { kind_of_code(failed.code()) };
+        self.queue_error(op, kind, format!("{}: {message}", failed.code()))
     }
 }

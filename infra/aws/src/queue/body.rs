@@ -1,23 +1,25 @@
-//! Bodies as messages: text as it is where the service takes it, else base64 with an attribute that says so.
+//! Bodies as SQS messages: plain text where the service allows its characters, else base64 with an attribute that says so.
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue};
 use aws_smithy_types::base64;
 use bytes::Bytes;
 
-/// The attribute of a message whose body is written otherwise than as it is.
+/// The attribute of a message whose body is encoded.
 pub(super) const ENCODING: &str = "mill-encoding";
 const BASE64: &str = "base64";
 
-/// A body as the service takes it.
+/// A body as SQS message text.
 pub(super) struct EncodedBody {
     pub(super) text: String,
     pub(super) encoding: Option<MessageAttributeValue>,
 }
 
 impl EncodedBody {
-    pub(super) fn of(body: &Bytes) -> Self {
+    pub(super) fn encode(body: &Bytes) -> Self {
         match std::str::from_utf8(body) {
-            Ok(text) if !text.is_empty() && text.chars().all(taken) => Self { text: text.to_owned(), encoding: None },
+            Ok(text) if !text.is_empty() && text.chars().all(is_allowed) => {
+                Self { text: text.to_owned(), encoding: None }
+            }
             _ => {
                 let attribute = MessageAttributeValue::builder().data_type("String").string_value(BASE64).build();
                 // `==` stands for no bytes, since no message may be empty.
@@ -27,20 +29,20 @@ impl EncodedBody {
         }
     }
 
-    /// What the service counts of it.
-    pub(super) fn bytes(&self) -> usize {
+    /// The bytes that the service counts.
+    pub(super) fn byte_count(&self) -> usize {
         let attribute = if self.encoding.is_some() { ENCODING.len() + BASE64.len() + "String".len() } else { 0 };
         self.text.len() + attribute
     }
 }
 
 /// Whether a character may stand in a message. Source: Amazon SQS API reference, *SendMessage*.
-fn taken(character: char) -> bool {
+fn is_allowed(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// The body of a message. One that says it is encoded and is not is given as it is: whoever opens it will say so.
-pub(super) fn opened(message: &Message) -> Bytes {
+/// The body of a message. Text that is marked as base64 and is none is returned as it is: decoding the envelope reports it.
+pub(super) fn decode(message: &Message) -> Bytes {
     let text = message.body().unwrap_or_default();
     let encoding = message.message_attributes().and_then(|attributes| attributes.get(ENCODING));
     if encoding.and_then(|attribute| attribute.string_value()) == Some(BASE64) {
@@ -59,14 +61,14 @@ mod tests {
     use super::*;
 
     fn there_and_back(body: &'static [u8]) -> (bool, Bytes) {
-        let written = EncodedBody::of(&Bytes::from_static(body));
+        let written = EncodedBody::encode(&Bytes::from_static(body));
         let encoded = written.encoding.is_some();
         let message = Message::builder().body(written.text);
         let message = match written.encoding {
             Some(attribute) => message.message_attributes(ENCODING, attribute),
             None => message,
         };
-        (encoded, opened(&message.build()))
+        (encoded, decode(&message.build()))
     }
 
     #[test]

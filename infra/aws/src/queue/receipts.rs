@@ -1,4 +1,4 @@
-//! What this process knows of the receipts that it was given.
+//! What this process knows about the receipts that it received.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,69 +6,70 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use mill_model::Monotonic;
 use mill_ports::Receipt;
 
-/// One delivery, as its receiver sees it.
+/// The state of one delivery.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReceiptState {
-    /// Before the request that received it left.
+    /// Taken before the receive request was sent.
     pub(super) received: Monotonic,
-    /// Until when it surely stays hidden; `None` once it was given back or acknowledged.
+    /// Until when the message surely stays hidden; `None` once it was released or acknowledged.
     pub(super) deadline: Option<Monotonic>,
 }
 
-/// All of them. One is forgotten some time after its deadline: what is then asked of it, the service decides.
+/// The receipts. An entry is dropped some time after its deadline; from then on the service decides on requests with that
+/// receipt.
 #[derive(Debug, Default)]
 pub(super) struct ReceiptTable(Mutex<ReceiptMap>);
 
 #[derive(Debug, Default)]
 struct ReceiptMap {
-    held: BTreeMap<Receipt, (ReceiptState, bool)>,
-    /// At how many the old ones are looked for next.
-    tidy_at: usize,
+    states: BTreeMap<Receipt, (ReceiptState, bool)>,
+    /// The number of entries at which expired ones are dropped next.
+    prune_at: usize,
 }
 
 impl ReceiptTable {
-    fn known(&self) -> MutexGuard<'_, ReceiptMap> {
+    fn lock(&self) -> MutexGuard<'_, ReceiptMap> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a delivery.
-    pub(super) fn take(&self, receipt: &Receipt, holding: ReceiptState, now: Monotonic) {
-        const TIDY_LEAST: usize = 2048;
-        let mut known = self.known();
-        if known.held.len() >= known.tidy_at.max(TIDY_LEAST) {
-            known.held.retain(|_, (held, _)| held.deadline.is_some_and(|deadline| deadline > now));
-            known.tidy_at = known.held.len() * 2;
+    /// Adds a delivery.
+    pub(super) fn insert(&self, receipt: &Receipt, holding: ReceiptState, now: Monotonic) {
+        const PRUNE_MIN: usize = 2048;
+        let mut map = self.lock();
+        if map.states.len() >= map.prune_at.max(PRUNE_MIN) {
+            map.states.retain(|_, (state, _)| state.deadline.is_some_and(|deadline| deadline > now));
+            map.prune_at = map.states.len() * 2;
         }
-        known.held.insert(receipt.clone(), (holding, false));
+        map.states.insert(receipt.clone(), (holding, false));
     }
 
     pub(super) fn get(&self, receipt: &Receipt) -> Option<ReceiptState> {
-        self.known().held.get(receipt).map(|(held, _)| *held)
+        self.lock().states.get(receipt).map(|(state, _)| *state)
     }
 
-    /// Moves a deadline, unless the delivery was given back or acknowledged meanwhile.
+    /// Moves a deadline, unless the delivery was released or acknowledged meanwhile.
     pub(super) fn extend(&self, receipt: &Receipt, until: Monotonic) {
-        if let Some((ReceiptState { deadline: Some(deadline), .. }, _)) = self.known().held.get_mut(receipt) {
+        if let Some((ReceiptState { deadline: Some(deadline), .. }, _)) = self.lock().states.get_mut(receipt) {
             *deadline = until;
         }
     }
 
-    /// Notes that a delivery is over: given back, or lost.
-    pub(super) fn end(&self, receipt: &Receipt) {
-        if let Some((held, _)) = self.known().held.get_mut(receipt) {
-            held.deadline = None;
+    /// Notes that a delivery ended: released, or expired.
+    pub(super) fn close(&self, receipt: &Receipt) {
+        if let Some((state, _)) = self.lock().states.get_mut(receipt) {
+            state.deadline = None;
         }
     }
 
-    /// Notes that it is gone for good.
+    /// Notes that a delivery was acknowledged.
     pub(super) fn acknowledge(&self, receipt: &Receipt) {
-        if let Some((held, acknowledged)) = self.known().held.get_mut(receipt) {
-            held.deadline = None;
+        if let Some((state, acknowledged)) = self.lock().states.get_mut(receipt) {
+            state.deadline = None;
             *acknowledged = true;
         }
     }
 
     pub(super) fn acknowledged(&self, receipt: &Receipt) -> bool {
-        self.known().held.get(receipt).is_some_and(|(_, acknowledged)| *acknowledged)
+        self.lock().states.get(receipt).is_some_and(|(_, acknowledged)| *acknowledged)
     }
 }

@@ -1,17 +1,17 @@
-//! Sending: what cannot be taken is named, the rest goes in as few requests as their size lets it.
+//! Sending: messages over a limit fail by themselves, the others go in as few requests as their size allows.
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use mill_ports::{BatchReport, OutgoingMessage, QueueError, QueueErrorKind};
 
 use super::batches::UNANSWERED;
 use super::body::{ENCODING, EncodedBody};
-use super::{BODY_BYTES_MAX, DELAY_MAX, SqsQueue, of_code, whole_seconds};
+use super::{BODY_BYTES_MAX, DELAY_MAX, SqsQueue, ceil_seconds, kind_of_code};
 use crate::sdk_error::CallError;
 
 /// Most bytes of all messages of one request. Source: Amazon SQS developer guide, *Quotas*.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
-/// Entries that go in one request, each with its place in the batch.
+/// The entries of one request, each with its index in the batch.
 #[derive(Default)]
 struct SendBatch {
     places: Vec<usize>,
@@ -29,10 +29,10 @@ impl SqsQueue {
             match self.send_group(group, &mut report).await {
                 Ok(()) => {}
                 Err(error) if alone => return Err(error),
-                // Of the other requests more is known than of this one.
+                // The other requests have results of their own.
                 Err(error) => {
                     let why = mill_ports::error_chain(&error);
-                    let each = places.into_iter().map(|at| (at, self.refused("send", error.kind, why.clone())));
+                    let each = places.into_iter().map(|at| (at, self.queue_error("send", error.kind, why.clone())));
                     report.failed.extend(each);
                 }
             }
@@ -44,13 +44,13 @@ impl SqsQueue {
     fn groups(&self, out: &[OutgoingMessage], report: &mut BatchReport) -> Result<Vec<SendBatch>, QueueError> {
         let mut groups: Vec<SendBatch> = Vec::new();
         for (at, one) in out.iter().enumerate() {
-            let written = EncodedBody::of(&one.body);
-            let bytes = written.bytes();
+            let encoded = EncodedBody::encode(&one.body);
+            let bytes = encoded.byte_count();
             if let Some(refusal) = self.refusal(one, bytes) {
                 report.failed.push((at, refusal));
                 continue;
             }
-            let entry = self.entry(at, one, written)?;
+            let entry = self.entry(at, one, encoded)?;
             if groups.last().is_none_or(|group| group.bytes + bytes > REQUEST_BYTES_MAX) {
                 groups.push(SendBatch::default());
             }
@@ -63,51 +63,51 @@ impl SqsQueue {
         Ok(groups)
     }
 
-    /// `bytes` are those that the service counts: one message over its maximum would be refused with all of its request.
+    /// `bytes` are those that the service counts: a message over the maximum would make the whole request fail.
     fn refusal(&self, out: &OutgoingMessage, bytes: usize) -> Option<QueueError> {
         if bytes > BODY_BYTES_MAX {
             let why = format!("{bytes} bytes; at most {BODY_BYTES_MAX} are taken");
-            return Some(self.refused("send", QueueErrorKind::TooLarge, why));
+            return Some(self.queue_error("send", QueueErrorKind::TooLarge, why));
         }
         (out.delay > DELAY_MAX)
-            .then(|| self.refused("send", QueueErrorKind::Unexpected, "the delay is longer than any may be"))
+            .then(|| self.queue_error("send", QueueErrorKind::Unexpected, "the delay is longer than any may be"))
     }
 
     fn entry(
         &self,
         at: usize,
         out: &OutgoingMessage,
-        written: EncodedBody,
+        encoded: EncodedBody,
     ) -> Result<SendMessageBatchRequestEntry, QueueError> {
-        let mut entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(written.text);
+        let mut entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(encoded.text);
         if !out.delay.is_zero() {
-            entry = entry.delay_seconds(whole_seconds(out.delay));
+            entry = entry.delay_seconds(ceil_seconds(out.delay));
         }
-        if let Some(encoding) = written.encoding {
+        if let Some(encoding) = encoded.encoding {
             entry = entry.message_attributes(ENCODING, encoding);
         }
         if self.settings.fair {
             entry = entry.message_group_id(out.group.as_str());
         }
-        entry.build().map_err(|why| self.refused("send", QueueErrorKind::Unexpected, why))
+        entry.build().map_err(|why| self.queue_error("send", QueueErrorKind::Unexpected, why))
     }
 
-    /// Sends one request. An entry of which the answer says nothing is one that failed.
+    /// Sends one request. An entry that the response does not mention has failed.
     async fn send_group(&self, group: SendBatch, report: &mut BatchReport) -> Result<(), QueueError> {
         let url = self.url("send").await?;
         let request = self.client.send_message_batch().queue_url(url).set_entries(Some(group.entries));
-        let answer = request.send().await.map_err(|error| self.failed("send", CallError::of(error)))?;
+        let answer = request.send().await.map_err(|error| self.call_error("send", CallError::from_sdk(error)))?;
         let told = |at: usize, id: &str| at.to_string() == id;
         for at in group.places {
-            // Of an entry that is said to be both, the failure is believed: a message that is sent twice does no harm.
+            // An entry that is listed as both counts as failed: a message that is sent twice does no harm.
             let done = answer.successful.iter().any(|done| told(at, done.id()));
-            let error = match answer.failed.iter().find(|failed| told(at, failed.id())) {
+            let error = match answer.failed.iter().find(|call_error| told(at, call_error.id())) {
                 None if done => continue,
                 Some(failed) => {
                     let why = format!("{}: {}", failed.code(), failed.message().unwrap_or("no reason given"));
-                    self.refused("send", of_code(failed.code()), why)
+                    self.queue_error("send", kind_of_code(failed.code()), why)
                 }
-                None => self.refused("send", QueueErrorKind::Unexpected, UNANSWERED),
+                None => self.queue_error("send", QueueErrorKind::Unexpected, UNANSWERED),
             };
             report.failed.push((at, error));
         }

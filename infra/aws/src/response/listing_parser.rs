@@ -1,7 +1,7 @@
-//! Reads an answer to ListObjectsV2: all of it, or not at all.
+//! Parses a response to ListObjectsV2, completely or not at all.
 //!
-//! In place of the SDK's own reader, which is several times slower and believes what was cut. Of two members that may stand
-//! once, neither is believed; what is not known is passed over. Source: Amazon S3 API reference, *ListObjectsV2*.
+//! It replaces the SDK's parser, which is several times slower and accepts truncated responses. A duplicate member is an
+//! error; an unknown one is ignored. Source: Amazon S3 API reference, *ListObjectsV2*.
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -11,10 +11,10 @@ use quick_xml::events::Event;
 
 use super::xml_check::MalformedResponse;
 
-/// Deepest nesting, with room to spare.
+/// Most levels of nesting: more than any listing has.
 const DEPTH_MAX: usize = 16;
 
-/// An answer, as it says of itself. `None` is what it does not say.
+/// The members of a response; `None` for a missing one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ListObjectsResponse {
     pub(crate) bucket: Option<String>,
@@ -27,11 +27,11 @@ pub(crate) struct ListObjectsResponse {
     pub(crate) count: Option<i64>,
     pub(crate) encoding: Option<String>,
     pub(crate) objects: Vec<ListedObject>,
-    /// The names of what was rolled up.
-    pub(crate) folders: Vec<String>,
+    /// The common prefixes: what is rolled up at the delimiter.
+    pub(crate) common_prefixes: Vec<String>,
 }
 
-/// One entry.
+/// One object of the listing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ListedObject {
     pub(crate) key: String,
@@ -41,12 +41,12 @@ pub(crate) struct ListedObject {
     pub(crate) storage_class: Option<String>,
 }
 
-/// Reads an answer.
+/// Parses a response.
 ///
 /// # Errors
-/// It is cut, or says a thing twice, or leaves out of an entry what every entry has.
+/// The response is truncated, has a member twice, or lacks a member that every object has.
 pub(crate) fn read(answer: &[u8]) -> Result<ListObjectsResponse, MalformedResponse> {
-    let text = std::str::from_utf8(answer).map_err(|_| form("its text is not UTF-8"))?;
+    let text = std::str::from_utf8(answer).map_err(|_| form_error("its text is not UTF-8"))?;
     let mut reader = Reader::from_str(text);
     let mut state = ListingParser::default();
     loop {
@@ -60,22 +60,22 @@ pub(crate) fn read(answer: &[u8]) -> Result<ListObjectsResponse, MalformedRespon
                 state.start(element.local_name().into_inner())?;
                 state.end()?;
             }
-            // That it closes the element that is open, the reader has compared.
+            // The reader has verified that this closes the open element.
             Ok(Event::End(_)) => state.end()?,
             Ok(Event::Text(part)) => state.text(&part)?,
             Ok(Event::CData(part)) => state.text(&part)?,
             Ok(Event::GeneralRef(reference)) => {
-                let character = reference.resolve_char_ref().map_err(|_| form("a reference to no character"))?;
+                let character = reference.resolve_char_ref().map_err(|_| form_error("a reference to no character"))?;
                 let named = || std::str::from_utf8(&reference).ok().and_then(resolve_xml_entity);
                 match character {
                     Some(character) => state.text(character.encode_utf8(&mut [0; 4]).as_bytes())?,
-                    None => state.text(named().ok_or_else(|| form("a reference that no XML has"))?.as_bytes())?,
+                    None => state.text(named().ok_or_else(|| form_error("a reference that no XML has"))?.as_bytes())?,
                 }
             }
             Ok(Event::Comment(_) | Event::PI(_)) => {}
             Ok(Event::Decl(_)) if state.depth == 0 && !state.over => {}
-            Ok(Event::Decl(_)) => return Err(form("an XML declaration in its midst")),
-            Ok(Event::DocType(_)) => return Err(form("a document type declaration")),
+            Ok(Event::Decl(_)) => return Err(form_error("an XML declaration in its midst")),
+            Ok(Event::DocType(_)) => return Err(form_error("a document type declaration")),
             Ok(Event::Eof) => return state.finish(),
             Err(error) if state.depth > 0 => {
                 return Err(MalformedResponse::Form(format!("{error}, in the midst of it")));
@@ -85,19 +85,19 @@ pub(crate) fn read(answer: &[u8]) -> Result<ListObjectsResponse, MalformedRespon
     }
 }
 
-fn form(why: &str) -> MalformedResponse {
+fn form_error(why: &str) -> MalformedResponse {
     MalformedResponse::Form(why.to_owned())
 }
 
 fn attributes(element: &quick_xml::events::BytesStart<'_>) -> Result<(), MalformedResponse> {
-    // Entries have none, and most elements are of entries.
+    // Objects have no attributes, and most elements belong to objects.
     if element.attributes_raw().is_empty() || element.attributes().all(|attribute| attribute.is_ok()) {
         return Ok(());
     }
-    Err(form("an attribute of no form"))
+    Err(form_error("an attribute of no form"))
 }
 
-/// What an element is about.
+/// The members of a listing and of its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Element {
     #[default]
@@ -149,7 +149,7 @@ impl Element {
         }
     }
 
-    /// The bit that notes that it was said; none of what may be said more than once.
+    /// The bit that marks a member as seen; 0 for a repeatable member.
     fn bit(self) -> u32 {
         match self {
             Self::Unknown | Self::Contents | Self::CommonPrefixes => 0,
@@ -158,19 +158,19 @@ impl Element {
     }
 }
 
-/// What was read of an answer so far.
+/// The part of a response that was read so far.
 #[derive(Debug, Default)]
 struct ListingParser {
     listing: ListObjectsResponse,
     depth: usize,
     over: bool,
-    /// The element of the listing that is open, and the one in that.
+    /// The open member of the listing, and the open member inside it.
     outer: Element,
     inner: Element,
-    /// What was said already: of the listing, and of the entry that is open.
-    said: u32,
-    said_of_entry: u32,
-    /// The text of the innermost element, as long as it has no elements in it.
+    /// The members seen so far: of the listing, and of the open object.
+    seen: u32,
+    seen_in_entry: u32,
+    /// The text of the innermost element, as long as that holds no elements.
     text: String,
     has_text: bool,
     is_leaf: bool,
@@ -189,10 +189,10 @@ struct ObjectFields {
 impl ListingParser {
     fn start(&mut self, name: &[u8]) -> Result<(), MalformedResponse> {
         if self.has_text {
-            return Err(form("an element in the midst of a text"));
+            return Err(form_error("an element in the midst of a text"));
         }
         if self.over || self.depth >= DEPTH_MAX {
-            return Err(form("more than one document, or elements nested too deep"));
+            return Err(form_error("more than one document, or elements nested too deep"));
         }
         match self.depth {
             0 if name != b"ListBucketResult" => {
@@ -200,7 +200,7 @@ impl ListingParser {
             }
             1 => {
                 self.outer = Element::of_listing(name);
-                Self::say(&mut self.said, self.outer, name)?;
+                Self::note_once(&mut self.seen, self.outer, name)?;
             }
             2 => {
                 self.inner = match self.outer {
@@ -208,7 +208,7 @@ impl ListingParser {
                     Element::CommonPrefixes if name == b"Prefix" => Element::Prefix,
                     _ => Element::Unknown,
                 };
-                Self::say(&mut self.said_of_entry, self.inner, name)?;
+                Self::note_once(&mut self.seen_in_entry, self.inner, name)?;
             }
             _ => {}
         }
@@ -218,11 +218,11 @@ impl ListingParser {
         Ok(())
     }
 
-    fn say(said: &mut u32, field: Element, name: &[u8]) -> Result<(), MalformedResponse> {
-        if *said & field.bit() != 0 {
+    fn note_once(seen: &mut u32, field: Element, name: &[u8]) -> Result<(), MalformedResponse> {
+        if *seen & field.bit() != 0 {
             return Err(MalformedResponse::Doubled(String::from_utf8_lossy(name).into_owned()));
         }
-        *said |= field.bit();
+        *seen |= field.bit();
         Ok(())
     }
 
@@ -230,10 +230,10 @@ impl ListingParser {
         let blank = part.iter().all(u8::is_ascii_whitespace);
         if self.is_leaf {
             self.has_text |= !blank;
-            self.text.push_str(std::str::from_utf8(part).map_err(|_| form("its text is not UTF-8"))?);
+            self.text.push_str(std::str::from_utf8(part).map_err(|_| form_error("its text is not UTF-8"))?);
             return Ok(());
         }
-        if blank { Ok(()) } else { Err(form("a text in the midst of elements, or beside the document")) }
+        if blank { Ok(()) } else { Err(form_error("a text in the midst of elements, or beside the document")) }
     }
 
     fn end(&mut self) -> Result<(), MalformedResponse> {
@@ -243,14 +243,16 @@ impl ListingParser {
         match (self.depth, self.outer) {
             (3, Element::Contents) => self.entry.take(self.inner, leaf, text)?,
             (3, Element::CommonPrefixes) if self.inner == Element::Prefix && leaf => {
-                self.listing.folders.push(text.to_owned());
+                self.listing.common_prefixes.push(text.to_owned());
             }
             (2, Element::Contents) => {
-                self.said_of_entry = 0;
-                self.listing.objects.push(std::mem::take(&mut self.entry).whole()?);
+                self.seen_in_entry = 0;
+                self.listing.objects.push(std::mem::take(&mut self.entry).into_object()?);
             }
-            (2, Element::CommonPrefixes) if self.said_of_entry == 0 => return Err(form("a folder without a name")),
-            (2, Element::CommonPrefixes) => self.said_of_entry = 0,
+            (2, Element::CommonPrefixes) if self.seen_in_entry == 0 => {
+                return Err(form_error("a folder without a name"));
+            }
+            (2, Element::CommonPrefixes) => self.seen_in_entry = 0,
             (2, field) => self.listing.take(field, leaf, text)?,
             (1, _) => self.over = true,
             _ => {}
@@ -271,26 +273,26 @@ impl ListingParser {
 impl ListObjectsResponse {
     fn take(&mut self, field: Element, leaf: bool, text: &str) -> Result<(), MalformedResponse> {
         if !leaf && field != Element::Unknown {
-            return Err(form("elements where a text was due"));
+            return Err(form_error("elements where a text was due"));
         }
-        let text_of = || Some(text.to_owned());
+        let some_text = || Some(text.to_owned());
         match field {
-            Element::Bucket => self.bucket = text_of(),
-            Element::Prefix => self.prefix = text_of(),
-            Element::Delimiter => self.delimiter = text_of(),
-            Element::StartAfter => self.start_after = text_of(),
-            Element::Token => self.token = text_of(),
-            Element::NextToken => self.next_token = text_of(),
-            Element::Encoding => self.encoding = text_of(),
+            Element::Bucket => self.bucket = some_text(),
+            Element::Prefix => self.prefix = some_text(),
+            Element::Delimiter => self.delimiter = some_text(),
+            Element::StartAfter => self.start_after = some_text(),
+            Element::Token => self.token = some_text(),
+            Element::NextToken => self.next_token = some_text(),
+            Element::Encoding => self.encoding = some_text(),
             Element::Truncated => {
                 self.truncated = match text.trim() {
                     "true" => Some(true),
                     "false" => Some(false),
-                    _ => return Err(form("`IsTruncated` is neither true nor false")),
+                    _ => return Err(form_error("`IsTruncated` is neither true nor false")),
                 }
             }
             Element::Count => {
-                self.count = Some(text.trim().parse().map_err(|_| form("`KeyCount` is no number"))?);
+                self.count = Some(text.trim().parse().map_err(|_| form_error("`KeyCount` is no number"))?);
             }
             _ => {}
         }
@@ -301,28 +303,28 @@ impl ListObjectsResponse {
 impl ObjectFields {
     fn take(&mut self, field: Element, leaf: bool, text: &str) -> Result<(), MalformedResponse> {
         if !leaf && field != Element::Unknown {
-            return Err(form("elements where a text was due"));
+            return Err(form_error("elements where a text was due"));
         }
         match field {
             Element::Key => self.key = Some(text.to_owned()),
-            Element::Size => self.size = Some(text.trim().parse().map_err(|_| form("a size that is no number"))?),
+            Element::Size => self.size = Some(text.trim().parse().map_err(|_| form_error("a size that is no number"))?),
             Element::Etag => self.etag = Some(text.to_owned()),
             Element::StorageClass => self.storage_class = Some(text.to_owned()),
             Element::Modified => {
                 let time = DateTime::from_str(text.trim(), Format::DateTimeWithOffset);
-                self.modified = Some(time.map_err(|_| form("a time of change that is no time"))?);
+                self.modified = Some(time.map_err(|_| form_error("a time of change that is no time"))?);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn whole(self) -> Result<ListedObject, MalformedResponse> {
+    fn into_object(self) -> Result<ListedObject, MalformedResponse> {
         let Self { key, size, etag, modified, storage_class } = self;
-        let key = key.filter(|key| !key.is_empty()).ok_or_else(|| form("an entry without a key"))?;
+        let key = key.filter(|key| !key.is_empty()).ok_or_else(|| form_error("an entry without a key"))?;
         let lacks = |what: &str| MalformedResponse::Form(format!("entry `{}` has no {what}", key.escape_debug()));
         let size = size.ok_or_else(|| lacks("size"))?;
-        // Some servers list without tags. Such a version proves nothing, and the item itself is asked.
+        // Some servers list without entity tags. Such a version proves nothing, so the caller requests the object's headers.
         let etag = etag.unwrap_or_default();
         let modified = modified.ok_or_else(|| lacks("time of change"))?;
         Ok(ListedObject { key, size, etag, modified, storage_class })
@@ -368,7 +370,7 @@ mod tests {
             count: Some(3),
             encoding: text("url"),
             objects: vec![object("p/a&<", 5_368_709_120, "\"e\"", text("GLACIER")), object("p/b", 0, "f", None)],
-            folders: vec!["p/c/".to_owned()],
+            common_prefixes: vec!["p/c/".to_owned()],
         };
         assert_eq!(listing, expected);
         assert_eq!(read(b"<ListBucketResult/>").unwrap(), ListObjectsResponse::default());
@@ -383,9 +385,9 @@ mod tests {
         assert!(read(&WHOLE.as_bytes()[..end]).is_ok());
     }
 
-    /// Each element left out, said twice, and left open.
+    /// Each element is left out, doubled, and left open.
     #[test]
-    fn each_element_that_is_missing_doubled_or_left_open_is_seen_or_does_no_harm() {
+    fn a_missing_doubled_or_open_element_is_noticed_or_harmless() {
         let whole = read(WHOLE.as_bytes()).unwrap();
         let may_be_missing =
             ["ChecksumAlgorithm", "Owner", "ID", "MaxKeys", "StorageClass", "CommonPrefixes", "Contents"];
@@ -421,7 +423,7 @@ mod tests {
             );
             let doubled = read(format!("{before}{element}{element}{behind}").as_bytes());
             let unknown = ["ChecksumAlgorithm", "Owner", "ID", "MaxKeys"].contains(&name);
-            let listed = doubled.as_ref().is_ok_and(|found| found.objects.len() + found.folders.len() == 4);
+            let listed = doubled.as_ref().is_ok_and(|found| found.objects.len() + found.common_prefixes.len() == 4);
             assert!(doubled.is_err() || (unknown && doubled == Ok(whole.clone())) || listed, "{name}: {doubled:?}");
             assert!(read(format!("{before}{}{behind}", element.replace(&close, "")).as_bytes()).is_err(), "{name}");
             assert!(read(format!("{before}{}{behind}", element.replace(&open, "")).as_bytes()).is_err(), "{name}");

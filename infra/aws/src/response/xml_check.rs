@@ -1,61 +1,61 @@
-//! Whether an XML answer is a complete document, and one that the SDK's parser reads as it is meant.
+//! Checks that an XML response is complete, and that the SDK's parser reads it correctly.
 //!
-//! That parser takes any end of its tokens for the end of the document, be it a cut or a byte that no XML may hold. It takes
-//! the last of two members that may stand once, and of a text only the first stretch before a comment or a CDATA section. So
-//! a cut answer passes for a short one. This check walks over the same tokens first (it uses the tokenizer of the SDK, so
-//! that the two never differ) and refuses all of that.
+//! The SDK's parser takes any end of tokens for the end of the document, even a truncation or an invalid byte. Of a
+//! duplicate member it takes the last, and of a text only the part before a comment or a CDATA section. So a truncated
+//! response passes for a short one. This check walks over the same tokens first (with the SDK's tokenizer, so that the two
+//! never differ) and refuses all of these.
 
 use xmlparser::{ElementEnd, StrSpan, Token, Tokenizer};
 
-/// Members that may stand more than once beside each other. Source: Amazon S3 API reference.
+/// Members that an element may hold more than once. Source: Amazon S3 API reference.
 const REPEATED: [&str; 9] =
     ["Contents", "CommonPrefixes", "Bucket", "Upload", "Part", "Version", "DeleteMarker", "ChecksumAlgorithm", "Error"];
 
-/// Deepest nesting of any answer of S3, with room to spare.
+/// Most levels of nesting: more than any response of S3 has.
 const DEPTH_MAX: usize = 16;
-/// Most different members of one element, with room to spare.
+/// Most different members of one element: more than any response of S3 has.
 const MEMBERS_MAX: usize = 64;
 
-/// What is wrong with an answer.
+/// What is wrong with a response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MalformedResponse {
-    /// Nothing came, or nothing but blanks.
+    /// The body is empty or blank.
     #[error("the answer is empty")]
     Empty,
     /// The document ends before its root element is closed.
     #[error("the answer is cut: element `{0}` is not closed")]
     Cut(String),
-    /// A member stands twice where it may stand once.
+    /// An element holds a member twice that it may hold once.
     #[error("the answer contradicts itself: `{0}` stands twice in one element")]
     Doubled(String),
-    /// The root is not the one that answers the request.
+    /// The root element belongs to another operation.
     #[error("the answer is a `{0}`, which does not answer this request")]
     OtherRoot(String),
-    /// It is written for people.
+    /// An HTML page.
     #[error("the answer is an HTML page")]
     HtmlPage,
-    /// Anything else that is no XML, or is XML of a form in which no S3 service answers.
+    /// Anything else that is not XML, or is XML of a form that no S3 service sends.
     #[error("the answer is no XML document of S3: {0}")]
     Form(String),
 }
 
-/// The name of the root of a complete document.
+/// Returns the name of the root element of a complete document.
 ///
 /// # Errors
-/// What makes it none.
-pub(crate) fn root(answer: &[u8]) -> Result<&str, MalformedResponse> {
-    let text = std::str::from_utf8(answer).map_err(|_| form("its text is not UTF-8"))?;
+/// Why the document is not complete or not valid.
+pub(crate) fn root_element(answer: &[u8]) -> Result<&str, MalformedResponse> {
+    let text = std::str::from_utf8(answer).map_err(|_| form_error("its text is not UTF-8"))?;
     let mut document = DocumentChecker { open: Vec::with_capacity(4), members: Vec::with_capacity(16), root: None };
     for token in Tokenizer::from(text) {
         match token {
             Ok(token) => document.take(token)?,
-            Err(error) => return Err(document.broken(&error)),
+            Err(error) => return Err(document.tokenizer_error(&error)),
         }
     }
     document.end()
 }
 
-fn form(why: &str) -> MalformedResponse {
+fn form_error(why: &str) -> MalformedResponse {
     MalformedResponse::Form(why.to_owned())
 }
 
@@ -63,16 +63,16 @@ fn form(why: &str) -> MalformedResponse {
 struct OpenElement<'a> {
     prefix: &'a str,
     name: &'a str,
-    /// Where its members' names begin among all names.
+    /// The index of its first member in `members`.
     members_from: usize,
     has_members: bool,
     has_text: bool,
 }
 
-/// What was read of a document so far.
+/// The part of a document that was read so far.
 struct DocumentChecker<'a> {
     open: Vec<OpenElement<'a>>,
-    /// The names of the members of all open elements, but for those that may stand more than once.
+    /// The names of the members of all open elements, except for repeatable ones.
     members: Vec<&'a str>,
     root: Option<&'a str>,
 }
@@ -86,19 +86,21 @@ impl<'a> DocumentChecker<'a> {
             }
             Token::ElementEnd { end: ElementEnd::Empty, .. } => self.close(|_| true),
             Token::Text { text } => self.text(text.as_str()),
-            // The SDK gives up, in silence, on an attribute whose references it does not know.
-            Token::Attribute { value, .. } if value.as_str().contains('&') => Err(form("a reference in an attribute")),
+            // The SDK stops, without an error, at an attribute with an unknown reference.
+            Token::Attribute { value, .. } if value.as_str().contains('&') => {
+                Err(form_error("a reference in an attribute"))
+            }
             Token::ElementEnd { end: ElementEnd::Open, .. } | Token::Attribute { .. } | Token::Declaration { .. } => {
                 Ok(())
             }
             Token::Comment { .. } | Token::ProcessingInstruction { .. } if self.open.is_empty() => Ok(()),
             Token::Comment { .. } | Token::ProcessingInstruction { .. } | Token::Cdata { .. } => {
-                Err(form("a text in several parts"))
+                Err(form_error("a text in several parts"))
             }
             Token::DtdStart { .. }
             | Token::EmptyDtd { .. }
             | Token::DtdEnd { .. }
-            | Token::EntityDeclaration { .. } => Err(form("a document type declaration")),
+            | Token::EntityDeclaration { .. } => Err(form_error("a document type declaration")),
         }
     }
 
@@ -106,7 +108,7 @@ impl<'a> DocumentChecker<'a> {
         let name = local.as_str();
         match self.open.last_mut() {
             None => self.root = Some(name),
-            Some(parent) if parent.has_text => return Err(form("an element in the midst of a text")),
+            Some(parent) if parent.has_text => return Err(form_error("an element in the midst of a text")),
             Some(parent) => {
                 parent.has_members = true;
                 let from = parent.members_from;
@@ -114,7 +116,7 @@ impl<'a> DocumentChecker<'a> {
             }
         }
         if self.open.len() >= DEPTH_MAX {
-            return Err(form("elements nested too deep"));
+            return Err(form_error("elements nested too deep"));
         }
         let members_from = self.members.len();
         self.open.push(OpenElement {
@@ -136,7 +138,7 @@ impl<'a> DocumentChecker<'a> {
             return Err(MalformedResponse::Doubled(name.to_owned()));
         }
         if before.len() >= MEMBERS_MAX {
-            return Err(form("an element of too many members"));
+            return Err(form_error("an element of too many members"));
         }
         self.members.push(name);
         Ok(())
@@ -149,19 +151,19 @@ impl<'a> DocumentChecker<'a> {
                 Ok(())
             }
             Some(open) => Err(MalformedResponse::Cut(open.name.to_owned())),
-            None => Err(form("an element is closed that was never opened")),
+            None => Err(form_error("an element is closed that was never opened")),
         }
     }
 
     fn text(&mut self, text: &str) -> Result<(), MalformedResponse> {
         match self.open.last_mut() {
             _ if text.bytes().all(|byte| byte.is_ascii_whitespace()) => Ok(()),
-            Some(element) if element.has_members => Err(form("a text in the midst of elements")),
+            Some(element) if element.has_members => Err(form_error("a text in the midst of elements")),
             Some(element) => {
                 element.has_text = true;
                 Ok(())
             }
-            None => Err(form("a text beside the document")),
+            None => Err(form_error("a text beside the document")),
         }
     }
 
@@ -173,8 +175,8 @@ impl<'a> DocumentChecker<'a> {
         }
     }
 
-    /// What an error of the tokenizer says. Within an element it is mostly a cut in the midst of a tag.
-    fn broken(&self, error: &xmlparser::Error) -> MalformedResponse {
+    /// The error of the tokenizer. Within an element it is mostly a truncation inside a tag.
+    fn tokenizer_error(&self, error: &xmlparser::Error) -> MalformedResponse {
         MalformedResponse::Form(match self.open.last() {
             Some(open) => format!("{error}, in element `{}`", open.name),
             None => error.to_string(),
@@ -196,7 +198,7 @@ mod tests {
             ("<!-- of a server that likes to talk --><a></a><!-- and again -->", "a"),
             ("<L><Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></L>", "L"),
         ] {
-            assert_eq!(root(document.as_bytes()), Ok(expected), "{document}");
+            assert_eq!(root_element(document.as_bytes()), Ok(expected), "{document}");
         }
     }
 
@@ -224,10 +226,10 @@ mod tests {
             "<a b='&x;'></a>",
             "<html><p>one<br>two</p></html>",
         ] {
-            assert!(root(document.as_bytes()).is_err(), "{document}");
+            assert!(root_element(document.as_bytes()).is_err(), "{document}");
         }
-        assert!(root(b"<a>\xff</a>").is_err());
+        assert!(root_element(b"<a>\xff</a>").is_err());
         let deep = "<a>".repeat(100) + &"</a>".repeat(100);
-        assert!(root(deep.as_bytes()).is_err());
+        assert!(root_element(deep.as_bytes()).is_err());
     }
 }

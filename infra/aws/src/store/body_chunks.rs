@@ -1,4 +1,4 @@
-//! The bytes of a body, gathered into pieces that can be sent more than once.
+//! Splits a body into chunks that can be sent more than once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{MEMORY_UNIT, StoreInner};
 use crate::connection::ANSWER_MAX;
 
-/// A body being taken in, of which so many bytes must come.
+/// Splits a body of known size into chunks.
 pub(super) struct BodyChunker<'a> {
     pub(super) inner: &'a StoreInner,
     pub(super) item: &'a ItemAddress,
     pub(super) body: Body,
     /// Bytes still to come.
     left: u64,
-    /// What came of the next piece already.
-    ahead: Bytes,
+    /// Bytes of the next chunk that came already.
+    buffered: Bytes,
 }
 
-/// A piece, and the memory that it takes.
+/// A chunk, and its permit for memory.
 pub(super) struct BodyChunk {
     pub(super) bytes: Bytes,
     pub(super) memory: OwnedSemaphorePermit,
@@ -34,14 +34,14 @@ pub(super) struct BodyChunk {
 
 impl<'a> BodyChunker<'a> {
     pub(super) fn new(inner: &'a StoreInner, item: &'a ItemAddress, body: Body, size: u64) -> Self {
-        Self { inner, item, body, left: size, ahead: Bytes::new() }
+        Self { inner, item, body, left: size, buffered: Bytes::new() }
     }
 
-    /// The next piece of `most` bytes, or of all that is left. With the last piece the body must be over.
+    /// Returns the next chunk of `most` bytes, or the rest. After the last chunk the body must end.
     ///
-    /// A piece larger than all the memory there is takes all of it: for more it would wait for ever, and whoever came
-    /// behind it too.
-    pub(super) async fn piece(&mut self, most: u64) -> Result<BodyChunk, StoreError> {
+    /// A chunk larger than the whole memory budget takes all of it: otherwise it would wait for ever, and so would all later
+    /// ones.
+    pub(super) async fn next_chunk(&mut self, most: u64) -> Result<BodyChunk, StoreError> {
         let length = most.min(self.left);
         let units = u32::try_from(length.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
         let units = units.min(self.inner.memory_units);
@@ -51,16 +51,16 @@ impl<'a> BodyChunker<'a> {
         let bytes = self.gather(length).await?;
         self.left -= bytes.len() as u64;
         if self.left == 0 {
-            self.over().await?;
+            self.expect_end().await?;
         }
         Ok(BodyChunk { bytes, memory })
     }
 
     async fn gather(&mut self, length: usize) -> Result<Bytes, StoreError> {
-        // A body that comes in one piece, as small ones do, is not copied.
-        let mut whole = std::mem::take(&mut self.ahead);
+        // A body that arrives in one piece, as small ones do, is not copied.
+        let mut whole = std::mem::take(&mut self.buffered);
         if whole.len() >= length {
-            self.ahead = whole.split_off(length);
+            self.buffered = whole.split_off(length);
             return Ok(whole);
         }
         let mut out = BytesMut::new();
@@ -68,7 +68,7 @@ impl<'a> BodyChunker<'a> {
             let Some(more) = self.body.next().await else { return Err(self.wrong("fewer bytes came than announced")) };
             let mut more = more?;
             if whole.is_empty() && out.is_empty() && more.len() >= length {
-                self.ahead = more.split_off(length);
+                self.buffered = more.split_off(length);
                 return Ok(more);
             }
             if out.is_empty() {
@@ -76,7 +76,7 @@ impl<'a> BodyChunker<'a> {
                 out.extend_from_slice(&std::mem::take(&mut whole));
             }
             let wanted = more.len().min(length - out.len());
-            self.ahead = more.split_off(wanted);
+            self.buffered = more.split_off(wanted);
             out.extend_from_slice(&more);
             if out.len() == length {
                 return Ok(out.freeze());
@@ -84,9 +84,9 @@ impl<'a> BodyChunker<'a> {
         }
     }
 
-    /// Insists that nothing more comes: more would be an item that was cut short.
-    async fn over(&mut self) -> Result<(), StoreError> {
-        if !self.ahead.is_empty() {
+    /// Checks that the body has ended: with more bytes, the item would be truncated.
+    async fn expect_end(&mut self) -> Result<(), StoreError> {
+        if !self.buffered.is_empty() {
             return Err(self.wrong("more bytes came than announced"));
         }
         while let Some(more) = self.body.next().await {
@@ -102,15 +102,15 @@ impl<'a> BodyChunker<'a> {
     }
 }
 
-/// The slowest way on which a body still arrives, in bytes a second.
+/// The slowest connection on which a body still arrives, in bytes per second.
 const SLOWEST: u64 = 64 << 10;
 
-/// Bodies up to this size arrive in the usual time on such a way too, and go over the connections that all calls share.
+/// Bodies up to this size arrive in the usual time even on such a connection, and use the sockets that all calls share.
 const SOON_SENT: usize = 1 << 20;
 
-/// The settings of a request that bears so many bytes: the answer can only come once they have all been sent. The limit is
-/// of the whole try, since connections are kept apart by the limit on an answer alone.
-pub(super) fn in_time(bytes: usize) -> aws_sdk_s3::config::Builder {
+/// The timeouts of a request with a body of so many bytes, whose response can only come once all are sent. The limit is on
+/// the whole attempt, since the SDK separates connection pools by the read timeout.
+pub(super) fn upload_timeouts(bytes: usize) -> aws_sdk_s3::config::Builder {
     let config = aws_sdk_s3::Config::builder();
     if bytes <= SOON_SENT {
         return config;
@@ -119,17 +119,17 @@ pub(super) fn in_time(bytes: usize) -> aws_sdk_s3::config::Builder {
     config.timeout_config(TimeoutConfig::builder().disable_read_timeout().operation_attempt_timeout(most).build())
 }
 
-/// The CRC-64/NVME of bytes, as a header has it.
+/// The CRC-64/NVME of bytes, in the form of a header.
 pub(super) fn crc64(bytes: &[u8]) -> String {
-    written(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes))
+    crc64_header(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes))
 }
 
-/// A CRC-64 as a header has it.
-pub(super) fn written(crc: u64) -> String {
+/// A CRC-64 in the form of a header.
+pub(super) fn crc64_header(crc: u64) -> String {
     base64::encode(crc.to_be_bytes())
 }
 
-/// The SHA-256 of bytes, as a header has it.
+/// The SHA-256 of bytes, in the form of a header.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     base64::encode(Sha256::digest(bytes))
 }
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_body_has_time_to_be_sent() {
         let attempt =
-            |bytes| in_time(bytes).build().timeout_config().and_then(TimeoutConfig::operation_attempt_timeout);
+            |bytes| upload_timeouts(bytes).build().timeout_config().and_then(TimeoutConfig::operation_attempt_timeout);
         assert_eq!(attempt(SOON_SENT), None);
         assert_eq!(attempt(8 << 20), Some(ANSWER_MAX + Duration::from_secs(128)));
         assert_eq!(attempt(1 << 30), Some(ANSWER_MAX + Duration::from_secs(16_384)));
@@ -164,8 +164,10 @@ mod tests {
         let item = ItemAddress { space: SpaceId::new("space").unwrap(), id: ContentId::new("a").unwrap() };
         let taken = async |size: u32| {
             let bytes = Bytes::from(vec![7; size as usize]);
-            let mut intake = BodyChunker::new(&inner, &item, stream::iter([Ok(bytes)]).boxed(), size.into());
-            tokio::time::timeout(Duration::from_secs(10), intake.piece(size.into())).await.expect("it waits for ever")
+            let mut chunker = BodyChunker::new(&inner, &item, stream::iter([Ok(bytes)]).boxed(), size.into());
+            tokio::time::timeout(Duration::from_secs(10), chunker.next_chunk(size.into()))
+                .await
+                .expect("it waits for ever")
         };
         let large = taken(1 << 20).await.unwrap();
         assert_eq!((large.bytes.len(), inner.memory.available_permits()), (1 << 20, 0));

@@ -1,4 +1,4 @@
-//! What a failure of a whole store says beside the service's own words: where it was asked, as whom, and what to do.
+//! What Mill adds to the error of a whole store: the address, the credentials, and what to do.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,78 +14,80 @@ use aws_smithy_types::config_bag::ConfigBag;
 use mill_ports::StoreErrorKind;
 
 use super::SpaceLayout;
-use super::errors::fit;
+use super::errors::displayable;
 use crate::connection::Connection;
 use crate::proxy::proxy_to;
-use crate::sdk_error::{CallError, CallErrorCause, sends_elsewhere};
+use crate::sdk_error::{CallError, CallErrorCause, is_foreign_redirect};
 use crate::wrong_address::NO_SUCH_HOST;
 
-/// Where a store is asked, and as whom.
+/// The address of a store, and the credentials for it.
 #[derive(Debug)]
 pub(super) struct ErrorContext {
     address: String,
-    /// The proxy by which it is asked, if any.
+    /// The proxy on the way to it, if any.
     proxy: Option<String>,
     bucket: String,
     region: Option<String>,
     profile: Option<String>,
-    signed_by: SignerRecorder,
+    signer: SignerRecorder,
 }
 
 impl ErrorContext {
     pub(super) fn new(connection: &Connection, spaces: &SpaceLayout) -> Self {
         let bucket = match spaces {
-            SpaceLayout::InBucket(bucket) | SpaceLayout::Single { bucket, .. } => format!("bucket `{}`", fit(bucket)),
-            SpaceLayout::Buckets { prefix } => format!("buckets `{}*`", fit(prefix)),
+            SpaceLayout::InBucket(bucket) | SpaceLayout::Single { bucket, .. } => {
+                format!("bucket `{}`", displayable(bucket))
+            }
+            SpaceLayout::Buckets { prefix } => format!("buckets `{}*`", displayable(prefix)),
         };
         let address = connection.s3_endpoint();
         let amazons = || format!("https://s3.{}.amazonaws.com", connection.region().unwrap_or("us-east-1"));
         Self {
             proxy: proxy_to(&address.clone().unwrap_or_else(amazons)),
-            address: address.map_or_else(|| "Amazon S3".to_owned(), |address| fit(&address)),
+            address: address.map_or_else(|| "Amazon S3".to_owned(), |address| displayable(&address)),
             bucket,
             region: connection.region().map(str::to_owned),
             profile: connection.service.profile().map(str::to_owned),
-            signed_by: SignerRecorder::default(),
+            signer: SignerRecorder::default(),
         }
     }
 
-    /// The failure as it is meant here: a host name by which the service has answered already is no mistyped one, and is back
-    /// when the resolver, or the tunnel that it needs, is. So is a service in whose stead a page comes by now; but one that
-    /// forbids is meant.
-    pub(super) fn judged(&self, mut trouble: CallError) -> CallError {
-        if self.signed_by.answered.load(Ordering::Relaxed) {
-            trouble.cause = match trouble.cause {
+    /// Reinterprets a failure after earlier success: a host name that worked before is not mistyped, and works again once
+    /// the resolver or the tunnel does. The same holds for a service that is now replaced by a page, unless the page is a
+    /// 403.
+    pub(super) fn reinterpret(&self, mut failure: CallError) -> CallError {
+        if self.signer.answered.load(Ordering::Relaxed) {
+            failure.cause = match failure.cause {
                 CallErrorCause::WrongAddress(NO_SUCH_HOST) => CallErrorCause::Unreachable,
-                CallErrorCause::HtmlPage if trouble.status != Some(403) => CallErrorCause::ServerError,
+                CallErrorCause::HtmlPage if failure.status != Some(403) => CallErrorCause::ServerError,
                 cause => cause,
             };
         }
-        trouble
+        failure
     }
 
-    /// What notes the id of the key that signs, and that answers come.
-    pub(super) fn signed_by(&self) -> SignerRecorder {
-        self.signed_by.clone()
+    /// The interceptor that records the id of the signing key, and that responses come.
+    pub(super) fn signer(&self) -> SignerRecorder {
+        self.signer.clone()
     }
 
-    /// The words of a failure of this kind with where and what to do, also where something answers that does not speak as the
-    /// service does; of other kinds as they are.
-    pub(super) fn told(&self, kind: &StoreErrorKind, trouble: &CallError, words: String) -> String {
-        let of_all = matches!(
+    /// Adds the address and the advice to the message of a failure that concerns the whole store, or whose response may come
+    /// from a proxy. Other messages stay as they are.
+    pub(super) fn with_context(&self, kind: &StoreErrorKind, failure: &CallError, words: String) -> String {
+        let is_whole_store = matches!(
             kind,
             StoreErrorKind::Unavailable
                 | StoreErrorKind::Unreachable
                 | StoreErrorKind::NotConfigured
                 | StoreErrorKind::SpaceAbsent
         );
-        match advice(kind, trouble) {
-            Some(advice) if of_all => format!("{words} ({self}); {advice}"),
-            None if of_all => format!("{words} ({self})"),
-            Some(advice) if trouble.is_anothers() && tells_nothing_of_items(kind) => {
+        match advice(kind, failure) {
+            Some(advice) if is_whole_store => format!("{words} ({self}); {advice}"),
+            None if is_whole_store => format!("{words} ({self})"),
+            Some(advice) if failure.is_from_intermediary() && may_be_intermediary(kind) => {
                 format!("{words} ({self}); {advice}")
             }
-            None if trouble.is_anothers() && tells_nothing_of_items(kind) => format!("{words} ({self})"),
+            None if failure.is_from_intermediary() && may_be_intermediary(kind) => format!("{words} ({self})"),
             _ => words,
         }
     }
@@ -95,43 +97,43 @@ impl fmt::Display for ErrorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at {}, ", self.address)?;
         if let Some(proxy) = &self.proxy {
-            write!(f, "by {}, ", fit(proxy))?;
+            write!(f, "by {}, ", displayable(proxy))?;
         }
         f.write_str(&self.bucket)?;
         if let Some(region) = &self.region {
-            write!(f, ", region `{}`", fit(region))?;
+            write!(f, ", region `{}`", displayable(region))?;
         }
-        match (self.signed_by.id(), &self.profile) {
-            (Some(id), _) => write!(f, ", key id `{}`", fit(&id)),
-            (None, Some(profile)) => write!(f, ", profile `{}`", fit(profile)),
+        match (self.signer.id(), &self.profile) {
+            (Some(id), _) => write!(f, ", key id `{}`", displayable(&id)),
+            (None, Some(profile)) => write!(f, ", profile `{}`", displayable(profile)),
             (None, None) => Ok(()),
         }
     }
 }
 
-fn tells_nothing_of_items(kind: &StoreErrorKind) -> bool {
+fn may_be_intermediary(kind: &StoreErrorKind) -> bool {
     matches!(kind, StoreErrorKind::Throttled { .. } | StoreErrorKind::Unexpected)
 }
 
-/// One short sentence of what to do; `None` where the service's own words are all that is known.
-fn advice(kind: &StoreErrorKind, trouble: &CallError) -> Option<String> {
+/// A short sentence of advice; `None` where there is none beyond the service's own message.
+fn advice(kind: &StoreErrorKind, failure: &CallError) -> Option<String> {
     const ADDRESS: &str = "check `--source-endpoint`, `--destination-endpoint` or the `endpoint` of the store";
-    if trouble.is(&["NoSuchBucket"]) {
+    if failure.has_code(&["NoSuchBucket"]) {
         return Some("make the bucket, or check its name".to_owned());
     }
-    if trouble.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"]) {
+    if failure.has_code(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"]) {
         return Some("give keys that have not expired".to_owned());
     }
-    if trouble.is(&["RequestTimeTooSkewed"]) {
+    if failure.has_code(&["RequestTimeTooSkewed"]) {
         return Some("check the clock of this machine".to_owned());
     }
-    if trouble.is(&["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"])
-        || matches!(trouble.status, Some(301 | 307)) && trouble.cause != CallErrorCause::HtmlPage
+    if failure.has_code(&["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"])
+        || matches!(failure.status, Some(301 | 307)) && failure.cause != CallErrorCause::HtmlPage
     {
         return Some("check the region".to_owned());
     }
-    match trouble.cause {
-        CallErrorCause::Credentials if trouble.status.is_none() => {
+    match failure.cause {
+        CallErrorCause::Credentials if failure.status.is_none() => {
             Some("give the key by a profile, by the environment or by `credentials` of the store".to_owned())
         }
         CallErrorCause::Credentials => Some("check the key id and its secret".to_owned()),
@@ -143,10 +145,10 @@ fn advice(kind: &StoreErrorKind, trouble: &CallError) -> Option<String> {
             Some(format!("{why}: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or log in there"))
         }
         CallErrorCause::HtmlPage => Some(format!("a proxy, a login page or another server answers there: {ADDRESS}")),
-        CallErrorCause::Unreachable if trouble.no_tunnel() => Some(format!(
+        CallErrorCause::Unreachable if failure.is_refused_tunnel() => Some(format!(
             "the proxy lets no call through to this address: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and {ADDRESS}"
         )),
-        CallErrorCause::Throttled { .. } if trouble.is_anothers() => Some(format!(
+        CallErrorCause::Throttled { .. } if failure.is_from_intermediary() => Some(format!(
             "try again later; if it stays so, a proxy or another server may answer in its place: {ADDRESS}"
         )),
         CallErrorCause::Unreachable if *kind == StoreErrorKind::Unreachable => {
@@ -156,7 +158,7 @@ fn advice(kind: &StoreErrorKind, trouble: &CallError) -> Option<String> {
     }
 }
 
-/// The id of the key that signed the last request, as the request itself bears it, and whether any was answered.
+/// Records the id of the key that signed the last request, from the request itself, and whether any response came.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SignerRecorder {
     id: Arc<Mutex<Option<String>>>,
@@ -197,9 +199,9 @@ impl Intercept for SignerRecorder {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // Pages are what others answer with, or what an item is; the next answer tells.
+        // A page comes from a proxy, or is an item's content: only a later response counts.
         let sort = context.response().headers().get("content-type").unwrap_or_default();
-        if !sort.starts_with("text/html") && !sends_elsewhere(context.response()) {
+        if !sort.starts_with("text/html") && !is_foreign_redirect(context.response()) {
             self.answered.store(true, Ordering::Relaxed);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a failed call on a store means: one function decides.
+//! The kind of a failed call on a store: one function decides.
 
 use mill_model::ids::escape_for_display;
 use mill_model::{ItemAddress, SpaceId};
@@ -7,10 +7,10 @@ use mill_ports::{BoxError, RefusalReason, StoreError, StoreErrorKind};
 use super::StoreInner;
 use crate::sdk_error::{CallError, CallErrorCause};
 
-/// What was being done when the service said no.
+/// The purpose of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CallPurpose {
-    /// Reaching the store or a space: what stands in the way concerns all items.
+    /// Reaching the store or a space: a failure concerns all items.
     Reach,
     /// Reading one item.
     Read,
@@ -23,52 +23,52 @@ impl StoreInner {
         StoreError { kind, op, store: self.settings.address.clone(), subject, source: None }
     }
 
-    pub(super) fn of_item(&self, op: &'static str, item: &ItemAddress, kind: StoreErrorKind) -> StoreError {
+    pub(super) fn item_error(&self, op: &'static str, item: &ItemAddress, kind: StoreErrorKind) -> StoreError {
         self.error(op, item.to_string(), kind)
     }
 
-    pub(super) fn of_space(&self, op: &'static str, space: &SpaceId, kind: StoreErrorKind) -> StoreError {
-        let source = (kind == StoreErrorKind::SpaceAbsent).then(|| self.whereabouts.to_string().into());
+    pub(super) fn space_error(&self, op: &'static str, space: &SpaceId, kind: StoreErrorKind) -> StoreError {
+        let source = (kind == StoreErrorKind::SpaceAbsent).then(|| self.error_context.to_string().into());
         StoreError { source, ..self.error(op, space.to_string(), kind) }
     }
 
-    /// An answer that contradicts itself or what was asked.
+    /// The error of a response that contradicts itself or the request.
     pub(super) fn unexpected(&self, op: &'static str, item: &ItemAddress, why: impl Into<BoxError>) -> StoreError {
-        StoreError { source: Some(why.into()), ..self.of_item(op, item, StoreErrorKind::Unexpected) }
+        StoreError { source: Some(why.into()), ..self.item_error(op, item, StoreErrorKind::Unexpected) }
     }
 
-    /// The failure of a call, as far as its answer alone tells.
-    #[allow(clippy::needless_pass_by_value)] // told once: whoever has it is done with it
-    pub(super) fn meant(
+    /// The error of a failed call, judged by its response alone.
+    #[allow(clippy::needless_pass_by_value)] // callers are done with it
+    pub(super) fn store_error(
         &self,
         op: &'static str,
         subject: String,
         during: CallPurpose,
-        trouble: CallError,
+        failure: CallError,
     ) -> StoreError {
-        let trouble = self.whereabouts.judged(trouble);
-        let kind = match kind(during, &trouble) {
-            // Where spaces share a bucket, it is the store itself that is not there.
+        let failure = self.error_context.reinterpret(failure);
+        let kind = match kind(during, &failure) {
+            // Where spaces share a bucket, a missing bucket means that the whole store is missing.
             StoreErrorKind::SpaceAbsent if !self.bucket_is_space() => StoreErrorKind::Unavailable,
             kind => kind,
         };
-        let words = self.whereabouts.told(&kind, &trouble, trouble.to_string());
+        let words = self.error_context.with_context(&kind, &failure, failure.to_string());
         StoreError { source: Some(words.into()), ..self.error(op, subject, kind) }
     }
 }
 
-/// A text of a service or a key, fit for a message.
-pub(super) fn fit(text: &str) -> String {
+/// Escapes a key, or a text of a service, for a message.
+pub(super) fn displayable(text: &str) -> String {
     escape_for_display(text)
 }
 
-/// The one place where an answer becomes a kind. Absence of an item is told apart before this is asked.
-pub(super) fn kind(during: CallPurpose, trouble: &CallError) -> StoreErrorKind {
-    match trouble.cause {
+/// The one place where a failed call becomes an error kind. Callers handle an absent item before.
+pub(super) fn kind(during: CallPurpose, failure: &CallError) -> StoreErrorKind {
+    match failure.cause {
         CallErrorCause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
-        // To whom one item is denied, others may be granted; where that is not so, `reach` finds it out.
+        // One denied item does not mean that others are denied; `failure_scope` finds that out.
         CallErrorCause::Denied if during == CallPurpose::Read => StoreErrorKind::Refused(RefusalReason::Unreadable),
-        // To read needs no room.
+        // Reading needs no free space.
         CallErrorCause::StorageFull if during == CallPurpose::Read => StoreErrorKind::Unreachable,
         CallErrorCause::Denied
         | CallErrorCause::Credentials
@@ -79,25 +79,25 @@ pub(super) fn kind(during: CallPurpose, trouble: &CallError) -> StoreErrorKind {
         | CallErrorCause::HtmlPage => StoreErrorKind::Unavailable,
         CallErrorCause::Unreachable | CallErrorCause::ServerError => StoreErrorKind::Unreachable,
         CallErrorCause::Malformed => StoreErrorKind::Unexpected,
-        CallErrorCause::OtherResponse => of_code(during, trouble),
+        CallErrorCause::OtherResponse => kind_of_code(during, failure),
     }
 }
 
-fn of_code(during: CallPurpose, trouble: &CallError) -> StoreErrorKind {
-    let (code, status) = (trouble.code.as_deref().unwrap_or_default(), trouble.status);
+fn kind_of_code(during: CallPurpose, failure: &CallError) -> StoreErrorKind {
+    let (code, status) = (failure.code.as_deref().unwrap_or_default(), failure.status);
     let unholdable = |why: &str| StoreErrorKind::Refused(RefusalReason::UnrepresentableId(why.to_owned()));
     match (code, status) {
         ("NoSuchBucket", _) => StoreErrorKind::SpaceAbsent,
         ("PreconditionFailed", _) | (_, Some(412)) if during == CallPurpose::Read => StoreErrorKind::Changed,
         ("PreconditionFailed", _) | (_, Some(412)) => StoreErrorKind::Precondition,
-        // Two writers at one moment: who asks again finds out who won.
+        // Two writers at one moment: a retry finds out who won.
         ("ConditionalRequestConflict" | "OperationAborted" | "RequestTimeout", _) => {
             StoreErrorKind::Throttled { retry_after: None }
         }
         ("InvalidObjectState" | "ObjectNotInActiveTierError", _) => StoreErrorKind::Refused(RefusalReason::Archived(
-            trouble.tier.clone().unwrap_or_else(|| "of its store".to_owned()),
+            failure.archive_tier.clone().unwrap_or_else(|| "of its store".to_owned()),
         )),
-        _ if during == CallPurpose::Read && trouble.wants_owners_key() => {
+        _ if during == CallPurpose::Read && failure.needs_customer_key() => {
             StoreErrorKind::Refused(RefusalReason::Unreadable)
         }
         ("KeyTooLongError" | "KeyTooLong", _) => StoreErrorKind::Refused(RefusalReason::TooLong),
@@ -134,7 +134,7 @@ mod tests {
             (Reach, CallErrorCause::HtmlPage, StoreErrorKind::Unavailable),
             (Write, CallErrorCause::Throttled { retry_after: None }, StoreErrorKind::Throttled { retry_after: None }),
         ] {
-            assert_eq!(kind(during, &CallError::plain(cause, "")), expected, "{during:?} {cause:?}");
+            assert_eq!(kind(during, &CallError::new(cause, "")), expected, "{during:?} {cause:?}");
         }
     }
 
@@ -153,10 +153,10 @@ mod tests {
             (Write, "BadDigest", 400, StoreErrorKind::Unexpected),
             (Read, "NoSuchKey", 404, StoreErrorKind::Unexpected),
         ] {
-            let mut trouble = CallError::plain(CallErrorCause::OtherResponse, "");
-            (trouble.code, trouble.status) = (Some(code.to_owned()), Some(status));
-            trouble.tier = Some("GLACIER".into());
-            assert_eq!(of_code(during, &trouble), expected, "{during:?} {code}");
+            let mut failure = CallError::new(CallErrorCause::OtherResponse, "");
+            (failure.code, failure.status) = (Some(code.to_owned()), Some(status));
+            failure.archive_tier = Some("GLACIER".into());
+            assert_eq!(kind_of_code(during, &failure), expected, "{during:?} {code}");
         }
     }
 }

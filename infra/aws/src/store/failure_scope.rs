@@ -1,9 +1,10 @@
-//! How far the failure of a call on one item reaches: found out by asking for something else of the same place.
+//! Finds out whether a failed call on one item concerns the item alone or the whole store, by another request to the same
+//! place.
 //!
-//! A service that denies one key, or fails at one, may do all else. So before a store is said to be of no use, another call is
-//! made that must fail too: of reading, a listing and the first bytes of another item; of writing, an upload of Mill's own
-//! that is begun, given one byte and given up. Nothing of it is ever there, not even a version or a mark of a deletion. It
-//! costs requests only in trouble, and what was found counts for a short time.
+//! A service that denies one key, or fails at one, may serve all others. So before a store counts as unavailable, a probe
+//! must fail too. For reading, the probe is a listing and the first byte of another item. For writing, it is an upload of
+//! one byte that is aborted: it leaves nothing, not even a version or a delete marker. Probes cost requests only after
+//! failures, and a result is valid for a short time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,59 +18,58 @@ use tracing::debug;
 
 use super::errors::{CallPurpose, kind};
 use super::keys::BucketPrefix;
-use super::overlap::nobodys;
+use super::overlap::probe_key;
 use super::page::{PageError, PageRequest, PageStart};
 use super::{SpaceLayout, StoreInner};
 use crate::sdk_error::{CallError, CallErrorCause};
 
-/// How long what was found out counts.
-const FOUND_FOR: Duration = Duration::from_secs(5);
+/// How long the result of a probe is valid.
+const PROBE_VALID_FOR: Duration = Duration::from_secs(5);
 
-/// Other spaces that are asked before a store is said not to be writable.
+/// Most other spaces that are probed before a store counts as not writable.
 const OTHERS_MAX: usize = 2;
 
-/// What was found out of the places of a store. The lock is held while one is asked, so that of many that fail at one moment
-/// a single one asks.
+/// The results of probes. The lock is held during a probe, so that of many simultaneous failures only one probes.
 #[derive(Debug, Default)]
 pub(super) struct ProbeCache(tokio::sync::Mutex<BTreeMap<ProbeKey, (Monotonic, ProbeResult)>>);
 
 type ProbeKey = (CallPurpose, String, String);
 
-/// Whether a place can be used.
+/// The result of a probe.
 #[derive(Debug, Clone)]
 enum ProbeResult {
     Yes,
-    /// Not so, for what was asked in its stead failed too; a person must act.
+    /// The probe failed too, for this reason; a person must act.
     No(Arc<str>),
-    /// The same, and it may pass by itself.
+    /// The probe failed too, for this reason, which may pass by itself.
     NotNow(Arc<str>),
 }
 
 impl StoreInner {
-    /// The failure of a call on one item, with its reach.
-    pub(super) async fn of_one(
+    /// The error of a failed call on one item, for that item or for the whole store.
+    pub(super) async fn scoped_item_error(
         &self,
         op: &'static str,
         item: &ItemAddress,
         (place, key): (&BucketPrefix, &str),
         during: CallPurpose,
-        trouble: CallError,
+        failure: CallError,
     ) -> StoreError {
-        self.reaching(op, item.to_string(), (place, key), during, trouble).await
+        self.scoped_error(op, item.to_string(), (place, key), during, failure).await
     }
 
-    /// The same of whatever is called `subject`.
-    pub(super) async fn reaching(
+    /// The same for another subject.
+    pub(super) async fn scoped_error(
         &self,
         op: &'static str,
         subject: String,
         (place, key): (&BucketPrefix, &str),
         during: CallPurpose,
-        trouble: CallError,
+        failure: CallError,
     ) -> StoreError {
-        let trouble = self.whereabouts.judged(trouble);
-        let in_question = match trouble.cause {
-            // To whom one item is denied to be read, others may be granted: it is refused by itself.
+        let failure = self.error_context.reinterpret(failure);
+        let needs_probe = match failure.cause {
+            // A denied read concerns one item; others may be readable.
             CallErrorCause::Denied => during == CallPurpose::Write,
             CallErrorCause::Unreachable
             | CallErrorCause::ServerError
@@ -83,86 +83,89 @@ impl StoreInner {
             | CallErrorCause::OtherResponse
             | CallErrorCause::Malformed => false,
         };
-        if !in_question {
-            return self.meant(op, subject, during, trouble);
+        if !needs_probe {
+            return self.store_error(op, subject, during, failure);
         }
-        let kind_of_all = kind(during, &trouble);
-        match self.usable(place, key, during, trouble.cause).await {
+        let kind_of_all = kind(during, &failure);
+        match self.probe(place, key, during, failure.cause).await {
             ProbeResult::Yes => {
-                debug!(subject, error = %trouble, "others can be had; this one alone is meant");
-                let kind = of_item_alone(during, &trouble);
-                StoreError { source: Some(trouble.into()), ..self.error(op, subject, kind) }
+                debug!(subject, error = %failure, "others can be had; this one alone is meant");
+                let kind = single_item_kind(during, &failure);
+                StoreError { source: Some(failure.into()), ..self.error(op, subject, kind) }
             }
-            ProbeResult::No(why) => self.all_meant(op, subject, StoreErrorKind::Unavailable, &trouble, &why),
-            ProbeResult::NotNow(why) => self.all_meant(op, subject, kind_of_all, &trouble, &why),
+            ProbeResult::No(why) => self.whole_store_error(op, subject, StoreErrorKind::Unavailable, &failure, &why),
+            ProbeResult::NotNow(why) => self.whole_store_error(op, subject, kind_of_all, &failure, &why),
         }
     }
 
-    /// Why a space could not be listed: for itself alone, or for the store. Where it is alone, its store has others.
-    pub(super) async fn of_listing(
+    /// The error of a space that could not be listed, for that space or for the whole store.
+    pub(super) async fn listing_error(
         &self,
         op: &'static str,
         space: &SpaceId,
         place: &BucketPrefix,
         why: PageError,
     ) -> StoreError {
-        let trouble = match why {
-            PageError::Failed(trouble) => self.whereabouts.judged(trouble),
-            contradiction @ PageError::Contradiction(_) => return self.no_page(op, space.to_string(), contradiction),
+        let failure = match why {
+            PageError::Failed(failure) => self.error_context.reinterpret(failure),
+            contradiction @ PageError::Contradiction(_) => {
+                return self.page_error(op, space.to_string(), contradiction);
+            }
         };
-        let kind = match kind(CallPurpose::Reach, &trouble) {
+        let kind = match kind(CallPurpose::Reach, &failure) {
             StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => {
                 StoreErrorKind::Refused(RefusalReason::Unreadable)
             }
-            // Where no answer comes at all, none comes of other spaces either.
-            StoreErrorKind::Unreachable if trouble.cause == CallErrorCause::ServerError => StoreErrorKind::Unexpected,
-            _ => return self.meant(op, space.to_string(), CallPurpose::Reach, trouble),
+            // Without any response, other spaces would have none either.
+            StoreErrorKind::Unreachable if failure.cause == CallErrorCause::ServerError => StoreErrorKind::Unexpected,
+            _ => return self.store_error(op, space.to_string(), CallPurpose::Reach, failure),
         };
-        match self.usable(place, "", CallPurpose::Reach, trouble.cause).await {
+        match self.probe(place, "", CallPurpose::Reach, failure.cause).await {
             ProbeResult::Yes => {
-                debug!(%space, error = %trouble, "other spaces can be listed; this one alone is meant");
-                let words = self.whereabouts.told(&StoreErrorKind::Unavailable, &trouble, trouble.to_string());
-                StoreError { source: Some(words.into()), ..self.of_space(op, space, kind) }
+                debug!(%space, error = %failure, "other spaces can be listed; this one alone is meant");
+                let words =
+                    self.error_context.with_context(&StoreErrorKind::Unavailable, &failure, failure.to_string());
+                StoreError { source: Some(words.into()), ..self.space_error(op, space, kind) }
             }
             ProbeResult::No(_) | ProbeResult::NotNow(_) => {
-                self.meant(op, space.to_string(), CallPurpose::Reach, trouble)
+                self.store_error(op, space.to_string(), CallPurpose::Reach, failure)
             }
         }
     }
 
-    fn all_meant(
+    fn whole_store_error(
         &self,
         op: &'static str,
         subject: String,
         kind: StoreErrorKind,
-        trouble: &CallError,
+        failure: &CallError,
         why: &str,
     ) -> StoreError {
         let words =
-            if *why == trouble.to_string() { why.to_owned() } else { format!("{trouble}; and not of others: {why}") };
-        let words = self.whereabouts.told(&kind, trouble, words);
+            if *why == failure.to_string() { why.to_owned() } else { format!("{failure}; and not of others: {why}") };
+        let words = self.error_context.with_context(&kind, failure, words);
         StoreError { source: Some(words.into()), ..self.error(op, subject, kind) }
     }
 
-    /// Whether anything but this key can be read, or written, there.
-    async fn usable(&self, place: &BucketPrefix, key: &str, during: CallPurpose, cause: CallErrorCause) -> ProbeResult {
+    /// Probes whether anything but this key can be read, or written, there.
+    async fn probe(&self, place: &BucketPrefix, key: &str, during: CallPurpose, cause: CallErrorCause) -> ProbeResult {
         let now = || self.settings.clock.monotonic();
         let asked = (during, place.bucket.clone(), place.prefix.clone());
-        let mut found_out = self.found_out.0.lock().await;
-        if let Some((at, answers)) = found_out.get(&asked)
-            && now().since(*at) < FOUND_FOR
+        let mut probe_cache = self.probe_cache.0.lock().await;
+        if let Some((at, answers)) = probe_cache.get(&asked)
+            && now().since(*at) < PROBE_VALID_FOR
         {
             return answers.clone();
         }
         let outcome = match during {
-            CallPurpose::Write => self.writable(place, cause).await,
-            CallPurpose::Read => self.readable(place, key).await,
-            CallPurpose::Reach => self.others_listed(place).await,
+            CallPurpose::Write => self.probe_write(place, cause).await,
+            CallPurpose::Read => self.probe_read(place, key).await,
+            CallPurpose::Reach => self.probe_other_spaces(place).await,
         };
         let answers = match outcome {
             Ok(()) => ProbeResult::Yes,
             Err(why) => {
-                let why = self.whereabouts.judged(why);
+                let why = self.error_context.reinterpret(why);
                 let words = why.to_string().into();
                 match why.cause {
                     CallErrorCause::Credentials
@@ -176,25 +179,25 @@ impl StoreInner {
                 }
             }
         };
-        found_out.retain(|_, (at, _)| now().since(*at) < FOUND_FOR);
-        found_out.insert(asked, (now(), answers.clone()));
+        probe_cache.retain(|_, (at, _)| now().since(*at) < PROBE_VALID_FOR);
+        probe_cache.insert(asked, (now(), answers.clone()));
         answers
     }
 
-    /// Asks for a listing, and for another item that it names.
-    async fn readable(&self, place: &BucketPrefix, key: &str) -> Result<(), CallError> {
-        let two = PageRequest { place, from: PageStart::Beginning, by_folder: false, max: Some(2) };
+    /// Requests a listing, and the first byte of another item in it.
+    async fn probe_read(&self, place: &BucketPrefix, key: &str) -> Result<(), CallError> {
+        let two = PageRequest { place, from: PageStart::Beginning, with_delimiter: false, max: Some(2) };
         let page = match self.page(two).await {
             Ok(page) => page,
-            Err(PageError::Failed(trouble))
-                if matches!(trouble.cause, CallErrorCause::Denied | CallErrorCause::OtherResponse) =>
+            Err(PageError::Failed(failure))
+                if matches!(failure.cause, CallErrorCause::Denied | CallErrorCause::OtherResponse) =>
             {
                 return Ok(());
             }
             Err(why) => {
-                let why = as_trouble(why);
-                // Perhaps of its space alone, unless no answer comes at all.
-                let alone = why.cause != CallErrorCause::Unreachable && self.others_listed(place).await.is_ok();
+                let why = into_call_error(why);
+                // Perhaps this space alone cannot be listed, unless there is no response at all.
+                let alone = why.cause != CallErrorCause::Unreachable && self.probe_other_spaces(place).await.is_ok();
                 return if alone { Ok(()) } else { Err(why) };
             }
         };
@@ -203,35 +206,34 @@ impl StoreInner {
             return Ok(());
         };
         let read = self.client.get_object().bucket(&place.bucket).key(other).range("bytes=0-0").customize();
-        match read.config_override(twice()).send().await.map_err(CallError::of) {
-            Err(trouble) if matches!(trouble.cause, CallErrorCause::Denied | CallErrorCause::OtherResponse) => Ok(()),
+        match read.config_override(one_retry()).send().await.map_err(CallError::from_sdk) {
+            Err(failure) if matches!(failure.cause, CallErrorCause::Denied | CallErrorCause::OtherResponse) => Ok(()),
             other => other.map(drop),
         }
     }
 
-    /// Writes something that is never there, beside the item; and where that is denied, or has no room, in other spaces that
-    /// were seen.
-    async fn writable(&self, place: &BucketPrefix, cause: CallErrorCause) -> Result<(), CallError> {
-        let Err(why) = self.takes_bytes(place).await else { return Ok(()) };
+    /// Starts and aborts an upload beside the item; if that is denied, or the disk is full, in other known spaces too.
+    async fn probe_write(&self, place: &BucketPrefix, cause: CallErrorCause) -> Result<(), CallError> {
+        let Err(why) = self.probe_upload(place).await else { return Ok(()) };
         if !matches!(cause, CallErrorCause::Denied | CallErrorCause::StorageFull) {
             return Err(why);
         }
-        for other in self.other_places(place) {
-            if self.takes_bytes(&other).await.is_ok() {
+        for other in self.other_spaces(place) {
+            if self.probe_upload(&other).await.is_ok() {
                 return Ok(());
             }
         }
         Err(why)
     }
 
-    /// Lists another space: one that was seen, or else one that the store names.
-    async fn others_listed(&self, place: &BucketPrefix) -> Result<(), CallError> {
+    /// Lists another space: a known one, or else one that the store lists.
+    async fn probe_other_spaces(&self, place: &BucketPrefix) -> Result<(), CallError> {
         let nothing =
-            || CallError::plain(CallErrorCause::OtherResponse, "the store has no other space that could be listed");
-        let mut seen = self.other_places(place);
+            || CallError::new(CallErrorCause::OtherResponse, "the store has no other space that could be listed");
+        let mut seen = self.other_spaces(place);
         match &self.settings.spaces {
             SpaceLayout::Single { .. } => return Err(nothing()),
-            // What lists the bucket itself can be used, whatever its prefixes forbid.
+            // A store that lists its bucket is usable, even if prefixes in it are denied.
             SpaceLayout::InBucket(bucket) => seen.push(BucketPrefix { bucket: bucket.clone(), prefix: String::new() }),
             SpaceLayout::Buckets { prefix } if seen.is_empty() => {
                 let names = self.bucket_names(prefix).await;
@@ -243,70 +245,73 @@ impl StoreInner {
         }
         let mut why = nothing();
         for other in seen {
-            let by_folder = other.prefix.is_empty();
-            match self.page(PageRequest { place: &other, from: PageStart::Beginning, by_folder, max: Some(1) }).await {
+            let with_delimiter = other.prefix.is_empty();
+            match self
+                .page(PageRequest { place: &other, from: PageStart::Beginning, with_delimiter, max: Some(1) })
+                .await
+            {
                 Ok(_) => return Ok(()),
-                Err(failed) => why = as_trouble(failed),
+                Err(failed) => why = into_call_error(failed),
             }
         }
         Err(why)
     }
 
-    /// Other spaces that were seen.
-    fn other_places(&self, place: &BucketPrefix) -> Vec<BucketPrefix> {
+    /// Other spaces that were seen lately.
+    fn other_spaces(&self, place: &BucketPrefix) -> Vec<BucketPrefix> {
         if matches!(self.settings.spaces, SpaceLayout::Single { .. }) {
             return Vec::new();
         }
-        let others = self.seen.spaces().into_iter().filter_map(|space| self.place(&space));
+        let others = self.space_sightings.spaces().into_iter().filter_map(|space| self.bucket_prefix(&space));
         others.filter(|other| other != place).take(OTHERS_MAX).collect()
     }
 
-    async fn takes_bytes(&self, place: &BucketPrefix) -> Result<(), CallError> {
-        let key = nobodys(&place.prefix);
+    async fn probe_upload(&self, place: &BucketPrefix) -> Result<(), CallError> {
+        let key = probe_key(&place.prefix);
         let asked = self.client.create_multipart_upload().bucket(&place.bucket).key(&key).customize();
-        let begun = asked.config_override(twice()).send().await.map_err(CallError::of)?;
+        let begun = asked.config_override(one_retry()).send().await.map_err(CallError::from_sdk)?;
         let id = begun.upload_id.filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| CallError::plain(CallErrorCause::Malformed, "an upload without an id"))?;
+        let id = id.ok_or_else(|| CallError::new(CallErrorCause::Malformed, "an upload without an id"))?;
         let part = self.client.upload_part().bucket(&place.bucket).key(&key).upload_id(&id).part_number(1);
-        let part = part.body(ByteStream::from_static(b"0")).customize().config_override(twice());
-        let sent = part.send().await.map_err(CallError::of);
+        let part = part.body(ByteStream::from_static(b"0")).customize().config_override(one_retry());
+        let sent = part.send().await.map_err(CallError::from_sdk);
         let gone = self.client.abort_multipart_upload().bucket(&place.bucket).key(&key).upload_id(id).send().await;
         if let Err(error) = gone {
-            debug!(key, error = %CallError::of(error), "an upload was not given up; the bucket's own rule takes care of it");
+            debug!(key, error = %CallError::from_sdk(error), "an upload was not given up; the bucket's own rule takes care of it");
         }
         sent.map(drop)
     }
 }
 
-/// What a failure means of one item where others can be had.
-fn of_item_alone(during: CallPurpose, trouble: &CallError) -> StoreErrorKind {
+/// The error kind of one item, where others are accessible.
+fn single_item_kind(during: CallPurpose, failure: &CallError) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
-    match (trouble.cause, during) {
+    match (failure.cause, during) {
         (CallErrorCause::StorageFull, CallPurpose::Write) => {
-            let why = format!("there is no room for it, while others are taken: {trouble}");
+            let why = format!("there is no room for it, while others are taken: {failure}");
             refused(RefusalReason::Unwritable(why))
         }
         (CallErrorCause::Denied | CallErrorCause::Unsupported, CallPurpose::Write) => {
-            refused(RefusalReason::Unwritable(trouble.to_string()))
+            refused(RefusalReason::Unwritable(failure.to_string()))
         }
         (CallErrorCause::Unsupported, _) => refused(RefusalReason::Unreadable),
-        // Filters that stand before a service let some names through, and others not.
-        (CallErrorCause::HtmlPage, CallPurpose::Write) if trouble.status == Some(403) => {
-            refused(RefusalReason::Unwritable(trouble.to_string()))
+        // A filter before a service blocks some names and not others.
+        (CallErrorCause::HtmlPage, CallPurpose::Write) if failure.status == Some(403) => {
+            refused(RefusalReason::Unwritable(failure.to_string()))
         }
-        (CallErrorCause::HtmlPage, _) if trouble.status == Some(403) => refused(RefusalReason::Unreadable),
+        (CallErrorCause::HtmlPage, _) if failure.status == Some(403) => refused(RefusalReason::Unreadable),
         _ => StoreErrorKind::Unexpected,
     }
 }
 
-fn as_trouble(why: PageError) -> CallError {
+fn into_call_error(why: PageError) -> CallError {
     match why {
-        PageError::Failed(trouble) => trouble,
-        PageError::Contradiction(why) => CallError::plain(CallErrorCause::Malformed, why),
+        PageError::Failed(failure) => failure,
+        PageError::Contradiction(why) => CallError::new(CallErrorCause::Malformed, why),
     }
 }
 
-/// Tried once more, and no oftener: what it is asked about failed often enough.
-fn twice() -> aws_sdk_s3::config::Builder {
+/// A single retry: the original call had all its retries already.
+fn one_retry() -> aws_sdk_s3::config::Builder {
     aws_sdk_s3::Config::builder().retry_config(RetryConfig::standard().with_max_attempts(2))
 }

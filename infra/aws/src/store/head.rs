@@ -1,4 +1,4 @@
-//! What an object's headers say of an item.
+//! Item facts from an object's headers.
 
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use mill_model::{Algorithm, Checksum, ItemFacts, ItemState, Timestamp, Version};
 use super::properties::ObjectHeaders;
 use super::{S3Settings, StoreInner};
 
-/// How old a change must be before an equal version proves that nothing changed: its time is of whole seconds.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// How old a change must be before an equal version proves that nothing changed, since the modification time has whole
+/// seconds.
+const VERSION_SETTLES_AFTER: Duration = Duration::from_secs(2);
 
-/// An object that is there.
+/// An existing object.
 #[derive(Debug)]
 pub(super) struct FoundObject {
     pub(super) facts: ItemFacts,
@@ -22,7 +23,7 @@ pub(super) struct FoundObject {
     pub(super) storage_class: Option<StorageClass>,
 }
 
-/// What its state is made of.
+/// The parts of a version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ObjectState<'a> {
     pub(super) etag: &'a str,
@@ -36,7 +37,7 @@ impl ObjectState<'_> {
     }
 
     fn token(self) -> String {
-        format!("{}.{:x}.{:x}", bare(self.etag), self.size, self.seconds())
+        format!("{}.{:x}.{:x}", unquoted(self.etag), self.size, self.seconds())
     }
 
     pub(super) fn modified_at(self) -> Option<Timestamp> {
@@ -44,38 +45,38 @@ impl ObjectState<'_> {
         Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
     }
 
-    /// The version of something that Mill has just written. A further change within this very second could bear the
-    /// same mark only with the same bytes, by somebody who writes into Mill's space: it is taken as proof.
+    /// The version of an object that Mill has just written. A further change within the same second has the same version
+    /// only with the same bytes, by another writer to Mill's space. So this version counts as settled.
     pub(super) fn version_as_written(self) -> Version {
         Version::settled_at(self.token())
     }
 }
 
 /// An entity tag without its quotes.
-pub(super) fn bare(etag: &str) -> &str {
+pub(super) fn unquoted(etag: &str) -> &str {
     etag.trim_start_matches("W/").trim_matches('"')
 }
 
 /// The entity tag in a version, in quotes, for a condition.
-pub(super) fn tag_of(version: &Version) -> String {
+pub(super) fn etag_of(version: &Version) -> String {
     let mut parts = version.token().rsplitn(3, '.');
     let tag = parts.nth(2).unwrap_or_default();
     format!("\"{tag}\"")
 }
 
-/// What the two calls that tell of an object both tell.
+/// The headers that HeadObject and GetObject have in common.
 struct ResponseFields<'a> {
     state: ObjectState<'a>,
-    borne: ObjectHeaders,
-    /// Whether there is metadata that headers cannot bear, and the answer leaves out.
-    left_out: bool,
+    object_headers: ObjectHeaders,
+    /// Whether the response omits metadata that does not fit in headers.
+    has_missing_metadata: bool,
     sha256: Option<&'a str>,
     crc64: Option<&'a str>,
     checksum_type: Option<&'a ChecksumType>,
-    /// Whether the entity tag is that of encrypted bytes.
-    tag_of_cipher: bool,
+    /// Whether the entity tag is of encrypted bytes.
+    is_encrypted_etag: bool,
     storage_class: Option<&'a StorageClass>,
-    /// The archive tier in which an object lies whose class does not tell.
+    /// The archive tier of an object whose storage class does not name it.
     archive_status: Option<&'a str>,
     restore: Option<&'a str>,
 }
@@ -83,11 +84,11 @@ struct ResponseFields<'a> {
 pub(super) const NO_LENGTH: &str = "the answer tells no length";
 
 impl ResponseFields<'_> {
-    /// Insists that an answer tells what each does that tells of an object. A page of something else does not.
-    fn of_an_object(&self, delete_marker: Option<bool>) -> Result<(), &'static str> {
+    /// Checks that a response has the headers that every response about an object has. A page of a proxy has not.
+    fn check_complete(&self, delete_marker: Option<bool>) -> Result<(), &'static str> {
         match () {
             () if delete_marker == Some(true) => Err("the answer says that it is there, and that it was deleted"),
-            () if bare(self.state.etag).is_empty() => Err("the answer tells no entity tag"),
+            () if unquoted(self.state.etag).is_empty() => Err("the answer tells no entity tag"),
             () if self.state.modified.is_none() => Err("the answer tells no time of change"),
             () => Ok(()),
         }
@@ -111,15 +112,15 @@ macro_rules! response_fields {
                 size: $size,
                 modified: answer.last_modified(),
             },
-            borne: ObjectHeaders {
+            object_headers: ObjectHeaders {
                 headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect(),
                 metadata: answer.metadata().cloned().unwrap_or_default(),
             },
-            left_out: answer.missing_meta().is_some_and(|count| count != 0),
+            has_missing_metadata: answer.missing_meta().is_some_and(|count| count != 0),
             sha256: answer.checksum_sha256(),
             crc64: answer.checksum_crc64_nvme(),
             checksum_type: answer.checksum_type(),
-            tag_of_cipher: answer.sse_customer_algorithm().is_some()
+            is_encrypted_etag: answer.sse_customer_algorithm().is_some()
                 || matches!(
                     answer.server_side_encryption(),
                     Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
@@ -133,86 +134,88 @@ macro_rules! response_fields {
 
 impl StoreInner {
     /// # Errors
-    /// What the answer lacks of what each has that tells of an object, or that there is none.
+    /// The required header that is missing, or that the object was deleted.
     pub(super) fn found_by_head(&self, answer: &HeadObjectOutput) -> Result<FoundObject, &'static str> {
         let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).ok_or(NO_LENGTH)?;
-        let told = ResponseFields {
+        let fields = ResponseFields {
             archive_status: answer.archive_status().map(ArchiveStatus::as_str),
             ..response_fields!(answer, size)
         };
-        told.of_an_object(answer.delete_marker())?;
-        Ok(self.found(told))
+        fields.check_complete(answer.delete_marker())?;
+        Ok(self.found(fields))
     }
 
-    /// `size` is that of the whole object, of which the answer may bring a part.
+    /// `size` is that of the whole object. The response may contain only a part of it.
     ///
     /// # Errors
-    /// As of [`found_by_head`](Self::found_by_head).
+    /// Those of [`found_by_head`](Self::found_by_head).
     pub(super) fn found_by_get(&self, answer: &GetObjectOutput, size: u64) -> Result<FoundObject, &'static str> {
-        let told = response_fields!(answer, size);
-        told.of_an_object(answer.delete_marker())?;
-        Ok(self.found(told))
+        let fields = response_fields!(answer, size);
+        fields.check_complete(answer.delete_marker())?;
+        Ok(self.found(fields))
     }
 
-    fn found(&self, told: ResponseFields<'_>) -> FoundObject {
-        let state = told.state;
-        let restored = told.restore.is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
-        let tier = told.archive_status.or(told.storage_class.map(StorageClass::as_str).filter(|class| sleeps(class)));
+    fn found(&self, fields: ResponseFields<'_>) -> FoundObject {
+        let state = fields.state;
+        let restored = fields.restore.is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
+        let tier = fields
+            .archive_status
+            .or(fields.storage_class.map(StorageClass::as_str).filter(|class| is_archive_class(class)));
         FoundObject {
             etag: state.etag.to_owned(),
-            storage_class: told.storage_class.cloned(),
+            storage_class: fields.storage_class.cloned(),
             facts: ItemFacts {
                 size: state.size,
                 modified: state.modified_at(),
                 version: self.version(state),
-                checksums: checksums(&told, &self.settings),
-                // What is left out is there: those told must not pass for all.
-                properties: (!told.left_out).then(|| told.borne.properties()),
-                state: state_in(tier.filter(|_| !restored)),
+                checksums: checksums(&fields, &self.settings),
+                // Some properties are missing, so the others must not pass for all.
+                properties: (!fields.has_missing_metadata).then(|| fields.object_headers.decode()),
+                state: item_state(tier.filter(|_| !restored)),
             },
         }
     }
 
-    /// The version of something that was found: settled once its change is old enough, by the store's own clock. Of an object
-    /// written in parts that is the time at which its upload was begun; decision 0020 says what follows.
+    /// The version of an object that was found. It is settled once the change is old enough, by the store's own clock. The
+    /// modification time of a multipart object is the start of its upload; decision 0020 has the consequences.
     pub(super) fn version(&self, state: ObjectState<'_>) -> Version {
         let now = self.settings.clock.now().as_millis().saturating_add_signed(self.requests.skew_millis());
-        let tagged = !bare(state.etag).is_empty();
+        let tagged = !unquoted(state.etag).is_empty();
         let settled = tagged
             && state.modified_at().is_some_and(|at| {
-                // A time of whole seconds stands for all of its second.
-                at.plus(SETTLED_AFTER + Duration::from_secs(1)) < Timestamp::from_millis(now)
+                // A time of whole seconds means any time within that second.
+                at.plus(VERSION_SETTLES_AFTER + Duration::from_secs(1)) < Timestamp::from_millis(now)
             });
         if settled { Version::settled_at(state.token()) } else { Version::unsettled(state.token()) }
     }
 }
 
-/// Whether objects of a storage class must be brought back before they can be read.
-pub(super) fn sleeps(class: &str) -> bool {
+/// Whether objects of a storage class must be restored before they can be read.
+pub(super) fn is_archive_class(class: &str) -> bool {
     ["GLACIER", "DEEP_ARCHIVE"].contains(&class)
 }
 
-/// The state of an object in this archive tier, or in none.
-pub(super) fn state_in(tier: Option<&str>) -> ItemState {
+/// The state of an object in this archive tier, or in no tier.
+pub(super) fn item_state(tier: Option<&str>) -> ItemState {
     tier.map_or(ItemState::Online, |tier| ItemState::Archived(tier.to_owned()))
 }
 
-fn checksums(told: &ResponseFields<'_>, settings: &S3Settings) -> Vec<Checksum> {
-    let whole = told.checksum_type.is_none_or(|kind| *kind == ChecksumType::FullObject);
+fn checksums(fields: &ResponseFields<'_>, settings: &S3Settings) -> Vec<Checksum> {
+    let whole = fields.checksum_type.is_none_or(|kind| *kind == ChecksumType::FullObject);
     let of = |algorithm, text: Option<&str>, bytes| {
         let value = base64::decode(text.filter(|_| whole)?).ok().filter(|value| value.len() == bytes)?;
         Some(Checksum { algorithm, value: value.into() })
     };
-    let md5 = if told.tag_of_cipher || !settings.md5_tags { None } else { md5(told.state.etag) };
-    // Of parts, some servers tell the checksum of the parts' checksums, and no type.
-    let of_whole = told.checksum_type.is_some() || !bare(told.state.etag).contains('-');
-    let crc64 = of(Algorithm::Crc64Nvme, told.crc64, 8).filter(|_| of_whole && settings.whole_checksum);
-    of(Algorithm::Sha256, told.sha256, 32).into_iter().chain(md5).chain(crc64).collect()
+    let md5 = if fields.is_encrypted_etag || !settings.md5_tags { None } else { md5(fields.state.etag) };
+    // For multipart objects, some servers return the checksum of the parts' checksums, without a type.
+    let of_whole = fields.checksum_type.is_some() || !unquoted(fields.state.etag).contains('-');
+    let crc64 = of(Algorithm::Crc64Nvme, fields.crc64, 8).filter(|_| of_whole && settings.whole_checksum);
+    of(Algorithm::Sha256, fields.sha256, 32).into_iter().chain(md5).chain(crc64).collect()
 }
 
-/// The MD5 that an entity tag is, where it is one: written in one part, and not encrypted under a customer's key.
+/// The MD5 in an entity tag, if it is one: of an object written in one part, and not encrypted with a customer's key.
 pub(super) fn md5(etag: &str) -> Option<Checksum> {
-    let tag = bare(etag);
+    let tag = unquoted(etag);
     if tag.len() != 32 || !tag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
@@ -239,8 +242,8 @@ mod tests {
         let modified = DateTime::from_secs(1_795_249_800);
         for tag in ["900150983cd24fb0d6963f7d28e17f72-2", "a.b.c", ""] {
             let state = ObjectState { etag: &format!("\"{tag}\""), size: 7, modified: Some(&modified) };
-            assert_eq!(tag_of(&state.version_as_written()), format!("\"{tag}\""));
+            assert_eq!(etag_of(&state.version_as_written()), format!("\"{tag}\""));
         }
-        assert_eq!(tag_of(&Version::settled_at("a folder's")), "\"\"");
+        assert_eq!(etag_of(&Version::settled_at("a folder's")), "\"\"");
     }
 }

@@ -1,10 +1,10 @@
-//! The calls that set an object's headers all set the same ones.
+//! Sets an object's headers on the requests that can set them.
 
-/// Sets what a [`ObjectHeaders`](super::properties::Borne) holds on a request of any of those calls.
+/// Sets [`ObjectHeaders`](super::properties::ObjectHeaders) on a request of any of these calls.
 macro_rules! with_headers {
-    ($request:expr, $borne:expr) => {{
-        let borne = $borne;
-        let header = |name: &str| borne.headers.get(name).cloned();
+    ($request:expr, $object_headers:expr) => {{
+        let object_headers = $object_headers;
+        let header = |name: &str| object_headers.headers.get(name).cloned();
         let expires = header("expires").and_then(|text| {
             aws_smithy_types::DateTime::from_str(&text, aws_smithy_types::date_time::Format::HttpDate).ok()
         });
@@ -15,7 +15,7 @@ macro_rules! with_headers {
             .set_content_language(header("content-language"))
             .set_content_type(header("content-type"))
             .set_expires(expires)
-            .set_metadata(Some(borne.metadata.clone()))
+            .set_metadata(Some(object_headers.metadata.clone()))
     }};
 }
 

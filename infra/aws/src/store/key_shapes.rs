@@ -1,4 +1,4 @@
-//! What is unusual in a key. Servers were seen that keep such keys under other names, and say that they kept them.
+//! Unusual features of a key. Some servers store such keys under other names and report success.
 
 use unicode_normalization::{UnicodeNormalization as _, is_nfc, is_nfd};
 
@@ -6,7 +6,7 @@ use unicode_normalization::{UnicodeNormalization as _, is_nfc, is_nfd};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Shapes(u32);
 
-/// The shapes, by what servers make of them: a path of a file system, a URL, a text in a form of their own.
+/// The shapes, by what servers turn a key into: a file system path, a URL, normalised text.
 const SLASHES_TOGETHER: u32 = 1;
 const SLASH_FIRST: u32 = 1 << 1;
 const SLASH_LAST: u32 = 1 << 2;
@@ -27,21 +27,21 @@ const NOT_COMPOSED: u32 = 1 << 16;
 const NOT_TAKEN_APART: u32 = 1 << 17;
 const LONG_PART: u32 = 1 << 18;
 const LONG: u32 = 1 << 19;
-/// Of every key, where the server takes names for one that differ in capitals or normal form alone.
+/// Added to every key, where the server treats names as one that differ only in case or normal form.
 const FOLDED: u32 = 1 << 20;
 
-/// What is unusual in a path. A server that makes paths of keys may make one of what a listing is asked for too, and then name
-/// what it finds as it was asked.
+/// Shapes that change a path. A server that turns keys into paths may normalise the prefix of a listing too, and list what
+/// it finds with that prefix.
 const OF_PATHS: u32 =
     SLASHES_TOGETHER | SLASH_FIRST | SLASH_LAST | DOTS_ALONE | DOT_LAST | BLANK_AT_AN_END | BACKSLASH | CONTROL;
 
-/// Longest name that a file may have in most file systems, in bytes.
+/// Longest file name in most file systems, in bytes.
 const FILE_NAME_MAX: usize = 255;
 /// Keys longer than this are unusual.
 const USUAL_MAX: usize = 512;
 
 impl Shapes {
-    /// Those of a key.
+    /// The shapes of a key.
     pub(super) fn of(key: &str) -> Self {
         let note = |shape: u32, is: bool| if is { shape } else { 0 };
         let mut found = 0;
@@ -80,55 +80,55 @@ impl Shapes {
         Self(found)
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those that are not among others.
+    /// The shapes that are not in `others`.
     pub(super) fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
 
-    /// Whether all of these are among others.
+    /// Whether all shapes are in `others`.
     pub(super) fn within(self, others: Self) -> bool {
         self.without(others).is_empty()
     }
 
-    /// These, of a server that takes two names for one.
+    /// The shapes on a server that folds names.
     pub(super) fn folded(self) -> Self {
         Self(self.0 | FOLDED)
     }
 
-    /// These, but for what has to be asked of each key.
+    /// The shapes that one proof settles for all keys.
     pub(super) fn of_all_keys(self) -> Self {
         Self(self.0 & !FOLDED)
     }
 
-    /// Whether servers may take a key of these for one that differs in capitals or normal form alone.
+    /// Whether a server may treat a key with these shapes as another that differs only in case or normal form.
     pub(super) fn may_fold(self) -> bool {
         self.0 & (CAPITALS | NOT_COMPOSED | NOT_TAKEN_APART) != 0
     }
 
-    /// Whether anything of these is unusual in a path.
+    /// Whether any of the shapes changes a path.
     pub(super) fn is_odd_path(self) -> bool {
         self.0 & OF_PATHS != 0
     }
 
-    /// These and others.
+    /// The union with `others`.
     pub(super) fn and(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 }
 
-/// The longest beginning of an id of which no server makes another path; all of it where there is none.
+/// The longest beginning of an id that no server normalises; the whole id if it is usual.
 pub(super) fn plain_beginning(id: &str) -> &str {
     let ends = id.char_indices().map(|(at, _)| at).chain([id.len()]).rev();
     let beginnings = ends.map(|end| &id[..end]);
     beginnings.into_iter().find(|beginning| !Shapes::of(beginning).is_odd_path()).unwrap_or_default()
 }
 
-/// Keys that a server which folds names takes for this one.
+/// Keys that a server which folds names treats as this one.
 pub(super) fn twins(key: &str) -> Vec<String> {
     let others = [key.to_lowercase(), key.to_uppercase(), key.nfc().collect(), key.nfd().collect()];
     let mut twins: Vec<String> = others.into_iter().filter(|other| other != key).collect();

@@ -1,4 +1,4 @@
-//! Where a space and its items are: the bucket, and what keys begin with. Keys are ids to the byte.
+//! The bucket and the key prefix of a space. A key is the prefix and the item's id, to the byte.
 
 use mill_model::{ItemAddress, SpaceId};
 use mill_ports::{RefusalReason, StoreError, StoreErrorKind};
@@ -12,7 +12,7 @@ const KEY_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BucketPrefix {
     pub(super) bucket: String,
-    /// What the keys of its items begin with.
+    /// The prefix of its items' keys.
     pub(super) prefix: String,
 }
 
@@ -23,20 +23,20 @@ impl BucketPrefix {
 }
 
 impl StoreInner {
-    /// Whether each space is a bucket by itself, so that a bucket that is not there is a space that is not there.
+    /// Whether each space has its own bucket, so that a missing bucket is a missing space.
     pub(super) fn bucket_is_space(&self) -> bool {
         !matches!(self.settings.spaces, SpaceLayout::InBucket(_))
     }
 
-    /// Where a space is, or would be; `None` where none of that id can ever be.
-    pub(super) fn place(&self, space: &SpaceId) -> Option<BucketPrefix> {
+    /// The prefix of a space, existing or not; `None` if no space can have that id.
+    pub(super) fn bucket_prefix(&self, space: &SpaceId) -> Option<BucketPrefix> {
         match &self.settings.spaces {
             SpaceLayout::InBucket(bucket) => {
                 Some(BucketPrefix { bucket: bucket.clone(), prefix: format!("{}/", space.as_str()) })
             }
             SpaceLayout::Buckets { prefix } => {
                 let bucket = format!("{prefix}{}", space.as_str());
-                bucket_name(&bucket).then_some(BucketPrefix { bucket, prefix: String::new() })
+                is_bucket_name(&bucket).then_some(BucketPrefix { bucket, prefix: String::new() })
             }
             SpaceLayout::Single { space: only, bucket, prefix } => {
                 (only == space).then(|| BucketPrefix { bucket: bucket.clone(), prefix: prefix.clone() })
@@ -44,31 +44,31 @@ impl StoreInner {
         }
     }
 
-    /// The same of an item's space, for a call that is about the item.
+    /// The prefix of an item's space, and the item's key.
     ///
     /// # Errors
-    /// The space can never be, so it is not there; or the item's key would be too long.
-    pub(super) fn place_of(&self, op: &'static str, item: &ItemAddress) -> Result<(BucketPrefix, String), StoreError> {
-        let absent = || self.of_item(op, item, StoreErrorKind::SpaceAbsent);
-        let place = self.place(&item.space).ok_or_else(absent)?;
+    /// The space can never exist, so it is absent; or the item's key would be too long or blank.
+    pub(super) fn item_key(&self, op: &'static str, item: &ItemAddress) -> Result<(BucketPrefix, String), StoreError> {
+        let absent = || self.item_error(op, item, StoreErrorKind::SpaceAbsent);
+        let place = self.bucket_prefix(&item.space).ok_or_else(absent)?;
         let key = place.key(item);
         if key.len() > KEY_BYTES_MAX {
-            return Err(self.of_item(op, item, StoreErrorKind::Refused(RefusalReason::TooLong)));
+            return Err(self.item_error(op, item, StoreErrorKind::Refused(RefusalReason::TooLong)));
         }
         if key.trim().is_empty() {
-            return Err(self.of_item(op, item, StoreErrorKind::Refused(blanks_alone())));
+            return Err(self.item_error(op, item, StoreErrorKind::Refused(blank_key())));
         }
         Ok((place, key))
     }
 }
 
-/// Said of a key that the library takes for none.
-pub(super) fn blanks_alone() -> RefusalReason {
+/// The reason for a blank key, which the SDK treats as missing.
+pub(super) fn blank_key() -> RefusalReason {
     RefusalReason::UnrepresentableId("its key is of blanks alone".to_owned())
 }
 
-/// Whether a bucket can bear the name. Source: Amazon S3 user guide, *General purpose bucket naming rules*.
-pub(super) fn bucket_name(name: &str) -> bool {
+/// Whether a bucket can have this name. Source: Amazon S3 user guide, *General purpose bucket naming rules*.
+pub(super) fn is_bucket_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
     (3..=63).contains(&bytes.len())
@@ -78,8 +78,8 @@ pub(super) fn bucket_name(name: &str) -> bool {
         && !name.contains("..")
 }
 
-/// A bucket and a key, as a header has them.
-pub(super) fn copy_source(place: &BucketPrefix, key: &str) -> String {
+/// A bucket and a key, in the form of the copy-source header.
+pub(super) fn copy_source_header(place: &BucketPrefix, key: &str) -> String {
     let mut out = format!("{}/", place.bucket);
     for byte in key.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/') {
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn only_names_that_a_bucket_can_bear_are_taken() {
         for name in ["abc", "a.b", "a-b-c", "0a9", &"a".repeat(63)] {
-            assert!(bucket_name(name), "{name}");
+            assert!(is_bucket_name(name), "{name}");
         }
         for name in ["ab", "", "-ab", "ab-", "a..b", "A-b", "a b", "a_b", "a/b", "..x", &"a".repeat(64)] {
-            assert!(!bucket_name(name), "{name}");
+            assert!(!is_bucket_name(name), "{name}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Large items, in parts: several on their way at once, and nothing left of what was given up.
+//! Multipart uploads: several parts in flight at once, and no parts left of an aborted upload.
 //!
-//! What a killed process left is the business of the bucket's lifecycle rule (`AbortIncompleteMultipartUpload`): a store does
-//! not tell whose an upload is, and those of other programs are not Mill's to abort.
+//! The bucket's lifecycle rule (`AbortIncompleteMultipartUpload`) removes what a killed process left: a store does not
+//! report the owner of an upload, and Mill must not abort those of other programs.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::StoreInner;
-use super::body_chunks::{BodyChunk, BodyChunker, crc64, in_time, written};
+use super::body_chunks::{BodyChunk, BodyChunker, crc64, crc64_header, upload_timeouts};
 use super::head::FoundObject;
 use super::headers::with_headers;
-use super::keys::copy_source;
+use super::keys::copy_source_header;
 use super::prepared_put::PreparedPut;
 use crate::sdk_error::{CallError, CallErrorCause};
 
 /// Most parts of one object. Source: Amazon S3 user guide, *Multipart upload limits*.
 const PARTS_MAX: u64 = 10_000;
-/// Parts of one item on their way at once.
+/// Parts of one item in flight at once.
 const PARTS_AT_ONCE: usize = 4;
 
-/// An upload that was begun. Dropped before it is complete, it is given up.
+/// A multipart upload in progress. Dropping it before it is complete aborts it.
 struct MultipartUpload {
     inner: Arc<StoreInner>,
     bucket: String,
@@ -41,7 +41,7 @@ impl MultipartUpload {
         checked: bool,
     ) -> Result<Self, StoreError> {
         let request = inner.client.create_multipart_upload().bucket(&target.place.bucket).key(&target.key);
-        let request = with_headers!(request, &target.borne).set_storage_class(storage_class);
+        let request = with_headers!(request, &target.object_headers).set_storage_class(storage_class);
         let request = match (checked, inner.settings.whole_checksum) {
             (false, _) => request,
             (true, false) => request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme),
@@ -49,14 +49,14 @@ impl MultipartUpload {
                 request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject)
             }
         };
-        let begun = inner.step(target, request.send().await.map_err(CallError::of)).await?;
+        let begun = inner.step_result(target, request.send().await.map_err(CallError::from_sdk)).await?;
         let id = begun.upload_id.filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;
         let (bucket, key) = (target.place.bucket.clone(), target.key.clone());
         Ok(Self { inner: inner.clone(), bucket, key, id, over: false })
     }
 
-    /// Puts the parts together, if the condition holds.
+    /// Completes the upload, if the condition holds.
     async fn complete(
         mut self,
         target: &PreparedPut<'_>,
@@ -79,27 +79,28 @@ impl MultipartUpload {
                 .checksum_type(ChecksumType::FullObject)
                 .mpu_object_size(target.size.cast_signed());
         }
-        // A copy onto itself names its state when it reads; here the state is decided of what is written over.
+        // A copy onto itself has its condition on the source when it reads. This condition is on the object that is
+        // replaced.
         let native = self.inner.settings.native_conditions;
         let request = request
             .set_if_match(target.if_match.clone().filter(|_| native))
             .set_if_none_match(target.if_none_match.clone().filter(|_| native));
-        let done = request.send().await.map_err(CallError::of)?;
+        let done = request.send().await.map_err(CallError::from_sdk)?;
         self.over = true;
-        told_tag(done.e_tag)
+        required_etag(done.e_tag)
     }
 
-    /// Has the service copy all parts of an object of this size. What is under way when one fails is waited for: a part that
-    /// ends after the upload was given up would stay.
+    /// Makes the service copy all parts of an object of this size. If one fails, the others in flight are awaited: a part
+    /// that ends after the abort would stay.
     async fn copy(
         &self,
         size: u64,
         from: &CopyOrigin,
-        going: CopyProgress<'_>,
+        progress: CopyProgress<'_>,
     ) -> Result<Vec<CompletedPart>, CallError> {
-        let mut under_way = PartTasks::new();
-        let copied = self.copy_parts(size, from, going, &mut under_way).await;
-        while under_way.join_next().await.is_some() {}
+        let mut in_flight = PartTasks::new();
+        let copied = self.copy_parts(size, from, progress, &mut in_flight).await;
+        while in_flight.join_next().await.is_some() {}
         copied
     }
 
@@ -107,24 +108,24 @@ impl MultipartUpload {
         &self,
         size: u64,
         from: &CopyOrigin,
-        going: CopyProgress<'_>,
-        under_way: &mut PartTasks,
+        progress: CopyProgress<'_>,
+        in_flight: &mut PartTasks,
     ) -> Result<Vec<CompletedPart>, CallError> {
         let inner = &self.inner;
         let part_bytes = inner.settings.copied_part_bytes.max(size.div_ceil(PARTS_MAX));
         let (mut done, mut told) = (Vec::new(), 0);
-        let mut one_more = async |under_way: &mut PartTasks| {
-            done.extend(joined(under_way).await?);
+        let mut one_more = async |in_flight: &mut PartTasks| {
+            done.extend(join_part(in_flight).await?);
             let copied = size.min(done.len() as u64 * part_bytes);
-            if going(copied - told) {
+            if progress(copied - told) {
                 told = copied;
                 return Ok(());
             }
-            Err(CallError::plain(CallErrorCause::Malformed, "it was given up"))
+            Err(CallError::new(CallErrorCause::Malformed, "it was given up"))
         };
         for number in 1..=size.div_ceil(part_bytes) {
-            while under_way.len() >= PARTS_AT_ONCE {
-                one_more(under_way).await?;
+            while in_flight.len() >= PARTS_AT_ONCE {
+                one_more(in_flight).await?;
             }
             let first = (number - 1) * part_bytes;
             let last = (first + part_bytes).min(size) - 1;
@@ -140,15 +141,15 @@ impl MultipartUpload {
                 .copy_source_range(format!("bytes={first}-{last}"))
                 .copy_source_if_match(&from.tag)
                 .customize()
-                .config_override(in_time(usize::try_from(last - first).unwrap_or(usize::MAX)));
-            under_way.spawn(async move {
-                let answer = request.send().await.map_err(CallError::of)?;
-                let etag = told_tag(answer.copy_part_result.and_then(|copied| copied.e_tag))?;
+                .config_override(upload_timeouts(usize::try_from(last - first).unwrap_or(usize::MAX)));
+            in_flight.spawn(async move {
+                let answer = request.send().await.map_err(CallError::from_sdk)?;
+                let etag = required_etag(answer.copy_part_result.and_then(|copied| copied.e_tag))?;
                 Ok(CompletedPart::builder().part_number(part.number).e_tag(etag).build())
             });
         }
-        while !under_way.is_empty() {
-            one_more(under_way).await?;
+        while !in_flight.is_empty() {
+            one_more(in_flight).await?;
         }
         Ok(done)
     }
@@ -160,52 +161,52 @@ impl Drop for MultipartUpload {
             return;
         }
         let (inner, bucket, key, id) = (self.inner.clone(), self.bucket.clone(), self.key.clone(), self.id.clone());
-        let give_up = async move {
+        let abort = async move {
             let gone = inner.client.abort_multipart_upload().bucket(bucket).key(&key).upload_id(id).send().await;
             if let Err(error) = gone {
-                debug!(key, error = %CallError::of(error), "an upload was not given up; the bucket's own rule takes care of it");
+                debug!(key, error = %CallError::from_sdk(error), "an upload was not given up; the bucket's own rule takes care of it");
             }
         };
-        // Without a runtime the process is ending; then the bucket's own rule takes care of it.
+        // Without a runtime the process is ending; then the bucket's lifecycle rule removes the parts.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(give_up);
+            runtime.spawn(abort);
         }
     }
 }
 
 type PartTasks = JoinSet<Result<CompletedPart, CallError>>;
 
-/// Writes an item in parts, and gives its entity tag.
+/// Writes an item in parts, and returns its entity tag.
 ///
-/// The parts took their time, and the store's own condition knows the bytes alone: the state that a write may meet is
-/// looked at once more before they are put together.
+/// The parts take time, and the store's own condition covers the bytes alone: so the precondition is checked once more
+/// before the upload is completed.
 pub(super) async fn put_in_parts(
     inner: &Arc<StoreInner>,
     target: &PreparedPut<'_>,
     when: &Precondition,
-    intake: &mut BodyChunker<'_>,
+    chunker: &mut BodyChunker<'_>,
 ) -> Result<String, StoreError> {
     let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
     let upload = MultipartUpload::begin(inner, target, None, true).await?;
     let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-    let (mut under_way, mut done) = (PartTasks::new(), Vec::new());
+    let (mut in_flight, mut done) = (PartTasks::new(), Vec::new());
     for number in 1..=target.size.div_ceil(part_bytes) {
-        while under_way.len() >= PARTS_AT_ONCE {
-            done.extend(inner.step(target, joined(&mut under_way).await).await?);
+        while in_flight.len() >= PARTS_AT_ONCE {
+            done.extend(inner.step_result(target, join_part(&mut in_flight).await).await?);
         }
-        let piece = intake.piece(part_bytes).await?;
-        crc.update(&piece.bytes);
-        under_way.spawn(send_part(inner.clone(), PartAddress::of(&upload, number), piece));
+        let chunk = chunker.next_chunk(part_bytes).await?;
+        crc.update(&chunk.bytes);
+        in_flight.spawn(send_part(inner.clone(), PartAddress::of(&upload, number), chunk));
     }
-    while !under_way.is_empty() {
-        done.extend(inner.step(target, joined(&mut under_way).await).await?);
+    while !in_flight.is_empty() {
+        done.extend(inner.step_result(target, join_part(&mut in_flight).await).await?);
     }
-    inner.check_again(target, when).await?;
-    let crc = inner.settings.whole_checksum.then(|| written(crc.finalize()));
-    inner.step(target, upload.complete(target, done, crc).await).await
+    inner.recheck_precondition(target, when).await?;
+    let crc = inner.settings.whole_checksum.then(|| crc64_header(crc.finalize()));
+    inner.step_result(target, upload.complete(target, done, crc).await).await
 }
 
-/// A part's place.
+/// The address of a part.
 struct PartAddress {
     bucket: String,
     key: String,
@@ -221,34 +222,34 @@ impl PartAddress {
     }
 }
 
-async fn send_part(inner: Arc<StoreInner>, part: PartAddress, piece: BodyChunk) -> Result<CompletedPart, CallError> {
-    let sum = crc64(&piece.bytes);
-    let in_time = in_time(piece.bytes.len());
+async fn send_part(inner: Arc<StoreInner>, part: PartAddress, chunk: BodyChunk) -> Result<CompletedPart, CallError> {
+    let sum = crc64(&chunk.bytes);
+    let upload_timeouts = upload_timeouts(chunk.bytes.len());
     let request = inner.client.upload_part().bucket(part.bucket).key(part.key).upload_id(part.id);
-    let request = request.part_number(part.number).checksum_crc64_nvme(&sum).body(ByteStream::from(piece.bytes));
-    let answer = request.customize().config_override(in_time).send().await.map_err(CallError::of)?;
-    drop(piece.memory);
-    let etag = told_tag(answer.e_tag)?;
+    let request = request.part_number(part.number).checksum_crc64_nvme(&sum).body(ByteStream::from(chunk.bytes));
+    let answer = request.customize().config_override(upload_timeouts).send().await.map_err(CallError::from_sdk)?;
+    drop(chunk.memory);
+    let etag = required_etag(answer.e_tag)?;
     Ok(CompletedPart::builder().part_number(part.number).e_tag(etag).checksum_crc64_nvme(sum).build())
 }
 
-/// The entity tag of what was kept: an answer without one does not say that it was.
-fn told_tag(told: Option<String>) -> Result<String, CallError> {
+/// The entity tag of a stored object or part. A response without one does not prove that it was stored.
+fn required_etag(told: Option<String>) -> Result<String, CallError> {
     told.filter(|tag| !tag.is_empty())
-        .ok_or_else(|| CallError::plain(CallErrorCause::Malformed, "the answer tells no entity tag"))
+        .ok_or_else(|| CallError::new(CallErrorCause::Malformed, "the answer tells no entity tag"))
 }
 
-async fn joined(under_way: &mut PartTasks) -> Result<Option<CompletedPart>, CallError> {
-    match under_way.join_next().await {
+async fn join_part(in_flight: &mut PartTasks) -> Result<Option<CompletedPart>, CallError> {
+    match in_flight.join_next().await {
         None => Ok(None),
         Some(Ok(part)) => part.map(Some),
-        Some(Err(error)) => Err(CallError::plain(CallErrorCause::Malformed, error_chain(&error))),
+        Some(Err(error)) => Err(CallError::new(CallErrorCause::Malformed, error_chain(&error))),
     }
 }
 
-/// An object to copy from, and the state that it must be in.
+/// The source object of a copy, and its required state.
 pub(super) struct CopyOrigin {
-    /// Its bucket and key, as a header has them.
+    /// Its bucket and key, in the form of a header.
     pub(super) place: String,
     /// Its entity tag.
     pub(super) tag: String,
@@ -261,54 +262,54 @@ pub(super) async fn copy_onto_itself(
     found: &FoundObject,
 ) -> Result<String, StoreError> {
     let upload = MultipartUpload::begin(inner, target, found.storage_class.clone(), false).await?;
-    let from = CopyOrigin { place: copy_source(&target.place, &target.key), tag: found.etag.clone() };
-    let parts = inner.step(target, upload.copy(target.size, &from, &|_| true).await).await?;
-    // The parts took long, and the tag alone would not tell other properties of the same bytes.
-    let now = inner.look("writing properties", target.item).await?.present();
+    let from = CopyOrigin { place: copy_source_header(&target.place, &target.key), tag: found.etag.clone() };
+    let parts = inner.step_result(target, upload.copy(target.size, &from, &|_| true).await).await?;
+    // The parts take long, and the entity tag does not change with the properties.
+    let now = inner.head_item("writing properties", target.item).await?.present();
     if now.is_none_or(|now| now.facts.version.token() != found.facts.version.token()) {
-        return Err(inner.of_item("writing properties", target.item, StoreErrorKind::Precondition));
+        return Err(inner.item_error("writing properties", target.item, StoreErrorKind::Precondition));
     }
-    inner.step(target, upload.complete(target, parts, None).await).await
+    inner.step_result(target, upload.complete(target, parts, None).await).await
 }
 
-/// Copies another object of the same service in parts, if the whole has this CRC-64: the store judges it before the item is
-/// there. `None` where the service will not copy, to whomever it gives the bytes.
+/// Copies another object of the same service in parts, if the whole has this CRC-64: the store verifies it before the object
+/// appears. `None` if the service refuses to copy; the bytes may still be readable.
 pub(super) async fn copy_in_parts(
     inner: &Arc<StoreInner>,
     target: &PreparedPut<'_>,
     when: &Precondition,
     (from, crc): (&CopyOrigin, &str),
-    going: CopyProgress<'_>,
+    progress: CopyProgress<'_>,
 ) -> Result<Option<String>, StoreError> {
     let upload = MultipartUpload::begin(inner, target, None, true).await?;
-    let parts = match upload.copy(target.size, from, going).await {
+    let parts = match upload.copy(target.size, from, progress).await {
         Ok(parts) => parts,
-        Err(trouble) if will_not(&trouble) => {
-            debug!(item = %target.item, error = %trouble, "the service does not bring it; its bytes will be read");
+        Err(failure) if is_copy_refusal(&failure) => {
+            debug!(item = %target.item, error = %failure, "the service does not bring it; its bytes will be read");
             return Ok(None);
         }
-        // What is gone is not in the state that was seen; only the other end's bucket is asked for here.
-        Err(trouble) if trouble.is(&["NoSuchBucket"]) => {
-            return Err(inner.of_item("writing", target.item, StoreErrorKind::Precondition));
+        // Only the source's bucket is named in these requests: if it is gone, the source is not in the expected state.
+        Err(failure) if failure.has_code(&["NoSuchBucket"]) => {
+            return Err(inner.item_error("writing", target.item, StoreErrorKind::Precondition));
         }
-        Err(trouble) => return Err(inner.not_written(target, trouble).await),
+        Err(failure) => return Err(inner.put_error(target, failure).await),
     };
-    inner.check_again(target, when).await?;
-    if !going(0) {
+    inner.recheck_precondition(target, when).await?;
+    if !progress(0) {
         return Err(inner.unexpected("writing", target.item, "it was given up"));
     }
     match upload.complete(target, parts, Some(crc.to_owned())).await {
-        Err(trouble) if trouble.is(&["BadDigest", "InvalidDigest"]) => {
-            let error = inner.of_item("writing", target.item, StoreErrorKind::Damaged);
-            Err(StoreError { source: Some(trouble.into()), ..error })
+        Err(failure) if failure.has_code(&["BadDigest", "InvalidDigest"]) => {
+            let error = inner.item_error("writing", target.item, StoreErrorKind::Damaged);
+            Err(StoreError { source: Some(failure.into()), ..error })
         }
-        outcome => inner.step(target, outcome).await.map(Some),
+        outcome => inner.step_result(target, outcome).await.map(Some),
     }
 }
 
-/// Whether the service refuses to copy, rather than to copy this now: there is no such call, it is not allowed, or it is not
-/// as this service would have it. Whoever may read and write the bytes can bring them all the same.
-fn will_not(trouble: &CallError) -> bool {
+/// Whether the service refuses to copy at all: it has no such call, does not permit it, or rejects its form. Mill can still
+/// read and write the bytes. A failure that may pass is no refusal.
+fn is_copy_refusal(failure: &CallError) -> bool {
     const NOT_NOW: [&str; 7] = [
         "PreconditionFailed",
         "NoSuchKey",
@@ -318,9 +319,9 @@ fn will_not(trouble: &CallError) -> bool {
         "OperationAborted",
         "RequestTimeout",
     ];
-    match trouble.cause {
+    match failure.cause {
         CallErrorCause::Denied => true,
-        CallErrorCause::OtherResponse => trouble.status != Some(412) && !trouble.is(&NOT_NOW),
-        _ => trouble.status == Some(501),
+        CallErrorCause::OtherResponse => failure.status != Some(412) && !failure.has_code(&NOT_NOW),
+        _ => failure.status == Some(501),
     }
 }

@@ -1,8 +1,8 @@
-//! Whether two stores hold the same keys: by what their names say, and where names cannot tell by a witness.
+//! Finds out whether two stores share keys: by their names, and where names are not enough, by a witness object.
 //!
-//! Buckets of one name in one service are one bucket. Two addresses may still be one service: a name in the local network, a
-//! proxy, a gateway that calls a bucket otherwise. So an object that nobody else can have made is put where the one store
-//! would write, and is asked for through the other.
+//! Buckets of the same name in one service are the same bucket. But two addresses may lead to one service: by a local host
+//! name, a proxy, or a gateway with other bucket names. So Mill writes an object with a unique key where the one store would
+//! write, and looks for it through the other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use mill_model::SpaceId;
 use mill_ports::{Rng, StoreError, StoreErrorKind};
 use tracing::warn;
 
-use super::errors::{CallPurpose, fit};
+use super::errors::{CallPurpose, displayable};
 use super::keys::BucketPrefix;
 use super::page::{PageError, PageRequest, PageStart};
 use super::{S3Store, SpaceLayout, StoreInner};
 use crate::sdk_error::{CallError, CallErrorCause};
 use crate::service::S3Service;
 
-/// What the last part of a witness's key begins with.
+/// The beginning of the last part of a witness's key.
 const WITNESS: &str = ".mill-witness-";
-/// How many hexadecimal digits follow.
+/// The number of hexadecimal digits after it.
 const WITNESS_DIGITS: usize = 32;
 
-/// Whether a key is that of a witness: it is nobody's content.
+/// Whether a key is that of a witness, which is never content.
 pub(super) fn is_witness(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or_default();
     name.strip_prefix(WITNESS)
         .is_some_and(|digits| digits.len() == WITNESS_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// A key beside others that is nobody's content, the same each time.
-pub(super) fn nobodys(prefix: &str) -> String {
+/// A fixed key under a prefix that is never content, for probes.
+pub(super) fn probe_key(prefix: &str) -> String {
     format!("{prefix}{WITNESS}{}", "0".repeat(WITNESS_DIGITS))
 }
 
@@ -44,13 +44,13 @@ pub struct S3Extent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum KeySet {
-    /// Those of a bucket that begin so.
+    /// The keys of one bucket with this prefix.
     Of { bucket: String, prefix: String },
-    /// All of each bucket whose name begins so.
+    /// All keys of each bucket whose name has this prefix.
     OfBuckets { prefix: String },
 }
 
-/// Two stores that hold the same keys.
+/// Two stores that share keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{one}` and `{other}` hold the same objects")]
 pub struct S3Overlap {
@@ -58,14 +58,14 @@ pub struct S3Overlap {
     other: String,
 }
 
-/// What a witness told of two stores.
+/// The result of a comparison of two stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OverlapResult {
-    /// They hold nothing in common.
+    /// They share no keys.
     Apart,
-    /// They do.
+    /// They share keys.
     Overlap(S3Overlap),
-    /// The one that is written has no bucket yet, so that nothing is known.
+    /// The destination has no bucket yet, so nothing is known.
     NoBucketYet,
 }
 
@@ -80,16 +80,16 @@ impl S3Extent {
         Self { service, keys }
     }
 
-    /// What the two hold in common, as far as names tell.
+    /// The overlap of two extents, as far as names tell.
     pub fn overlap(&self, other: &Self) -> Option<S3Overlap> {
-        (self.service == other.service && self.keys.meet(&other.keys)).then(|| self.with(other))
+        (self.service == other.service && self.keys.intersects(&other.keys)).then(|| self.with(other))
     }
 
-    /// Whether names tell all there is to tell of the two: within one service, by buckets' own names.
-    fn names_tell(&self, other: &Self) -> bool {
+    /// Whether names decide: they do within one service, for buckets' own names.
+    fn names_decide(&self, other: &Self) -> bool {
         let amazons = |service: &S3Service| matches!(service, S3Service::Amazon { .. });
         let same = self.service == other.service || (amazons(&self.service) && amazons(&other.service));
-        same && self.keys.by_own_names() && other.keys.by_own_names()
+        same && self.keys.uses_bucket_names() && other.keys.uses_bucket_names()
     }
 
     fn with(&self, other: &Self) -> S3Overlap {
@@ -111,7 +111,7 @@ impl fmt::Display for S3Extent {
 }
 
 impl KeySet {
-    fn meet(&self, other: &Self) -> bool {
+    fn intersects(&self, other: &Self) -> bool {
         let nested = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
         match (self, other) {
             (Self::Of { bucket, prefix }, Self::Of { bucket: other, prefix: others }) => {
@@ -126,8 +126,8 @@ impl KeySet {
         }
     }
 
-    /// Whether buckets are called by their own names, rather than by that of an access point.
-    fn by_own_names(&self) -> bool {
+    /// Whether a bucket is addressed by its own name, rather than by an access point.
+    fn uses_bucket_names(&self) -> bool {
         match self {
             Self::Of { bucket: name, .. } | Self::OfBuckets { prefix: name } => {
                 !name.contains(':') && !name.ends_with("-s3alias")
@@ -139,18 +139,18 @@ impl KeySet {
 /// Where the keys of one space lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3SpaceLocation {
-    /// The service, as it is told apart from others.
+    /// The identity of the service.
     pub service: String,
     /// The bucket.
     pub bucket: String,
-    /// What all its keys begin with.
+    /// The prefix of all its keys.
     pub prefix: String,
 }
 
 impl S3Store {
-    /// Where the keys of a space lie; `None` where no bucket can bear its name.
+    /// The location of a space's keys; `None` if no bucket can have its name.
     pub fn ground(&self, space: &SpaceId) -> Option<S3SpaceLocation> {
-        let BucketPrefix { bucket, prefix } = self.0.place(space)?;
+        let BucketPrefix { bucket, prefix } = self.0.bucket_prefix(space)?;
         Some(S3SpaceLocation { service: self.0.extent.service.to_string(), bucket, prefix })
     }
 
@@ -159,21 +159,21 @@ impl S3Store {
         &self.0.extent
     }
 
-    /// Finds out whether this store, of which something is to be written, holds anything in common with `source`. Where
-    /// names do not tell, it costs some requests of both.
+    /// Finds out whether this store, a destination, shares keys with `source`. Where names do not decide, it costs some
+    /// requests to both.
     ///
     /// # Errors
-    /// One of them does not answer, or this one cannot be written.
-    pub async fn witness(&self, source: &Self, chance: &dyn Rng) -> Result<OverlapResult, StoreError> {
+    /// One of them does not respond, or this one cannot be written.
+    pub async fn witness(&self, source: &Self, rng: &dyn Rng) -> Result<OverlapResult, StoreError> {
         let (to, from) = (&self.0, &source.0);
         if let Some(overlap) = to.extent.overlap(&from.extent) {
             return Ok(OverlapResult::Overlap(overlap));
         }
-        if to.extent.names_tell(&from.extent) {
+        if to.extent.names_decide(&from.extent) {
             return Ok(OverlapResult::Apart);
         }
         let Some(place) = to.writable_place().await? else { return Ok(OverlapResult::NoBucketYet) };
-        let name = format!("{WITNESS}{:016x}{:016x}", chance.next_u64(), chance.next_u64());
+        let name = format!("{WITNESS}{:016x}{:016x}", rng.next_u64(), rng.next_u64());
         let witness = WitnessObject::put(to, place, &name).await?;
         let seen = witness.seen_through(from, &name).await;
         witness.remove().await;
@@ -184,7 +184,7 @@ impl S3Store {
 const OP: &str = "telling two stores apart";
 
 impl StoreInner {
-    /// Where something of this store's would be written, if there is a bucket for it.
+    /// A prefix to which this store would write, if its bucket exists.
     async fn writable_place(&self) -> Result<Option<BucketPrefix>, StoreError> {
         let place = match &self.settings.spaces {
             SpaceLayout::InBucket(bucket) => BucketPrefix { bucket: bucket.clone(), prefix: String::new() },
@@ -193,32 +193,32 @@ impl StoreInner {
             }
             SpaceLayout::Buckets { .. } => {
                 let first = self.all_spaces().await?.spaces.into_iter().next();
-                return Ok(first.and_then(|space| self.place(&space)));
+                return Ok(first.and_then(|space| self.bucket_prefix(&space)));
             }
         };
-        let one = PageRequest { place: &place, from: PageStart::Beginning, by_folder: false, max: Some(1) };
+        let one = PageRequest { place: &place, from: PageStart::Beginning, with_delimiter: false, max: Some(1) };
         match self.page(one).await {
             Ok(_) => Ok(Some(place)),
-            Err(PageError::Failed(trouble)) if trouble.is(&["NoSuchBucket"]) => Ok(None),
-            Err(why) => Err(self.no_page(OP, fit(&place.bucket), why)),
+            Err(PageError::Failed(failure)) if failure.has_code(&["NoSuchBucket"]) => Ok(None),
+            Err(why) => Err(self.page_error(OP, displayable(&place.bucket), why)),
         }
     }
 
-    /// Whether a key is listed. What may not be seen, or is in no bucket, is not.
+    /// Whether a key is listed. It is not if listing is denied, or the bucket is missing.
     async fn lists(&self, bucket: &str, key: &str) -> Result<bool, StoreError> {
         let place = BucketPrefix { bucket: bucket.to_owned(), prefix: key.to_owned() };
-        let one = PageRequest { place: &place, from: PageStart::Beginning, by_folder: false, max: Some(1) };
+        let one = PageRequest { place: &place, from: PageStart::Beginning, with_delimiter: false, max: Some(1) };
         match self.page(one).await {
             Ok(page) => Ok(page.objects.iter().any(|(listed, _)| listed.bytes == key.as_bytes())),
             Err(PageError::Failed(CallError {
                 cause: CallErrorCause::Denied | CallErrorCause::OtherResponse, ..
             })) => Ok(false),
-            Err(why) => Err(self.no_page(OP, fit(bucket), why)),
+            Err(why) => Err(self.page_error(OP, displayable(bucket), why)),
         }
     }
 }
 
-/// An object that nobody else can have made. Dropped before it is removed, it is removed later.
+/// An object with a unique key. If it is dropped before its removal, a task removes it.
 struct WitnessObject {
     at: Arc<StoreInner>,
     place: BucketPrefix,
@@ -237,7 +237,7 @@ impl WitnessObject {
         let put = put
             .send()
             .await
-            .map_err(|error| at.meant(OP, witness.key.clone(), CallPurpose::Write, CallError::of(error)))?;
+            .map_err(|error| at.store_error(OP, witness.key.clone(), CallPurpose::Write, CallError::from_sdk(error)))?;
         witness.version = put.version_id;
         if !at.lists(&witness.place.bucket, &witness.key).await? {
             let why = "an object was put there, and is not listed under its name";
@@ -249,19 +249,19 @@ impl WitnessObject {
 
     /// Whether it is among the keys of another store.
     async fn seen_through(&self, other: &StoreInner, name: &str) -> Result<bool, StoreError> {
-        // Where it stands, by its own name: then the two are one service, and names tell the rest.
+        // Look for it in the bucket of its own name: if it is there, the two are one service, and names decide.
         let by_its_name = other.lists(&self.place.bucket, &self.key).await;
-        if let (Ok(true), true) = (&by_its_name, self.at.extent.keys.meet(&other.extent.keys)) {
+        if let (Ok(true), true) = (&by_its_name, self.at.extent.keys.intersects(&other.extent.keys)) {
             return Ok(true);
         }
         let KeySet::Of { bucket, prefix } = &other.extent.keys else { return by_its_name.map(|_| false) };
-        // Where it would stand if the other called the bucket otherwise: then prefixes tell the rest; or called otherwise
-        // what keys begin with.
+        // Look for it where it would be if the other store had another name for the bucket (then prefixes decide), or for
+        // the prefix.
         let nested = prefix.starts_with(&self.place.prefix) || self.place.prefix.starts_with(prefix.as_str());
         let in_its_bucket = nested && other.lists(bucket, &self.key).await?;
         let seen = in_its_bucket || other.lists(bucket, &format!("{prefix}{name}")).await?;
         match by_its_name {
-            // Its own bucket answers: what is unreachable is the host that would be named after the bucket.
+            // The other store's own bucket responds: unreachable is only the host that is named after the witness's bucket.
             Err(error) if seen || matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Unreachable) => {
                 Ok(seen)
             }
@@ -284,7 +284,7 @@ impl WitnessObject {
                 return;
             }
             if let Err(error) = delete().send().await {
-                warn!(bucket, key, error = %CallError::of(error), "an empty object of mill's own could not be removed; please remove it");
+                warn!(bucket, key, error = %CallError::from_sdk(error), "an empty object of mill's own could not be removed; please remove it");
             }
         }
     }
@@ -292,7 +292,7 @@ impl WitnessObject {
 
 impl Drop for WitnessObject {
     fn drop(&mut self) {
-        // Without a runtime the process is ending; then the object stays, and no listing takes it for content.
+        // Without a runtime the process is ending; then the object stays. No listing treats it as content.
         if let (false, Ok(runtime)) = (self.removed, tokio::runtime::Handle::try_current()) {
             runtime.spawn(self.removal());
         }
@@ -343,12 +343,12 @@ mod tests {
     #[test]
     fn names_tell_all_within_one_service_and_nothing_between_two() {
         let at = |endpoint, text| extent(Some(endpoint), text);
-        assert!(extent(None, "a").names_tell(&at("https://s3.eu-central-1.amazonaws.com", "b")));
-        assert!(extent(None, "a").names_tell(&at("https://s3.cn-north-1.amazonaws.com.cn", "a")));
-        assert!(at("http://nas:9000", "a").names_tell(&at("https://NAS:9000/", "b")));
-        assert!(!at("http://nas:9000", "a").names_tell(&at("http://10.0.0.7:9000", "b")));
-        assert!(!extent(None, "a-s3alias").names_tell(&extent(None, "b")));
-        assert!(!extent(None, "arn:aws:s3:eu-central-1:1:accesspoint/p").names_tell(&extent(None, "b")));
+        assert!(extent(None, "a").names_decide(&at("https://s3.eu-central-1.amazonaws.com", "b")));
+        assert!(extent(None, "a").names_decide(&at("https://s3.cn-north-1.amazonaws.com.cn", "a")));
+        assert!(at("http://nas:9000", "a").names_decide(&at("https://NAS:9000/", "b")));
+        assert!(!at("http://nas:9000", "a").names_decide(&at("http://10.0.0.7:9000", "b")));
+        assert!(!extent(None, "a-s3alias").names_decide(&extent(None, "b")));
+        assert!(!extent(None, "arn:aws:s3:eu-central-1:1:accesspoint/p").names_decide(&extent(None, "b")));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! A write of an item: what is settled before it begins, why it was not done, and what it left.
+//! A write of an item: the checks before it, the error of a failed one, and the check of its result.
 
 use mill_model::{ItemAddress, Version};
 use mill_ports::{Precondition, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
 use super::errors::CallPurpose;
-use super::head::{ObjectState, bare, md5, tag_of};
+use super::head::{ObjectState, etag_of, md5, unquoted};
 use super::key_shapes::Shapes;
 use super::keys::BucketPrefix;
 use super::overlap::is_witness;
@@ -12,58 +12,68 @@ use super::properties::ObjectHeaders;
 use super::{SpaceLayout, StoreInner};
 use crate::sdk_error::CallError;
 
-/// A write that was checked and can begin.
+/// A write that passed its checks and can begin.
 pub(super) struct PreparedPut<'a> {
     pub(super) item: &'a ItemAddress,
     pub(super) place: BucketPrefix,
     pub(super) key: String,
-    pub(super) borne: ObjectHeaders,
+    pub(super) object_headers: ObjectHeaders,
     pub(super) size: u64,
-    /// What of the key is unusual, where nothing is there yet and the store was not seen to keep such keys.
-    pub(super) unproven: Shapes,
-    /// The conditions that the store decides: `If-Match` and `If-None-Match`.
+    /// The key's shapes that the store is not known to keep, if no object is there yet.
+    pub(super) unproven_shapes: Shapes,
+    /// The conditions that the store enforces: `If-Match` and `If-None-Match`.
     pub(super) if_match: Option<String>,
     pub(super) if_none_match: Option<String>,
 }
 
 impl StoreInner {
-    /// A write of an item, checked as far as it can be before it begins.
-    pub(super) async fn target<'a>(
+    /// Prepares a write of an item, with all checks that are possible before it begins.
+    pub(super) async fn prepare_put<'a>(
         &self,
         item: &'a ItemAddress,
         content: &PutRequest,
         when: &Precondition,
     ) -> Result<PreparedPut<'a>, StoreError> {
         const OP: &str = "writing";
-        let (place, key) = self.place_of(OP, item)?;
-        let refused = |refusal: RefusalReason| self.of_item(OP, item, StoreErrorKind::Refused(refusal));
+        let (place, key) = self.item_key(OP, item)?;
+        let refused = |refusal: RefusalReason| self.item_error(OP, item, StoreErrorKind::Refused(refusal));
         if is_witness(&key) {
             return Err(refused(RefusalReason::Reserved));
         }
-        let borne = ObjectHeaders::of(&content.properties).map_err(refused)?;
+        let object_headers = ObjectHeaders::encode(&content.properties).map_err(refused)?;
         if let SpaceLayout::InBucket(_) = self.settings.spaces {
-            // Where a bucket is a space, the store itself takes nothing for one that is not there.
-            self.confirm(OP, &item.space, &place).await?;
+            // Where a space has its own bucket, the store itself rejects a write to a missing one.
+            self.confirm_space(OP, &item.space, &place).await?;
         }
         let native = self.settings.native_conditions;
         if !native {
-            // Such a store may refuse what it is told of conditions, so it is told of none.
-            self.check(OP, item, when).await?;
+            // Such a store may reject conditional requests, so it receives none.
+            self.check_precondition(OP, item, when).await?;
         }
-        let mut unproven = self.unproven(OP, item, &key)?;
-        if !unproven.is_empty() && self.look(OP, item).await?.present().is_some() {
-            // It stands there under its own name.
-            unproven = Shapes::default();
+        let mut unproven_shapes = self.unproven_shapes(OP, item, &key)?;
+        if !unproven_shapes.is_empty() && self.head_item(OP, item).await?.present().is_some() {
+            // An object is there, under its own key.
+            unproven_shapes = Shapes::default();
         }
-        let if_match = if let Precondition::VersionIs(version) = when { native.then(|| tag_of(version)) } else { None };
-        // Where a key may be taken for another, it replaces nothing.
-        let only_new = *when == Precondition::Absent || (!unproven.is_empty() && if_match.is_none());
+        let if_match =
+            if let Precondition::VersionIs(version) = when { native.then(|| etag_of(version)) } else { None };
+        // Where the store may confuse a key with another, the write must not replace anything.
+        let only_new = *when == Precondition::Absent || (!unproven_shapes.is_empty() && if_match.is_none());
         let if_none_match = (native && only_new).then(|| "*".to_owned());
-        Ok(PreparedPut { item, place, key, borne, size: content.size, unproven, if_match, if_none_match })
+        Ok(PreparedPut {
+            item,
+            place,
+            key,
+            object_headers,
+            size: content.size,
+            unproven_shapes,
+            if_match,
+            if_none_match,
+        })
     }
 
-    /// Whether a write may meet what is there, decided here.
-    pub(super) async fn check(
+    /// Checks a precondition by reading the present state.
+    pub(super) async fn check_precondition(
         &self,
         op: &'static str,
         item: &ItemAddress,
@@ -72,68 +82,72 @@ impl StoreInner {
         if *when == Precondition::Always {
             return Ok(());
         }
-        let found = self.look(op, item).await?.present();
+        let found = self.head_item(op, item).await?.present();
         let holds = match (when, found) {
             (Precondition::Absent, None) | (Precondition::Always, _) => true,
             (Precondition::VersionIs(expected), Some(found)) => found.facts.version == *expected,
             (Precondition::Absent, Some(_)) | (Precondition::VersionIs(_), None) => false,
         };
-        if holds { Ok(()) } else { Err(self.of_item(op, item, StoreErrorKind::Precondition)) }
+        if holds { Ok(()) } else { Err(self.item_error(op, item, StoreErrorKind::Precondition)) }
     }
 
-    /// The same once more, after a write that took long. The store's own condition knows the bytes alone; where it decides
-    /// nothing itself, absence too may have ended since.
-    pub(super) async fn check_again(&self, target: &PreparedPut<'_>, when: &Precondition) -> Result<(), StoreError> {
+    /// Checks a precondition again, before the end of a long write. The store's own condition covers the bytes alone;
+    /// without one, the object may have appeared since.
+    pub(super) async fn recheck_precondition(
+        &self,
+        target: &PreparedPut<'_>,
+        when: &Precondition,
+    ) -> Result<(), StoreError> {
         if matches!(when, Precondition::VersionIs(_)) || !self.settings.native_conditions {
-            self.check("writing", target.item, when).await?;
+            self.check_precondition("writing", target.item, when).await?;
         }
         Ok(())
     }
 
-    /// Why a write was not done. A state of what is absent is not the present one, be it written over or copied from.
-    pub(super) async fn not_written(&self, target: &PreparedPut<'_>, trouble: CallError) -> StoreError {
-        if trouble.is(&["NoSuchKey"]) {
-            return self.of_item("writing", target.item, StoreErrorKind::Precondition);
+    /// The error of a failed write. A missing object is not in the expected state, whether it is replaced or copied from.
+    pub(super) async fn put_error(&self, target: &PreparedPut<'_>, failure: CallError) -> StoreError {
+        if failure.has_code(&["NoSuchKey"]) {
+            return self.item_error("writing", target.item, StoreErrorKind::Precondition);
         }
-        if let Some(refused) = self.takes_no_such_key("writing", target.item, &target.key, &trouble) {
+        if let Some(refused) = self.unsupported_key_error("writing", target.item, &target.key, &failure) {
             return refused;
         }
-        self.of_one("writing", target.item, (&target.place, &target.key), CallPurpose::Write, trouble).await
+        self.scoped_item_error("writing", target.item, (&target.place, &target.key), CallPurpose::Write, failure).await
     }
 
-    /// The outcome of a step of a write.
-    pub(super) async fn step<T>(
+    /// The result of one step of a write.
+    pub(super) async fn step_result<T>(
         &self,
         target: &PreparedPut<'_>,
         outcome: Result<T, CallError>,
     ) -> Result<T, StoreError> {
         match outcome {
             Ok(done) => Ok(done),
-            Err(trouble) => Err(self.not_written(target, trouble).await),
+            Err(failure) => Err(self.put_error(target, failure).await),
         }
     }
 
-    /// What a write left. Only looking tells the time that the store gave it, and that it is there: an answer alone may be
-    /// that of something before the store. Properties other than were written are another writer's, who came between: of that
-    /// state nothing is proven.
+    /// Verifies what a write left. Only a HEAD returns its modification time, and proves that it is there: the response to
+    /// the write may come from a proxy. Other properties than the written ones are those of another writer, so that state
+    /// proves nothing.
     ///
     /// # Errors
-    /// It cannot be looked at, or is not what was written.
-    pub(super) async fn as_written(&self, target: &PreparedPut<'_>, etag: &str) -> Result<PutResult, StoreError> {
+    /// The object cannot be read, or is not what was written.
+    pub(super) async fn verify_written(&self, target: &PreparedPut<'_>, etag: &str) -> Result<PutResult, StoreError> {
         const OP: &str = "looking at what was written";
-        let found = self.found_at(OP, target.item).await?.present();
+        let found = self.head_key(OP, target.item).await?.present();
         let found =
             found.ok_or_else(|| self.unexpected(OP, target.item, "the store said it was, and it is not there"))?;
-        if !target.unproven.is_empty() {
-            if bare(&found.etag) == bare(etag) {
-                self.was_kept(target, &found).await?;
+        if !target.unproven_shapes.is_empty() {
+            if unquoted(&found.etag) == unquoted(etag) {
+                self.verify_kept_name(target, &found).await?;
             } else {
-                // What another wrote there since may stand under another name too.
-                self.is_its_own(OP, target.item, (&target.place, &target.key), &found).await?;
+                // An object that another writer put there since may be stored under another key too.
+                self.verify_own_name(OP, target.item, (&target.place, &target.key), &found).await?;
             }
         }
-        if bare(&found.etag) != bare(etag) {
-            // Somebody else came since.
+        if unquoted(&found.etag) != unquoted(etag) {
+            // Another writer replaced it since.
             let state = ObjectState { etag, size: target.size, modified: None };
             let version = Version::unsettled(state.version_as_written().token());
             return Ok(PutResult { version, checksums: Vec::new(), at: None });
@@ -143,7 +157,7 @@ impl StoreInner {
             let why = format!("{} bytes are there of {} that were written", facts.size, target.size);
             return Err(self.unexpected(OP, target.item, why));
         }
-        let ours = facts.properties.is_some_and(|properties| properties == target.borne.clone().properties());
+        let ours = facts.properties.is_some_and(|properties| properties == target.object_headers.clone().decode());
         let token = facts.version.token();
         let version = if ours { Version::settled_at(token) } else { Version::unsettled(token) };
         let checksums = facts

@@ -1,8 +1,8 @@
-//! Properties as an object's headers and user metadata, and back, to the byte.
+//! Converts properties to an object's headers and user metadata, and back, to the byte.
 //!
-//! `content-type` and the five HTTP headers go as themselves, everything else as user metadata. What a header would not
-//! keep (letters beyond ASCII, blanks at an end, no text at all) is written as an encoded word of RFC 2047, which is
-//! also how S3 itself tells metadata that is no ASCII. A name that metadata cannot bear is refused.
+//! `content-type` and five other HTTP headers stay headers, everything else becomes user metadata. A value that a header
+//! would not keep (non-ASCII letters, blanks at an end, an empty text) is written as an encoded word of RFC 2047, as S3
+//! itself returns non-ASCII metadata. A name that metadata cannot have is refused.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,8 +10,8 @@ use aws_smithy_types::base64;
 use mill_model::Properties;
 use mill_ports::RefusalReason;
 
-/// What an object without a content type is said to have: S3's own default. It stands for none.
-pub(super) const NO_TYPE: &str = "binary/octet-stream";
+/// S3's default content type, which it reports for an object without one. Here it stands for none.
+pub(super) const DEFAULT_TYPE: &str = "binary/octet-stream";
 
 /// Most bytes of user metadata, names and values. Source: Amazon S3 user guide, *User-defined object metadata*.
 const METADATA_BYTES_MAX: usize = 2048;
@@ -20,34 +20,35 @@ const METADATA_BYTES_MAX: usize = 2048;
 pub(super) const HEADERS: [&str; 6] =
     ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"];
 
-/// Properties as an object bears them.
+/// Properties in the form of an object's headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ObjectHeaders {
-    /// Of [`HEADERS`], those there are. There is always a content type.
+    /// Values of [`HEADERS`] that are set. The content type is always set.
     pub(super) headers: BTreeMap<&'static str, String>,
     /// User metadata.
     pub(super) metadata: HashMap<String, String>,
 }
 
 impl ObjectHeaders {
-    /// As an object bears them.
+    /// Converts properties to headers.
     ///
     /// # Errors
-    /// What it cannot bear.
-    pub(super) fn of(properties: &Properties) -> Result<Self, RefusalReason> {
+    /// A name that metadata cannot have, or properties that are too large.
+    pub(super) fn encode(decode: &Properties) -> Result<Self, RefusalReason> {
         let mut out = Self::default();
-        out.headers.insert("content-type", NO_TYPE.to_owned());
+        out.headers.insert("content-type", DEFAULT_TYPE.to_owned());
         let mut bytes = 0;
-        for (name, value) in &properties.0 {
-            let header = HEADERS.into_iter().find(|header| *header == name).filter(|header| goes(header, value));
+        for (name, value) in &decode.0 {
+            let header =
+                HEADERS.into_iter().find(|header| *header == name).filter(|header| header_keeps(header, value));
             if let Some(header) = header {
                 out.headers.insert(header, value.clone());
                 continue;
             }
-            if !name_goes(name) {
+            if !is_metadata_name(name) {
                 return Err(RefusalReason::UnrepresentableId(format!("a property cannot be named {name:?} there")));
             }
-            let written = if plain(value) { value.clone() } else { encoded(value) };
+            let written = if is_plain_value(value) { value.clone() } else { encode_word(value) };
             bytes += name.len() + written.len();
             out.metadata.insert(name.clone(), written);
         }
@@ -58,32 +59,33 @@ impl ObjectHeaders {
         Ok(out)
     }
 
-    /// Back again.
-    pub(super) fn properties(self) -> Properties {
-        let headers = self.headers.into_iter().filter(|(name, value)| !(*name == "content-type" && is_no_type(value)));
+    /// Converts headers back to properties.
+    pub(super) fn decode(self) -> Properties {
+        let headers =
+            self.headers.into_iter().filter(|(name, value)| !(*name == "content-type" && is_default_type(value)));
         let mut out: BTreeMap<String, String> = headers.map(|(name, value)| (name.to_owned(), value)).collect();
-        out.extend(self.metadata.into_iter().map(|(name, value)| match decoded(&value) {
-            Some(decoded) => (name, decoded),
+        out.extend(self.metadata.into_iter().map(|(name, value)| match decode_word(&value) {
+            Some(decode_word) => (name, decode_word),
             None => (name, value),
         }));
         Properties(out)
     }
 }
 
-fn is_no_type(value: &str) -> bool {
-    value == NO_TYPE
+fn is_default_type(value: &str) -> bool {
+    value == DEFAULT_TYPE
 }
 
-/// Whether a header keeps the value, and is not read back as something else.
-fn goes(header: &str, value: &str) -> bool {
+/// Whether a header returns the same value when it is read back.
+fn header_keeps(header: &str, value: &str) -> bool {
     use aws_smithy_types::DateTime;
     use aws_smithy_types::date_time::Format::HttpDate;
-    if !plain(value) || value.is_empty() {
+    if !is_plain_value(value) || value.is_empty() {
         return false;
     }
     match header {
-        "content-type" => !is_no_type(value),
-        // A word that tells how a request was sent, and is taken off again.
+        "content-type" => !is_default_type(value),
+        // A word about the transfer of the request, which the service removes.
         "content-encoding" => !value.to_ascii_lowercase().contains("aws-chunked"),
         "expires" => {
             let read = DateTime::from_str(value, HttpDate);
@@ -93,32 +95,34 @@ fn goes(header: &str, value: &str) -> bool {
     }
 }
 
-/// Names that go as they are: small letters, since headers have no others, and what every server takes.
-fn name_goes(name: &str) -> bool {
-    let goes = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
-    !name.is_empty() && name.bytes().all(goes)
+/// Whether metadata can have this name: lower case, since header names have no case, and characters that every server
+/// accepts.
+fn is_metadata_name(name: &str) -> bool {
+    let header_keeps =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
+    !name.is_empty() && name.bytes().all(header_keeps)
 }
 
-/// Values that go as they are.
-fn plain(value: &str) -> bool {
+/// Whether a value needs no encoding.
+fn is_plain_value(value: &str) -> bool {
     !value.is_empty()
         && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         && !value.starts_with(' ')
         && !value.ends_with(' ')
         && !value.starts_with("=?")
-        // Some stores give two blanks back as one.
+        // Some stores return two blanks as one.
         && !value.contains("  ")
 }
 
 const WORD_BEGINS: &str = "=?UTF-8?B?";
 const WORD_ENDS: &str = "?=";
 
-fn encoded(value: &str) -> String {
+fn encode_word(value: &str) -> String {
     format!("{WORD_BEGINS}{}{WORD_ENDS}", base64::encode(value))
 }
 
-/// A value that is one whole encoded word. One that is not right is no word, and is given as it stands.
-fn decoded(value: &str) -> Option<String> {
+/// Decodes a value that is one whole encoded word; `None` if it is not a valid one.
+fn decode_word(value: &str) -> Option<String> {
     let word = value.strip_prefix(WORD_BEGINS)?.strip_suffix(WORD_ENDS)?;
     String::from_utf8(base64::decode(word).ok()?).ok()
 }
@@ -127,7 +131,7 @@ fn decoded(value: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn properties(pairs: &[(&str, &str)]) -> Properties {
+    fn decode(pairs: &[(&str, &str)]) -> Properties {
         Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
@@ -153,32 +157,32 @@ mod tests {
             "text/plain; charset=x",
         ] {
             for name in HEADERS.into_iter().chain(["note", "x-amz-meta-x"]) {
-                let written = properties(&[(name, value)]);
-                let borne = ObjectHeaders::of(&written).unwrap();
+                let written = decode(&[(name, value)]);
+                let object_headers = ObjectHeaders::encode(&written).unwrap();
                 assert!(
-                    borne
+                    object_headers
                         .headers
                         .values()
-                        .chain(borne.metadata.values())
-                        .all(|value| plain(value) || value.starts_with("=?"))
+                        .chain(object_headers.metadata.values())
+                        .all(|value| is_plain_value(value) || value.starts_with("=?"))
                 );
-                assert_eq!(borne.properties(), written, "{name} {value:?}");
+                assert_eq!(object_headers.decode(), written, "{name} {value:?}");
             }
         }
     }
 
     #[test]
     fn no_content_type_stays_none() {
-        let borne = ObjectHeaders::of(&Properties::default()).unwrap();
-        assert_eq!(borne.headers["content-type"], NO_TYPE);
-        assert_eq!(borne.properties(), Properties::default());
+        let object_headers = ObjectHeaders::encode(&Properties::default()).unwrap();
+        assert_eq!(object_headers.headers["content-type"], DEFAULT_TYPE);
+        assert_eq!(object_headers.decode(), Properties::default());
     }
 
     #[test]
     fn names_that_would_become_others_are_refused() {
         for name in ["", "K", "a b", "é", "a:b", "a\n"] {
             assert!(
-                matches!(ObjectHeaders::of(&properties(&[(name, "v")])), Err(RefusalReason::UnrepresentableId(_))),
+                matches!(ObjectHeaders::encode(&decode(&[(name, "v")])), Err(RefusalReason::UnrepresentableId(_))),
                 "{name:?}"
             );
         }
@@ -186,9 +190,9 @@ mod tests {
 
     #[test]
     fn more_than_an_object_bears_is_refused() {
-        assert!(ObjectHeaders::of(&properties(&[("k", &"v".repeat(2047))])).is_ok());
-        assert!(ObjectHeaders::of(&properties(&[("k", &"v".repeat(2048))])).is_err());
+        assert!(ObjectHeaders::encode(&decode(&[("k", &"v".repeat(2047))])).is_ok());
+        assert!(ObjectHeaders::encode(&decode(&[("k", &"v".repeat(2048))])).is_err());
         // Headers are not counted among user metadata.
-        assert!(ObjectHeaders::of(&properties(&[("content-disposition", &"v".repeat(3000))])).is_ok());
+        assert!(ObjectHeaders::encode(&decode(&[("content-disposition", &"v".repeat(3000))])).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Looking at items and reading them.
+//! Reads items and their headers.
 
 use std::sync::Arc;
 
@@ -13,42 +13,46 @@ use mill_model::{ItemAddress, Version};
 use mill_ports::{Body, ByteRange, OpenItem, Presence, StoreError, StoreErrorKind, error_chain};
 
 use super::StoreInner;
-use super::errors::{CallPurpose, fit};
-use super::head::{FoundObject, NO_LENGTH, bare, tag_of};
+use super::errors::{CallPurpose, displayable};
+use super::head::{FoundObject, NO_LENGTH, etag_of, unquoted};
 use super::keys::BucketPrefix;
 use crate::many_headers;
 use crate::sdk_error::{CallError, CallErrorCause};
 
-/// How often a body that broke off is taken up again without having moved on.
+/// How often a broken body is resumed without any progress.
 const RESUMES_MAX: u32 = 3;
 
-/// Why an item cannot be looked at, in the service's own words.
+/// Why a HEAD of an item failed, according to a GET.
 enum GetOutcome {
     Absent,
     Error(StoreError),
 }
 
 impl StoreInner {
-    /// What is at an item's place, under its own name. `Absent` only where its space answers.
-    pub(super) async fn look(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<FoundObject>, StoreError> {
-        let asked = self.settings.clock.monotonic();
-        let found = self.found_at(op, item).await?;
-        if let Presence::Present(found) = &found {
-            let (place, key) = self.place_of(op, item)?;
-            self.is_its_own(op, item, (&place, &key), found).await?;
-            // What holds an item is there.
-            self.seen.note(&item.space, asked);
-        }
-        Ok(found)
-    }
-
-    /// What the store answers with at an item's place, be it under another name.
-    pub(super) async fn found_at(
+    /// Finds an item, under its own key. `Absent` only if its space exists.
+    pub(super) async fn head_item(
         &self,
         op: &'static str,
         item: &ItemAddress,
     ) -> Result<Presence<FoundObject>, StoreError> {
-        let (place, key) = self.place_of(op, item)?;
+        let asked = self.settings.clock.monotonic();
+        let found = self.head_key(op, item).await?;
+        if let Presence::Present(found) = &found {
+            let (place, key) = self.item_key(op, item)?;
+            self.verify_own_name(op, item, (&place, &key), found).await?;
+            // A space that holds an item exists.
+            self.space_sightings.note(&item.space, asked);
+        }
+        Ok(found)
+    }
+
+    /// Returns what the store has at an item's key, even if it is stored under another key.
+    pub(super) async fn head_key(
+        &self,
+        op: &'static str,
+        item: &ItemAddress,
+    ) -> Result<Presence<FoundObject>, StoreError> {
+        let (place, key) = self.item_key(op, item)?;
         let request = self.client.head_object().bucket(&place.bucket).key(&key).checksum_mode(ChecksumMode::Enabled);
         let mut answer = request.clone().send().await;
         if answer.as_ref().is_err_and(|error| many_headers::has_too_many_headers(error)) {
@@ -61,50 +65,50 @@ impl StoreInner {
             }
             Err(error) => error,
         };
-        let trouble = CallError::of(error);
-        // An answer to HEAD has no body and so no code. Where it is not surely the service's own, or leaves open what it
-        // means, the same is asked in a way that is answered with one.
-        match trouble.status {
-            Some(404) if trouble.own_answer => self.absent(op, item, &place).await,
-            Some(404) => match self.why_not(op, item, &place, &key).await {
-                GetOutcome::Absent => self.absent(op, item, &place).await,
+        let failure = CallError::from_sdk(error);
+        // A response to HEAD has no body and so no error code. If it may not be the service's own, or is ambiguous, a GET
+        // finds out the code.
+        match failure.status {
+            Some(404) if failure.has_request_id => self.confirmed_absent(op, item, &place).await,
+            Some(404) => match self.probe_by_get(op, item, &place, &key).await {
+                GetOutcome::Absent => self.confirmed_absent(op, item, &place).await,
                 GetOutcome::Error(error) => Err(error),
             },
-            Some(400 | 401 | 403) if trouble.cause == CallErrorCause::OtherResponse || trouble.code.is_none() => {
-                match self.why_not(op, item, &place, &key).await {
-                    GetOutcome::Absent => Err(self.unexpected(op, item, format!("it answers in two ways: {trouble}"))),
+            Some(400 | 401 | 403) if failure.cause == CallErrorCause::OtherResponse || failure.code.is_none() => {
+                match self.probe_by_get(op, item, &place, &key).await {
+                    GetOutcome::Absent => Err(self.unexpected(op, item, format!("it answers in two ways: {failure}"))),
                     GetOutcome::Error(error) => Err(error),
                 }
             }
-            _ => Err(self.of_one(op, item, (&place, &key), CallPurpose::Read, trouble).await),
+            _ => Err(self.scoped_item_error(op, item, (&place, &key), CallPurpose::Read, failure).await),
         }
     }
 
-    /// That an item is not there, if its space is.
-    async fn absent<T>(
+    /// Absent, if the item's space exists.
+    async fn confirmed_absent<T>(
         &self,
         op: &'static str,
         item: &ItemAddress,
         place: &BucketPrefix,
     ) -> Result<Presence<T>, StoreError> {
-        self.confirm(op, &item.space, place).await?;
+        self.confirm_space(op, &item.space, place).await?;
         Ok(Presence::Absent)
     }
 
-    async fn why_not(&self, op: &'static str, item: &ItemAddress, place: &BucketPrefix, key: &str) -> GetOutcome {
+    async fn probe_by_get(&self, op: &'static str, item: &ItemAddress, place: &BucketPrefix, key: &str) -> GetOutcome {
         match self.client.get_object().bucket(&place.bucket).key(key).range("bytes=0-0").send().await {
             Ok(_) => GetOutcome::Error(self.unexpected(op, item, "it can be read, but not be looked at")),
             Err(error) => {
-                let trouble = CallError::of(error);
+                let failure = CallError::from_sdk(error);
                 match () {
-                    () if trouble.is(&["NoSuchKey"]) => GetOutcome::Absent,
-                    // It is there, and empty.
-                    () if trouble.is(&["InvalidRange"]) => {
-                        GetOutcome::Error(self.unexpected(op, item, format!("it answers in two ways: {trouble}")))
+                    () if failure.has_code(&["NoSuchKey"]) => GetOutcome::Absent,
+                    // The object exists and is empty.
+                    () if failure.has_code(&["InvalidRange"]) => {
+                        GetOutcome::Error(self.unexpected(op, item, format!("it answers in two ways: {failure}")))
                     }
-                    () => GetOutcome::Error(match self.takes_no_such_key(op, item, key, &trouble) {
+                    () => GetOutcome::Error(match self.unsupported_key_error(op, item, key, &failure) {
                         Some(refused) => refused,
-                        None => self.of_one(op, item, (place, key), CallPurpose::Read, trouble).await,
+                        None => self.scoped_item_error(op, item, (place, key), CallPurpose::Read, failure).await,
                     }),
                 }
             }
@@ -128,9 +132,9 @@ impl StoreInner {
         }
     }
 
-    /// Of an answer that was not read for its many headers.
+    /// The configuration to repeat a request whose response had too many headers.
     fn reading_all_headers(&self) -> aws_sdk_s3::config::Builder {
-        aws_sdk_s3::Config::builder().http_client(self.wide.clone())
+        aws_sdk_s3::Config::builder().http_client(self.many_headers_client.clone())
     }
 }
 
@@ -142,28 +146,28 @@ pub(super) async fn open(
     if_version: Option<&Version>,
 ) -> Result<Presence<OpenItem>, StoreError> {
     const OP: &str = "reading";
-    let (place, key) = inner.place_of(OP, item)?;
+    let (place, key) = inner.item_key(OP, item)?;
     if range.is_some_and(|range| range.length == 0) {
-        let found = inner.look(OP, item).await?.present();
+        let found = inner.head_item(OP, item).await?.present();
         return Ok(found.map_or(Presence::Absent, |found| {
             Presence::Present(OpenItem { facts: found.facts, body: stream::empty().boxed() })
         }));
     }
-    let answer = match inner.get((&place, &key), range, if_version.map(tag_of)).await {
+    let answer = match inner.get((&place, &key), range, if_version.map(etag_of)).await {
         Ok(answer) => answer,
         Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => {
-            return inner.absent(OP, item, &place).await;
+            return inner.confirmed_absent(OP, item, &place).await;
         }
         Err(error) => {
-            let trouble = CallError::of(error);
-            if trouble.status == Some(404) && !trouble.is(&["NoSuchBucket"]) {
-                // It does not say of what: looking finds out.
-                return match inner.look(OP, item).await? {
+            let failure = CallError::from_sdk(error);
+            if failure.status == Some(404) && !failure.has_code(&["NoSuchBucket"]) {
+                // The response does not say what is missing: a HEAD finds out.
+                return match inner.head_item(OP, item).await? {
                     Presence::Absent => Ok(Presence::Absent),
                     Presence::Present(_) => Err(inner.unexpected(OP, item, "it can be looked at, but not be read")),
                 };
             }
-            return Err(inner.of_one(OP, item, (&place, &key), CallPurpose::Read, trouble).await);
+            return Err(inner.scoped_item_error(OP, item, (&place, &key), CallPurpose::Read, failure).await);
         }
     };
     let length = u64::try_from(answer.content_length().unwrap_or(-1));
@@ -178,10 +182,10 @@ pub(super) async fn open(
         return Err(inner.unexpected(OP, item, format!("{length} bytes of {asked} are announced")));
     }
     let found = inner.found_by_get(&answer, size).map_err(|why| inner.unexpected(OP, item, why))?;
-    inner.is_its_own(OP, item, (&place, &key), &found).await?;
+    inner.verify_own_name(OP, item, (&place, &key), &found).await?;
     let FoundObject { facts, etag, .. } = found;
     if if_version.is_some_and(|expected| *expected != facts.version) {
-        return Err(inner.of_item(OP, item, StoreErrorKind::Changed));
+        return Err(inner.item_error(OP, item, StoreErrorKind::Changed));
     }
     let flow = ResumingBody {
         inner: inner.clone(),
@@ -197,11 +201,11 @@ pub(super) async fn open(
     Ok(Presence::Present(OpenItem { facts, body: flow.into_body() }))
 }
 
-/// The size of the whole, by what an answer says of the part that it brings (`bytes 0-9/200`): it must be the part that was
-/// asked for, or what of it there is.
+/// The size of the whole object, from the content range of a response (`bytes 0-9/200`). The range must be the requested
+/// one, up to the end of the object.
 fn size_of_whole(asked: ByteRange, part: Option<&str>) -> Result<u64, String> {
     let part = part.ok_or("a part was asked for, and the answer does not say which it brings")?;
-    let other = || format!("the answer brings `{}`, which was not asked", fit(part));
+    let other = || format!("the answer brings `{}`, which was not asked", displayable(part));
     let (part, size) = part.strip_prefix("bytes ").and_then(|part| part.split_once('/')).ok_or_else(other)?;
     let (first, last) = part.split_once('-').ok_or_else(other)?;
     let number = |text: &str| text.trim().parse::<u64>().map_err(|_| other());
@@ -210,7 +214,7 @@ fn size_of_whole(asked: ByteRange, part: Option<&str>) -> Result<u64, String> {
     if first == asked.offset && last.checked_add(1) == Some(expected) { Ok(size) } else { Err(other()) }
 }
 
-/// The bytes of an item on their way, taken up again where they break off, always in the one state.
+/// The body of an item. If it breaks off, it is resumed there, with a condition on the object's state.
 struct ResumingBody {
     inner: Arc<StoreInner>,
     item: ItemAddress,
@@ -250,10 +254,10 @@ impl ResumingBody {
                 None => self.resume("it broke off".to_owned()).await?,
                 Some(Err(error)) => {
                     let why = error_chain(&error);
-                    // The library compares what came with the checksum that the store keeps.
+                    // The SDK verifies the body with the store's checksum.
                     if why.to_ascii_lowercase().contains("checksum") {
                         let kind = StoreErrorKind::Damaged;
-                        let error = self.inner.of_item("reading", &self.item, kind);
+                        let error = self.inner.item_error("reading", &self.item, kind);
                         return Err(StoreError { source: Some(why.into()), ..error });
                     }
                     if self.left == 0 {
@@ -275,21 +279,21 @@ impl ResumingBody {
         match answer {
             Ok(answer) => {
                 size_of_whole(range, answer.content_range()).map_err(|why| self.wrong(why))?;
-                if bare(answer.e_tag().unwrap_or_default()) != bare(&self.tag) {
-                    // Not every server minds the condition.
-                    return Err(self.inner.of_item("reading", &self.item, StoreErrorKind::Changed));
+                if unquoted(answer.e_tag().unwrap_or_default()) != unquoted(&self.tag) {
+                    // Not every server respects the condition.
+                    return Err(self.inner.item_error("reading", &self.item, StoreErrorKind::Changed));
                 }
                 self.bytes = answer.body;
             }
-            // What was read of is not there any more.
+            // The object is gone.
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => {
-                return Err(self.inner.of_item("reading", &self.item, StoreErrorKind::Changed));
+                return Err(self.inner.item_error("reading", &self.item, StoreErrorKind::Changed));
             }
             Err(error) => {
                 let at = (&self.place, &*self.key);
                 return Err(self
                     .inner
-                    .of_one("reading", &self.item, at, CallPurpose::Read, CallError::of(error))
+                    .scoped_item_error("reading", &self.item, at, CallPurpose::Read, CallError::from_sdk(error))
                     .await);
             }
         }

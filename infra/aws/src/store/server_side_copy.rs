@@ -1,7 +1,7 @@
-//! Large items that the service brings from one of its buckets to another: their bytes never come here.
+//! Server-side copies: the service copies large objects between its buckets, and the bytes do not pass through Mill.
 //!
-//! Only with a checksum of the whole that the service has kept of them: by it the service itself judges what it brought,
-//! before it is there. Small items cost the same requests either way, and are read.
+//! Only for objects with a stored checksum of the whole: with it the service itself verifies the copy before it appears. A
+//! small item costs the same number of requests either way, so Mill reads it.
 
 use std::sync::Arc;
 
@@ -10,32 +10,32 @@ use mill_model::{Algorithm, ItemAddress, ItemFacts};
 use mill_ports::{CopyProgress, CopySource, Precondition, PutRequest, PutResult, StoreError};
 
 use super::StoreInner;
-use super::head::tag_of;
-use super::keys::copy_source;
+use super::head::etag_of;
+use super::keys::copy_source_header;
 use super::multipart::{self, CopyOrigin};
 use crate::connection::AccessIdentity;
 
-/// Where an object is, in which state, and what its bytes come to.
+/// An object's address, its state and its checksum.
 struct S3CopySource {
     service: AccessIdentity,
     from: CopyOrigin,
     crc: String,
 }
 
-/// Where an item is, for another store of the same service.
-pub(super) fn origin(inner: &StoreInner, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+/// The address of an item, for a copy to another store of the same service.
+pub(super) fn copy_source(inner: &StoreInner, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
     let crc = facts.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Crc64Nvme)?;
-    let (place, key) = inner.place_of("reading", item).ok()?;
-    let from = CopyOrigin { place: copy_source(&place, &key), tag: tag_of(&facts.version) };
+    let (place, key) = inner.item_key("reading", item).ok()?;
+    let from = CopyOrigin { place: copy_source_header(&place, &key), tag: etag_of(&facts.version) };
     Some(CopySource::new(S3CopySource { service: inner.service.clone(), from, crc: base64::encode(&crc.value) }))
 }
 
-/// Has the service bring an item.
-pub(super) async fn take(
+/// Makes the service copy an item.
+pub(super) async fn copy_from(
     inner: &Arc<StoreInner>,
     (item, content, when): (&ItemAddress, &PutRequest, &Precondition),
     origin: &CopySource,
-    going: CopyProgress<'_>,
+    progress: CopyProgress<'_>,
 ) -> Result<Option<PutResult>, StoreError> {
     let settings = &inner.settings;
     let Some(origin) = origin.place::<S3CopySource>().filter(|origin| origin.service == inner.service) else {
@@ -44,9 +44,9 @@ pub(super) async fn take(
     if content.size <= settings.part_bytes || !settings.server_side_copies || !settings.whole_checksum {
         return Ok(None);
     }
-    let target = inner.target(item, content, when).await?;
-    match multipart::copy_in_parts(inner, &target, when, (&origin.from, &origin.crc), going).await? {
-        Some(etag) => inner.as_written(&target, &etag).await.map(Some),
+    let target = inner.prepare_put(item, content, when).await?;
+    match multipart::copy_in_parts(inner, &target, when, (&origin.from, &origin.crc), progress).await? {
+        Some(etag) => inner.verify_written(&target, &etag).await.map(Some),
         None => Ok(None),
     }
 }

@@ -1,4 +1,4 @@
-//! Writing items: whole or not at all, under the condition that was given.
+//! Writes items: whole or not at all, under a precondition.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use aws_sdk_s3::types::{CopyObjectResult, MetadataDirective};
 use mill_model::{ItemAddress, Properties};
 use mill_ports::{Body, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
-use super::body_chunks::{BodyChunker, crc64, in_time, sha256};
+use super::body_chunks::{BodyChunker, crc64, sha256, upload_timeouts};
 use super::errors::CallPurpose;
-use super::head::{FoundObject, ObjectState, bare};
+use super::head::{FoundObject, ObjectState, unquoted};
 use super::headers::with_headers;
 use super::key_shapes::Shapes;
-use super::keys::{BucketPrefix, copy_source};
+use super::keys::{BucketPrefix, copy_source_header};
 use super::prepared_put::PreparedPut;
 use super::properties::ObjectHeaders;
 use super::{StoreInner, multipart};
 use crate::sdk_error::CallError;
 
-/// Largest object that one copy takes. Source: Amazon S3 API reference, *CopyObject*.
+/// Largest object that one copy request can copy. Source: Amazon S3 API reference, *CopyObject*.
 const COPY_BYTES_MAX: u64 = 5 << 30;
 
 /// Writes an item.
@@ -30,44 +30,44 @@ pub(super) async fn put(
     when: &Precondition,
     body: Body,
 ) -> Result<PutResult, StoreError> {
-    let target = inner.target(item, content, when).await?;
-    let mut intake = BodyChunker::new(inner, item, body, content.size);
+    let target = inner.prepare_put(item, content, when).await?;
+    let mut chunker = BodyChunker::new(inner, item, body, content.size);
     let etag = if content.size <= inner.settings.part_bytes {
-        inner.put_whole(&target, &mut intake).await?
+        inner.put_whole(&target, &mut chunker).await?
     } else {
-        multipart::put_in_parts(inner, &target, when, &mut intake).await?
+        multipart::put_in_parts(inner, &target, when, &mut chunker).await?
     };
-    inner.as_written(&target, &etag).await
+    inner.verify_written(&target, &etag).await
 }
 
 impl StoreInner {
-    /// Writes an item in one request, and gives its entity tag.
-    async fn put_whole(&self, target: &PreparedPut<'_>, intake: &mut BodyChunker<'_>) -> Result<String, StoreError> {
-        let piece = intake.piece(target.size).await?;
+    /// Writes an item in one request, and returns its entity tag.
+    async fn put_whole(&self, target: &PreparedPut<'_>, chunker: &mut BodyChunker<'_>) -> Result<String, StoreError> {
+        let chunk = chunker.next_chunk(target.size).await?;
         let request = self.client.put_object().bucket(&target.place.bucket).key(&target.key);
-        let request = with_headers!(request, &target.borne);
+        let request = with_headers!(request, &target.object_headers);
         let request = if self.settings.sha256 {
-            request.checksum_sha256(sha256(&piece.bytes))
+            request.checksum_sha256(sha256(&chunk.bytes))
         } else {
-            request.checksum_crc64_nvme(crc64(&piece.bytes))
+            request.checksum_crc64_nvme(crc64(&chunk.bytes))
         };
-        let in_time = in_time(piece.bytes.len());
+        let upload_timeouts = upload_timeouts(chunk.bytes.len());
         let request = request
             .set_if_match(target.if_match.clone())
             .set_if_none_match(target.if_none_match.clone())
-            .body(ByteStream::from(piece.bytes))
+            .body(ByteStream::from(chunk.bytes))
             .customize()
-            .config_override(in_time);
-        let answer = request.send().await.map_err(CallError::of);
-        drop(piece.memory);
-        let answer = self.step(target, answer).await?;
-        let tag = answer.e_tag.filter(|tag| !bare(tag).is_empty());
+            .config_override(upload_timeouts);
+        let answer = request.send().await.map_err(CallError::from_sdk);
+        drop(chunk.memory);
+        let answer = self.step_result(target, answer).await?;
+        let tag = answer.e_tag.filter(|tag| !unquoted(tag).is_empty());
         tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))
     }
 
     /// A copy of an object onto itself.
     pub(super) fn onto_itself(&self, place: &BucketPrefix, key: &str) -> CopyObjectFluentBuilder {
-        self.client.copy_object().bucket(&place.bucket).key(key).copy_source(copy_source(place, key))
+        self.client.copy_object().bucket(&place.bucket).key(key).copy_source(copy_source_header(place, key))
     }
 }
 
@@ -79,58 +79,60 @@ pub(super) async fn put_properties(
     when: &Precondition,
 ) -> Result<PutResult, StoreError> {
     const OP: &str = "writing properties";
-    let (place, key) = inner.place_of(OP, item)?;
-    let refused = |refusal: RefusalReason| inner.of_item(OP, item, StoreErrorKind::Refused(refusal));
-    let borne = ObjectHeaders::of(properties).map_err(refused)?;
-    let found = inner.look(OP, item).await?.present();
+    let (place, key) = inner.item_key(OP, item)?;
+    let refused = |refusal: RefusalReason| inner.item_error(OP, item, StoreErrorKind::Refused(refusal));
+    let object_headers = ObjectHeaders::encode(properties).map_err(refused)?;
+    let found = inner.head_item(OP, item).await?.present();
     let Some(found) = found.filter(|found| holds(when, found)) else {
-        return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
+        return Err(inner.item_error(OP, item, StoreErrorKind::Precondition));
     };
     let target = PreparedPut {
         item,
         place,
         key,
-        borne,
+        object_headers,
         size: found.facts.size,
-        unproven: Shapes::default(),
+        unproven_shapes: Shapes::default(),
         if_match: Some(found.etag.clone()),
         if_none_match: None,
     };
     if found.facts.size > COPY_BYTES_MAX {
         let etag = multipart::copy_onto_itself(inner, &target, &found).await?;
-        return inner.as_written(&target, &etag).await;
+        return inner.verify_written(&target, &etag).await;
     }
-    let copy = with_headers!(inner.onto_itself(&target.place, &target.key), &target.borne)
+    let copy = with_headers!(inner.onto_itself(&target.place, &target.key), &target.object_headers)
         .metadata_directive(MetadataDirective::Replace)
         .set_storage_class(found.storage_class)
         .set_copy_source_if_match(target.if_match.clone())
-        // That is judged when the source is read. Of what is written over, only this is.
+        // The condition above is on the source. This one is on the object that is replaced.
         .set_if_match(target.if_match.clone().filter(|_| inner.settings.native_conditions));
     let answer = match copy.send().await {
         Ok(answer) => answer,
         Err(error) => {
-            let trouble = CallError::of(error);
-            if trouble.is(&["NoSuchKey"]) {
-                return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
+            let failure = CallError::from_sdk(error);
+            if failure.has_code(&["NoSuchKey"]) {
+                return Err(inner.item_error(OP, item, StoreErrorKind::Precondition));
             }
-            return Err(inner.of_one(OP, item, (&target.place, &target.key), CallPurpose::Write, trouble).await);
+            return Err(inner
+                .scoped_item_error(OP, item, (&target.place, &target.key), CallPurpose::Write, failure)
+                .await);
         }
     };
     let result = answer.copy_object_result.unwrap_or_else(|| CopyObjectResult::builder().build());
-    let etag = result.e_tag().filter(|tag| !bare(tag).is_empty());
+    let etag = result.e_tag().filter(|tag| !unquoted(tag).is_empty());
     let etag = etag.ok_or_else(|| inner.unexpected(OP, item, "the answer tells no entity tag"))?;
     let Some(modified) = result.last_modified() else {
-        return inner.as_written(&target, etag).await;
+        return inner.verify_written(&target, etag).await;
     };
     if !inner.settings.native_conditions {
-        // Somebody may have come between: the state is known only by another look.
-        return inner.as_written(&target, etag).await;
+        // Another writer may have come between: only a HEAD shows the state.
+        return inner.verify_written(&target, etag).await;
     }
     let state = ObjectState { etag, size: target.size, modified: Some(modified) };
     Ok(PutResult { version: state.version_as_written(), checksums: Vec::new(), at: state.modified_at() })
 }
 
-/// Whether what was found is what a write may meet.
+/// Whether a found object meets a precondition.
 fn holds(when: &Precondition, found: &FoundObject) -> bool {
     match when {
         Precondition::Always => true,
@@ -139,29 +141,29 @@ fn holds(when: &Precondition, found: &FoundObject) -> bool {
     }
 }
 
-/// Deletes an item. Only looking tells whether there is one.
+/// Deletes an item. Only a HEAD shows whether there is one.
 pub(super) async fn delete(
     inner: &Arc<StoreInner>,
     item: &ItemAddress,
     when: &Precondition,
 ) -> Result<Presence<()>, StoreError> {
     const OP: &str = "deleting";
-    let (place, key) = inner.place_of(OP, item)?;
-    let Presence::Present(found) = inner.look(OP, item).await? else { return Ok(Presence::Absent) };
+    let (place, key) = inner.item_key(OP, item)?;
+    let Presence::Present(found) = inner.head_item(OP, item).await? else { return Ok(Presence::Absent) };
     if !holds(when, &found) {
-        return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
+        return Err(inner.item_error(OP, item, StoreErrorKind::Precondition));
     }
     let request = inner.client.delete_object().bucket(&place.bucket).key(&key);
-    // In the state that was looked at, where the store can tell; one that cannot does not mind being asked.
+    // Only in the state that the HEAD saw, if the store enforces conditions.
     let guard = (inner.settings.native_conditions && *when != Precondition::Always).then_some(found.etag);
     match request.set_if_match(guard).send().await {
         Ok(_) => Ok(Presence::Present(())),
         Err(error) => {
-            let trouble = CallError::of(error);
-            if trouble.is(&["NoSuchKey"]) {
+            let failure = CallError::from_sdk(error);
+            if failure.has_code(&["NoSuchKey"]) {
                 return Ok(Presence::Absent);
             }
-            Err(inner.of_one(OP, item, (&place, &key), CallPurpose::Write, trouble).await)
+            Err(inner.scoped_item_error(OP, item, (&place, &key), CallPurpose::Write, failure).await)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Many rows at once: as many requests as needed, and again for what the service left undone.
+//! Writes many rows: in as many requests as needed, and again for the rows that the service left undone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,17 +17,17 @@ const ROWS_AT_ONCE: usize = 25;
 /// Requests at once.
 const REQUESTS_AT_ONCE: usize = 8;
 
-/// How often what was left undone is asked for again, and the first and the longest pause before it.
+/// How often rows left undone are sent again, and the first and the longest pause before.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl DynamoTable {
     pub(super) async fn write_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
-        // One request takes a key once, and requests are made at once: of each key, only its last row is written.
+        // A request may hold a key only once, and requests run in parallel: for each key only its last row is written.
         let mut last: BTreeMap<&RowKey, &Bytes> = BTreeMap::new();
         for (key, value) in rows {
-            self.fits("put_many", key, value)?;
+            self.check_size("put_many", key, value)?;
             last.insert(key, value);
         }
         let rows: Vec<(&RowKey, &Bytes)> = last.into_iter().collect();
@@ -38,7 +38,7 @@ impl DynamoTable {
 
     fn requests(&self, rows: &[(&RowKey, &Bytes)]) -> Result<Vec<WriteRequest>, TableError> {
         let request = |(key, value): &(&RowKey, &Bytes)| {
-            let put = PutRequest::builder().set_item(Some(item(key, (*value).clone(), &self.draw()))).build();
+            let put = PutRequest::builder().set_item(Some(item(key, (*value).clone(), &self.new_version()))).build();
             put.map(|put| WriteRequest::builder().put_request(put).build())
         };
         rows.iter().map(request).collect::<Result<_, _>>().map_err(|why| TableError {
@@ -52,20 +52,21 @@ impl DynamoTable {
         let mut pause = PAUSE;
         for _ in 0..TRIES {
             let request = self.client.batch_write_item().request_items(&*self.table, left);
-            let answer = request.send().await.map_err(|error| self.failed("put_many", &CallError::of(error)))?;
+            let answer =
+                request.send().await.map_err(|error| self.call_error("put_many", &CallError::from_sdk(error)))?;
             let mut undone = answer
                 .unprocessed_items
                 .ok_or_else(|| self.unexpected("put_many", "the answer does not say what was left undone"))?;
             left = undone.remove(&*self.table).unwrap_or_default();
             if let Some(other) = undone.into_iter().find_map(|(table, rows)| (!rows.is_empty()).then_some(table)) {
-                // Rows left undone must not pass for written, whatever name the service gives their table.
+                // Rows left undone must not count as written, whatever name the service gives their table.
                 let why = format!("table `{}`: rows of `{other}` are said to be left undone", self.table);
                 return Err(self.unexpected("put_many", why));
             }
             if left.is_empty() {
                 return Ok(());
             }
-            self.clock.sleep(pause / 2 + self.chance.jitter(pause / 2)).await;
+            self.clock.sleep(pause / 2 + self.rng.jitter(pause / 2)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
         Err(self.error("put_many", TableErrorKind::Throttled))
