@@ -19,8 +19,8 @@ mod faults;
 mod hosts;
 #[path = "fleet/job.rs"]
 mod job;
-#[path = "../../../infra/aws/tests/it/listening.rs"]
-mod listening;
+#[path = "../../../infra/aws/tests/it/listener.rs"]
+mod listener;
 #[path = "fleet/marks.rs"]
 mod marks;
 #[path = "fleet/messages.rs"]
@@ -45,6 +45,8 @@ mod same;
 mod seaweed;
 #[path = "fleet/shapes.rs"]
 mod shapes;
+#[path = "../../../infra/aws/tests/it/signature_server.rs"]
+mod signature_server;
 #[path = "fleet/silent.rs"]
 mod silent;
 #[path = "fleet/sources.rs"]
@@ -53,8 +55,6 @@ mod sources;
 mod stack;
 #[path = "fleet/state.rs"]
 mod state;
-#[path = "../../../infra/aws/tests/it/verifying.rs"]
-mod verifying;
 #[path = "fleet/within.rs"]
 mod within;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::proxy::{Mood, Proxy};
-use super::{CREDENTIALS, Workman, boto, ministack, verifying};
+use super::{CREDENTIALS, Workman, boto, ministack, signature_server};
 use crate::world::{Ran, World, walk};
 
 /// Items of the account whose destination is far away, more by half than four workmen have slots.
@@ -26,7 +26,7 @@ impl Trial {
     fn new(engine: &str) -> Self {
         let world = World::new();
         fs::create_dir_all(world.path("vendor/copies")).unwrap();
-        let proxy = Proxy::before(&verifying::serve(&world.path("vendor"), "KEY", "a secret"), 1);
+        let proxy = Proxy::before(&signature_server::serve(&world.path("vendor"), "KEY", "a secret"), 1);
         world.mill(&["init", "."]).expect(0);
         world.write("mill.toml", format!("{engine}\n[workman]\nworkers = 8\nidle-backoff = \"200ms\"\n"));
         world.write("secret", "a secret\n");

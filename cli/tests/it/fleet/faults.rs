@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::proxy::{Lot, Mood, Proxy};
-use super::{CREDENTIALS, Workman, boto, ministack, settle, verifying};
+use super::{CREDENTIALS, Workman, boto, ministack, settle, signature_server};
 use crate::kills::{Dice, kills, people_work, seed};
 use crate::world::{Ran, World};
 
@@ -26,7 +26,7 @@ impl Troubled {
     fn new() -> Self {
         let (world, mut dice) = (World::new(), Dice(seed()));
         fs::create_dir(world.path("vendor")).unwrap();
-        let behind = verifying::serve(&world.path("vendor"), "KEY", "a secret");
+        let behind = signature_server::serve(&world.path("vendor"), "KEY", "a secret");
         let ours = Proxy::before(ministack(), dice.roll(u64::MAX) | 1);
         let theirs = Proxy::before(&behind, dice.roll(u64::MAX) | 1);
         let job = Self { world, dice, ours, theirs, behind, round: 0 };

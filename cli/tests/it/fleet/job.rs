@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{CREDENTIALS, Workman, boto, ministack, settle, verifying};
+use super::{CREDENTIALS, Workman, boto, ministack, settle, signature_server};
 use crate::world::{Ran, World};
 
 /// Two accounts: folder → two S3 servers with different credentials, and S3 → the other server and a folder.
@@ -23,7 +23,7 @@ impl Job {
     fn new() -> Self {
         let (world, endpoint) = (World::new(), ministack());
         fs::create_dir(world.path("vendor")).unwrap();
-        let other = verifying::serve(&world.path("vendor"), "KEY", "a secret");
+        let other = signature_server::serve(&world.path("vendor"), "KEY", "a secret");
         world.write("secret", "a secret\n");
         world.mill(&["init", ".", "--engine", "aws"]).expect(0);
         let config = format!(

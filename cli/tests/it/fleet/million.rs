@@ -14,7 +14,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use serde_json::{Value, json};
 
-use super::listening::listen;
+use super::listener::listen;
 use super::proxy::{Answer, passed_on, told, whole};
 use super::{CREDENTIALS, ministack};
 use crate::world::World;

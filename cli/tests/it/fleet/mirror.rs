@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{CREDENTIALS, boto, ministack, verifying};
+use super::{CREDENTIALS, boto, ministack, signature_server};
 use crate::world::{Ran, World};
 
 pub(super) fn mirror(world: &World, args: &[&str]) -> Ran {
@@ -43,7 +43,7 @@ fn a_folder_goes_to_a_bucket_and_comes_back_the_same() {
 fn one_vendors_bucket_goes_to_anothers() {
     let (world, endpoint) = (World::new(), ministack());
     fs::create_dir(world.path("vendor")).unwrap();
-    let other = verifying::serve(&world.path("vendor"), "KEY", "a secret");
+    let other = signature_server::serve(&world.path("vendor"), "KEY", "a secret");
     world.write(
         "home/.aws/credentials",
         "[one]\naws_access_key_id = test\naws_secret_access_key = test\n\
@@ -181,7 +181,7 @@ print(len(keys), len(set(s3.get_object(Bucket='of-two', Key=key)['Body'].read() 
 fn a_bucket_that_no_waiting_makes_usable_ends_at_once_and_says_where() {
     let (world, endpoint) = (World::new(), ministack());
     fs::create_dir_all(world.path("vendor/photos")).unwrap();
-    let vendor = verifying::serve(&world.path("vendor"), "test", "another secret");
+    let vendor = signature_server::serve(&world.path("vendor"), "test", "another secret");
     let https = endpoint.replace("http:", "https:");
     for (from, at, words) in [
         ("s3://photos", vendor.as_str(), "check the key id and its secret"),

@@ -5,7 +5,7 @@ use std::process::Command;
 use aws_credential_types::provider::ProvideCredentials as _;
 use mill_aws::{Connection, ConnectionSettings, Role};
 
-use crate::canned::{answer, serve};
+use crate::canned_server::{answer, serve};
 
 /// Passes a case in a process of its own, with these variables: this one's environment is shared by all cases.
 fn pass(case: &str, variables: &[(&str, &str)]) {

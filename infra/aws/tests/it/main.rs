@@ -2,31 +2,31 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unused_async, clippy::print_stdout)]
 
-mod answers;
-mod canned;
+mod canned_server;
 mod connections;
-mod contract;
 mod deployed;
-mod directories;
-mod item_answers;
-mod listening;
-mod lists;
+mod deployment_check;
+mod directory_order;
+mod failure_scope;
+mod item_responses;
+mod listener;
+mod listing_responses;
 mod ministack;
-mod needs_a_person;
 #[path = "../../../../workman/tests/it/nothing.rs"]
 mod nothing;
 mod odd_keys;
 mod overlap;
+mod permanent_errors;
 mod queues;
-mod reach;
-mod renamed;
+mod renamed_keys;
 mod seaweed;
+mod server_side_copy;
 mod servers;
+mod signature_server;
+mod signed_requests;
+mod space_confirmation;
 mod speed;
 mod stack;
 mod stores;
 mod tables;
-mod taking;
 mod template;
-mod verified;
-mod verifying;

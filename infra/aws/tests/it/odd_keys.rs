@@ -5,7 +5,7 @@ use mill_aws::{Connection, S3Settings, S3Store, SpaceLayout};
 use mill_model::Properties;
 use mill_ports::{DestinationStore, ListEntry, Precondition, PutRequest, SourceStore};
 
-use crate::canned::{answer, listing, serve};
+use crate::canned_server::{answer, listing, serve};
 use crate::servers::{connect, ministack};
 use crate::stores::{body, bucket, item, pattern, read, settings, space};
 
@@ -41,7 +41,7 @@ async fn a_key_that_xml_cannot_hold_is_an_item_on_ministack() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_xml_cannot_hold_is_an_item_on_seaweed() {
-    keeps_them(&crate::taking::connect().await, 5 << 20, true).await;
+    keeps_them(&crate::server_side_copy::connect().await, 5 << 20, true).await;
 }
 
 /// SeaweedFS gives the last key for a token, with another character for what XML cannot hold.

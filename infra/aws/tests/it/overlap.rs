@@ -12,7 +12,7 @@ use mill_local::OsRng;
 use mill_model::{ContentId, Properties};
 use mill_ports::{DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreErrorKind};
 
-use crate::canned::{Answer, answer, listing, not_there, serve};
+use crate::canned_server::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
 use crate::stores::{body, item, pattern, settings, space};
 
@@ -95,7 +95,7 @@ async fn witnessed(destination: &S3Store, source: &S3Store) -> OverlapResult {
 }
 
 #[tokio::test]
-async fn two_addresses_of_one_service_are_told_by_a_witness_that_does_not_stay() {
+async fn a_witness_reveals_two_addresses_of_one_service_and_is_removed() {
     let service = Service::with(&["a", "b", "mill-a"]);
     let (one, other) = (service.at("", "").await, service.at("", "").await);
     assert_ne!(one.s3(), other.s3());

@@ -13,7 +13,7 @@ use mill_conformance::{Keep, QueueSubject};
 use mill_model::{AccountId, QueueName};
 use mill_ports::{OutgoingMessage, QueueErrorKind, Receipt, TaskQueue};
 
-use crate::canned::{answer, serve};
+use crate::canned_server::{answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack, punctual};
 
 fn open(connection: &Connection, name: QueueName, queue: String) -> Arc<SqsQueue> {
@@ -165,7 +165,7 @@ async fn answering(body: &'static str) -> Arc<SqsQueue> {
 }
 
 #[tokio::test]
-async fn an_entry_of_which_an_answer_says_nothing_or_two_things_has_failed() {
+async fn an_entry_without_a_result_or_with_two_has_failed() {
     const BOTH: &str = r#"{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"x"}],
         "Failed":[{"Id":"0","Code":"InternalError","SenderFault":false}]}"#;
     for body in ["", "{}", r#"{"Successful":[],"Failed":[]}"#, BOTH, r#"{"Successful":[{"Id":"1"}],"Failed":[]}"#] {
@@ -181,7 +181,7 @@ async fn an_entry_of_which_an_answer_says_nothing_or_two_things_has_failed() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_told_whole_is_not_taken_for_an_empty_one() {
+async fn an_incomplete_message_does_not_pass_for_an_empty_one() {
     const MESSAGES: &str =
         r#"{"Messages":[{"ReceiptHandle":"r","MessageId":"m"},{"Body":"b","ReceiptHandle":"s"},{"Body":"c"}]}"#;
     let received = answering(MESSAGES).await.receive(TEN, Duration::from_mins(1), Duration::ZERO).await.unwrap();

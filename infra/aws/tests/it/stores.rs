@@ -11,7 +11,7 @@ use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Body, DestinationStore, Precondition, PutRequest, SourceStore, StoreErrorKind};
 
-use crate::canned::{answer, listing, not_there, serve};
+use crate::canned_server::{answer, listing, not_there, serve};
 use crate::servers::{clock, connect, fresh, ministack};
 
 pub(crate) fn settings(spaces: SpaceLayout) -> S3Settings {
@@ -310,7 +310,7 @@ async fn an_archived_item_is_told_as_one() {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_is_unreachable_and_tells_nothing_of_items() {
+async fn a_store_without_a_response_is_unreachable_and_proves_no_absence() {
     let connection = connect("http://127.0.0.1:9").await;
     let store = S3Store::new(&connection, settings(SpaceLayout::InBucket("bucket".into())));
     assert_eq!(store.head(&item("a")).await.unwrap_err().kind, StoreErrorKind::Unreachable);
@@ -319,7 +319,7 @@ async fn a_store_that_does_not_answer_is_unreachable_and_tells_nothing_of_items(
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_is_a_store_that_is_not_there() {
+async fn a_missing_bucket_is_a_missing_store() {
     let connection = connect(ministack()).await;
     let store = S3Store::new(&connection, settings(SpaceLayout::InBucket(fresh("nothing"))));
     assert_eq!(store.spaces().await.unwrap_err().kind, StoreErrorKind::Unavailable);
@@ -421,7 +421,7 @@ async fn content_that_came_while_properties_were_copied_is_not_written_over() {
 
 /// The tag of an object in parts repeats for the same bytes; the time of its change tells the two apart.
 #[tokio::test(flavor = "multi_thread")]
-async fn properties_that_came_while_a_large_item_was_copied_onto_itself_are_not_written_over() {
+async fn a_copy_onto_itself_does_not_overwrite_properties_that_came_meanwhile() {
     for (native_conditions, newer) in [(true, true), (false, true), (true, false)] {
         let came = AtomicBool::new(false);
         let endpoint = serve(move |request| match (request.method().as_str(), request.uri().query()) {
@@ -456,7 +456,7 @@ async fn properties_that_came_while_a_large_item_was_copied_onto_itself_are_not_
 }
 
 #[tokio::test]
-async fn where_a_store_knows_no_conditions_properties_are_looked_at_after_their_write() {
+async fn without_native_conditions_properties_are_read_after_their_write() {
     let endpoint = serve(|request| {
         // Another writer came right behind the copy.
         let copied = request.headers().contains_key("x-amz-copy-source");

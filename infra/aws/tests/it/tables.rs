@@ -9,7 +9,7 @@ use mill_conformance::{Keep, TableSubject};
 use mill_local::OsRng;
 use mill_ports::{Clock as _, ClockWitness, KeyRange, RowKey, RowPrecondition, RowVersion, Table, TableErrorKind};
 
-use crate::canned::{Answer, answer, serve};
+use crate::canned_server::{Answer, answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack};
 
 async fn table() -> TableSubject {
@@ -184,7 +184,7 @@ async fn told_time(headers: Vec<(&'static str, &'static str)>) -> Option<ClockWi
 }
 
 #[tokio::test]
-async fn a_service_is_a_second_clock_by_the_time_of_its_own_answers() {
+async fn a_services_own_responses_are_a_second_clock() {
     const DATE: (&str, &str) = ("date", "Mon, 30 Nov 2099 00:00:00 GMT");
     const OWN: (&str, &str) = ("x-amzn-requestid", "1");
     let told = told_time(vec![DATE, OWN]).await.unwrap();

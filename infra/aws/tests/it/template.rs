@@ -100,7 +100,7 @@ fn the_policy_bucket_is_versioned_encrypted_and_closed() {
 }
 
 #[test]
-fn every_queue_has_an_alarm_on_its_depth_and_its_age_and_dead_letters_alarm_at_one() {
+fn each_queue_alarms_on_depth_and_age_and_dead_letters_at_one() {
     let template = template();
     let queues = resources(template, "AWS::SQS::Queue");
     let alarms: BTreeSet<(String, String, String)> = resources(template, "AWS::CloudWatch::Alarm")
@@ -128,7 +128,7 @@ fn every_queue_has_an_alarm_on_its_depth_and_its_age_and_dead_letters_alarm_at_o
 }
 
 #[test]
-fn workmen_scale_on_the_high_and_the_low_marks_of_both_duplication_queues() {
+fn workmen_scale_on_high_and_low_marks_of_both_duplication_queues() {
     let template = template();
     let alarms = resources(template, "AWS::CloudWatch::Alarm");
     for (alarm, queue, mark) in [
@@ -161,7 +161,7 @@ fn workmen_scale_on_the_high_and_the_low_marks_of_both_duplication_queues() {
 }
 
 #[test]
-fn every_role_is_under_never_and_nothing_is_allowed_everywhere_but_what_has_no_narrower_resource() {
+fn each_role_is_under_never_and_wildcards_only_where_nothing_is_narrower() {
     let template = template();
     for (name, role) in resources(template, "AWS::IAM::Role") {
         let managed = role["Properties"]["ManagedPolicyArns"].as_array().unwrap();

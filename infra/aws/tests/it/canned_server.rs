@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-use crate::listening::listen;
+use crate::listener::listen;
 
 pub(crate) type Answer = Response<Full<Bytes>>;
 

@@ -6,7 +6,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 
-use super::listening::listen;
+use super::listener::listen;
 
 /// Serves `root`, in which each folder is a bucket, for as long as the process lives. Gives the address.
 pub(crate) fn serve(root: &Path, key: &str, secret: &str) -> String {

@@ -13,7 +13,7 @@ use mill_ports::{
     error_chain,
 };
 
-use crate::canned::{Answer, answer, listing, serve};
+use crate::canned_server::{Answer, answer, listing, serve};
 use crate::servers::{connect, ministack};
 use crate::stores::{MODIFIED, body, bucket, item, pattern, settings, space};
 
@@ -176,7 +176,7 @@ async fn three_spaces(in_one_bucket: bool, trouble: fn() -> Answer, all: bool) -
 }
 
 #[tokio::test]
-async fn a_space_that_cannot_be_listed_is_meant_alone_while_others_can_be() {
+async fn an_unlistable_space_is_meant_alone_while_others_are_listed() {
     let bad = SpaceId::new("bad").unwrap();
     let refused = || StoreErrorKind::Refused(RefusalReason::Unreadable);
     for in_one_bucket in [false, true] {
@@ -201,7 +201,7 @@ async fn a_space_that_cannot_be_listed_is_meant_alone_while_others_can_be() {
 
 /// A look that finds no item asks whether its space answers.
 #[tokio::test]
-async fn an_item_of_a_space_that_cannot_be_listed_is_never_absent_and_stops_no_other() {
+async fn an_item_of_an_unlistable_space_is_not_absent_and_stops_none() {
     let (bad, gone) = (SpaceId::new("bad").unwrap(), || answer(404, &[("x-amz-request-id", "1")], ""));
     let endpoint = serve(move |request| match request.method().as_str() {
         "HEAD" => gone(),
@@ -235,7 +235,7 @@ const FULL: [(u16, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn a_store_without_room_needs_a_person_and_is_read_all_the_same() {
+async fn a_full_store_needs_a_person_and_stays_readable() {
     for (status, code) in FULL {
         let (store, _) = store(move |request| writes(request).then(|| full(status, code))).await;
         let error = put(&store, "a").await.unwrap_err();
@@ -285,7 +285,7 @@ async fn a_name_that_a_filter_before_the_service_forbids_stops_no_other() {
 }
 
 #[tokio::test]
-async fn a_page_in_the_stead_of_a_service_that_answered_before_may_pass() {
+async fn a_page_in_place_of_a_service_that_worked_may_pass() {
     let down = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_down = down.clone();
     let page = || answer(404, &[("content-type", "text/html")], "<html>No such backend.</html>");
@@ -297,7 +297,7 @@ async fn a_page_in_the_stead_of_a_service_that_answered_before_may_pass() {
 }
 
 #[tokio::test]
-async fn a_key_at_which_the_service_fails_is_no_trouble_of_the_stores() {
+async fn a_failure_at_one_key_is_no_failure_of_the_store() {
     let (store, _) = store(|request| (key_of(request) == "sick").then(failing)).await;
     assert_eq!(kind(store.head(&item("sick")).await), Some(StoreErrorKind::Unexpected));
     assert_eq!(kind(read(&store, "sick").await), Some(StoreErrorKind::Unexpected));
@@ -364,7 +364,7 @@ async fn an_item_that_may_not_be_read_stops_no_other() {
 }
 
 #[tokio::test]
-async fn an_item_in_an_archive_tier_is_refused_by_the_name_of_the_tier() {
+async fn an_archived_item_is_refused_with_the_name_of_its_tier() {
     for (told, tier) in [
         ("<StorageClass>DEEP_ARCHIVE</StorageClass>", "DEEP_ARCHIVE"),
         ("<StorageClass>INTELLIGENT_TIERING</StorageClass><AccessTier>ARCHIVE_ACCESS</AccessTier>", "ARCHIVE_ACCESS"),
@@ -397,7 +397,7 @@ async fn an_item_in_an_archive_tier_is_refused_by_the_name_of_the_tier() {
 }
 
 #[tokio::test]
-async fn an_item_that_only_its_owners_key_opens_is_refused_at_once_in_the_services_words() {
+async fn an_item_under_a_customers_key_is_refused_in_the_services_words() {
     let words =
         "The object was stored using a form of Server Side Encryption. The correct parameters must be provided.";
     let error = format!("<Error><Code>InvalidRequest</Code><Message>{words}</Message></Error>");
@@ -434,7 +434,7 @@ async fn an_item_of_hundreds_of_properties_is_read_with_all_of_them() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_is_one_items_and_not_the_stores() {
+async fn an_unreadable_response_concerns_one_item_and_not_the_store() {
     let (store, _) = store(|request| (key_of(request) == "mad").then(|| many_headers(request, 5000))).await;
     assert_eq!(kind(store.head(&item("mad")).await), Some(StoreErrorKind::Unexpected));
     assert_eq!(kind(read(&store, "mad").await), Some(StoreErrorKind::Unexpected));

@@ -15,7 +15,7 @@ use mill_ports::{
     StoreError, StoreErrorKind,
 };
 
-use crate::canned::{Answer, answer, listing, not_there, serve};
+use crate::canned_server::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
 use crate::stores::{MODIFIED, body, bucket, item, pattern, read, settings, space};
 
@@ -230,7 +230,7 @@ async fn nothing_is_read_replaced_or_deleted_under_another_name_than_its_own() {
 }
 
 #[tokio::test]
-async fn what_was_written_under_another_name_does_not_stay_and_the_next_of_its_shape_is_not_written() {
+async fn an_object_stored_under_another_key_is_removed_and_its_shape_refused() {
     for (rename, odd, usual) in RENAMES {
         let server = Renaming::new(rename);
         let (_, store) = server.store().await;
@@ -247,7 +247,7 @@ async fn what_was_written_under_another_name_does_not_stay_and_the_next_of_its_s
 
 /// As SeaweedFS does: the listing, too, is led astray by an odd path that it is asked for.
 #[tokio::test]
-async fn a_listing_that_names_what_it_finds_as_it_was_asked_is_not_believed() {
+async fn a_listing_that_echoes_the_requested_prefix_is_not_believed() {
     let of_paths = ["dbl//slash", "/first", "a/./b", "a\\b", "trailing. .", "a\u{1}b"];
     for (rename, odd, usual) in RENAMES.into_iter().filter(|(_, odd, _)| of_paths.contains(odd)) {
         let server = Renaming::echoing(rename);
@@ -265,7 +265,7 @@ async fn a_listing_that_names_what_it_finds_as_it_was_asked_is_not_believed() {
 
 /// The one that came first is listed as it was given, so that only the second is led astray.
 #[tokio::test]
-async fn of_two_names_that_a_server_takes_for_one_the_second_is_refused_and_replaces_nothing() {
+async fn of_two_folded_names_the_second_is_refused_and_replaces_nothing() {
     let lower: Rename = |key| key.to_lowercase();
     let composed: Rename = |key| key.replace("e\u{301}", "\u{e9}");
     for (rename, one, other) in [(lower, "README", "readme"), (composed, "caf\u{e9}", "cafe\u{301}")] {
@@ -346,7 +346,7 @@ async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
 
 /// A server that makes paths of keys.
 async fn on_seaweed() -> S3Store {
-    let connection = crate::taking::connect().await;
+    let connection = crate::server_side_copy::connect().await;
     let single = SpaceLayout::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
     S3Store::new(&connection, settings(single))
 }
@@ -368,8 +368,8 @@ async fn what_seaweed_keeps_otherwise_is_refused_and_nothing_is_replaced() {
 /// Of five hundred names that have done harm somewhere, each under a prefix of its own: it lists many of them out of order,
 /// which is an error. What it refuses, or fails at, is one too.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_seaweed_is_said_to_keep_is_listed_and_read_under_its_own_name() {
-    let connection = crate::taking::connect().await;
+async fn what_seaweed_stores_is_listed_and_read_under_its_own_name() {
+    let connection = crate::server_side_copy::connect().await;
     let bucket = bucket(&connection).await;
     let mut kept = 0;
     for (number, id) in corpus().iter().enumerate() {

@@ -11,11 +11,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::canned::{answer, serve};
-use crate::reach::well;
+use crate::canned_server::{answer, serve};
+use crate::failure_scope::well;
 use crate::servers::ministack;
+use crate::signature_server;
 use crate::stores::{item, settings, space};
-use crate::verifying;
 
 const KEY: &str = "AKIAPHOTOS";
 const SECRET: &str = "kept-to-itself";
@@ -74,11 +74,11 @@ fn self_signed() -> u16 {
 }
 
 #[tokio::test]
-async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
+async fn an_error_for_a_person_says_where_whom_and_what_to_do() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("photos")).unwrap();
-    let other_secret = verifying::serve(root.path(), KEY, "another");
-    let other_key = verifying::serve(root.path(), "AKIAOTHER", SECRET);
+    let other_secret = signature_server::serve(root.path(), KEY, "another");
+    let other_key = signature_server::serve(root.path(), "AKIAOTHER", SECRET);
     let malformed = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region 'us-east-1' is wrong; \
                      expecting 'eu-central-1'</Message><Region>eu-central-1</Region></Error>";
     let elsewhere = serve(move |_| answer(400, &[("x-amz-bucket-region", "eu-central-1")], malformed));
@@ -153,7 +153,7 @@ async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn what_does_not_speak_as_s3_is_named_with_its_address_its_status_and_what_came() {
+async fn a_server_other_than_s3_is_named_with_address_and_response() {
     const PAGE: &str = "<!DOCTYPE html><html><body>Come back later.</body></html>";
     let html = ("content-type", "text/html; charset=utf-8");
     let elsewhere = ("location", "https://anna:pass@login.test:8443/enter?ticket=not-for-logs");

@@ -10,7 +10,7 @@ use mill_model::digest::Digester;
 use mill_model::{Algorithm, ItemFacts, Properties};
 use mill_ports::{CopySource, DestinationStore, Precondition, PutRequest, SourceStore, StoreErrorKind};
 
-use crate::canned::{answer, serve};
+use crate::canned_server::{answer, serve};
 use crate::seaweed;
 use crate::stores::{body, bucket, client, item, pattern, read, settings, space};
 
@@ -99,10 +99,10 @@ async fn one_service() -> StoreSubject {
     StoreSubject { store: Arc::new(pair.source), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
-mill_conformance::server_side_copy_suite!(a_service, crate::taking::one_service);
+mill_conformance::server_side_copy_suite!(a_service, crate::server_side_copy::one_service);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_checksum_of_an_item_written_in_parts_is_that_of_the_whole() {
+async fn a_multipart_item_has_the_checksum_of_the_whole() {
     let pair = Pair::new().await;
     for size in [100, SIZE] {
         let (_, facts) = pair.put("a", size).await;
@@ -113,7 +113,7 @@ async fn the_checksum_of_an_item_written_in_parts_is_that_of_the_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_brings_a_large_item_with_its_properties_and_none_of_its_bytes_pass() {
+async fn a_server_side_copy_keeps_properties_and_no_bytes_pass_through_mill() {
     let pair = Pair::new().await;
     let (content, facts) = pair.put("a b+c/ü", SIZE).await;
     let address = item("a b+c/ü");
@@ -191,7 +191,7 @@ async fn small_items_and_those_of_other_services_are_not_brought() {
 
 /// The same bytes may be had by reading.
 #[tokio::test]
-async fn where_a_service_will_not_copy_the_bytes_are_asked_for_and_nothing_is_left() {
+async fn a_refused_server_side_copy_leaves_nothing_and_the_bytes_are_read() {
     for (status, code) in
         [(403, "AccessDenied"), (501, "NotImplemented"), (405, "MethodNotAllowed"), (400, "InvalidArgument")]
     {
@@ -253,7 +253,7 @@ async fn a_store_may_want_every_byte_to_be_read() {
 
 /// Of parts, the checksum of their checksums looks like one of the bytes; and not every tag that looks like an MD5 is one.
 #[tokio::test]
-async fn checksums_are_believed_only_where_they_are_known_to_be_of_the_bytes() {
+async fn checksums_count_only_where_they_surely_cover_the_bytes() {
     const MD5: &str = "900150983cd24fb0d6963f7d28e17f72";
     let endpoint = serve(|request| {
         let path = request.uri().path().trim_start_matches("/bucket/").to_owned();

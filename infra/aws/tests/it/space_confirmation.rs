@@ -10,7 +10,7 @@ use mill_aws::{S3Settings, S3Store, SpaceLayout};
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::{Clock, SourceStore as _};
 
-use crate::canned::{answer, listing, not_there, serve};
+use crate::canned_server::{answer, listing, not_there, serve};
 use crate::servers::connect;
 use crate::stores::{MODIFIED, item, settings, space};
 
@@ -56,7 +56,7 @@ async fn is_here(store: &S3Store, id: &str) -> bool {
 }
 
 #[tokio::test]
-async fn of_many_that_look_at_once_one_asks_whether_the_space_is_there() {
+async fn of_many_simultaneous_calls_one_asks_for_the_space() {
     let (store, clock, lists) = store().await;
     for round in 1..=3 {
         let ids: Vec<String> = (0..50).map(|n| n.to_string()).collect();

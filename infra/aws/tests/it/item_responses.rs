@@ -13,7 +13,7 @@ use mill_ports::{
     StoreError, StoreErrorKind,
 };
 
-use crate::canned::{Answer, answer, listing, not_there, serve};
+use crate::canned_server::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
 use crate::stores::{MODIFIED, body, item, pattern, settings, space};
 
@@ -167,7 +167,7 @@ fn raw(answers: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
 
 /// A body breaks off; what comes when it is taken up again must go on where it broke off, in the same state.
 #[tokio::test]
-async fn a_body_is_taken_up_again_only_where_it_broke_off_and_in_the_same_state() {
+async fn a_broken_body_resumes_at_its_break_in_the_same_state() {
     for (range, tag, expected) in [
         (Some("bytes 4-8/9"), "\"e\"", Ok("abcdefghi")),
         (None, "\"e\"", Err(StoreErrorKind::Unexpected)),

@@ -4,7 +4,7 @@ use mill_aws::deployment::{DeploymentSpec, ResourceNames, check, provision, remo
 use mill_local::OsClock;
 use mill_model::QueueName;
 
-use crate::canned::{answer, serve};
+use crate::canned_server::{answer, serve};
 use crate::servers::{connect, fresh, installation, ministack};
 
 #[tokio::test]

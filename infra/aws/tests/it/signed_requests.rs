@@ -9,8 +9,8 @@ use mill_aws::{AccessKeys, Connection, ConnectionSettings, KeySource, S3Settings
 use mill_model::{ContentId, ItemAddress, Properties, SpaceId};
 use mill_ports::{DestinationStore, Precondition, PutRequest, SourceStore, StoreError, StoreErrorKind};
 
+use crate::signature_server::serve;
 use crate::stores::settings;
-use crate::verifying::serve;
 
 const KEY: &str = "AKIAMILL";
 const SECRET: &str = "a secret";

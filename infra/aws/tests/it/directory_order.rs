@@ -10,8 +10,8 @@ use mill_ports::{
     DestinationStore, ListEntry, Precondition, PutRequest, Rng, SourceStore, StoreError, StoreErrorKind, error_chain,
 };
 
-use crate::answers::percent;
-use crate::canned::{answer, listing, serve};
+use crate::canned_server::{answer, listing, serve};
+use crate::listing_responses::percent;
 use crate::servers::connect;
 use crate::stores::{body, bucket, item, pattern, settings, space};
 
@@ -70,7 +70,7 @@ fn random_keys(chance: &SeededRng) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once() {
+async fn keys_listed_by_directory_come_in_byte_order_each_once() {
     let held = Arc::new(Mutex::new((Vec::new(), 1)));
     let served = held.clone();
     let endpoint = serve(move |request| {
@@ -124,7 +124,7 @@ async fn any_other_disorder_is_an_error_that_names_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_seaweed_lists_directory_by_directory_is_listed_by_bytes() {
-    let connection = crate::taking::connect().await;
+    let connection = crate::server_side_copy::connect().await;
     let single = SpaceLayout::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
     let store = S3Store::new(&connection, settings(single));
     let mut keys = ["a", "photos/x", "photos/-/a", "photos-old/y", "photos.txt", "photos!/z/-", "photos!/z-", "z"];

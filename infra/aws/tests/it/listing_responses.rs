@@ -14,7 +14,7 @@ use mill_ports::{
     StoreErrorKind,
 };
 
-use crate::canned::{answer, listing, not_there, serve};
+use crate::canned_server::{answer, listing, not_there, serve};
 use crate::stores::{MODIFIED, body, item, pattern, settings, space};
 
 /// A connection that takes the first answer for the last.
@@ -132,7 +132,7 @@ async fn a_listing_that_contradicts_itself_or_the_request_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listing_may_say_more_than_is_asked_and_leave_out_what_others_do() {
+async fn a_listing_may_have_extra_members_and_lack_optional_ones() {
     let right = listing(&["a", "c"], None);
     for (part, other) in [
         ("<Name>bucket</Name>", ""),
@@ -203,7 +203,7 @@ async fn what_lies_behind_a_listing_that_is_said_to_end_is_listed() {
 
 /// Reported of many services: keys are encoded and it is not said; it is said and they are not; a plus stands for itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_never_taken_for_others_whatever_a_server_says_of_their_spelling() {
+async fn keys_are_never_confused_whatever_encoding_a_server_claims() {
     let said = "<EncodingType>url</EncodingType>";
     for (keys, listed_as, says, right) in [
         (&["a b", "c+d"][..], &["a+b", "c%2Bd"][..], said, true),
