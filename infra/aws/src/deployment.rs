@@ -67,8 +67,8 @@ impl ResourceNames {
     }
 
     /// The name of a table.
-    pub fn table(&self, book: &str) -> String {
-        format!("{}-{book}", self.prefix)
+    pub fn table(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
     }
 
     /// The prefix of all names.

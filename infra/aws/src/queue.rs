@@ -142,7 +142,7 @@ impl SqsQueue {
 
     fn delivery(&self, message: Message, asked: Monotonic, deadline: Monotonic) -> Option<Delivery> {
         let attribute = |name: &MessageSystemAttributeName| {
-            message.attributes.as_ref().and_then(|attributes| attributes.get(name)).and_then(|told| told.parse().ok())
+            message.attributes.as_ref().and_then(|attributes| attributes.get(name)).and_then(|value| value.parse().ok())
         };
         let receive_count = attribute(&MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
         let sent_at = attribute(&MessageSystemAttributeName::SentTimestamp)
@@ -303,9 +303,9 @@ impl TaskQueue for SqsQueue {
         let names = Some(vec![Visible, InFlight, Delayed]);
         let answer = self.client.get_queue_attributes().queue_url(url).set_attribute_names(names).send().await;
         let answer = answer.map_err(|error| self.call_error("depth", CallError::from_sdk(error)))?;
-        let told = answer.attributes.unwrap_or_default();
+        let attributes = answer.attributes.unwrap_or_default();
         let count = |name: QueueAttributeName| {
-            told.get(&name).and_then(|count| count.parse().ok()).ok_or_else(|| {
+            attributes.get(&name).and_then(|count| count.parse().ok()).ok_or_else(|| {
                 self.queue_error("depth", QueueErrorKind::Unexpected, format!("the answer tells no `{name}`"))
             })
         };

@@ -40,7 +40,7 @@ use mill_ports::{
 };
 use tokio::sync::Semaphore;
 
-use self::error_context::ErrorContext;
+use self::error_context::StoreErrorContext;
 use self::failure_scope::ProbeCache;
 use self::key_encoding::ProvenSpellings;
 use self::key_names::KeyNameMemory;
@@ -158,7 +158,7 @@ struct StoreInner {
     key_name_memory: KeyNameMemory,
     probe_cache: ProbeCache,
     /// What errors of the whole store say about its address and credentials.
-    error_context: ErrorContext,
+    error_context: StoreErrorContext,
     /// The client for responses with more headers than the usual client reads.
     many_headers_client: SharedHttpClient,
 }
@@ -175,7 +175,7 @@ fn unlimited_retries() -> RetryPartition {
 impl S3Store {
     /// The store of these settings. No request is sent yet.
     pub fn new(connection: &Connection, settings: S3Settings) -> Self {
-        let error_context = ErrorContext::new(connection, &settings.spaces);
+        let error_context = StoreErrorContext::new(connection, &settings.spaces);
         let config = aws_sdk_s3::config::Builder::from(&connection.config)
             .force_path_style(settings.path_style)
             .interceptor(connection.request_counter())

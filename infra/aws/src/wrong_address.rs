@@ -65,12 +65,12 @@ fn is_untrusted(error: &rustls::Error) -> bool {
     use AlertDescription::{
         BadCertificate, CertificateRequired, HandshakeFailure, ProtocolVersion, UnknownCA, UnrecognisedName,
     };
-    let told = [BadCertificate, CertificateRequired, HandshakeFailure, ProtocolVersion, UnknownCA, UnrecognisedName];
+    let lasting = [BadCertificate, CertificateRequired, HandshakeFailure, ProtocolVersion, UnknownCA, UnrecognisedName];
     match error {
         rustls::Error::InvalidCertificate(_)
         | rustls::Error::NoCertificatesPresented
         | rustls::Error::PeerIncompatible(_) => true,
-        rustls::Error::AlertReceived(alert) => told.contains(alert),
+        rustls::Error::AlertReceived(alert) => lasting.contains(alert),
         _ => false,
     }
 }

@@ -51,8 +51,8 @@ pub async fn check(connection: &Connection, deployed: &DeploymentSpec) -> Result
         check_queue(&sqs, &deployed.names, queue, &mut deviations).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for book in TABLES {
-        let name = deployed.names.table(book);
+    for table in TABLES {
+        let name = deployed.names.table(table);
         let about = format!("table `{name}`");
         match dynamo.describe_table().table_name(name).send().await {
             Ok(reported) => check_table(&about, reported.table.as_ref(), &mut deviations),

@@ -47,11 +47,11 @@ pub async fn provision(
         create_queue(&sqs, names, name, Some(&dead)).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for book in TABLES {
-        create_table(&dynamo, &names.table(book)).await?;
+    for table in TABLES {
+        create_table(&dynamo, &names.table(table)).await?;
     }
-    for book in TABLES {
-        wait_until_active(&dynamo, &names.table(book), clock).await?;
+    for table in TABLES {
+        wait_until_active(&dynamo, &names.table(table), clock).await?;
     }
     Ok(())
 }
@@ -136,8 +136,8 @@ pub async fn remove(connection: &Connection, names: &ResourceNames) -> Result<()
         removed.map_err(|error| provision_error(&name, "removed")(CallError::from_sdk(error)))?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for book in TABLES {
-        let name = names.table(book);
+    for table in TABLES {
+        let name = names.table(table);
         match dynamo.delete_table().table_name(&name).send().await {
             Ok(_) => {}
             Err(error) if error.as_service_error().is_some_and(DeleteTableError::is_resource_not_found_exception) => {}

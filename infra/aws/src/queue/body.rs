@@ -61,10 +61,10 @@ mod tests {
     use super::*;
 
     fn there_and_back(body: &'static [u8]) -> (bool, Bytes) {
-        let written = EncodedBody::encode(&Bytes::from_static(body));
-        let encoded = written.encoding.is_some();
-        let message = Message::builder().body(written.text);
-        let message = match written.encoding {
+        let encoded_body = EncodedBody::encode(&Bytes::from_static(body));
+        let encoded = encoded_body.encoding.is_some();
+        let message = Message::builder().body(encoded_body.text);
+        let message = match encoded_body.encoding {
             Some(attribute) => message.message_attributes(ENCODING, attribute),
             None => message,
         };

@@ -33,14 +33,14 @@ impl ReceiptTable {
     }
 
     /// Adds a delivery.
-    pub(super) fn insert(&self, receipt: &Receipt, holding: ReceiptState, now: Monotonic) {
+    pub(super) fn insert(&self, receipt: &Receipt, state: ReceiptState, now: Monotonic) {
         const PRUNE_MIN: usize = 2048;
         let mut map = self.lock();
         if map.states.len() >= map.prune_at.max(PRUNE_MIN) {
             map.states.retain(|_, (state, _)| state.deadline.is_some_and(|deadline| deadline > now));
             map.prune_at = map.states.len() * 2;
         }
-        map.states.insert(receipt.clone(), (holding, false));
+        map.states.insert(receipt.clone(), (state, false));
     }
 
     pub(super) fn get(&self, receipt: &Receipt) -> Option<ReceiptState> {

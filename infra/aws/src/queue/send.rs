@@ -97,11 +97,11 @@ impl SqsQueue {
         let url = self.url("send").await?;
         let request = self.client.send_message_batch().queue_url(url).set_entries(Some(group.entries));
         let answer = request.send().await.map_err(|error| self.call_error("send", CallError::from_sdk(error)))?;
-        let told = |at: usize, id: &str| at.to_string() == id;
+        let is_entry = |at: usize, id: &str| at.to_string() == id;
         for at in group.places {
             // An entry that is listed as both counts as failed: a message that is sent twice does no harm.
-            let done = answer.successful.iter().any(|done| told(at, done.id()));
-            let error = match answer.failed.iter().find(|call_error| told(at, call_error.id())) {
+            let done = answer.successful.iter().any(|done| is_entry(at, done.id()));
+            let error = match answer.failed.iter().find(|failed| is_entry(at, failed.id())) {
                 None if done => continue,
                 Some(failed) => {
                     let why = format!("{}: {}", failed.code(), failed.message().unwrap_or("no reason given"));

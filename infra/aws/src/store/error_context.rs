@@ -22,7 +22,7 @@ use crate::wrong_address::NO_SUCH_HOST;
 
 /// The address of a store, and the credentials for it.
 #[derive(Debug)]
-pub(super) struct ErrorContext {
+pub(super) struct StoreErrorContext {
     address: String,
     /// The proxy on the way to it, if any.
     proxy: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct ErrorContext {
     signer: SignerRecorder,
 }
 
-impl ErrorContext {
+impl StoreErrorContext {
     pub(super) fn new(connection: &Connection, spaces: &SpaceLayout) -> Self {
         let bucket = match spaces {
             SpaceLayout::InBucket(bucket) | SpaceLayout::Single { bucket, .. } => {
@@ -93,7 +93,7 @@ impl ErrorContext {
     }
 }
 
-impl fmt::Display for ErrorContext {
+impl fmt::Display for StoreErrorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at {}, ", self.address)?;
         if let Some(proxy) = &self.proxy {

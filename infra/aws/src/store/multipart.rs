@@ -113,12 +113,12 @@ impl MultipartUpload {
     ) -> Result<Vec<CompletedPart>, CallError> {
         let inner = &self.inner;
         let part_bytes = inner.settings.copied_part_bytes.max(size.div_ceil(PARTS_MAX));
-        let (mut done, mut told) = (Vec::new(), 0);
+        let (mut done, mut reported) = (Vec::new(), 0);
         let mut one_more = async |in_flight: &mut PartTasks| {
             done.extend(join_part(in_flight).await?);
             let copied = size.min(done.len() as u64 * part_bytes);
-            if progress(copied - told) {
-                told = copied;
+            if progress(copied - reported) {
+                reported = copied;
                 return Ok(());
             }
             Err(CallError::new(CallErrorCause::Malformed, "it was given up"))
@@ -234,8 +234,8 @@ async fn send_part(inner: Arc<StoreInner>, part: PartAddress, chunk: BodyChunk) 
 }
 
 /// The entity tag of a stored object or part. A response without one does not prove that it was stored.
-fn required_etag(told: Option<String>) -> Result<String, CallError> {
-    told.filter(|tag| !tag.is_empty())
+fn required_etag(etag: Option<String>) -> Result<String, CallError> {
+    etag.filter(|tag| !tag.is_empty())
         .ok_or_else(|| CallError::new(CallErrorCause::Malformed, "the answer tells no entity tag"))
 }
 

@@ -200,12 +200,12 @@ pub(super) fn next_token(truncated: Option<bool>, token: Option<&str>) -> Result
 }
 
 /// Compares the response's count with the entries that came. Some servers do not count what they rolled up.
-fn check_count(told: Option<i64>, objects: usize, common_prefixes: usize) -> Result<(), String> {
-    let Some(told) = told else { return Ok(()) };
-    if usize::try_from(told).is_ok_and(|told| told == objects + common_prefixes || told == objects) {
+fn check_count(count: Option<i64>, objects: usize, common_prefixes: usize) -> Result<(), String> {
+    let Some(count) = count else { return Ok(()) };
+    if usize::try_from(count).is_ok_and(|count| count == objects + common_prefixes || count == objects) {
         return Ok(());
     }
-    Err(format!("it tells of {told} entries, and {} came", objects + common_prefixes))
+    Err(format!("it tells of {count} entries, and {} came", objects + common_prefixes))
 }
 
 /// Whether keys ascend in the order of a server that lists directory by directory, and not in byte order.

@@ -163,7 +163,7 @@ impl StoreInner {
         let checksums = facts
             .checksums
             .into_iter()
-            .filter(|told| md5(etag).is_none_or(|md5| told.algorithm != md5.algorithm || *told == md5));
+            .filter(|found| md5(etag).is_none_or(|md5| found.algorithm != md5.algorithm || *found == md5));
         Ok(PutResult { version, checksums: checksums.collect(), at: facts.modified })
     }
 }
