@@ -1,4 +1,4 @@
-//! A server that answers as a case tells it to, in this process, and what it was asked.
+//! A server in this process that returns the responses of a test and records the requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::listener::listen;
 
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// An answer of a status, headers and a body.
+/// A response with a status, headers and a body.
 pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut answer = Response::builder().status(status);
     for (name, value) in headers {
@@ -22,12 +22,12 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answe
     answer.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
 }
 
-/// What S3 answers to a look at what is not there: the status, and the id that it gives to each request.
+/// The response of S3 to a HEAD of a missing object: the status, and a request id.
 pub(crate) fn not_there() -> Answer {
     answer(404, &[("x-amz-request-id", "1")], "")
 }
 
-/// A whole listing of these keys, in a bucket named `bucket`, as the last page or with a token for the next.
+/// A listing of these keys in the bucket `bucket`, as the last page or with a token for the next.
 pub(crate) fn listing(keys: &[&str], next: Option<&str>) -> String {
     let entry = |key: &&str| {
         format!(
@@ -48,7 +48,7 @@ pub(crate) fn listing(keys: &[&str], next: Option<&str>) -> String {
     )
 }
 
-/// Serves for as long as the process lives; where `answers` gives none, none ever comes. Gives the address.
+/// Serves as long as the process lives, and returns the address. Where `answers` returns none, the request hangs.
 pub(crate) fn serve<A>(answers: impl Fn(&Request<Bytes>) -> A + Send + Sync + 'static) -> String
 where
     A: Into<Option<Answer>> + 'static,

@@ -1,4 +1,4 @@
-//! As whom a service is asked.
+//! The credentials of requests to a service.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use mill_aws::{Connection, ConnectionSettings, Role};
 
 use crate::canned_server::{answer, serve};
 
-/// Passes a case in a process of its own, with these variables: this one's environment is shared by all cases.
+/// Runs a test in its own process with these variables, since all tests share the environment of this one.
 fn pass(case: &str, variables: &[(&str, &str)]) {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", case, "--ignored"]);

@@ -44,7 +44,7 @@ async fn a_deployed_stack_keeps_the_contract_in_both_variants() {
     }
 }
 
-/// The alarms as the server has them: on each queue's depth and oldest message, to the topic.
+/// The alarms on the server: on each queue's depth and oldest message, to the topic.
 fn each_queue_alarms(told: &Value, names: &ResourceNames) {
     let alarms = told["alarms"].as_array().unwrap();
     for queue in QueueName::ALL {
@@ -61,7 +61,7 @@ const ALLOWED: &str = "allowed";
 const DENIED: &str = "explicitDeny";
 const NOT_ALLOWED: &str = "implicitDeny";
 
-/// Questions about what a role may do, and their answers.
+/// Questions about the permissions of a role, with the expected results.
 struct Questions {
     role: &'static str,
     asked: Vec<(Value, &'static str)>,
@@ -72,7 +72,7 @@ impl Questions {
         self.ask_more(action, resource, answer, json!({}));
     }
 
-    /// Asks as an administrator would, whom another policy allows everything.
+    /// Asks for an administrator, whom another policy allows everything.
     fn never(&mut self, action: &str, resource: &str, tls: bool) {
         self.ask_more(action, resource, DENIED, json!({"administrator": true, "tls": tls}));
     }
@@ -84,12 +84,12 @@ impl Questions {
         self.asked.push((question, answer));
     }
 
-    /// Asks for the row in which a table says whose it is.
+    /// Asks for the row that names the installation of a table.
     fn recognise(&mut self, action: &str, resource: &str) {
         self.ask_more(action, resource, ALLOWED, json!({"partition": "installation"}));
     }
 
-    /// What these roles may do, and no other.
+    /// Permissions that these roles have, and no others.
     fn only(&mut self, roles: &[&str], action: &str, resource: &str) {
         self.ask(action, resource, if roles.contains(&self.role) { ALLOWED } else { NOT_ALLOWED });
     }

@@ -1,4 +1,4 @@
-//! What is deployed, compared with what the code assumes.
+//! The comparison of a deployment with what the code assumes.
 
 use mill_aws::deployment::{DeploymentSpec, ResourceNames, check, provision, remove};
 use mill_local::OsClock;
@@ -48,7 +48,7 @@ async fn each_thing_that_differs_is_named() {
     for finding in &expected {
         assert!(told.contains(finding), "{finding:?} is not among {told:?}");
     }
-    // Whether its buckets are encrypted, ministack does not tell as S3 does.
+    // ministack does not report the encryption of buckets as S3 does.
     let bucket_s = (format!("bucket `{bucket}`"), "encryption");
     let unexpected: Vec<_> = told.iter().filter(|one| !expected.contains(one) && **one != bucket_s).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
@@ -56,7 +56,7 @@ async fn each_thing_that_differs_is_named() {
     remove(&connection, &names).await.expect("what is gone already is fine");
 }
 
-/// What the encryption of all queues is said to be by a service that tells these attributes besides those it should.
+/// The reported encryption of all queues, on a service with these additional attributes.
 async fn encryption(attributes: &'static str) -> Vec<String> {
     let endpoint = serve(move |request| {
         let body = match request.headers()["x-amz-target"].to_str().unwrap() {

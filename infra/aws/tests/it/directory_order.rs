@@ -1,4 +1,4 @@
-//! A server that lists directory by directory: its keys come in the order of their bytes all the same, each once.
+//! A server that lists directory by directory: Mill still lists its keys in byte order, each once.
 
 use std::sync::{Arc, Mutex};
 
@@ -46,7 +46,7 @@ fn page(keys: &[String], most: usize, query: &str) -> String {
         (None, Some(after)) => entries.partition_point(|entry| in_its_order(entry) <= in_its_order(&after)),
         (None, None) => 0,
     };
-    // Who asks for few gets no fewer.
+    // A page with a maximum is full as well.
     let most = told("max-keys").map_or(most, |most| most.parse().unwrap());
     let some = &entries[from..entries.len().min(from + most)];
     let next = (from + most < entries.len()).then(|| (from + most).to_string());
@@ -58,7 +58,7 @@ fn page(keys: &[String], most: usize, query: &str) -> String {
     listing(&files, next.as_deref()).replace("</ListBucketResult>", &format!("{folders}</ListBucketResult>"))
 }
 
-/// Keys of a few short names, so that many begin as others do.
+/// Keys of a few short names, so that many share a prefix.
 fn random_keys(chance: &SeededRng) -> Vec<String> {
     let below = |most: u64| chance.next_u64() % most;
     let name = || (0..=below(3)).map(|_| char::from(b"a-.!b0"[below(6) as usize])).collect::<String>();
@@ -87,7 +87,7 @@ async fn keys_listed_by_directory_come_in_byte_order_each_once() {
         expected.sort();
         let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, settings(single));
-        // The first page alone does not show it.
+        // The first page alone does not reveal the order.
         late += usize::from(!keys.is_sorted() && keys.iter().take((seed % 7 + 1) as usize).is_sorted());
         let found = listed(&store, None).await;
         assert_eq!(
@@ -98,7 +98,7 @@ async fn keys_listed_by_directory_come_in_byte_order_each_once() {
         if !keys.is_sorted() {
             for after in keys.iter().chain(&["a".to_owned(), "a-/b".to_owned(), "zz".to_owned()]) {
                 let behind: Vec<_> = expected.iter().filter(|key| *key > after).cloned().collect();
-                // Also by one that knows nothing of the server yet.
+                // Also for a store object that knows nothing about the server yet.
                 let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
                 for store in [&store, &S3Store::new(&connection, settings(single))] {
                     let found = listed(store, Some(after)).await;

@@ -1,4 +1,4 @@
-//! The reach of a failure: one item, or all of a store, found out by asking.
+//! The scope of a failure: one item or the whole store, found out by a probe.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,12 +19,12 @@ use crate::stores::{MODIFIED, body, bucket, item, pattern, settings, space};
 
 pub(crate) const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>";
 
-/// What a request is about.
+/// The subject of a request.
 pub(crate) fn key_of(request: &Request<Bytes>) -> String {
     request.uri().path().trim_start_matches("/bucket").trim_start_matches('/').to_owned()
 }
 
-/// What a server that is well answers, with items of ten bytes.
+/// The responses of a healthy server, with items of ten bytes.
 pub(crate) fn well(request: &Request<Bytes>) -> Answer {
     let query = request.uri().query().unwrap_or_default();
     let tagged = [("etag", "\"e\"")];
@@ -55,7 +55,7 @@ fn failing() -> Answer {
     answer(500, &[], "<Error><Code>InternalError</Code><Message>Please try again.</Message></Error>")
 }
 
-/// A store on a server that answers as `trouble` says, and else well; and what it was asked.
+/// A store on a server that fails where `trouble` says, and is healthy otherwise; and its requests.
 async fn store(
     trouble: impl Fn(&Request<Bytes>) -> Option<Answer> + Send + Sync + 'static,
 ) -> (S3Store, Arc<Mutex<Vec<String>>>) {
@@ -107,7 +107,7 @@ async fn a_prefix_that_may_not_be_written_stops_no_other() {
     ));
     let asked = asked.lock().unwrap();
     let of_mills_own: Vec<_> = asked.iter().filter(|one| one.contains(".mill-witness-")).collect();
-    // It was begun, given a byte, and given up; for all of them once.
+    // One probe for all of them: an upload that began, got a byte, and was aborted.
     assert_eq!(of_mills_own.len(), 3, "{of_mills_own:?}");
     assert!(of_mills_own.iter().all(|one| one.contains("upload")), "{of_mills_own:?}");
     assert!(of_mills_own[2].starts_with("DELETE"), "{of_mills_own:?}");
@@ -121,7 +121,7 @@ async fn a_store_that_may_not_be_written_at_all_needs_a_person() {
     assert!(error_chain(&error).contains("AccessDenied: No policy allows it."), "{}", error_chain(&error));
 }
 
-/// The space's own mark is denied as an item is.
+/// The space's own marker is denied like an item.
 #[tokio::test]
 async fn a_space_that_may_not_be_written_stops_no_other_space() {
     let endpoint = serve(|request| {
@@ -150,7 +150,8 @@ fn empty_bucket(path: &str) -> String {
     listing(&[], None).replace("<Name>bucket</Name>", &name)
 }
 
-/// A store of three buckets, or of three prefixes of one, of which listings of `bad` are answered so; all are, `all` says.
+/// A store of three buckets, or of three prefixes in one bucket. Listings of `bad`, or with `all` of each, get this
+/// response.
 async fn three_spaces(in_one_bucket: bool, trouble: fn() -> Answer, all: bool) -> S3Store {
     let buckets = "<ListAllMyBucketsResult><Buckets><Bucket><Name>lib-a</Name></Bucket><Bucket><Name>lib-bad</Name></Bucket>\
                    <Bucket><Name>lib-z</Name></Bucket></Buckets></ListAllMyBucketsResult>";
@@ -199,7 +200,7 @@ async fn an_unlistable_space_is_meant_alone_while_others_are_listed() {
     }
 }
 
-/// A look that finds no item asks whether its space answers.
+/// A HEAD that finds no item is followed by a request for its space.
 #[tokio::test]
 async fn an_item_of_an_unlistable_space_is_not_absent_and_stops_none() {
     let (bad, gone) = (SpaceId::new("bad").unwrap(), || answer(404, &[("x-amz-request-id", "1")], ""));
@@ -212,7 +213,7 @@ async fn an_item_of_an_unlistable_space_is_not_absent_and_stops_none() {
     let connection = connect(&endpoint).await.without_retries();
     let store = S3Store::new(&connection, settings(SpaceLayout::Buckets { prefix: "lib-".into() }));
     let item = |space: &SpaceId| ItemAddress { space: space.clone(), id: ContentId::new("x").unwrap() };
-    // As long as no other space was seen, nobody knows better.
+    // As long as no other space was seen, there is nothing to compare with.
     assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Unavailable));
     let good = SpaceId::new("good").unwrap();
     let store = S3Store::new(&connection, settings(SpaceLayout::Buckets { prefix: "lib-".into() }));
@@ -224,7 +225,7 @@ fn full(status: u16, code: &str) -> Answer {
     answer(status, &[], &format!("<Error><Code>{code}</Code><Message>Delete a few.</Message></Error>"))
 }
 
-/// As MinIO, Ceph, SeaweedFS and others say it.
+/// The codes of MinIO, Ceph, SeaweedFS and others.
 const FULL: [(u16, &str); 6] = [
     (507, "XMinioStorageFull"),
     (400, "XMinioAdminBucketQuotaExceeded"),
@@ -272,7 +273,7 @@ async fn a_call_that_a_service_does_not_know_is_not_waited_for() {
     put(&one, "a").await.unwrap();
 }
 
-/// A filter before the service forbids a name by a page of its own.
+/// A filter before the service blocks a name with a page of its own.
 #[tokio::test]
 async fn a_name_that_a_filter_before_the_service_forbids_stops_no_other() {
     let page = || answer(403, &[("content-type", "text/html")], "<html><body>Blocked by policy.</body></html>");
@@ -309,7 +310,7 @@ async fn a_failure_at_one_key_is_no_failure_of_the_store() {
     put(&store, "well").await.unwrap();
 }
 
-/// More failures than a budget of retries that all share would allow.
+/// More failures than a shared retry budget allows.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_failures_at_each_of_many_keys_cost_no_item() {
     let failed: Mutex<BTreeMap<String, u32>> = Mutex::default();
@@ -332,7 +333,7 @@ async fn two_failures_at_each_of_many_keys_cost_no_item() {
 
 #[tokio::test]
 async fn a_service_that_fails_at_all_of_one_sort_does_not_answer() {
-    // It lists, and gives no bytes; or takes none.
+    // The service lists, but serves no bytes, or accepts none.
     let listed = |request: &Request<Bytes>| request.uri().query().unwrap_or_default().contains("list-type=2");
     let (unread, _) = store(move |request| (request.method() == "GET" && !listed(request)).then(failing)).await;
     assert_eq!(kind(read(&unread, "a").await), Some(StoreErrorKind::Unreachable));
@@ -422,7 +423,7 @@ fn many_headers(request: &Request<Bytes>, count: usize) -> Answer {
     answer
 }
 
-/// Legal are 2 KB of names and values, each pair in a header of its own.
+/// S3 allows 2 KB of names and values, each pair in a header of its own.
 #[tokio::test]
 async fn an_item_of_hundreds_of_properties_is_read_with_all_of_them() {
     let (store, _) = store(|request| (key_of(request) == "rich").then(|| many_headers(request, 600))).await;

@@ -1,4 +1,4 @@
-//! Answers to calls on one item that do not say what they should: none is taken for presence, absence or success.
+//! Wrong responses to calls on one item: none counts as presence, absence or success.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::canned_server::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
 use crate::stores::{MODIFIED, body, item, pattern, settings, space};
 
-/// A store of small parts on a server that answers so; what it is asked of the bucket itself is answered well.
+/// A store of small parts on a server with these responses. Requests about the bucket itself get correct ones.
 async fn store(answers: impl Fn(&Request<Bytes>) -> Answer + Send + Sync + 'static) -> S3Store {
     let endpoint = serve(move |request| {
         let of_bucket = request.method() == "GET" && request.uri().query().unwrap_or_default().contains("list-type=2");
@@ -55,7 +55,7 @@ async fn absence_is_said_in_the_services_own_words_or_not_at_all() {
         assert_eq!(is_absent(store.open(&item("a"), None, None).await.map(drop_facts)), said, "read, cut at {cut}");
     }
     assert!(asked.load(Ordering::Relaxed) >= whole.len() * 3);
-    // To a look, which has no text, the id of the request says it, and no second request is spent.
+    // A response to HEAD has no body: its request id is enough, and no second request follows.
     let asked = Arc::new(AtomicUsize::new(0));
     let noted = asked.clone();
     let store = store(move |_| {
@@ -117,7 +117,7 @@ async fn a_part_is_the_one_that_was_asked_for() {
     let part = Some(ByteRange { offset: 2, length: 3 });
     for (status, length, range, text, good) in [
         (206, "3", Some("bytes 2-4/9"), "cde", true),
-        // All of it: reported of servers and caches that know no parts.
+        // The whole object: some servers and caches do not support ranges.
         (200, "9", None, "abcdefghi", false),
         (200, "3", None, "cde", false),
         (206, "3", None, "cde", false),
@@ -145,7 +145,7 @@ async fn a_part_is_the_one_that_was_asked_for() {
     assert!(read(&store, None, None).await.is_err(), "all of it was asked for");
 }
 
-/// Serves what `answers` writes to each request's head, as it is, and closes the line behind it. Gives the address.
+/// Sends what `answers` returns for each request's head, unchanged, and closes the connection. Returns the address.
 fn raw(answers: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -165,14 +165,14 @@ fn raw(answers: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
     format!("http://{address}")
 }
 
-/// A body breaks off; what comes when it is taken up again must go on where it broke off, in the same state.
+/// A body breaks off. The response to the resuming request must continue at the break, in the same state.
 #[tokio::test]
 async fn a_broken_body_resumes_at_its_break_in_the_same_state() {
     for (range, tag, expected) in [
         (Some("bytes 4-8/9"), "\"e\"", Ok("abcdefghi")),
         (None, "\"e\"", Err(StoreErrorKind::Unexpected)),
         (Some("bytes 0-4/9"), "\"e\"", Err(StoreErrorKind::Unexpected)),
-        // The condition was not minded.
+        // The server ignored the condition.
         (Some("bytes 4-8/9"), "\"newer\"", Err(StoreErrorKind::Changed)),
     ] {
         let address = raw(move |asked| {
@@ -200,7 +200,7 @@ async fn a_condition_that_is_not_minded_is_seen() {
     for (status, tag, expected) in [
         (200, "\"newer\"", StoreErrorKind::Changed),
         (412, "\"newer\"", StoreErrorKind::Changed),
-        // No such question was asked.
+        // The request had no such condition.
         (304, "\"e\"", StoreErrorKind::Unexpected),
     ] {
         let store = store(move |_| {
@@ -210,7 +210,7 @@ async fn a_condition_that_is_not_minded_is_seen() {
         .await;
         assert_eq!(kind(read(&store, None, Some(&seen)).await), Some(expected), "{status} {tag}");
     }
-    // A look that is answered with "as you know" says nothing of the item.
+    // A 304 to a HEAD says nothing about the item.
     let store = store(|_| answer(304, &object("3", &[]), "")).await;
     assert_eq!(kind(store.head(&item("a")).await), Some(StoreErrorKind::Unexpected));
 }
@@ -245,7 +245,7 @@ const COMPLETE: &str = "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></Compl
 const COPIED: &str =
     "<CopyObjectResult><ETag>\"e\"</ETag><LastModified>2026-11-21T07:28:00.000Z</LastModified></CopyObjectResult>";
 
-/// Answers to each request of a write; the one that `wrong` names is answered otherwise.
+/// Serves each request of a write; the one that `wrong` names gets another response.
 fn written(request: &Request<Bytes>, size: &str, wrong: &str, otherwise: &Answer2) -> Answer {
     let query = request.uri().query().unwrap_or_default();
     let copy = request.headers().contains_key("x-amz-copy-source");
@@ -275,7 +275,7 @@ async fn a_write_is_done_only_if_each_answer_says_so() {
         (Call::Put, "put", (200, tagged.clone(), "<html><p>Log in".to_owned())),
         (Call::Put, "put", (204, vec![], String::new())),
         (Call::Put, "put", (304, tagged.clone(), String::new())),
-        // It was kept, and is not there; or less of it is.
+        // The write succeeded, but the object is missing or shorter.
         (Call::Put, "look", (404, vec![("x-amz-request-id", "1")], String::new())),
         (Call::Put, "look", (500, vec![], String::new())),
         (Call::Put, "look", (200, object("9", &[]), String::new())),
@@ -313,7 +313,7 @@ async fn a_write_is_done_only_if_each_answer_says_so() {
     }
 }
 
-/// In a bucket that keeps versions, a deleted item is one whose latest version says so.
+/// In a versioned bucket, the latest version of a deleted item is a delete marker.
 #[tokio::test]
 async fn an_item_whose_latest_version_is_a_deletion_is_absent() {
     let marker = [("x-amz-delete-marker", "true"), ("x-amz-version-id", "2"), ("x-amz-request-id", "1")];

@@ -9,7 +9,7 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-/// Serves for as long as the process lives, and gives the address.
+/// Serves as long as the process lives, and returns the address.
 pub(crate) fn listen<S, B>(service: S) -> String
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -28,7 +28,7 @@ where
                 socket.set_nodelay(true).unwrap();
                 let line = http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
                 tokio::spawn(async {
-                    // A client that goes away is no trouble of the server's.
+                    // A client that disconnects is no failure of the server.
                     let _ = line.await;
                 });
             }

@@ -1,7 +1,7 @@
-//! Answers that are cut, contradict themselves, or come from something else than S3: none is believed.
+//! Responses that are truncated, contradict themselves, or do not come from S3: none is believed.
 //!
-//! What a server may get wrong is taken from what was reported of servers and of tools that copy, and from each part of an
-//! answer left out, doubled or turned round.
+//! The errors come from bug reports on servers and copy tools, and from each part of a response left out, doubled or
+//! inverted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,18 +17,18 @@ use mill_ports::{
 use crate::canned_server::{answer, listing, not_there, serve};
 use crate::stores::{MODIFIED, body, item, pattern, settings, space};
 
-/// A connection that takes the first answer for the last.
+/// A connection without retries.
 async fn connect(endpoint: &str) -> Connection {
     crate::servers::connect(endpoint).await.without_retries()
 }
 
-/// A store on a server that answers as it is told to.
+/// A store on a server with these responses.
 async fn canned(endpoint: &str) -> S3Store {
     let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     S3Store::new(&connect(endpoint).await, S3Settings { part_bytes: 64 << 10, ..settings(single) })
 }
 
-/// A server whose listings are these, page by page, by the token that asks for them.
+/// A server with these listings, page by page, by the token of the request.
 async fn lists(pages: Vec<(&'static str, String)>) -> S3Store {
     let endpoint = serve(move |request| {
         let query = request.uri().query().unwrap_or_default().to_owned();
@@ -54,7 +54,7 @@ async fn listed(store: &S3Store) -> Result<Vec<String>, StoreError> {
     Ok(names.collect())
 }
 
-/// What each of many bodies leads to: the same server gives the n-th to whoever asks for the bucket `bn`.
+/// The result of each of many bodies: one server returns the n-th for the bucket `bn`.
 async fn each<T: Send + 'static>(bodies: Vec<String>, status: u16, what: impl AsyncFn(S3Store) -> T) -> Vec<T> {
     let bodies = Arc::new(bodies);
     let served = bodies.clone();
@@ -80,7 +80,7 @@ async fn a_listing_cut_at_any_byte_is_an_error() {
     }
 }
 
-/// Each answer differs from a right one in a single place.
+/// Each response differs from a correct one in a single place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_that_contradicts_itself_or_the_request_is_an_error() {
     let right = listing(&["a", "c"], None);
@@ -147,7 +147,7 @@ async fn a_listing_may_have_extra_members_and_lack_optional_ones() {
             "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumAlgorithm>SHA1</ChecksumAlgorithm><StorageClass>",
         ),
         ("</ListBucketResult>", "\n</ListBucketResult>\n"),
-        // The SDK's own reader takes the first part of these for all of them.
+        // The SDK's own parser takes the first part of these for the whole.
         ("<Key>a</Key>", "<Key><![CDATA[a]]></Key>"),
         ("<Key>c</Key>", "<Key><!-- the last -->c</Key>"),
         ("<Key>c</Key>", "<Key>&#99;</Key>"),
@@ -157,7 +157,7 @@ async fn a_listing_may_have_extra_members_and_lack_optional_ones() {
     }
 }
 
-/// Reported of several services: the token that asks for a page asks for that page again.
+/// A bug of several services: the token for a page is returned with that page again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_that_goes_round_is_an_error() {
     let rounds = [
@@ -171,12 +171,12 @@ async fn a_listing_that_goes_round_is_an_error() {
         let outcome = listed(&lists(pages).await).await;
         assert_eq!(outcome.map_err(|error| error.kind), Err(StoreErrorKind::Unexpected), "{shown}");
     }
-    // Pages without entries come where much was deleted.
+    // Services return empty pages where much was deleted.
     let pages = vec![("", listing(&[], Some("t"))), ("t", listing(&[], Some("u"))), ("u", listing(&["a"], None))];
     assert_eq!(listed(&lists(pages).await).await.unwrap(), ["a"]);
 }
 
-/// Reported of a server that ended its pages too early: "no more", with a third of the keys behind.
+/// A bug of a server: it reported the end with a third of the keys still to come.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_behind_a_listing_that_is_said_to_end_is_listed() {
     let pages = [listing(&["a", "b"], None), listing(&["c"], None)];
@@ -195,13 +195,14 @@ async fn what_lies_behind_a_listing_that_is_said_to_end_is_listed() {
     });
     let store = canned(&endpoint).await;
     assert_eq!(listed(&store).await.unwrap(), ["a", "b", "c"]);
-    // A server that takes no `start-after` cannot say so.
+    // A server that ignores `start-after` cannot say so.
     let endpoint = serve(|_| answer(200, &[], &listing(&["a", "b"], None)));
     let store = canned(&endpoint).await;
     assert_eq!(listed(&store).await.unwrap_err().kind, StoreErrorKind::Unexpected);
 }
 
-/// Reported of many services: keys are encoded and it is not said; it is said and they are not; a plus stands for itself.
+/// Bugs of many services: keys are encoded without notice; they are not encoded despite the notice; a plus stands for
+/// itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_never_confused_whatever_encoding_a_server_claims() {
     let said = "<EncodingType>url</EncodingType>";
@@ -214,7 +215,7 @@ async fn keys_are_never_confused_whatever_encoding_a_server_claims() {
         (&["c+d"], &["c+d"], said, false),
         (&["e%41"], &["e%41"], said, false),
         (&["a b", "c+d"], &["a%20b", "c+d"], said, false),
-        // It lists what it denies.
+        // It lists a key that a HEAD does not find.
         (&[], &["x+y"], said, false),
     ] {
         let page = listing(listed_as, None).replace(said, says);
@@ -241,7 +242,7 @@ async fn keys_are_never_confused_whatever_encoding_a_server_claims() {
     }
 }
 
-/// A path as it is sent: a plus stands for itself.
+/// A path in a request: a plus stands for itself.
 pub(crate) fn percent(path: &str) -> String {
     let mut out = Vec::new();
     let mut rest = path.as_bytes();
@@ -337,7 +338,7 @@ async fn a_list_of_spaces_in_a_bucket_is_whole_or_an_error() {
     }
 }
 
-/// Reported of services behind a proxy, or a portal that wants a login: every request is answered with a page of HTML.
+/// As behind a proxy or a login portal: each request gets an HTML page.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_something_else_is_neither_presence_nor_absence_nor_success() {
     let pages = [

@@ -1,4 +1,4 @@
-//! The fleet's adapters on servers that speak as the services do.
+//! The AWS adapters on servers that speak the same protocols.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unused_async, clippy::print_stdout)]
 

@@ -15,10 +15,10 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("`{}` is missing: `./test` installs it", place.display()))
 }
 
-/// Starts a server that ends with this process, and gives its address.
+/// Starts a server that ends with this process, and returns its address.
 pub(crate) fn start() -> String {
     let (started, ready) = mpsc::channel();
-    // The server ends with the thread that began it, and this one ends with the process.
+    // The server ends with the thread that started it, and this thread ends with the process.
     std::thread::spawn(move || {
         let (_process, address) = start_at("127.0.0.1");
         started.send(address).unwrap();
@@ -29,7 +29,7 @@ pub(crate) fn start() -> String {
     ready.recv().expect("ministack does not start")
 }
 
-/// Starts a server at an address of this host that ends with this thread, if not before, and gives where it answers.
+/// Starts a server on this host that ends with this thread at the latest, and returns its address.
 pub(crate) fn start_at(host: &str) -> (Child, String) {
     let port = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
     let process = Command::new("setpriv")

@@ -1,4 +1,4 @@
-//! Keys of characters that no XML may hold: each is an item like any other.
+//! Keys with characters that XML forbids: each is an item like any other.
 
 use futures::TryStreamExt as _;
 use mill_aws::{Connection, S3Settings, S3Store, SpaceLayout};
@@ -44,7 +44,7 @@ async fn a_key_that_xml_cannot_hold_is_an_item_on_seaweed() {
     keeps_them(&crate::server_side_copy::connect().await, 5 << 20, true).await;
 }
 
-/// SeaweedFS gives the last key for a token, with another character for what XML cannot hold.
+/// SeaweedFS uses the last key as token, with a replacement for characters that XML forbids.
 #[tokio::test]
 async fn a_token_that_xml_could_not_hold_leads_to_the_next_page() {
     let endpoint = serve(|request| {

@@ -1,4 +1,4 @@
-//! Stores that hold the same objects though their addresses, buckets or keys are called otherwise.
+//! Stores that share objects under other addresses, bucket names or keys.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::canned_server::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
 use crate::stores::{body, item, pattern, settings, space};
 
-/// A service: its objects, as `bucket/key`, and what of it was asked.
+/// A service: its objects, as `bucket/key`, and its requests.
 #[derive(Debug, Default)]
 struct Service {
     objects: Mutex<BTreeSet<String>>,
@@ -29,7 +29,7 @@ struct Service {
 impl Service {
     fn with(buckets: &[&str]) -> Arc<Self> {
         let made = Self::default();
-        // A bucket is there as long as a key is in it.
+        // A bucket exists as long as it holds a key.
         made.objects.lock().unwrap().extend(buckets.iter().map(|bucket| format!("{bucket}/kept")));
         Arc::new(made)
     }
@@ -69,7 +69,7 @@ impl Service {
         }
     }
 
-    /// An address of it, at which what its paths begin with is called otherwise.
+    /// An address of the service at which another prefix of paths stands for this one.
     async fn at(self: &Arc<Self>, called: &'static str, is: &'static str) -> Connection {
         let service = self.clone();
         let address = serve(move |request| {
@@ -112,7 +112,7 @@ async fn a_witness_reveals_two_addresses_of_one_service_and_is_removed() {
         assert_eq!(matches!(found, OverlapResult::Overlap(_)), overlap, "{destination:?} {source:?}: {found:?}");
         assert_eq!(service.keys(), before, "{destination:?} {source:?}");
     }
-    // A bucket each.
+    // Each store has its own bucket.
     let buckets = |connection: &Connection, prefix: &str| {
         S3Store::new(connection, settings(SpaceLayout::Buckets { prefix: prefix.into() }))
     };
@@ -121,7 +121,7 @@ async fn a_witness_reveals_two_addresses_of_one_service_and_is_removed() {
     assert_eq!(witnessed(&in_bucket(&one, "a", ""), &buckets(&other, "mill-")).await, OverlapResult::Apart);
 }
 
-/// A gateway shows the destination's bucket, or a part of it, as a bucket of another name.
+/// A gateway shows the destination's bucket, or a part of it, under another name.
 #[tokio::test]
 async fn a_bucket_that_is_called_otherwise_is_found() {
     let service = Service::with(&["real"]);

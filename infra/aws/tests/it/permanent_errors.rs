@@ -1,4 +1,4 @@
-//! What no waiting mends, and what is said of it: where, as whom, in whose words, and what to do.
+//! Failures that waiting does not fix. Their messages say where, as whom, in whose words, and what to do.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -40,20 +40,20 @@ fn store_over(connection: &Connection, bucket: &str) -> S3Store {
     S3Store::new(connection, settings(single))
 }
 
-/// A server that answers to whatever begins a talk with these bytes. Gives its port.
+/// A server that sends these bytes to each client. Returns its port.
 fn says(bytes: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for mut line in listener.incoming().flatten() {
-            // Whoever goes away is no trouble of this server's.
+            // A client that disconnects is no failure of this server.
             _ = line.read(&mut [0; 4096]).and_then(|_| line.write_all(bytes));
         }
     });
     port
 }
 
-/// A server whose certificate nobody vouches for. Gives its port.
+/// A server with an untrusted certificate. Returns its port.
 fn self_signed() -> u16 {
     const PEM: &[u8] = include_bytes!("../../testdata/self-signed.pem");
     let certificate = CertificateDer::from_pem_slice(PEM).unwrap();
@@ -117,7 +117,7 @@ async fn an_error_for_a_person_says_where_whom_and_what_to_do() {
             &["NoSuchBucket", "make the bucket, or check its name"],
         ),
         (
-            // So spelled no resolver is asked, which a machine may not have.
+            // This form needs no resolver, which a machine may lack.
             "http://-no-such-host.invalid",
             "photos",
             &unavailable,

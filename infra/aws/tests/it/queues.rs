@@ -90,13 +90,13 @@ async fn bodies_that_are_no_text_arrive_to_the_byte() {
     assert_eq!(received, [Vec::new(), noise]);
 }
 
-/// What is received can be sent on, to the dead letters too; what cannot be is named alone.
+/// Each received message can be sent on, also to the dead letters; a message that is too large fails alone.
 #[tokio::test]
 async fn no_message_is_larger_than_what_mill_sends() {
     let subject = queue().await;
     let most = subject.queue.limits().body_bytes_max;
     assert_eq!(queue_settings()["MaximumMessageSize"], most.to_string());
-    // As the service takes it, it is larger by a third.
+    // Encoded for the service, it is larger by a third.
     let out = [outgoing(vec![0; most * 4 / 5]), outgoing("b")];
     let report = subject.queue.send(&out).await.unwrap();
     let failed: Vec<_> = report.failed.iter().map(|(at, error)| (*at, error.kind)).collect();
@@ -121,7 +121,7 @@ async fn a_connection_that_hangs_costs_no_lease() {
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
-/// A receive may be answered late, as long as it was told to wait.
+/// A response to a receive may take as long as the requested wait.
 #[tokio::test]
 async fn a_receive_waits_for_as_long_as_it_is_told() {
     let endpoint = serve(|request| {
@@ -154,7 +154,7 @@ async fn ten_tasks_cost_three_requests() {
     assert_eq!(connection.requests().total() - before, 3);
 }
 
-/// A queue whose requests, but for the first look, are answered so.
+/// A queue on a server with this response to each request but the first, for the URL.
 async fn answering(body: &'static str) -> Arc<SqsQueue> {
     let endpoint = serve(move |request| {
         let url = request.headers()["x-amz-target"] == "AmazonSQS.GetQueueUrl";

@@ -1,4 +1,4 @@
-//! Servers that keep an item under another key than it was given: it is refused, and nothing else is touched.
+//! Servers that store an item under another key: the item is refused, and nothing else is touched.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,13 +24,13 @@ type Rename = fn(&str) -> String;
 /// A server that renames keys, in requests of every kind.
 struct Renaming {
     rename: Rename,
-    /// Whether each is listed as it was given first.
+    /// Whether a listing shows the key of the first write.
     as_given: bool,
-    /// Whether a listing names what it finds as it was asked for it.
+    /// Whether a listing shows objects with the requested prefix.
     echoes: bool,
     objects: Mutex<BTreeMap<String, Stored>>,
     puts: Mutex<u32>,
-    /// Listings that are still answered as things were before.
+    /// Listings that still show the earlier state.
     late: Mutex<u32>,
 }
 
@@ -190,7 +190,7 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
     }
 }
 
-/// What servers do to keys, an odd key, and the usual one that they take it for.
+/// Ways in which servers rename keys, with an unusual key and the usual one that they turn it into.
 const RENAMES: [(Rename, &str, &str); 9] = [
     (|key| collapsed(key), "dbl//slash", "dbl/slash"),
     (|key| key.trim_start_matches('/').to_owned(), "/first", "first"),
@@ -245,7 +245,7 @@ async fn an_object_stored_under_another_key_is_removed_and_its_shape_refused() {
     }
 }
 
-/// As SeaweedFS does: the listing, too, is led astray by an odd path that it is asked for.
+/// As SeaweedFS does: a listing normalises the prefix of the request too.
 #[tokio::test]
 async fn a_listing_that_echoes_the_requested_prefix_is_not_believed() {
     let of_paths = ["dbl//slash", "/first", "a/./b", "a\\b", "trailing. .", "a\u{1}b"];
@@ -263,7 +263,7 @@ async fn a_listing_that_echoes_the_requested_prefix_is_not_believed() {
     }
 }
 
-/// The one that came first is listed as it was given, so that only the second is led astray.
+/// A listing shows the first key unchanged, so only the second is renamed.
 #[tokio::test]
 async fn of_two_folded_names_the_second_is_refused_and_replaces_nothing() {
     let lower: Rename = |key| key.to_lowercase();
@@ -294,13 +294,13 @@ async fn a_server_that_keeps_names_is_asked_once_for_each_shape() {
         put(&store, id, 5, &Precondition::Absent).await.unwrap();
     }
     let (first, all) = (asked(), connection.requests().total());
-    // And one that the bucket is there.
+    // And one request for the bucket.
     assert!(first <= ids.len() as u64 + 1, "{first}");
     for (number, id) in ids.iter().enumerate() {
         put(&store, &format!("{id}{number}{id}"), 6, &Precondition::Absent).await.unwrap();
         assert!(store.head(&item(id)).await.unwrap().present().is_some());
     }
-    // To write it, to look at what was written, and to look at the other.
+    // A write, a HEAD of it, and a HEAD of the other key.
     assert_eq!((asked(), connection.requests().total() - all), (first, 3 * ids.len() as u64));
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     let listed = pages.iter().flat_map(|page| &page.entries).map(|entry| match entry {
@@ -312,7 +312,7 @@ async fn a_server_that_keeps_names_is_asked_once_for_each_shape() {
     assert_eq!(listed, ids);
 }
 
-/// Not every service lists at once what was written.
+/// Not every service lists a new object at once.
 #[tokio::test]
 async fn a_server_that_lists_late_is_asked_again() {
     let server = Renaming::new(str::to_owned);
@@ -322,7 +322,7 @@ async fn a_server_that_lists_late_is_asked_again() {
     assert_eq!(server.keys(), ["a//b"]);
 }
 
-/// What stands under the other name is somebody's, unless it is surely what was written.
+/// The object under the other name belongs to somebody else, unless it surely is the written one.
 #[tokio::test]
 async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
     let server = Renaming::new(collapsed);
@@ -344,7 +344,7 @@ async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
     assert_eq!(store.delete(&item("dbl/slash"), &Precondition::Always).await.unwrap(), Presence::Present(()));
 }
 
-/// A server that makes paths of keys.
+/// A server that turns keys into paths.
 async fn on_seaweed() -> S3Store {
     let connection = crate::server_side_copy::connect().await;
     let single = SpaceLayout::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
@@ -365,8 +365,8 @@ async fn what_seaweed_keeps_otherwise_is_refused_and_nothing_is_replaced() {
     assert!(pages.iter().all(|page| page.entries.is_empty()), "{pages:?}");
 }
 
-/// Of five hundred names that have done harm somewhere, each under a prefix of its own: it lists many of them out of order,
-/// which is an error. What it refuses, or fails at, is one too.
+/// Five hundred names that are known to cause bugs, each under its own prefix: listing many of them out of order is an
+/// error, and so is a refusal or failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_seaweed_stores_is_listed_and_read_under_its_own_name() {
     let connection = crate::server_side_copy::connect().await;

@@ -1,4 +1,4 @@
-//! SeaweedFS, an S3 server that checks signatures, keeps checksums of whole items and judges by them, and copies parts.
+//! SeaweedFS, an S3 server that checks signatures, stores and verifies checksums of whole items, and copies parts.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use super::ministack::tool;
 pub(crate) const KEY: &str = "AKIAMILL";
 pub(crate) const SECRET: &str = "a secret of seaweed";
 
-/// Sockets of those that were killed before: it makes them at places of its own choosing.
+/// Sockets of servers that were killed: SeaweedFS makes them at paths of its own.
 fn tidy() {
     for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with("seaweedfs-");
@@ -23,11 +23,11 @@ fn tidy() {
     }
 }
 
-/// Starts a server that ends with this process, and gives its address. It answers before it can keep anything.
+/// Starts a server that ends with this process, and returns its address. It responds before it can store anything.
 pub(crate) fn start() -> String {
     tidy();
     let (started, ready) = mpsc::channel();
-    // The server ends with the thread that began it, and this one ends with the process.
+    // The server ends with the thread that started it, and this thread ends with the process.
     std::thread::spawn(move || {
         let home = tempfile::tempdir().unwrap();
         let (_process, port) = run(home.path());
@@ -39,7 +39,7 @@ pub(crate) fn start() -> String {
     ready.recv().expect("SeaweedFS does not start")
 }
 
-/// Starts it, and gives the port on which it speaks S3.
+/// Starts the server, and returns its S3 port.
 fn run(home: &Path) -> (Child, u16) {
     let config = home.join("s3.json");
     let identity = serde_json::json!({ "identities": [{
@@ -48,7 +48,7 @@ fn run(home: &Path) -> (Child, u16) {
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }] });
     std::fs::write(&config, identity.to_string()).unwrap();
-    // All are held while they are drawn, so that no two are the same.
+    // All ports stay bound while they are drawn, so that no two are the same.
     let held: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let ports: Vec<u16> = held.iter().map(|one| one.local_addr().unwrap().port()).collect();
     drop(held);

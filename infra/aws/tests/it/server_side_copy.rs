@@ -1,4 +1,4 @@
-//! Large items that a service brings from one bucket to another, and the checksums by which it judges them.
+//! Large items that a service copies from one bucket to another, and the checksums by which it verifies them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,7 +35,7 @@ pub(crate) async fn connect() -> Connection {
     connection
 }
 
-/// It answers before it can keep anything.
+/// The server responds before it can store anything.
 async fn until_ready(connection: &Connection) {
     let client = client(connection);
     let began = Instant::now();
@@ -71,7 +71,7 @@ impl Pair {
         Self { source, destination, to, bucket }
     }
 
-    /// Writes an item at the source, and gives what is known of it.
+    /// Writes an item at the source, and returns its facts.
     async fn put(&self, id: &str, size: usize) -> (PutRequest, ItemFacts) {
         let bytes = pattern(size);
         let properties = [("content-type", "image/tiff"), ("note", "kept")];
@@ -138,7 +138,7 @@ async fn a_server_side_copy_keeps_properties_and_no_bytes_pass_through_mill() {
     assert!(read(&pair.destination, "a b+c/ü").await == pattern(SIZE));
 }
 
-/// The service keeps the item only if what it brought has the checksum that it was told.
+/// The service stores the item only if the copy has the given checksum.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_of_another_checksum_never_appear_and_nothing_is_left_of_them() {
     let pair = Pair::new().await;
@@ -189,7 +189,7 @@ async fn small_items_and_those_of_other_services_are_not_brought() {
     assert_eq!((pair.to.requests().total(), elsewhere.requests().total()), (before, 0));
 }
 
-/// The same bytes may be had by reading.
+/// Mill can still read the same bytes.
 #[tokio::test]
 async fn a_refused_server_side_copy_leaves_nothing_and_the_bytes_are_read() {
     for (status, code) in
@@ -251,7 +251,7 @@ async fn a_store_may_want_every_byte_to_be_read() {
     assert_eq!(pair.asked("CreateMultipartUpload"), 0);
 }
 
-/// Of parts, the checksum of their checksums looks like one of the bytes; and not every tag that looks like an MD5 is one.
+/// A checksum of parts' checksums looks like one of the bytes, and not every tag that looks like an MD5 is one.
 #[tokio::test]
 async fn checksums_count_only_where_they_surely_cover_the_bytes() {
     const MD5: &str = "900150983cd24fb0d6963f7d28e17f72";
@@ -272,7 +272,7 @@ async fn checksums_count_only_where_they_surely_cover_the_bytes() {
     let told = async |id: String, change: fn(S3Settings) -> S3Settings| {
         let spaces = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, change(settings(spaces)));
-        // Nothing in the key is unusual, so that no listing is asked for.
+        // The key is usual, so no listing is requested.
         let facts = store.head(&item(&id.to_lowercase())).await.unwrap().present().unwrap();
         facts.checksums.into_iter().map(|sum| sum.algorithm).collect::<Vec<_>>()
     };

@@ -1,4 +1,4 @@
-//! The servers that the cases run on: ministack, started once for this process and ended with it.
+//! The servers of the tests: ministack, started once for this process and ended with it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ pub(crate) fn ministack() -> &'static str {
     STARTED.get_or_init(start)
 }
 
-/// The address of another, for queues: their cases run in real time, and what keeps a server busy would make it late.
+/// The address of a second server, for queues: their tests run in real time, and a busy server would be late.
 pub(crate) fn punctual() -> &'static str {
     static STARTED: OnceLock<String> = OnceLock::new();
     STARTED.get_or_init(start)
@@ -33,13 +33,13 @@ pub(crate) async fn connect(endpoint: &str) -> Connection {
     .unwrap()
 }
 
-/// A name that nothing on the servers has yet.
+/// A name that is not in use on the servers.
 pub(crate) fn fresh(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{what}{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// An installation of its own.
+/// A new installation.
 pub(crate) async fn installation(server: &str) -> (Connection, ResourceNames) {
     let connection = connect(server).await;
     let names = ResourceNames::new(fresh("mill"));

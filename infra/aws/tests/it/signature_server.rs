@@ -8,7 +8,7 @@ use s3s_fs::FileSystem;
 
 use super::listener::listen;
 
-/// Serves `root`, in which each folder is a bucket, for as long as the process lives. Gives the address.
+/// Serves `root`, in which each folder is a bucket, as long as the process lives. Returns the address.
 pub(crate) fn serve(root: &Path, key: &str, secret: &str) -> String {
     let mut service = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
     service.set_auth(SimpleAuth::from_single(key, secret));

@@ -1,4 +1,4 @@
-//! What needs a server that checks signatures.
+//! Tests that need a server that checks signatures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! How often a store is asked whether a space is there, while items in it are looked at.
+//! The number of requests for a space while its items are read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::canned_server::{answer, listing, not_there, serve};
 use crate::servers::connect;
 use crate::stores::{MODIFIED, item, settings, space};
 
-/// Seconds that pass when they are told to.
+/// A clock that the test moves.
 #[derive(Debug, Default)]
 struct Seconds(AtomicU64);
 
@@ -31,7 +31,7 @@ impl Clock for Seconds {
     async fn sleep(&self, _: Duration) {}
 }
 
-/// A store in which nothing is there but `here`, and how often it was asked for a list.
+/// A store with only the item `here`, and the number of its list requests.
 async fn store() -> (S3Store, Arc<Seconds>, Arc<AtomicUsize>) {
     let lists = Arc::new(AtomicUsize::new(0));
     let noted = lists.clone();
@@ -75,7 +75,7 @@ async fn a_space_in_which_items_are_found_is_not_asked_for() {
         clock.0.fetch_add(4, Ordering::Relaxed);
     }
     assert_eq!(lists.load(Ordering::Relaxed), 0);
-    // What was found long ago tells nothing of now.
+    // An old sighting proves nothing.
     clock.0.fetch_add(60, Ordering::Relaxed);
     assert!(!is_here(&store, "gone").await);
     assert_eq!(lists.load(Ordering::Relaxed), 1);

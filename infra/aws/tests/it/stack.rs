@@ -1,4 +1,4 @@
-//! The template of `infra/deploy`, and stacks deployed from it: what `stack.py` tells of them.
+//! The template of `infra/deploy`, and stacks deployed from it, by the output of `stack.py`.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::ministack::tool;
 
-/// What `stack.py` says.
+/// The output of `stack.py`.
 pub(crate) fn stack(arguments: &[&str], input: &Value) -> Value {
     let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let script =
@@ -27,7 +27,7 @@ pub(crate) fn stack(arguments: &[&str], input: &Value) -> Value {
     serde_json::from_slice(&said.stdout).unwrap()
 }
 
-/// Deploys to a server, and insists that all of it was made.
+/// Deploys to a server, and checks that everything was made.
 pub(crate) fn deployed(server: &str, name: &str, settings: &[&str]) -> Value {
     let told = stack(&[&["up", server, name], settings].concat(), &Value::Null);
     assert_eq!(told["status"], "CREATE_COMPLETE", "{told}");
@@ -35,7 +35,7 @@ pub(crate) fn deployed(server: &str, name: &str, settings: &[&str]) -> Value {
     told
 }
 
-/// Insists on what the server's evaluation of policies says to each question.
+/// Checks the server's policy evaluation for each question.
 #[track_caller]
 pub(crate) fn answered(server: &str, name: &str, asked: &[(Value, &str)]) {
     let questions = asked.iter().map(|(question, _)| question.clone()).collect();

@@ -30,7 +30,7 @@ pub(crate) fn client(connection: &Connection) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(config.build())
 }
 
-/// Properties travel as headers, which S3 limits.
+/// Properties become headers, which S3 limits.
 const IN_BUCKET: StoreLimits = StoreLimits { properties_bytes_max: 2048, ..StoreLimits::NONE };
 
 fn subject(connection: &Connection, settings: S3Settings, limits: StoreLimits) -> StoreSubject {
@@ -46,7 +46,7 @@ async fn in_bucket() -> StoreSubject {
 async fn buckets() -> StoreSubject {
     let connection = connect(ministack()).await;
     let settings = settings(SpaceLayout::Buckets { prefix: format!("{}-", fresh("spaces")) });
-    // A bucket's name has no blanks.
+    // A bucket name has no blanks.
     subject(&connection, settings, StoreLimits { blanks_in_spaces: false, ..IN_BUCKET })
 }
 
@@ -83,12 +83,12 @@ pub(crate) async fn read(store: &S3Store, id: &str) -> Bytes {
     reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat().into()
 }
 
-/// A store with a space, the bucket beneath, and parts as small as can be.
+/// A store with a space, its bucket, and parts of the smallest size.
 async fn small_parts() -> (Connection, String, S3Store) {
     let connection = connect(ministack()).await;
     let bucket = bucket(&connection).await;
-    // ministack answers with the checksum of the parts' checksums where that of the whole is due; in `taking` is the server
-    // by which the checksum of the whole is judged.
+    // ministack returns the checksum of the parts' checksums in place of that of the whole; `server_side_copy` has a server
+    // that verifies the latter.
     let spaces = SpaceLayout::InBucket(bucket.clone());
     let settings = S3Settings { part_bytes: 64 << 10, whole_checksum: false, ..settings(spaces) };
     let store = S3Store::new(&connection, settings);
@@ -133,13 +133,13 @@ async fn conditions_hold_for_what_is_written_in_parts() {
     assert_eq!(read(&store, "a").await, other);
 }
 
-/// The store itself would not notice: its condition knows the bytes alone, and they are the same.
+/// The store itself would not notice: its condition covers the bytes alone, and they are the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn properties_that_came_while_parts_were_sent_are_not_written_over() {
     let (_, _, store) = small_parts().await;
     let small = pattern(100);
     let seen = store.put(&item("a"), &content(&small), &Precondition::Absent, body(&small)).await.unwrap().version;
-    // A version counts seconds.
+    // A version has whole seconds.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let newer = Properties([("note".to_owned(), "newer".to_owned())].into());
     let bytes = pattern(200_000);
@@ -160,7 +160,7 @@ async fn properties_that_came_while_parts_were_sent_are_not_written_over() {
     assert_eq!(store.head(&item("a")).await.unwrap().present().unwrap().properties, Some(newer));
 }
 
-/// On a store that decides no conditions.
+/// On a store that does not enforce conditions.
 #[tokio::test]
 async fn an_item_that_came_while_parts_were_sent_is_not_written_over() {
     let came = AtomicBool::new(false);
@@ -218,7 +218,7 @@ async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
     assert!(store.head(&item("a")).await.unwrap().present().is_none());
 }
 
-/// Whose they are, no store tells.
+/// No store reports their owner.
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_another_program_began_are_not_touched() {
     let theirs = "<Upload><Key>a</Key><UploadId>theirs</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>";
@@ -247,7 +247,7 @@ async fn uploads_that_another_program_began_are_not_touched() {
     assert!(given_up.lock().unwrap().iter().all(|query| query.contains("uploadId=ours")), "{given_up:?}");
 }
 
-/// Some answer a condition with an error, whatever it says.
+/// Some servers reject each conditional request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_knows_no_conditions_is_told_of_none() {
     let written = Mutex::new(None);
@@ -256,7 +256,7 @@ async fn a_store_that_knows_no_conditions_is_told_of_none() {
         let told = request.headers();
         assert!(!told.contains_key("if-match") && !told.contains_key("if-none-match"), "{request:?}");
         match request.method().as_str() {
-            // Each write is looked at once.
+            // Each write is verified by one HEAD.
             "HEAD" => match written.take() {
                 Some((tag, bytes)) => {
                     answer(200, &[("etag", tag), ("content-length", bytes), ("last-modified", MODIFIED)], "")
@@ -382,17 +382,17 @@ async fn an_item_costs_what_it_should() {
     let before = connection.requests().total();
     assert!(store.head(&item("a")).await.unwrap().present().is_none());
     store.put(&item("a"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap();
-    // One to see that it is absent, one to write it, one to learn the time that the store gave it.
+    // One to see that it is absent, one to write it, one to get its modification time.
     assert_eq!(connection.requests().total() - before, 3);
     let before = connection.requests().total();
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
-    // Where it is not Amazon's own, a store is asked besides whether nothing lies behind the end.
+    // A store other than Amazon's gets one more request, which verifies the end.
     assert_eq!((pages.len(), connection.requests().total() - before), (2, 2));
 }
 
 pub(crate) const MODIFIED: &str = "Sat, 21 Nov 2026 07:28:00 GMT";
 
-/// A store on a server that answers as it is told to, with a space seen to be there by whoever asks.
+/// A store on a server with these responses, in which the space exists.
 async fn canned(native_conditions: bool, endpoint: &str) -> (Connection, S3Store) {
     let connection = connect(endpoint).await;
     let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
@@ -404,7 +404,7 @@ async fn canned(native_conditions: bool, endpoint: &str) -> (Connection, S3Store
 const COPIED: &str = "<CopyObjectResult><ETag>&quot;old&quot;</ETag>\
     <LastModified>2026-11-21T07:28:01.000Z</LastModified></CopyObjectResult>";
 
-/// The server that has a newer content by the time that the copy is written: it judges as S3 does.
+/// A server that has newer content when the copy is written. It enforces conditions as S3 does.
 #[tokio::test]
 async fn content_that_came_while_properties_were_copied_is_not_written_over() {
     let endpoint = serve(|request| match request.method().as_str() {
@@ -419,7 +419,7 @@ async fn content_that_came_while_properties_were_copied_is_not_written_over() {
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
 }
 
-/// The tag of an object in parts repeats for the same bytes; the time of its change tells the two apart.
+/// Two multipart objects of the same bytes have the same tag; their modification times differ.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_onto_itself_does_not_overwrite_properties_that_came_meanwhile() {
     for (native_conditions, newer) in [(true, true), (false, true), (true, false)] {
@@ -458,7 +458,7 @@ async fn a_copy_onto_itself_does_not_overwrite_properties_that_came_meanwhile() 
 #[tokio::test]
 async fn without_native_conditions_properties_are_read_after_their_write() {
     let endpoint = serve(|request| {
-        // Another writer came right behind the copy.
+        // Another writer came right after the copy.
         let copied = request.headers().contains_key("x-amz-copy-source");
         if copied {
             assert!(!request.headers().contains_key("if-match"));
@@ -473,7 +473,7 @@ async fn without_native_conditions_properties_are_read_after_their_write() {
     assert_eq!(connection.requests().by_operation()["HeadObject"], 2);
 }
 
-/// Metadata that no header can bear is left out of answers, and only counted.
+/// Metadata that does not fit in headers is omitted from responses, and only counted.
 #[tokio::test]
 async fn properties_of_which_some_are_left_out_are_not_known() {
     let endpoint = serve(|request| {

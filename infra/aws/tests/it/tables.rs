@@ -1,4 +1,4 @@
-//! Books in DynamoDB.
+//! Tables in DynamoDB.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,7 +65,8 @@ async fn on(endpoint: &str) -> DynamoTable {
     DynamoTable::new(&connect(endpoint).await, "seals", "mill-seals", clock(), Arc::new(OsRng))
 }
 
-/// The first try is done, and its answer lost; what the second meets, `found` tells, and a look at the row, `there`.
+/// The first attempt takes effect and its response is lost. `found` is the row that the second one meets, `there` the row
+/// that a read finds.
 async fn delete_again(failures: u32, found: &'static str, there: &'static str) -> Result<(), TableErrorKind> {
     let asked = AtomicU32::new(0);
     let endpoint = serve(move |request| {
@@ -107,7 +108,7 @@ async fn rows_left_undone_under_another_name_are_not_taken_for_written() {
 const ROWS: &str = r#"{"Count":2,"Items":[{"p":{"S":"p"},"s":{"S":"a"},"m":{"S":"1"},"v":{"B":"eA=="}},{"p":{"S":"p"},"s":{"S":"b"},"m":{"S":"2"},"v":{"B":"eQ=="}}],"ScannedCount":2}"#;
 const ROW: &str = r#"{"Item":{"p":{"S":"p"},"s":{"S":"s"},"m":{"S":"1"},"v":{"B":"eA=="}}}"#;
 
-/// A table that answers each request so, tried once.
+/// A table on a server with this response to each request, without retries.
 async fn once(body: String) -> DynamoTable {
     let endpoint = serve(move |_| told(200, &body));
     let connection = connect(&endpoint).await.without_retries();
@@ -165,7 +166,7 @@ async fn an_answer_that_contradicts_itself_or_the_question_is_no_answer() {
     assert!(once("{}".to_owned()).await.put_many(&row).await.is_err());
 }
 
-/// The time since 1970 that a table's service is said to tell.
+/// The time since 1970 in the service's responses.
 async fn told_time(headers: Vec<(&'static str, &'static str)>) -> Option<ClockWitness> {
     let endpoint = serve(move |_| {
         let all = [&[("content-type", "application/x-amz-json-1.0")][..], &headers].concat();

@@ -1,4 +1,4 @@
-//! The template of `infra/deploy` as it is written, held to the contract.
+//! The template of `infra/deploy`, compared with what the code assumes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ fn template() -> &'static Value {
     READ.get_or_init(|| stack(&["show"], &Value::Null))
 }
 
-/// The resources of a type, with the names that they are given in the template.
+/// The resources of a type, with their names in the template.
 fn resources<'a>(template: &'a Value, kind: &str) -> BTreeMap<&'a str, &'a Value> {
     let all = template["Resources"].as_object().unwrap();
     all.iter().filter(|(_, one)| one["Type"] == kind).map(|(name, one)| (name.as_str(), one)).collect()
@@ -182,7 +182,7 @@ fn each_role_is_under_never_and_wildcards_only_where_nothing_is_narrower() {
     assert_eq!(everywhere, BTreeSet::from(expected));
 }
 
-/// Shows every statement of every policy that a role can come under.
+/// Calls `see` for each statement of each policy that applies to a role.
 fn statements(value: &Value, see: &mut dyn FnMut(&Value)) {
     match value {
         Value::Object(map) => {
