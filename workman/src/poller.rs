@@ -4,7 +4,7 @@
 //!            slots free                    every queue polled, tasks found  
 //! Between ──────────────► Round(queue 0…) ──────────────────────────────────► Between
 //!    ▲                         │ nothing found: the lower queues are left alone for a while
-//!    └──── Listening ◄─────────┘ (one long receive on the highest lane)
+//!    └──── Listening ◄─────────┘ (one long receive on the highest queue)
 //! ```
 //!
 //! A *round* offers the free slots to the highest queue. The slots that it does not fill are offered to the next queue, and so

@@ -16,7 +16,7 @@ struct Fixture {
     copy: MemoryStore,
     to: MemoryStore,
     seals: SyncProofs,
-    /// What goes wrong at the copy, and in the book of seals.
+    /// What goes wrong at the copy, and in the repository of seals.
     plan: Arc<FaultPlan>,
 }
 
@@ -215,7 +215,7 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
     }
 }
 
-/// Seals are under whatever checksum both stores told.
+/// A seal has the checksum that both stores returned.
 #[tokio::test(start_paused = true)]
 async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_is_named() {
     for algorithm in [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme] {

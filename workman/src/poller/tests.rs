@@ -20,14 +20,14 @@ fn poller(workers: u32, reserved: u32, queues: usize) -> Poller {
 
 const ANSWER: ReceiveSummary = ReceiveSummary { received: 0, failed: false, excluded_any: false, woken: false };
 
-/// Answers an ask that must be of `queue_index`, and says how many were asked for.
+/// Answers a request that must be to `queue_index`. Returns how many tasks it requests.
 fn ask(poller: &mut Poller, now: Monotonic, queue_index: usize, received: u32) -> u32 {
     match poller.next(now, false) {
         PollStep::Receive(ask) if ask.queue_index == queue_index => {
             poller.note_received(&ask, ReceiveSummary { received, ..ANSWER }, now);
             ask.max
         }
-        other => panic!("expected an ask of lane {queue_index}, got {other:?}"),
+        other => panic!("expected an ask of queue {queue_index}, got {other:?}"),
     }
 }
 

@@ -8,19 +8,19 @@ use mill_ports::{FailureClass, FollowUp, TaskOutcome};
 use mill_records::account_counts::AccountCount;
 
 use crate::admission::send;
+use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::{failed, store_of, task};
-use crate::shop::{HIGH, LOW, Shop, secs};
 
 /// What all workmen have counted of an account.
-async fn counted(shop: &Shop, account: &str) -> AccountCount {
+async fn counted(fixture: &Fixture, account: &str) -> AccountCount {
     let account = AccountId::new(account).unwrap();
     let known: BTreeSet<_> = ["a", "b", "c", "slow"].map(|name| AccountId::new(name).unwrap()).into();
-    shop.counts.as_ref().unwrap().read(&known).await.unwrap().get(&account).copied().unwrap_or_default()
+    fixture.counts.as_ref().unwrap().read(&known).await.unwrap().get(&account).copied().unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_leaves_the_queue_is_counted_once_whatever_came_before() {
-    let mut shop = Shop::new(|_, call| async move {
+    let mut fixture = Fixture::new(|_, call| async move {
         let attempt = &call.attempt;
         match &*call.item {
             "a/retried" if attempt.envelope.failures < 2 => Err(failed(FailureClass::Retryable, "no")),
@@ -33,83 +33,83 @@ async fn what_leaves_the_queue_is_counted_once_whatever_came_before() {
             _ => Ok(TaskOutcome::done()),
         }
     });
-    shop.counts();
+    fixture.counts();
     for item in ["a/done", "a/retried", "a/put-off", "a/given-up", "a/followed", "b/done"] {
-        shop.send(LOW, item).await;
+        fixture.send(LOW, item).await;
     }
-    shop.send(HIGH, "a/high").await;
-    shop.work_off().await.unwrap();
-    assert_eq!(counted(&shop, "a").await, AccountCount { received: 9, ended: 5 }, "what is of the low queue");
-    assert_eq!(counted(&shop, "b").await, AccountCount { received: 1, ended: 1 });
+    fixture.send(HIGH, "a/high").await;
+    fixture.work_off().await.unwrap();
+    assert_eq!(counted(&fixture, "a").await, AccountCount { received: 9, ended: 5 }, "what is of the low queue");
+    assert_eq!(counted(&fixture, "b").await, AccountCount { received: 1, ended: 1 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn tasks_that_are_put_back_are_received_and_have_not_ended() {
-    let mut shop = Shop::new(|clock, _| async move {
+    let mut fixture = Fixture::new(|clock, _| async move {
         clock.sleep(secs(60)).await;
         Ok(TaskOutcome::done())
     });
-    shop.counts();
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 40).await;
+    fixture.counts();
+    fixture.caps.set(&store_of("slow"), 1);
+    send(&fixture, "slow", 40).await;
     let stopped = async {
-        shop.pass(secs(90)).await;
-        shop.stop.gentle.cancel();
+        fixture.pass(secs(90)).await;
+        fixture.stop.gentle.cancel();
     };
-    shop.work(stopped).await.unwrap();
-    let AccountCount { received, ended } = counted(&shop, "slow").await;
+    fixture.work(stopped).await.unwrap();
+    let AccountCount { received, ended } = counted(&fixture, "slow").await;
     assert!(received >= 40 && ended <= 2, "{received} {ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_none_while_idle() {
-    let mut shop = Shop::new(|clock, _| async move {
+    let mut fixture = Fixture::new(|clock, _| async move {
         clock.sleep(secs(1)).await;
         Ok(TaskOutcome::done())
     });
-    let book = shop.counts();
+    let book = fixture.counts();
     let working = async {
         for _ in 0..60 {
             for account in ["a", "b", "c"] {
-                send(&shop, account, 4).await;
+                send(&fixture, account, 4).await;
             }
-            shop.pass(secs(1)).await;
+            fixture.pass(secs(1)).await;
         }
-        shop.emptied().await;
-        shop.pass(secs(15)).await;
+        fixture.emptied().await;
+        fixture.pass(secs(15)).await;
         let busy = book.calls(PortCall::PutRow).calls;
-        shop.pass(secs(3_600)).await;
+        fixture.pass(secs(3_600)).await;
         let idle = book.calls(PortCall::PutRow).calls - busy;
-        shop.stop.gentle.cancel();
+        fixture.stop.gentle.cancel();
         (busy, idle)
     };
     let ((busy, idle), took) = {
         let seen = std::cell::Cell::new((0, 0));
-        shop.work(async { seen.set(working.await) }).await.unwrap();
-        (seen.get(), shop.clock.monotonic().since_origin().as_secs() - 3_600)
+        fixture.work(async { seen.set(working.await) }).await.unwrap();
+        (seen.get(), fixture.clock.monotonic().since_origin().as_secs() - 3_600)
     };
     assert!(busy <= took / 10 + 1, "{busy} writes in {took} s");
     assert_eq!(idle, 0);
     let all: u64 = book.all().values().map(|calls| calls.calls).sum();
     assert_eq!(all, busy + 1, "and nothing but writes: the last says that nothing follows");
-    assert_eq!(counted(&shop, "a").await.ended, 240);
+    assert_eq!(counted(&fixture, "a").await.ended, 240);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_book_of_counts_that_fails_holds_up_no_task_and_nothing_is_lost() {
-    let mut shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
-    shop.counts();
+    let mut fixture = Fixture::new(|_, _| async { Ok(TaskOutcome::done()) });
+    fixture.counts();
     for nth in 1..=3 {
-        shop.plan.fail(PortCall::PutRow, nth, InjectedFault::Before(FaultKind::Unavailable));
+        fixture.plan.fail(PortCall::PutRow, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
-    shop.plan.fail(PortCall::PutRow, 4, InjectedFault::After(FaultKind::Unavailable));
-    send(&shop, "a", 10).await;
+    fixture.plan.fail(PortCall::PutRow, 4, InjectedFault::After(FaultKind::Unavailable));
+    send(&fixture, "a", 10).await;
     let working = async {
-        shop.emptied().await;
-        shop.pass(secs(60)).await;
-        assert_eq!(counted(&shop, "a").await.ended, 10);
-        shop.stop.gentle.cancel();
+        fixture.emptied().await;
+        fixture.pass(secs(60)).await;
+        assert_eq!(counted(&fixture, "a").await.ended, 10);
+        fixture.stop.gentle.cancel();
     };
-    shop.work(working).await.unwrap();
-    assert_eq!(counted(&shop, "a").await, AccountCount { received: 10, ended: 10 });
+    fixture.work(working).await.unwrap();
+    assert_eq!(counted(&fixture, "a").await, AccountCount { received: 10, ended: 10 });
 }

@@ -7,17 +7,17 @@ use mill_engine::{CallRecorder, PortCall, QueueBehavior};
 use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
+use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::{Event, store_of};
-use crate::shop::{HIGH, LOW, Shop, secs};
 
 /// Tasks of account `slow` take ten seconds, all others no time.
-fn shop() -> Shop {
-    shop_of(1, false)
+fn fixture() -> Fixture {
+    fixture_of(1, false)
 }
 
 /// Whose queues pass accounts over, or cannot.
-fn shop_of(seed: u64, knows_accounts: bool) -> Shop {
-    Shop::with(seed, &QueueBehavior { knows_accounts, ..QueueBehavior::well_behaved() }, |clock, call| async move {
+fn fixture_of(seed: u64, knows_accounts: bool) -> Fixture {
+    Fixture::with(seed, &QueueBehavior { knows_accounts, ..QueueBehavior::well_behaved() }, |clock, call| async move {
         if call.item.starts_with("slow/") {
             clock.sleep(secs(10)).await;
         }
@@ -39,9 +39,9 @@ pub(crate) fn most_at_once(events: &[Event], account: &str) -> usize {
     most
 }
 
-pub(crate) async fn send(shop: &Shop, account: &str, tasks: u32) {
+pub(crate) async fn send(fixture: &Fixture, account: &str, tasks: u32) {
     for n in 0..tasks {
-        shop.send(LOW, &format!("{account}/{n}")).await;
+        fixture.send(LOW, &format!("{account}/{n}")).await;
     }
 }
 
@@ -52,12 +52,12 @@ fn place(events: &[Event], of: impl Fn(&Event) -> bool) -> Vec<usize> {
 #[tokio::test(start_paused = true)]
 async fn a_capped_slow_account_does_not_hold_up_another() {
     for knows_accounts in [false, true] {
-        let shop = shop_of(1, knows_accounts);
-        shop.caps.set(&store_of("slow"), 2);
-        send(&shop, "slow", 40).await;
-        send(&shop, "quick", 40).await;
-        shop.work_off().await.unwrap();
-        let events = shop.probe.events();
+        let fixture = fixture_of(1, knows_accounts);
+        fixture.caps.set(&store_of("slow"), 2);
+        send(&fixture, "slow", 40).await;
+        send(&fixture, "quick", 40).await;
+        fixture.work_off().await.unwrap();
+        let events = fixture.probe.events();
         let quick = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("quick")));
         let slow = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("slow")));
         assert_eq!((quick.len(), slow.len()), (40, 40));
@@ -70,59 +70,60 @@ async fn a_capped_slow_account_does_not_hold_up_another() {
 #[tokio::test(start_paused = true)]
 async fn an_account_whose_tasks_hang_leaves_slots_to_others() {
     for hanging in [1, 2] {
-        let mut shop = Shop::new(|clock, call| async move {
+        let mut fixture = Fixture::new(|clock, call| async move {
             if call.item.starts_with("hung") {
                 clock.sleep(secs(1_000_000)).await;
             }
             Ok(TaskOutcome::done())
         });
-        shop.settings.workers = 16;
-        shop.caps.several_accounts();
+        fixture.settings.workers = 16;
+        fixture.caps.several_accounts();
         for account in 0..hanging {
-            send(&shop, &format!("hung-{account}"), 200).await;
+            send(&fixture, &format!("hung-{account}"), 200).await;
         }
-        send(&shop, "quick", 40).await;
-        shop.work(async {
-            shop.pass(secs(600)).await;
-            let events = shop.probe.events();
-            let quick = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("quick")));
-            assert_eq!(quick.len(), 40, "{hanging}");
-            let hung = most_at_once(&events, "hung");
-            assert!(if hanging == 1 { hung == 12 } else { (12..16).contains(&hung) }, "{hung}");
-            shop.stop.immediate.cancel();
-        })
-        .await
-        .unwrap();
+        send(&fixture, "quick", 40).await;
+        fixture
+            .work(async {
+                fixture.pass(secs(600)).await;
+                let events = fixture.probe.events();
+                let quick = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("quick")));
+                assert_eq!(quick.len(), 40, "{hanging}");
+                let hung = most_at_once(&events, "hung");
+                assert!(if hanging == 1 { hung == 12 } else { (12..16).contains(&hung) }, "{hung}");
+                fixture.stop.immediate.cancel();
+            })
+            .await
+            .unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_account_has_all_slots_while_it_is_alone_or_quick() {
     for (several, lasting) in [(false, 10), (true, 1)] {
-        let mut shop = Shop::new(move |clock, _| async move {
+        let mut fixture = Fixture::new(move |clock, _| async move {
             clock.sleep(secs(lasting)).await;
             Ok(TaskOutcome::done())
         });
-        shop.settings.workers = 16;
+        fixture.settings.workers = 16;
         if several {
-            shop.caps.several_accounts();
+            fixture.caps.several_accounts();
         }
-        send(&shop, "only", 200).await;
-        shop.work_off().await.unwrap();
-        assert_eq!(most_at_once(&shop.probe.events(), "only"), 16, "{several}");
+        send(&fixture, "only", 200).await;
+        fixture.work_off().await.unwrap();
+        assert_eq!(most_at_once(&fixture.probe.events(), "only"), 16, "{several}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_put_back_comes_again_as_it_was_and_is_never_buried() {
     for knows_accounts in [false, true] {
-        let shop = shop_of(1, knows_accounts);
-        shop.caps.set(&store_of("slow"), 1);
-        send(&shop, "slow", 200).await;
-        shop.work_off().await.unwrap();
-        assert_eq!(shop.probe.ended().len(), 200);
-        assert_eq!(shop.letters().len(), 0);
-        let took = shop.clock.monotonic().since_origin();
+        let fixture = fixture_of(1, knows_accounts);
+        fixture.caps.set(&store_of("slow"), 1);
+        send(&fixture, "slow", 200).await;
+        fixture.work_off().await.unwrap();
+        assert_eq!(fixture.probe.ended().len(), 200);
+        assert_eq!(fixture.letters().len(), 0);
+        let took = fixture.clock.monotonic().since_origin();
         assert!(took < secs(200 * 10 + 300), "the store has always something to do: {took:?}");
     }
 }
@@ -131,7 +132,7 @@ async fn what_is_put_back_comes_again_as_it_was_and_is_never_buried() {
 async fn waiting_costs_neither_failures_nor_snoozes_nor_bytes() {
     let seen = Arc::new(Mutex::new(BTreeMap::<usize, u32>::new()));
     let noted = seen.clone();
-    let shop = Shop::new(move |clock, call| {
+    let fixture = Fixture::new(move |clock, call| {
         let noted = noted.clone();
         async move {
             let envelope = &call.attempt.envelope;
@@ -141,55 +142,57 @@ async fn waiting_costs_neither_failures_nor_snoozes_nor_bytes() {
             Ok(TaskOutcome::done())
         }
     });
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 100).await;
-    let bytes = shop.bodies(LOW).iter().map(bytes::Bytes::len).max();
-    shop.work(async {
-        shop.pass(secs(600)).await;
-        assert!(shop.bodies(LOW).iter().map(bytes::Bytes::len).max() <= bytes);
-        shop.emptied().await;
-    })
-    .await
-    .unwrap();
+    fixture.caps.set(&store_of("slow"), 1);
+    send(&fixture, "slow", 100).await;
+    let bytes = fixture.bodies(LOW).iter().map(bytes::Bytes::len).max();
+    fixture
+        .work(async {
+            fixture.pass(secs(600)).await;
+            assert!(fixture.bodies(LOW).iter().map(bytes::Bytes::len).max() <= bytes);
+            fixture.emptied().await;
+        })
+        .await
+        .unwrap();
     assert_eq!(*seen.lock().unwrap(), BTreeMap::from([(1, 100)]), "each was put back by a send of its own");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cap_that_people_change_holds_from_the_next_moment_on() {
-    let shop = shop();
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 20).await;
-    shop.work(async {
-        shop.pass(secs(35)).await;
-        assert_eq!(shop.probe.begun().len(), 4);
-        shop.caps.set(&store_of("slow"), 5);
-        shop.pass(secs(2)).await;
-        assert_eq!(shop.probe.begun().len(), 8, "four more at once");
-        shop.caps.set(&store_of("slow"), 0);
-        shop.pass(secs(2)).await;
-        let running = shop.probe.begun().len() - shop.probe.ended().len();
-        assert_eq!(running, 8, "as many as there are slots");
-        shop.emptied().await;
-    })
-    .await
-    .unwrap();
+    let fixture = fixture();
+    fixture.caps.set(&store_of("slow"), 1);
+    send(&fixture, "slow", 20).await;
+    fixture
+        .work(async {
+            fixture.pass(secs(35)).await;
+            assert_eq!(fixture.probe.begun().len(), 4);
+            fixture.caps.set(&store_of("slow"), 5);
+            fixture.pass(secs(2)).await;
+            assert_eq!(fixture.probe.begun().len(), 8, "four more at once");
+            fixture.caps.set(&store_of("slow"), 0);
+            fixture.pass(secs(2)).await;
+            let running = fixture.probe.begun().len() - fixture.probe.ended().len();
+            assert_eq!(running, 8, "as many as there are slots");
+            fixture.emptied().await;
+        })
+        .await
+        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn accounts_that_wait_begin_one_after_the_other() {
-    let mut shop = Shop::new(|clock, _| async move {
+    let mut fixture = Fixture::new(|clock, _| async move {
         clock.sleep(secs(10)).await;
         Ok(TaskOutcome::done())
     });
-    shop.settings.workers = 3;
+    fixture.settings.workers = 3;
     for account in ["a", "b", "c"] {
-        shop.caps.set(&store_of(account), 1);
+        fixture.caps.set(&store_of(account), 1);
     }
     for account in ["a", "b", "c"] {
-        send(&shop, account, 8).await;
+        send(&fixture, account, 8).await;
     }
-    shop.work_off().await.unwrap();
-    let begun = shop.probe.begun();
+    fixture.work_off().await.unwrap();
+    let begun = fixture.probe.begun();
     for three in begun[3..].chunks(3) {
         let mut accounts: Vec<&str> = three.iter().map(|item| &item[..1]).collect();
         accounts.sort_unstable();
@@ -199,41 +202,41 @@ async fn accounts_that_wait_begin_one_after_the_other() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_is_given_back_at_once_when_the_workman_stops() {
-    let shop = shop();
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 10).await;
-    shop.work(shop.pass(secs(5))).await.unwrap();
-    assert_eq!(shop.probe.ended().len(), 1, "what was begun is finished");
-    let back = shop.receive(LOW).await;
+    let fixture = fixture();
+    fixture.caps.set(&store_of("slow"), 1);
+    send(&fixture, "slow", 10).await;
+    fixture.work(fixture.pass(secs(5))).await.unwrap();
+    assert_eq!(fixture.probe.ended().len(), 1, "what was begun is finished");
+    let back = fixture.receive(LOW).await;
     assert_eq!((back.len(), back.iter().map(|one| one.receive_count).max()), (9, Some(2)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_while_a_task_waits_and_what_was_lost_begins_nowhere() {
-    let shop = shop();
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 12).await;
-    shop.work_off().await.unwrap();
-    assert_eq!(shop.probe.begun().len(), 12, "twice the visibility, and none came a second time");
+    let fixture = fixture();
+    fixture.caps.set(&store_of("slow"), 1);
+    send(&fixture, "slow", 12).await;
+    fixture.work_off().await.unwrap();
+    assert_eq!(fixture.probe.begun().len(), 12, "twice the visibility, and none came a second time");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
     for seed in 1..9 {
-        let shop = shop_of(seed, seed % 2 == 0);
-        shop.caps.set(&store_of("slow"), 1);
-        send(&shop, "slow", 150).await;
-        let mut deps = shop.deps(&[HIGH, LOW]);
+        let fixture = fixture_of(seed, seed % 2 == 0);
+        fixture.caps.set(&store_of("slow"), 1);
+        send(&fixture, "slow", 150).await;
+        let mut deps = fixture.deps(&[HIGH, LOW]);
         let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(CallRecorder::new(queue.clone()))).collect();
         deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
-        let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
+        let (workman, heartbeat) = Workman::new(deps, fixture.settings.clone());
         let during = async {
-            shop.pass(secs(595)).await;
-            shop.stop.gentle.cancel();
+            fixture.pass(secs(595)).await;
+            fixture.stop.gentle.cancel();
         };
-        let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), during);
+        let (ended, (), ()) = futures::join!(workman.run(fixture.stop.clone()), heartbeat.run(), during);
         ended.unwrap();
-        assert_eq!(shop.probe.ended().len(), 60, "its store always has something to do");
+        assert_eq!(fixture.probe.ended().len(), 60, "its store always has something to do");
         let put_back = counted[1].calls(PortCall::Acknowledge).entries - 60;
         // Once when it is read over, once before it is known how long a task takes, and then not twice in five minutes.
         assert!(put_back <= 4 * 150, "{put_back}");
@@ -242,20 +245,21 @@ async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cap_that_cannot_be_told_now_is_the_last_that_was_known_or_one() {
-    let shop = shop();
-    shop.caps.set(&store_of("slow"), 3);
-    send(&shop, "slow", 12).await;
-    shop.work(async {
-        shop.pass(secs(5)).await;
-        shop.caps.set(&store_of("slow"), u32::MAX);
-        shop.emptied().await;
-    })
-    .await
-    .unwrap();
-    assert_eq!(most_at_once(&shop.probe.events(), "slow"), 3);
-    let shop = self::shop();
-    shop.caps.set(&store_of("slow"), u32::MAX);
-    send(&shop, "slow", 4).await;
-    shop.work_off().await.unwrap();
-    assert_eq!(most_at_once(&shop.probe.events(), "slow"), 1);
+    let fixture = fixture();
+    fixture.caps.set(&store_of("slow"), 3);
+    send(&fixture, "slow", 12).await;
+    fixture
+        .work(async {
+            fixture.pass(secs(5)).await;
+            fixture.caps.set(&store_of("slow"), u32::MAX);
+            fixture.emptied().await;
+        })
+        .await
+        .unwrap();
+    assert_eq!(most_at_once(&fixture.probe.events(), "slow"), 3);
+    let fixture = self::fixture();
+    fixture.caps.set(&store_of("slow"), u32::MAX);
+    send(&fixture, "slow", 4).await;
+    fixture.work_off().await.unwrap();
+    assert_eq!(most_at_once(&fixture.probe.events(), "slow"), 1);
 }

@@ -4,12 +4,12 @@ use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::{ItemOutcome, ItemOutcomes};
 use mill_ports::{FailureClass, TaskOutcome};
 
+use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::failed;
-use crate::shop::{HIGH, LOW, Shop, secs};
 
 #[tokio::test(start_paused = true)]
 async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered() {
-    let shop = Shop::new(|_, call| async move {
+    let fixture = Fixture::new(|_, call| async move {
         let (item, attempt) = (call.item.as_str(), &call.attempt);
         match item {
             "fails" => return Err(failed(FailureClass::Retryable, "it did not work")),
@@ -33,35 +33,38 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
         }
         Ok(TaskOutcome::done())
     });
-    shop.statistics.follow_tasks();
-    shop.statistics.begin_run();
+    fixture.statistics.follow_tasks();
+    fixture.statistics.begin_run();
     for item in ["fails", "throttled", "late", "refused", "a", "b", "c", "space"] {
-        let envelope = shop.envelope(HIGH, item);
-        shop.statistics.open_task(envelope.id, item != "space");
-        shop.send_body(HIGH, mill_model::wire::encode(&envelope).unwrap()).await;
+        let envelope = fixture.envelope(HIGH, item);
+        fixture.statistics.open_task(envelope.id, item != "space");
+        fixture.send_body(HIGH, mill_model::wire::encode(&envelope).unwrap()).await;
     }
     // Nothing is acknowledged at first: all of it comes again.
     for nth in 1..=3 {
-        shop.plan.fail(PortCall::Acknowledge, nth, InjectedFault::Before(FaultKind::Unavailable));
+        fixture.plan.fail(PortCall::Acknowledge, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
-    shop.work_off().await.unwrap();
-    assert!(shop.probe.begun().len() > 12, "{:?}", shop.probe.begun());
-    let fates = shop.statistics.totals_of_run().sum.fates;
+    fixture.work_off().await.unwrap();
+    assert!(fixture.probe.begun().len() > 12, "{:?}", fixture.probe.begun());
+    let fates = fixture.statistics.totals_of_run().sum.fates;
     assert_eq!(fates.items(), 7, "{fates:?}");
     assert_eq!((fates.refused, fates.dead_lettered, fates.updated), (1, 1, 0), "{fates:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn tasks_that_another_run_sent_are_told_apart() {
-    let shop = Shop::new(|_, call| async move {
+    let fixture = Fixture::new(|_, call| async move {
         call.attempt.fate.note(if call.item == "both" { ItemOutcome::Copied } else { ItemOutcome::Unchanged });
         Ok(TaskOutcome::done())
     });
-    shop.statistics.follow_tasks();
-    shop.send(LOW, "both").await;
-    shop.send(LOW, "theirs").await;
-    shop.work_off().await.unwrap();
-    shop.statistics.begin_run();
-    assert_eq!(shop.statistics.totals_of_run().sum.fates, ItemOutcomes::default());
-    assert_eq!(shop.statistics.totals().sum.fates, ItemOutcomes { copied: 1, unchanged: 1, ..ItemOutcomes::default() });
+    fixture.statistics.follow_tasks();
+    fixture.send(LOW, "both").await;
+    fixture.send(LOW, "theirs").await;
+    fixture.work_off().await.unwrap();
+    fixture.statistics.begin_run();
+    assert_eq!(fixture.statistics.totals_of_run().sum.fates, ItemOutcomes::default());
+    assert_eq!(
+        fixture.statistics.totals().sum.fates,
+        ItemOutcomes { copied: 1, unchanged: 1, ..ItemOutcomes::default() }
+    );
 }

@@ -11,8 +11,8 @@ use mill_model::QueueName;
 use mill_ports::{FailureClass, FollowUp, RngExt as _, TaskOutcome};
 use mill_workman::StopSignal;
 
+use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::{failed, task};
-use crate::shop::{HIGH, LOW, Shop, secs};
 
 /// Lets a future go on for so many polls, and drops it then.
 struct CrashAfter<F> {
@@ -33,39 +33,43 @@ impl<F: Future> Future for CrashAfter<F> {
 }
 
 /// Items `0`… each have a follow-up; every fifth fails for good, every third once.
-fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Shop {
+fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Fixture {
     let done = done.clone();
-    Shop::with(seed, &QueueBehavior { max_receive_count: 1000, ..QueueBehavior::adversarial() }, move |clock, call| {
-        let done = done.clone();
-        async move {
-            clock.sleep(Duration::from_millis(50)).await;
-            call.attempt.may_act()?;
-            if call.item.starts_with("after") {
+    Fixture::with(
+        seed,
+        &QueueBehavior { max_receive_count: 1000, ..QueueBehavior::adversarial() },
+        move |clock, call| {
+            let done = done.clone();
+            async move {
+                clock.sleep(Duration::from_millis(50)).await;
+                call.attempt.may_act()?;
+                if call.item.starts_with("after") {
+                    done.lock().unwrap().insert(call.item);
+                    return Ok(TaskOutcome::done());
+                }
+                let number: u32 = call.item.parse().unwrap();
+                if number.is_multiple_of(5) || (number.is_multiple_of(3) && call.attempt.envelope.failures == 0) {
+                    return Err(failed(FailureClass::Retryable, "odd"));
+                }
+                if number.is_multiple_of(7) && call.attempt.envelope.snoozes == 0 {
+                    return Ok(TaskOutcome::Snooze { delay: secs(3), task: None });
+                }
+                let after = format!("after {}", call.item);
                 done.lock().unwrap().insert(call.item);
-                return Ok(TaskOutcome::done());
+                Ok(TaskOutcome::Done { follow_ups: vec![FollowUp { queue: HIGH, task: task(&after) }] })
             }
-            let number: u32 = call.item.parse().unwrap();
-            if number.is_multiple_of(5) || (number.is_multiple_of(3) && call.attempt.envelope.failures == 0) {
-                return Err(failed(FailureClass::Retryable, "odd"));
-            }
-            if number.is_multiple_of(7) && call.attempt.envelope.snoozes == 0 {
-                return Ok(TaskOutcome::Snooze { delay: secs(3), task: None });
-            }
-            let after = format!("after {}", call.item);
-            done.lock().unwrap().insert(call.item);
-            Ok(TaskOutcome::Done { follow_ups: vec![FollowUp { queue: HIGH, task: task(&after) }] })
-        }
-    })
+        },
+    )
 }
 
 const JOBS: u32 = 40;
 
 /// Each task is done with its follow-up, or lies among the dead letters with all its failures.
-fn assert_nothing_lost(shop: &Shop, done: &Mutex<BTreeSet<String>>, seed: u64) {
-    let dead: BTreeSet<String> = shop
+fn assert_nothing_lost(fixture: &Fixture, done: &Mutex<BTreeSet<String>>, seed: u64) {
+    let dead: BTreeSet<String> = fixture
         .letters()
         .iter()
-        .map(|letter| shop.open(&letter.body))
+        .map(|letter| fixture.open(&letter.body))
         .inspect(|envelope| assert_eq!((envelope.failures, envelope.history.len()), (3, 3)))
         .map(|envelope| envelope.task.text("item").unwrap().to_owned())
         .collect();
@@ -84,11 +88,11 @@ fn assert_nothing_lost(shop: &Shop, done: &Mutex<BTreeSet<String>>, seed: u64) {
 async fn crashes_and_faults_at_any_await_repeat_tasks_and_never_lose_one() {
     for seed in 0..25 {
         let done = Arc::default();
-        let shop = odd_jobs(seed, &done);
+        let fixture = odd_jobs(seed, &done);
         for number in 0..JOBS {
-            shop.send(if number.is_multiple_of(2) { HIGH } else { LOW }, &number.to_string()).await;
+            fixture.send(if number.is_multiple_of(2) { HIGH } else { LOW }, &number.to_string()).await;
         }
-        shop.plan.set_rates(FaultRates {
+        fixture.plan.set_rates(FaultRates {
             before: 20,
             after: 40,
             partial: 50,
@@ -100,39 +104,39 @@ async fn crashes_and_faults_at_any_await_repeat_tasks_and_never_lose_one() {
             ..FaultRates::default()
         });
         for _ in 0..30 {
-            let (workman, heartbeat) = shop.workman(&[HIGH, LOW]);
-            let polls = shop.chance.jitter(Duration::from_millis(120)).as_millis() as u32;
+            let (workman, heartbeat) = fixture.workman(&[HIGH, LOW]);
+            let polls = fixture.chance.jitter(Duration::from_millis(120)).as_millis() as u32;
             let running = Box::pin(workman.run(StopSignal::default()));
             futures::join!(CrashAfter { running, polls }, heartbeat.run());
-            shop.pass(shop.chance.jitter(secs(90))).await;
+            fixture.pass(fixture.chance.jitter(secs(90))).await;
         }
-        shop.work_off().await.unwrap();
-        assert_nothing_lost(&shop, &done, seed);
+        fixture.work_off().await.unwrap();
+        assert_nothing_lost(&fixture, &done, seed);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_between_send_and_acknowledge_repeats_but_never_loses() {
     let done = Arc::default();
-    let shop = odd_jobs(7, &done);
+    let fixture = odd_jobs(7, &done);
     for number in 0..JOBS {
-        shop.send(LOW, &number.to_string()).await;
+        fixture.send(LOW, &number.to_string()).await;
     }
     for _ in 0..5 {
         for nth in 1..100 {
-            shop.plan.fail(PortCall::Acknowledge, nth, InjectedFault::Delay(Duration::from_hours(1)));
+            fixture.plan.fail(PortCall::Acknowledge, nth, InjectedFault::Delay(Duration::from_hours(1)));
         }
-        let (workman, heartbeat) = shop.workman(&[HIGH, LOW]);
-        let crash = shop.pass(secs(20));
+        let (workman, heartbeat) = fixture.workman(&[HIGH, LOW]);
+        let crash = fixture.pass(secs(20));
         let run = async {
             futures::future::select(Box::pin(workman.run(StopSignal::default())), Box::pin(crash)).await;
         };
         futures::join!(run, heartbeat.run());
-        shop.pass(secs(60)).await;
+        fixture.pass(secs(60)).await;
     }
-    assert!(shop.probe.begun().len() > 2 * JOBS as usize, "all the sends were made, no acknowledgement was");
-    shop.plan.calm();
-    shop.work_off().await.unwrap();
-    assert_nothing_lost(&shop, &done, 7);
-    assert_eq!(shop.bodies(QueueName::DuplicationLow).len(), 0);
+    assert!(fixture.probe.begun().len() > 2 * JOBS as usize, "all the sends were made, no acknowledgement was");
+    fixture.plan.calm();
+    fixture.work_off().await.unwrap();
+    assert_nothing_lost(&fixture, &done, 7);
+    assert_eq!(fixture.bodies(QueueName::DuplicationLow).len(), 0);
 }

@@ -10,19 +10,19 @@ use mill_ports::{FailureClass, Table, TaskOutcome};
 use mill_records::dead_letters::{DeadLetterFilter, DeadLetterState, DeadLetters, OperatorDecision};
 use mill_workman::{DeadLetterDrain, DrainSettings, StopSignal};
 
+use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::failed;
-use crate::shop::{HIGH, LOW, Shop, secs};
 
-pub(crate) fn drain(shop: &Shop) -> DeadLetterDrain {
+pub(crate) fn drain(fixture: &Fixture) -> DeadLetterDrain {
     let table: Arc<dyn Table> = Arc::new(MemoryTable::new(DeadLetters::BOOK));
     DeadLetterDrain {
         queue: Arc::new(FaultInjector::new(
-            shop.queues.get(QueueName::DeadLetter) as Arc<dyn mill_ports::TaskQueue>,
-            shop.plan.clone(),
+            fixture.queues.get(QueueName::DeadLetter) as Arc<dyn mill_ports::TaskQueue>,
+            fixture.plan.clone(),
         )),
-        book: DeadLetters::new(Arc::new(FaultInjector::new(table, shop.plan.clone()))),
-        registry: shop.registry(),
-        clock: shop.clock.clone(),
+        book: DeadLetters::new(Arc::new(FaultInjector::new(table, fixture.plan.clone()))),
+        registry: fixture.registry(),
+        clock: fixture.clock.clone(),
         settings: DrainSettings { visibility: secs(60), poll_wait: secs(20) },
     }
 }
@@ -33,42 +33,42 @@ async fn all(drain: &DeadLetterDrain) -> Vec<mill_records::dead_letters::DeadLet
 
 #[tokio::test(start_paused = true)]
 async fn a_letter_is_listed_with_its_history_and_retried_to_where_it_came_from() {
-    let shop = Shop::new(|_, call| async move {
+    let fixture = Fixture::new(|_, call| async move {
         if call.attempt.envelope.history.len() < 3 {
             return Err(failed(FailureClass::Retryable, "not yet"));
         }
         Ok(TaskOutcome::done())
     });
-    shop.send(LOW, "a").await;
-    shop.send_body(HIGH, Bytes::from_static(b"\xff poison")).await;
-    shop.work_off().await.unwrap();
-    let drain = drain(&shop);
+    fixture.send(LOW, "a").await;
+    fixture.send_body(HIGH, Bytes::from_static(b"\xff poison")).await;
+    fixture.work_off().await.unwrap();
+    let drain = drain(&fixture);
     assert_eq!(drain.once().await.unwrap(), 2);
-    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 0);
+    assert_eq!(fixture.bodies(QueueName::DeadLetter).len(), 0);
     let letters = all(&drain).await;
     let (poison, task) = (&letters[0], &letters[1]);
     assert_eq!((poison.origin, poison.account.is_none(), &poison.body[..]), (Some(HIGH), true, &b"\xff poison"[..]));
     assert_eq!((task.origin, task.subject.as_deref(), task.history.len()), (Some(LOW), Some("acct/a"), 3));
-    let deciding = || OperatorDecision { by: "op".into(), at: shop.clock.now() };
-    let sent_to = drain.book.retry(&task.id, None, &shop.queues.ports(), deciding()).await.unwrap();
+    let deciding = || OperatorDecision { by: "op".into(), at: fixture.clock.now() };
+    let sent_to = drain.book.retry(&task.id, None, &fixture.queues.ports(), deciding()).await.unwrap();
     assert_eq!(sent_to, LOW);
-    let again = shop.open(&shop.bodies(LOW)[0]);
+    let again = fixture.open(&fixture.bodies(LOW)[0]);
     assert_eq!((again.failures, again.history.len()), (0, 3), "forgiven, not forgotten");
     drain.book.discard(&poison.id, "noise", deciding()).await.unwrap();
     assert!(matches!(drain.book.show(&poison.id).await.unwrap().state, DeadLetterState::Discarded { .. }));
-    assert!(drain.book.retry(&poison.id, None, &shop.queues.ports(), deciding()).await.is_err(), "decided already");
+    assert!(drain.book.retry(&poison.id, None, &fixture.queues.ports(), deciding()).await.is_err(), "decided already");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_whose_workers_were_lost_says_so() {
-    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
-    shop.send(LOW, "killer").await;
+    let fixture = Fixture::new(|_, _| async { Ok(TaskOutcome::done()) });
+    fixture.send(LOW, "killer").await;
     for _ in 0..11 {
-        shop.receive(LOW).await;
-        shop.pass(secs(61)).await;
+        fixture.receive(LOW).await;
+        fixture.pass(secs(61)).await;
     }
-    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 1);
-    let drain = drain(&shop);
+    assert_eq!(fixture.bodies(QueueName::DeadLetter).len(), 1);
+    let drain = drain(&fixture);
     drain.once().await.unwrap();
     let letter = &all(&drain).await[0];
     assert!(letter.reason.starts_with("worker lost"), "{}", letter.reason);
@@ -77,41 +77,41 @@ async fn a_task_whose_workers_were_lost_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_letter_is_acknowledged_only_when_it_is_written_and_has_one_row_however_often_it_comes() {
-    let shop = Shop::new(|_, _| async { Err(failed(FailureClass::Permanent, "no")) });
+    let fixture = Fixture::new(|_, _| async { Err(failed(FailureClass::Permanent, "no")) });
     for n in 0..5 {
-        shop.send(LOW, &format!("{n}")).await;
+        fixture.send(LOW, &format!("{n}")).await;
     }
-    shop.work_off().await.unwrap();
-    let drain = drain(&shop);
-    shop.plan.fail(PortCall::PutRow, 2, InjectedFault::Before(FaultKind::Unavailable));
-    shop.plan.fail(PortCall::PutRow, 4, InjectedFault::After(FaultKind::Unavailable));
+    fixture.work_off().await.unwrap();
+    let drain = drain(&fixture);
+    fixture.plan.fail(PortCall::PutRow, 2, InjectedFault::Before(FaultKind::Unavailable));
+    fixture.plan.fail(PortCall::PutRow, 4, InjectedFault::After(FaultKind::Unavailable));
     assert!(drain.once().await.is_err());
-    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 2, "those that were not surely written");
-    shop.pass(secs(61)).await;
-    shop.plan.fail(PortCall::Acknowledge, 1, InjectedFault::Before(FaultKind::Unavailable));
+    assert_eq!(fixture.bodies(QueueName::DeadLetter).len(), 2, "those that were not surely written");
+    fixture.pass(secs(61)).await;
+    fixture.plan.fail(PortCall::Acknowledge, 1, InjectedFault::Before(FaultKind::Unavailable));
     assert!(drain.once().await.is_err());
-    shop.pass(secs(61)).await;
+    fixture.pass(secs(61)).await;
     let stop = StopSignal::default();
     let until = async {
-        shop.pass(Duration::from_mins(2)).await;
+        fixture.pass(Duration::from_mins(2)).await;
         stop.gentle.cancel();
     };
     futures::join!(async { drain.run(&stop).await.unwrap() }, until);
-    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 0);
+    assert_eq!(fixture.bodies(QueueName::DeadLetter).len(), 0);
     assert_eq!(all(&drain).await.len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gentle_stop_does_not_wait_for_letters_that_may_yet_come() {
-    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
-    let drain = drain(&shop);
+    let fixture = Fixture::new(|_, _| async { Ok(TaskOutcome::done()) });
+    let drain = drain(&fixture);
     let stop = StopSignal::default();
-    let began = shop.clock.monotonic();
+    let began = fixture.clock.monotonic();
     let until = async {
-        shop.pass(secs(5)).await;
+        fixture.pass(secs(5)).await;
         stop.gentle.cancel();
     };
     futures::join!(async { drain.run(&stop).await.unwrap() }, until);
-    let took = shop.clock.monotonic().since(began);
+    let took = fixture.clock.monotonic().since(began);
     assert!(took < secs(7), "a receive of 20 s was waited for: {took:?}");
 }

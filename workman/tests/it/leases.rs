@@ -7,47 +7,47 @@ use mill_engine::{FaultKind, InjectedFault, PortCall, QueueBehavior};
 use mill_model::Monotonic;
 use mill_ports::{FailureClass, TaskOutcome};
 
+use crate::fixture::{Fixture, HIGH, secs};
 use crate::probe::{Event, failed};
-use crate::shop::{HIGH, Shop, secs};
 
 #[tokio::test(start_paused = true)]
 async fn the_heartbeat_keeps_long_tasks_from_coming_again() {
-    let shop = Shop::new(|clock, _| async move {
+    let fixture = Fixture::new(|clock, _| async move {
         clock.sleep(secs(3600)).await;
         Ok(TaskOutcome::done())
     });
     for n in 0..20 {
-        shop.send(HIGH, &format!("{n}")).await;
+        fixture.send(HIGH, &format!("{n}")).await;
     }
     // Now and then the queue does not answer; each lease has more than one chance.
     for nth in (1..2000).step_by(3) {
-        shop.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
+        fixture.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
-    shop.work_off().await.unwrap();
-    assert_eq!((shop.probe.begun().len(), shop.probe.ended().len()), (20, 20));
+    fixture.work_off().await.unwrap();
+    assert_eq!((fixture.probe.begun().len(), fixture.probe.ended().len()), (20, 20));
 }
 
 #[tokio::test(start_paused = true)]
 async fn extensions_go_in_batches_and_only_for_long_tasks() {
-    let shop = Shop::new(|clock, call| async move {
+    let fixture = Fixture::new(|clock, call| async move {
         clock.sleep(secs(if call.item == "long" { 100 } else { 15 })).await;
         Ok(TaskOutcome::done())
     });
     for n in 0..30 {
-        shop.send(HIGH, &format!("{n}")).await;
+        fixture.send(HIGH, &format!("{n}")).await;
     }
-    shop.work_off().await.unwrap();
-    assert_eq!(shop.probe.begun().len(), 30);
-    assert!(shop.plan.fired().is_empty());
+    fixture.work_off().await.unwrap();
+    assert_eq!(fixture.probe.begun().len(), 30);
+    assert!(fixture.plan.fired().is_empty());
 }
 
 /// Receive count, when it acted, and until when it might.
 type Acts = Arc<Mutex<Vec<(u32, Monotonic, Monotonic)>>>;
 
 /// Acts each second as long as it may, and notes when.
-fn acting(acts: &Acts) -> Shop {
+fn acting(acts: &Acts) -> Fixture {
     let acts = acts.clone();
-    Shop::new(move |clock, call| {
+    Fixture::new(move |clock, call| {
         let acts = acts.clone();
         async move {
             for _ in 0..300 {
@@ -64,19 +64,20 @@ fn acting(acts: &Acts) -> Shop {
 #[tokio::test(start_paused = true)]
 async fn a_lost_lease_cancels_the_attempt_before_its_next_side_effect() {
     let acts = Acts::default();
-    let shop = acting(&acts);
-    shop.send(HIGH, "a").await;
-    shop.work(async {
-        for nth in 1..40 {
-            shop.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
-        }
-        // Three fail while the first attempt has its lease; then the queue answers again.
-        shop.pass(secs(61)).await;
-        shop.plan.calm();
-        shop.emptied().await;
-    })
-    .await
-    .unwrap();
+    let fixture = acting(&acts);
+    fixture.send(HIGH, "a").await;
+    fixture
+        .work(async {
+            for nth in 1..40 {
+                fixture.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
+            }
+            // Three fail while the first attempt has its lease; then the queue answers again.
+            fixture.pass(secs(61)).await;
+            fixture.plan.calm();
+            fixture.emptied().await;
+        })
+        .await
+        .unwrap();
     let acts = acts.lock().unwrap();
     let first: Vec<_> = acts.iter().filter(|(receive, _, _)| *receive == 1).collect();
     assert!(first.len() >= 55 && first.len() < 60, "it acted as long as it might: {}", first.len());
@@ -89,28 +90,28 @@ async fn a_lost_lease_cancels_the_attempt_before_its_next_side_effect() {
 #[tokio::test(start_paused = true)]
 async fn without_a_heartbeat_an_attempt_may_not_act_beyond_its_lease() {
     let acts = Acts::default();
-    let shop = acting(&acts);
-    shop.send(HIGH, "a").await;
-    let (workman, _heartbeat) = shop.workman(&[HIGH]);
+    let fixture = acting(&acts);
+    fixture.send(HIGH, "a").await;
+    let (workman, _heartbeat) = fixture.workman(&[HIGH]);
     let stop = async {
-        shop.pass(secs(59)).await;
-        shop.stop.gentle.cancel();
+        fixture.pass(secs(59)).await;
+        fixture.stop.gentle.cancel();
     };
-    futures::join!(workman.run(shop.stop.clone()), stop).0.unwrap();
+    futures::join!(workman.run(fixture.stop.clone()), stop).0.unwrap();
     assert!(acts.lock().unwrap().iter().all(|(_, at, deadline)| at < deadline));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_held_for_as_long_as_the_queue_allows_begins_anew() {
-    let shop = Shop::new(|clock, call| async move {
+    let fixture = Fixture::new(|clock, call| async move {
         if call.attempt.envelope.snoozes == 0 {
             clock.sleep(Duration::from_hours(20)).await;
         }
         Ok(TaskOutcome::done())
     });
-    shop.send(HIGH, "a").await;
-    shop.work_off().await.unwrap();
-    let begun = shop.probe.begun_at("a");
+    fixture.send(HIGH, "a").await;
+    fixture.work_off().await.unwrap();
+    let begun = fixture.probe.begun_at("a");
     assert_eq!(begun.len(), 2);
     assert!((11 * 3600..12 * 3600).contains(&begun[1]), "before the queue would show it to others: {begun:?}");
 }
@@ -119,18 +120,18 @@ async fn a_task_held_for_as_long_as_the_queue_allows_begins_anew() {
 async fn a_task_held_for_as_long_as_a_slow_queue_allows_begins_anew_too() {
     for total in 170..200 {
         let behavior = QueueBehavior { visibility_total_max: secs(total), ..QueueBehavior::well_behaved() };
-        let shop = Shop::with(1, &behavior, |clock, call| async move {
+        let fixture = Fixture::with(1, &behavior, |clock, call| async move {
             if call.attempt.envelope.snoozes == 0 {
                 clock.sleep(Duration::from_hours(1)).await;
             }
             Ok(TaskOutcome::done())
         });
         for nth in 1..1_000 {
-            shop.plan.fail(PortCall::Extend, nth, InjectedFault::Delay(secs(1)));
+            fixture.plan.fail(PortCall::Extend, nth, InjectedFault::Delay(secs(1)));
         }
-        shop.send(HIGH, "a").await;
-        shop.work_off().await.unwrap();
-        let begun = shop.probe.begun_at("a");
+        fixture.send(HIGH, "a").await;
+        fixture.work_off().await.unwrap();
+        let begun = fixture.probe.begun_at("a");
         assert_eq!(begun.len(), 2, "of {total} s: {begun:?}");
         assert!(begun[1] < total, "before the queue would show it to others: {begun:?} of {total} s");
     }
@@ -138,40 +139,41 @@ async fn a_task_held_for_as_long_as_a_slow_queue_allows_begins_anew_too() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_whose_lease_runs_out_is_dropped_then_and_not_when_it_next_asks() {
-    let shop = Shop::new(|clock, call| async move {
+    let fixture = Fixture::new(|clock, call| async move {
         clock.sleep(secs(if call.attempt.receive_count == 1 { 3000 } else { 1 })).await;
         Ok(TaskOutcome::done())
     });
-    shop.send(HIGH, "a").await;
+    fixture.send(HIGH, "a").await;
     for nth in 1..=6 {
-        shop.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
+        fixture.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
-    shop.work(async {
-        shop.pass(secs(61)).await;
-        assert!(shop.probe.events().contains(&Event::Dropped("a".into())), "after a minute, not after fifty");
-        shop.emptied().await;
-    })
-    .await
-    .unwrap();
-    assert_eq!(shop.probe.ended(), ["a"]);
+    fixture
+        .work(async {
+            fixture.pass(secs(61)).await;
+            assert!(fixture.probe.events().contains(&Event::Dropped("a".into())), "after a minute, not after fifty");
+            fixture.emptied().await;
+        })
+        .await
+        .unwrap();
+    assert_eq!(fixture.probe.ended(), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_found_after_the_lease_is_not_settled_a_second_time() {
-    let shop = Shop::new(|clock, call| async move {
+    let fixture = Fixture::new(|clock, call| async move {
         if call.attempt.receive_count == 1 {
             clock.sleep(secs(90)).await;
             return Err(failed(FailureClass::Retryable, "too late"));
         }
         Ok(TaskOutcome::done())
     });
-    shop.send(HIGH, "a").await;
+    fixture.send(HIGH, "a").await;
     // Without its heartbeat the workman does not know before it settles.
-    let (workman, _heartbeat) = shop.workman(&[HIGH]);
+    let (workman, _heartbeat) = fixture.workman(&[HIGH]);
     let until = async {
-        shop.pass(secs(300)).await;
-        shop.stop.gentle.cancel();
+        fixture.pass(secs(300)).await;
+        fixture.stop.gentle.cancel();
     };
-    futures::join!(workman.run(shop.stop.clone()), until).0.unwrap();
-    assert_eq!((shop.probe.begun_at("a"), shop.bodies(HIGH).len()), (vec![0, 60], 0));
+    futures::join!(workman.run(fixture.stop.clone()), until).0.unwrap();
+    assert_eq!((fixture.probe.begun_at("a"), fixture.bodies(HIGH).len()), (vec![0, 60], 0));
 }

@@ -1,4 +1,4 @@
-//! A kind of task for tests: what it does is the test's to say. One file, and one registration in `shop`.
+//! A kind of task for tests: what it does is the test's to say. One file, and one registration in `fixture`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

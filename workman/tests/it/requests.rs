@@ -7,7 +7,7 @@ use mill_engine::{CallRecorder, PortCall};
 use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
-use crate::shop::{HIGH, LOW, Shop, secs};
+use crate::fixture::{Fixture, HIGH, LOW, secs};
 
 const TASKS: u64 = 2_000;
 
@@ -15,27 +15,27 @@ const TASKS: u64 = 2_000;
 /// else: looks at a queue that is empty, and batches that are not full.
 #[tokio::test(start_paused = true)]
 async fn a_task_of_a_busy_fleet_is_received_and_acknowledged_with_a_fifth_of_a_request() {
-    let mut shop = Shop::new(|clock, call| async move {
+    let mut fixture = Fixture::new(|clock, call| async move {
         // Each takes a time of its own, so that no two end together by themselves.
         let millis = 100 + u64::from(crc(&call.item)) % 400;
         clock.sleep(Duration::from_millis(millis)).await;
         Ok(TaskOutcome::done())
     });
-    (shop.settings.workers, shop.settings.visibility) = (64, secs(600));
-    (shop.settings.batch_linger, shop.settings.recheck) = (Duration::from_millis(100), secs(1));
-    shop.settings.reserved_high = 0.05;
+    (fixture.settings.workers, fixture.settings.visibility) = (64, secs(600));
+    (fixture.settings.batch_linger, fixture.settings.recheck) = (Duration::from_millis(100), secs(1));
+    fixture.settings.reserved_high = 0.05;
     for n in 0..TASKS {
-        shop.send(LOW, &format!("{n}")).await;
+        fixture.send(LOW, &format!("{n}")).await;
     }
-    let mut deps = shop.deps(&[HIGH, LOW]);
+    let mut deps = fixture.deps(&[HIGH, LOW]);
     let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(CallRecorder::new(queue.clone()))).collect();
     deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
-    let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
+    let (workman, heartbeat) = Workman::new(deps, fixture.settings.clone());
     let emptied = async {
-        shop.emptied().await;
-        shop.stop.gentle.cancel();
+        fixture.emptied().await;
+        fixture.stop.gentle.cancel();
     };
-    let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), emptied);
+    let (ended, (), ()) = futures::join!(workman.run(fixture.stop.clone()), heartbeat.run(), emptied);
     ended.unwrap();
     let calls = |op| counted.iter().map(|queue| queue.calls(op).calls).sum::<u64>();
     let (receives, acknowledgments) = (calls(PortCall::Receive), calls(PortCall::Acknowledge));

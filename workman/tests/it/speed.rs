@@ -11,8 +11,8 @@ use mill_local::{Database, OsClock, OsRng, SqliteQueue};
 use mill_ports::{Clock, NoCaps, OutgoingMessage, Registry, TaskQueue};
 use mill_workman::{StopSignal, Workman, WorkmanDeps};
 
+use crate::fixture::{LOW, settings};
 use crate::nothing::{Nothing, outgoing};
-use crate::shop::{LOW, settings};
 
 fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn TaskQueue>) -> f64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();

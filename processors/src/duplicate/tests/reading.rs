@@ -139,7 +139,7 @@ async fn unsettled_versions_are_never_sealed() {
     }
 }
 
-/// Stores whose items are too young to be sealed for two seconds, and a book of seals that counts.
+/// Stores whose items are too young to be sealed for two seconds, and a repository of seals that counts.
 fn young() -> (Fixture, Arc<CallRecorder<dyn Table>>) {
     let young = || StoreBehavior { settles_after: Duration::from_secs(2), ..plain() };
     let mut site = Fixture::of(young(), young());
@@ -173,7 +173,7 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
     assert_eq!((site.totals().unchanged > 0, site.sealed("x").await), (true, false));
 }
 
-/// What the book of seals says of the only item there is: whether the copy as it stands is this pair's, and whether
+/// What the repository of seals holds of the only item there is: whether the copy as it stands is this pair's, and whether
 /// there is a proof.
 async fn known(site: &Fixture) -> Option<(bool, bool)> {
     let version = site.destination.head(&at("x")).await.unwrap().present().unwrap().version;

@@ -1,4 +1,4 @@
-//! No error of either side, or of the book, deletes anything.
+//! No error of either side, or of a repository, deletes anything.
 
 use super::*;
 use mill_engine::PortCall;
@@ -127,7 +127,7 @@ async fn stores_that_are_not_configured_pause_the_task() {
     site.assert_untouched(&["x"]).await;
 }
 
-/// A site whose book of delete lists fails as planned.
+/// A fixture whose repository of delete lists fails as planned.
 async fn with_faulty_book() -> (Fixture, Arc<FaultPlan>) {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;

@@ -9,13 +9,13 @@ use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
 use crate::admission::send;
+use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::store_of;
-use crate::shop::{HIGH, LOW, Shop, secs};
 
 /// Tasks of account `slow` take so long, all others no time; the queues tell accounts apart.
-fn shop(slow: Duration) -> Shop {
+fn fixture(slow: Duration) -> Fixture {
     let behavior = QueueBehavior { knows_accounts: true, ..QueueBehavior::well_behaved() };
-    Shop::with(1, &behavior, move |clock, call| async move {
+    Fixture::with(1, &behavior, move |clock, call| async move {
         if call.item.starts_with("slow/") {
             clock.sleep(slow).await;
         }
@@ -25,48 +25,48 @@ fn shop(slow: Duration) -> Shop {
 
 /// Runs a workman over these queues beside `during`, and gives them back counted.
 async fn work(
-    shop: &Shop,
+    fixture: &Fixture,
     names: &[QueueName],
     during: impl Future<Output = ()>,
 ) -> Vec<Arc<CallRecorder<dyn TaskQueue>>> {
-    let mut deps = shop.deps(names);
+    let mut deps = fixture.deps(names);
     let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(CallRecorder::new(queue.clone()))).collect();
     deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
-    let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
+    let (workman, heartbeat) = Workman::new(deps, fixture.settings.clone());
     let during = async {
         during.await;
-        shop.stop.gentle.cancel();
+        fixture.stop.gentle.cancel();
     };
-    let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), during);
+    let (ended, (), ()) = futures::join!(workman.run(fixture.stop.clone()), heartbeat.run(), during);
     ended.unwrap();
     counted
 }
 
-async fn ended(shop: &Shop, account: &str, tasks: usize) {
-    while shop.probe.ended().iter().filter(|item| item.starts_with(account)).count() < tasks {
-        assert!(shop.clock.monotonic().since_origin() < secs(3600), "{account}");
-        shop.pass(Duration::from_millis(1)).await;
+async fn ended(fixture: &Fixture, account: &str, tasks: usize) {
+    while fixture.probe.ended().iter().filter(|item| item.starts_with(account)).count() < tasks {
+        assert!(fixture.clock.monotonic().since_origin() < secs(3600), "{account}");
+        fixture.pass(Duration::from_millis(1)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_accounts_tasks_come_past_thousands_of_one_whose_bench_is_full() {
-    let shop = shop(secs(10));
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 3_000).await;
-    send(&shop, "quick", 20).await;
-    let counted = work(&shop, &[HIGH, LOW], ended(&shop, "quick", 20)).await;
+    let fixture = fixture(secs(10));
+    fixture.caps.set(&store_of("slow"), 1);
+    send(&fixture, "slow", 3_000).await;
+    send(&fixture, "quick", 20).await;
+    let counted = work(&fixture, &[HIGH, LOW], ended(&fixture, "quick", 20)).await;
     let received = counted[1].calls(PortCall::Receive).entries;
     assert!(received < 200, "{received} were received for 20");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_account_without_a_cap_that_has_its_share_is_passed_over_too() {
-    let shop = shop(secs(1_000));
-    shop.caps.several_accounts();
-    send(&shop, "slow", 3_000).await;
-    send(&shop, "quick", 20).await;
-    let counted = work(&shop, &[HIGH, LOW], ended(&shop, "quick", 20)).await;
+    let fixture = fixture(secs(1_000));
+    fixture.caps.several_accounts();
+    send(&fixture, "slow", 3_000).await;
+    send(&fixture, "quick", 20).await;
+    let counted = work(&fixture, &[HIGH, LOW], ended(&fixture, "quick", 20)).await;
     let received = counted[1].calls(PortCall::Receive).entries;
     assert!(received < 200, "{received} were received for 20");
 }
@@ -74,11 +74,11 @@ async fn an_account_without_a_cap_that_has_its_share_is_passed_over_too() {
 #[tokio::test(start_paused = true)]
 async fn a_capped_store_of_short_tasks_always_has_one_to_do() {
     for names in [&[HIGH, LOW][..], &[LOW]] {
-        let shop = shop(Duration::from_millis(20));
-        shop.caps.set(&store_of("slow"), 2);
-        send(&shop, "slow", 5_000).await;
-        work(&shop, names, shop.emptied()).await;
-        let took = shop.clock.monotonic().since_origin();
+        let fixture = fixture(Duration::from_millis(20));
+        fixture.caps.set(&store_of("slow"), 2);
+        send(&fixture, "slow", 5_000).await;
+        work(&fixture, names, fixture.emptied()).await;
+        let took = fixture.clock.monotonic().since_origin();
         // Half of them one after the other; the last few may have been put back.
         assert!(took < secs(52), "{took:?}");
     }
@@ -86,11 +86,11 @@ async fn a_capped_store_of_short_tasks_always_has_one_to_do() {
 
 #[tokio::test(start_paused = true)]
 async fn where_all_are_passed_over_nobody_asks_again_and_again() {
-    let shop = shop(secs(10));
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 3_000).await;
-    let counted = work(&shop, &[HIGH, LOW], shop.pass(secs(595))).await;
-    assert_eq!(shop.probe.ended().len(), 60, "its store always has something to do");
+    let fixture = fixture(secs(10));
+    fixture.caps.set(&store_of("slow"), 1);
+    send(&fixture, "slow", 3_000).await;
+    let counted = work(&fixture, &[HIGH, LOW], fixture.pass(secs(595))).await;
+    assert_eq!(fixture.probe.ended().len(), 60, "its store always has something to do");
     let calls = counted.iter().map(|queue| queue.calls(PortCall::Receive).calls).sum::<u64>();
     assert!(calls < 600 * 6, "{calls} receives in 600 s");
 }

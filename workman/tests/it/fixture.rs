@@ -1,4 +1,4 @@
-//! A workshop: queues in memory that can be made to fail, virtual time, and one probe.
+//! A fixture: queues in memory that can be made to fail, virtual time, and one probe.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -28,7 +28,7 @@ use crate::probe::{Answer, Call, Probe, ProbeFactory, task};
 pub(crate) const HIGH: QueueName = QueueName::DuplicationHigh;
 pub(crate) const LOW: QueueName = QueueName::DuplicationLow;
 
-pub(crate) struct Shop {
+pub(crate) struct Fixture {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Rng>,
     pub(crate) queues: MemoryQueues,
@@ -75,7 +75,7 @@ pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-impl Shop {
+impl Fixture {
     pub(crate) fn new<F>(act: impl Fn(Arc<dyn Clock>, Call) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Answer> + Send + 'static,
@@ -128,7 +128,7 @@ impl Shop {
         }
     }
 
-    /// From now on workmen share caps by a book, which is given.
+    /// From now on workmen share caps by a repository; returns its table.
     pub(crate) fn shares(&mut self) -> Arc<CallRecorder<dyn Table>> {
         let table: Arc<dyn Table> = Arc::new(MemoryTable::new(PermitRepository::BOOK));
         let faulty: Arc<dyn Table> = Arc::new(FaultInjector::new(table, self.plan.clone()));
@@ -142,7 +142,7 @@ impl Shop {
         recorded
     }
 
-    /// From now on workmen write down what they do of each account of the low queue. The book is given.
+    /// From now on workmen write down what they do of each account of the low queue. Returns the table of the counts.
     pub(crate) fn counts(&mut self) -> Arc<CallRecorder<dyn Table>> {
         let table: Arc<dyn Table> = Arc::new(MemoryTable::new(AccountCounts::BOOK));
         let faulty: Arc<dyn Table> = Arc::new(FaultInjector::new(table, self.plan.clone()));
@@ -231,7 +231,7 @@ impl Shop {
         letters.iter().map(|body| wire::decode_dead_letter(body).unwrap()).collect()
     }
 
-    /// The envelope of the only dead letter, and why it was given up.
+    /// The envelope of the only dead letter, and why it was dead-lettered.
     pub(crate) fn only_letter(&self) -> (Envelope, String) {
         let letters = self.letters();
         assert_eq!(letters.len(), 1);
