@@ -1,4 +1,4 @@
-//! A port that counts what it is asked, so that a test can say what a piece of work may cost.
+//! A port that counts its calls, so that a test can assert the cost of some work.
 
 mod queue;
 mod store;
@@ -15,7 +15,8 @@ use crate::port_call::PortCall;
 pub struct CallCount {
     /// The calls.
     pub calls: u64,
-    /// What they carried: bodies sent or received, receipts, rows, entries listed. One for a call about one thing.
+    /// The entries of these calls: messages sent or received, receipts, rows, listed entries. One for a call about one
+    /// thing.
     pub entries: u64,
 }
 
@@ -40,12 +41,12 @@ impl<P: ?Sized> CallRecorder<P> {
         lock(&self.log.0).get(&op).copied().unwrap_or_default()
     }
 
-    /// All that was called so far.
+    /// All calls so far.
     pub fn all(&self) -> BTreeMap<PortCall, CallCount> {
         lock(&self.log.0).clone()
     }
 
-    /// How many calls could have changed the store.
+    /// The number of calls that may have changed the store.
     pub fn store_writes(&self) -> u64 {
         self.all().iter().filter(|(op, _)| op.writes_store()).map(|(_, calls)| calls.calls).sum()
     }

@@ -1,8 +1,8 @@
-//! Stores that note what they are asked and have not answered, so that a server that is silent, or a mount that hangs, is told
-//! from a survey that takes long.
+//! Stores that track their pending calls, so that a silent server or a hanging mount can be distinguished from a long
+//! scan.
 //!
-//! Only questions that change nothing may end a run. How long a write may be silent nobody can say: a disk may take minutes
-//! to make a large file durable. So writes are noted apart, to be shown.
+//! Only pending reads may end a run. Nobody knows how long a write may be silent: a disk may take minutes to make a
+//! large file durable. So writes are tracked separately, and only shown.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use mill_ports::{
     SpaceList, Statistics, StoreError, StoreErrorKind, Stores, WriteProgress,
 };
 
-/// The stores of a process, with what they are asked noted in its [`Statistics`].
+/// The stores of a process, whose pending calls are tracked in its [`Statistics`].
 #[derive(Debug)]
 pub struct TrackedStores {
     /// The stores.
     pub stores: Arc<dyn Stores>,
-    /// Where it is noted.
+    /// Where pending calls are tracked.
     pub statistics: Arc<Statistics>,
-    /// The time, for how long a write takes.
+    /// The clock, for the duration of writes.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -34,7 +34,7 @@ impl TrackedStores {
         CallTracker { address, statistics: self.statistics.clone(), clock: self.clock.clone() }
     }
 
-    /// The store that `opening` gives, which itself is a question.
+    /// The store that `opening` returns, which is itself tracked as a call.
     async fn open_tracked<S: ?Sized>(
         &self,
         (account, store): (&AccountId, &StoreId),
@@ -61,7 +61,7 @@ impl Stores for TrackedStores {
         Ok(self.open_tracked((account, store), self.stores.deletable(account, store)).await?)
     }
 
-    /// Asks both, so each is noted: which of them is silent is not known.
+    /// Tracked as a call of both stores: which of them is silent is not known.
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         let (from, to) = (self.tracker(account, source), self.tracker(account, destination));
         from.track(to.track(self.stores.apart(account, source, destination))).await
@@ -78,7 +78,7 @@ impl Stores for TrackedStores {
     }
 }
 
-/// A store, and where it is noted what it is asked.
+/// A store whose pending calls are tracked.
 #[derive(Debug)]
 pub struct TrackedStore<S: ?Sized> {
     store: Arc<S>,
@@ -86,12 +86,12 @@ pub struct TrackedStore<S: ?Sized> {
 }
 
 impl<S: ?Sized> TrackedStore<S> {
-    /// `store`, which is known by `address`.
+    /// Tracks the calls of `store` under `address`.
     pub fn new(store: Arc<S>, address: StoreAddress, statistics: Arc<Statistics>, clock: Arc<dyn Clock>) -> Self {
         Self { store, tracker: CallTracker { address, statistics, clock } }
     }
 
-    /// What was opened, each piece of it a question.
+    /// Tracks each piece of an opened item as a call.
     fn tracked(&self, open_tracked: Presence<OpenItem>) -> Presence<OpenItem> {
         let tracker = |OpenItem { facts, body }| OpenItem { facts, body: self.tracker.clone().track_stream(body) };
         match open_tracked {
@@ -109,18 +109,18 @@ struct CallTracker {
 }
 
 impl CallTracker {
-    /// What the store answers, noted as a question until it does.
+    /// Tracks a call until the store answers.
     async fn track<T>(&self, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let question = self.statistics.begin_call(&self.address);
         let answer = asked.await;
-        // That nobody answered is no answer.
+        // `Unreachable` means that nobody answered.
         if !answer.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Unreachable) {
             question.answered();
         }
         answer
     }
 
-    /// Each that comes of a stream, noted as a question from when it is asked for.
+    /// Tracks each element of a stream as a call, from when it is polled.
     fn track_stream<T: Send + 'static>(
         self,
         stream: BoxStream<'static, Result<T, StoreError>>,
@@ -132,12 +132,12 @@ impl CallTracker {
         futures::stream::unfold((self, stream), next).boxed()
     }
 
-    /// Notes that the store is asked to write something.
+    /// Tracks a write.
     fn track_write(&self) -> PendingWrite {
         self.statistics.begin_write(&self.address, self.clock.monotonic())
     }
 
-    /// The body of a write, which waits for its source while a piece is fetched, and not for the store.
+    /// The body of a write. While it fetches a piece, the write waits for its source, not for the store.
     fn track_body(&self, write: &PendingWrite, body: Body) -> Body {
         let next = |(mut body, progress, clock): (Body, WriteProgress, Arc<dyn Clock>)| async move {
             progress.rests();

@@ -72,12 +72,12 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that stands.
+    /// A clock that stands still.
     pub fn new() -> Self {
         Self { passed: watch::Sender::new(Duration::ZERO), wall: WallOffset::default() }
     }
 
-    /// Lets time pass, and wakes those whose sleep is over.
+    /// Lets time pass, and wakes the sleepers whose time is over.
     pub fn step(&self, by: Duration) {
         self.passed.send_modify(|passed| *passed = passed.saturating_add(by));
     }

@@ -1,4 +1,4 @@
-//! Ports that fail as planned: before the call, after it was done, or in the middle.
+//! Ports that fail as planned: before a call, after its effect, or in the middle.
 
 mod batch;
 mod queue;
@@ -19,16 +19,16 @@ use crate::lock;
 use crate::port_call::{PortCall, Shape};
 use crate::seeded_rng::{below, happens};
 
-/// The sorts of failure that are played.
+/// The kinds of error that are injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// Asked too often.
+    /// Too many calls.
     Throttled,
-    /// It cannot be used until a person has acted.
+    /// The back end cannot be used until a person acts.
     Unavailable,
     /// No answer.
     Unreachable,
-    /// Some answer that nobody foresaw.
+    /// An answer that nobody expects.
     Unexpected,
 }
 
@@ -37,27 +37,27 @@ pub enum FaultKind {
 /// Where a call has no middle (see each), a fault in the middle becomes [`InjectedFault::After`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InjectedFault {
-    /// Nothing is done, and an error comes back.
+    /// Nothing is done, and the call returns an error.
     Before(FaultKind),
-    /// It is done, and an error comes back all the same.
+    /// The call has its effect, and returns an error all the same.
     After(FaultKind),
     /// `open` and `list`: the stream ends in an error. `put`: the body does.
     Mid(FaultKind),
     /// `open` and `put`: bytes are missing at the body's end. `list`: the pages from some page on are missing.
     /// The streams end as if all were well.
     Truncate,
-    /// `open` and `put`: one bit of the body is not as it was. No error.
+    /// `open` and `put`: one bit of the body is flipped. No error.
     Damage,
     /// Batches: some entries are done; the others are not, and are reported.
     Partial(FaultKind),
     /// Batches: all entries are done; some are reported as failed.
     PartialAfter(FaultKind),
-    /// It takes so much longer.
+    /// The call takes so much longer.
     Delay(Duration),
 }
 
 impl InjectedFault {
-    /// Its name in the list of what has fired.
+    /// Its name in the counts of injected faults.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Before(_) => "before",
@@ -82,7 +82,7 @@ impl InjectedFault {
         }
     }
 
-    /// This fault as far as a call of that shape can suffer it.
+    /// This fault, or [`InjectedFault::After`] if a call of that shape cannot have it.
     const fn for_shape(self, shape: Shape) -> Self {
         let can = match self {
             Self::Before(_) | Self::After(_) | Self::Delay(_) => true,
@@ -121,7 +121,7 @@ pub struct FaultRates {
     pub unavailable: u32,
 }
 
-/// When what goes wrong: by rates, call by call, or until further notice. Several ports may share one plan.
+/// Which calls fail, and how: by rates, by number of the call, or all of them. Several ports may share one plan.
 #[derive(Debug)]
 pub struct FaultPlan {
     clock: Arc<dyn Clock>,
@@ -139,7 +139,7 @@ struct FaultPlanState {
 }
 
 impl FaultPlan {
-    /// A plan by which nothing goes wrong yet.
+    /// A plan without faults.
     pub fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Arc<Self> {
         Arc::new(Self { clock, chance, state: Mutex::default() })
     }
@@ -161,7 +161,7 @@ impl FaultPlan {
         lock(&self.state).outage = outage;
     }
 
-    /// Nothing goes wrong from now on.
+    /// Removes all faults from the plan.
     pub fn calm(&self) {
         let mut state = lock(&self.state);
         state.rates = FaultRates::default();
@@ -169,12 +169,12 @@ impl FaultPlan {
         state.outage = None;
     }
 
-    /// What has gone wrong so far: by call and [label](Fault::label), how often.
+    /// The number of injected faults so far, by call and [label](InjectedFault::label).
     pub fn fired(&self) -> BTreeMap<(PortCall, &'static str), u64> {
         lock(&self.state).fired.clone()
     }
 
-    /// Notes a call, lets it wait if so planned, and tells what goes wrong with it.
+    /// Counts a call, delays it if planned, and returns its fault.
     async fn next_fault(&self, op: PortCall) -> Option<InjectedFault> {
         let fault = self.draw(op)?;
         if let InjectedFault::Delay(by) = fault {
@@ -268,7 +268,7 @@ pub struct FaultyStore<S: ?Sized> {
 }
 
 impl<S: ?Sized> FaultyStore<S> {
-    /// Fails by `plan`; the errors played name the store `address`.
+    /// Fails by `plan`; the injected errors name the store `address`.
     pub fn new(inner: Arc<S>, address: StoreAddress, plan: Arc<FaultPlan>) -> Self {
         Self { plan, address, inner }
     }

@@ -5,8 +5,8 @@
 //! what works on them works elsewhere.
 //!
 //! Reading order: [`clock`] and [`seeded_rng`] (time and random numbers under a test's control), [`queue`], [`table`],
-//! [`store`] (the back ends), [`port_call`] (the calls that wrappers know by name), [`call_recorder`], [`limited_store`],
-//! [`call_tracking`], [`fault_injector`] (the wrappers).
+//! [`store`] (the back ends), [`port_call`] (the calls that wrappers know by name), [`call_recorder`],
+//! [`limited_store`], [`call_tracking`], [`fault_injector`] (the wrappers).
 //!
 //! **Invariant:** nothing here reads the operating system's clock or chance. The same seed and the same calls in the
 //! same order give the same answers. Nothing survives the process.
@@ -33,7 +33,7 @@ pub use seeded_rng::SeededRng;
 pub use store::{MemoryStore, MemoryStores, StoreBehavior};
 pub use table::MemoryTable;
 
-/// Locks a mutex; what a panicking test left behind is still the best there is.
+/// Locks a mutex, also one that a panicking test has poisoned.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! A store that takes only so many transfers at once.
+//! A store with a limit of concurrent transfers.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 
 /// Caps the transfers of a store: so many items open for reading, and as many writes.
 ///
-/// An item counts from before it is opened until its body is dropped, a write until it is answered.
-/// Reads and writes are counted apart, and a caller that holds a write asks for no further read. So two stores that
-/// are copied into one another cannot wait for each other in a ring.
+/// A read counts from before the item is opened until its body is dropped, a write until it returns. Reads and writes
+/// are counted separately, and a caller with a running write starts no further read. So two stores that are copied into
+/// one another cannot deadlock.
 #[derive(Debug)]
 pub struct LimitedStore<S: ?Sized> {
     reads: Arc<Semaphore>,

@@ -17,7 +17,7 @@ macro_rules! ops {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// What can go wrong in the middle of it.
+            /// What the call consists of, which decides how it can fail in the middle.
             pub(crate) const fn shape(self) -> Shape {
                 match self { $(Self::$name => Shape::$shape,)* }
             }
@@ -30,7 +30,7 @@ macro_rules! ops {
 pub(crate) enum Shape {
     /// One answer.
     Plain,
-    /// Entries that can fail one by one.
+    /// Entries that can fail individually.
     Batch,
     /// A stream of pages.
     Pages,
@@ -81,7 +81,7 @@ ops! {
     RemoveEmptySpace = "remove_empty_space", Plain;
     /// `DestinationStore::put`.
     Put = "put", Bytes;
-    /// `DestinationStore::take`.
+    /// `DestinationStore::server_side_copy`.
     Take = "take", Plain;
     /// `DestinationStore::put_properties`.
     PutProperties = "put_properties", Plain;

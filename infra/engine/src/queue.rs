@@ -1,4 +1,4 @@
-//! Queues in memory, shaped like SQS on purpose.
+//! Queues in memory that behave like SQS on purpose.
 
 mod bodies;
 
@@ -19,26 +19,26 @@ use crate::lock;
 use crate::seeded_rng::{below, happens};
 use bodies::{Bodies, ReceivedBody, SentBody};
 
-/// Which of the contract's freedoms a queue takes, and its limits.
+/// Which freedoms of the contract a queue uses, and its limits.
 #[derive(Debug, Clone)]
 pub struct QueueBehavior {
-    /// How many of a thousand receives of a body leave a second copy behind, which lives on its own.
+    /// How many of a thousand receives of a message leave an independent second copy in the queue.
     pub duplicates_per_mille: u32,
-    /// How many of a thousand receives bring fewer bodies than there are; with no `wait`, perhaps none.
+    /// How many of a thousand receives return fewer messages than there are; with no `wait`, perhaps none.
     pub short_receives_per_mille: u32,
     /// How far the counts of `depth` may be off, in percent.
     pub depth_error_percent: u32,
-    /// Whether a stale receipt can do nothing. Otherwise it acts on the body's later delivery, as on SQS it may.
+    /// Whether a stale receipt has no effect. Otherwise it acts on the message's later delivery, as it may on SQS.
     pub fences_stale_receipts: bool,
-    /// Whether it tells accounts apart: counts the bodies of one, and passes some over in a receive. SQS does neither.
+    /// Whether the queue counts the messages of an account and can exclude accounts from a receive. SQS does neither.
     pub knows_accounts: bool,
-    /// A body received this often goes to the dead-letter queue instead of being received once more.
+    /// A message received this often goes to the dead-letter queue instead of being received once more.
     pub max_receive_count: u32,
-    /// Most bodies in one call.
+    /// Most messages in one call.
     pub batch_max: NonZeroU32,
     /// Most bytes in one body.
     pub body_bytes_max: usize,
-    /// How long a body may be in one receiver's hand, however often that is extended.
+    /// How long a message may be in flight after one receive, however often that is extended.
     pub visibility_total_max: Duration,
 }
 
@@ -58,7 +58,7 @@ impl QueueBehavior {
         }
     }
 
-    /// As bad as the contract allows: one body in twenty comes twice, receives fall short, depths are a guess.
+    /// As bad as the contract allows: one message in twenty comes twice, receives fall short, depths are inexact.
     pub fn adversarial() -> Self {
         Self {
             duplicates_per_mille: 50,
@@ -69,22 +69,22 @@ impl QueueBehavior {
     }
 }
 
-/// A body in a queue, as a test's checker sees it.
+/// A message in a queue, as a test's checker sees it.
 #[derive(Debug, Clone)]
 pub struct QueuedBody {
     /// Its number in this queue, with which its receipts begin.
     pub id: u64,
     /// The body.
     pub body: bytes::Bytes,
-    /// Since when it can be received, if it can be now.
+    /// Since when the message is visible, if it is visible now.
     pub visible_since: Option<Monotonic>,
-    /// Whether somebody has it in hand.
+    /// Whether the message is in flight.
     pub in_flight: bool,
 }
 
 /// A queue that shuffles, may deliver twice, and forgets everything with the process.
 ///
-/// Its deadlines are points on the clock it was given.
+/// Its deadlines are points on its clock.
 #[derive(Debug)]
 pub struct MemoryQueue {
     name: QueueName,
@@ -100,7 +100,7 @@ impl MemoryQueue {
     const DELAY_MAX: Duration = Duration::from_mins(15);
     const VISIBILITY_MAX: Duration = Duration::from_hours(12);
 
-    /// An empty queue; with `dead_letters`, what was received too often goes there.
+    /// An empty queue. A message received too often goes to `dead_letters`, if given.
     pub fn new(
         name: QueueName,
         behavior: QueueBehavior,
@@ -111,19 +111,19 @@ impl MemoryQueue {
         Self { name, behavior, clock, chance, dead_letters, bodies: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Every body in the queue, visible or not, in the order in which they were sent: for a test's checker.
+    /// Every body in the queue, visible or not, in the order of the sends: for a test's checker.
     pub fn bodies(&self) -> Vec<bytes::Bytes> {
         lock(&self.bodies).all()
     }
 
-    /// Where every body is, in the order in which they were sent: for a test's checker.
+    /// Every message with its state, in the order of the sends: for a test's checker.
     pub fn snapshot(&self) -> Vec<QueuedBody> {
         let mut bodies = lock(&self.bodies);
         bodies.wake(self.clock.monotonic());
         bodies.snapshot().collect()
     }
 
-    /// Removes every body, visible or not, as an operator may; gives them.
+    /// Removes every message, visible or not, as an operator may, and returns the bodies.
     pub fn purge(&self) -> Vec<bytes::Bytes> {
         let purged = std::mem::take(&mut *lock(&self.bodies));
         let all = purged.all();
@@ -143,7 +143,8 @@ impl MemoryQueue {
         Ok(())
     }
 
-    /// Takes what is visible now, but for some accounts. Bodies received too often are moved on the way.
+    /// Receives visible messages, without those of excluded accounts. Moves messages received too often to the dead
+    /// letters.
     fn receive_now(
         &self,
         passed_over: &BTreeSet<AccountId>,
@@ -187,7 +188,7 @@ impl MemoryQueue {
         deliveries
     }
 
-    /// A count as `depth` gives it.
+    /// A count as `depth` returns it.
     fn inexact(&self, exact: u64) -> u64 {
         let most_off = exact * u64::from(self.behavior.depth_error_percent) / 100;
         exact - most_off + below(&*self.chance, 2 * most_off + 1)
@@ -272,7 +273,7 @@ impl TaskQueue for MemoryQueue {
         loop {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);
-            // Listen before looking: what is sent in between must wake us.
+            // Enabled before the receive, so that a message sent in between wakes the wait.
             changed.as_mut().enable();
             let deliveries = self.receive_now(accounts, (max, visibility), wait.is_zero());
             let now = self.clock.monotonic();
@@ -306,7 +307,7 @@ impl TaskQueue for MemoryQueue {
         };
         let extended = receipts.iter().map(extend).collect();
         drop(bodies);
-        // Perhaps a deadline came nearer: those who wait must look again.
+        // A deadline may be earlier now: waiting receivers must check again.
         self.changed.notify_waiters();
         Ok(extended)
     }

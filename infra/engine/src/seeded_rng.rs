@@ -1,4 +1,4 @@
-//! Chance that a seed decides.
+//! Random numbers from a seed.
 
 use std::sync::Mutex;
 
@@ -8,12 +8,12 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::lock;
 
-/// The same numbers again for the same seed, on every machine.
+/// Returns the same numbers for the same seed, on every machine.
 #[derive(Debug)]
 pub struct SeededRng(Mutex<ChaCha8Rng>);
 
 impl SeededRng {
-    /// Chance from `seed`.
+    /// Random numbers from `seed`.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(ChaCha8Rng::seed_from_u64(seed)))
     }
@@ -30,7 +30,7 @@ pub(crate) fn below(chance: &dyn Rng, bound: u64) -> u64 {
     if bound == 0 { 0 } else { chance.next_u64() % bound }
 }
 
-/// Whether something happens that happens `per_mille` times in a thousand.
+/// Returns `true` `per_mille` times in a thousand. Draws no number if `per_mille` is 0.
 pub(crate) fn happens(chance: &dyn Rng, per_mille: u32) -> bool {
     per_mille > 0 && below(chance, 1000) < u64::from(per_mille)
 }

@@ -25,29 +25,29 @@ use mill_ports::{
 use crate::lock;
 use items::{StoredEntry, StoredItem, StoredSpaces};
 
-/// Which of the contract's freedoms a store takes.
+/// Which freedoms of the contract a store uses.
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools)] // each is a habit of its own
+#[allow(clippy::struct_excessive_bools)] // each is an independent option
 pub struct StoreBehavior {
     /// Most entries in one page of a listing.
     pub page_entries_max: usize,
     /// Most bytes in one piece of a body.
     pub piece_bytes_max: usize,
-    /// The checksums that the store computes of what is written, and tells.
+    /// The checksums that the store computes and returns for each item.
     pub checksums: Vec<Algorithm>,
     /// Whether listings give properties.
     pub properties_in_listings: bool,
-    /// Whether an item that changes while it is read can be read to its end as it was when opened.
+    /// Whether an open item is read as it was when opened, also if it changes meanwhile.
     pub reads_are_snapshots: bool,
-    /// How long a version stays too young to prove anything.
+    /// How long after a write a version is still unsettled.
     pub settles_after: Duration,
-    /// The service that it is one of the stores of, by number: those of one take items from each other.
+    /// The number of its service. Stores of one service copy from each other on the server's side.
     pub service: Option<u32>,
-    /// Names the ids that the store cannot hold.
+    /// Which ids the store cannot hold.
     pub unholdable: Option<fn(&ContentId) -> bool>,
-    /// Whether names are taken for one another that differ in case or normal form.
+    /// Whether the store folds names that differ in case or normal form.
     pub folds_names: bool,
-    /// What the store says of its ids. It keeps whatever it is given all the same.
+    /// Whether the store declares its ids to be paths. It accepts any id all the same.
     pub ids_are_paths: bool,
 }
 
@@ -69,9 +69,9 @@ impl Default for StoreBehavior {
     }
 }
 
-/// A store that keeps ids to the byte, writes whole or not at all, and forgets everything with the process.
+/// A store that keeps ids to the byte, writes atomically, and forgets everything with the process.
 ///
-/// Cloning gives the same store once more.
+/// Clones share one store.
 #[derive(Debug, Clone)]
 pub struct MemoryStore(Arc<MemoryStoreInner>);
 
@@ -96,17 +96,17 @@ impl MemoryStore {
         }))
     }
 
-    /// How many writing calls reached it through its port, whether or not they succeeded.
+    /// The number of writing calls through its port, whether or not they succeeded.
     pub fn writes(&self) -> u64 {
         self.0.writes.load(Relaxed)
     }
 
-    /// Puts a space there, past the port.
+    /// Creates a space, past the port.
     pub fn insert_space(&self, space: &SpaceId) {
         lock(&self.0.spaces).create(space);
     }
 
-    /// Puts an item there, past the port, with its space if that is missing.
+    /// Inserts an item, past the port, with its space if that is missing.
     pub fn insert(&self, item: &ItemAddress, bytes: impl Into<Bytes>, properties: Properties) {
         let made = self.item(bytes.into(), properties);
         let mut spaces = lock(&self.0.spaces);
@@ -114,41 +114,41 @@ impl MemoryStore {
         spaces.insert(item, made);
     }
 
-    /// Puts something beside the spaces that can be in none.
+    /// Inserts an entry beside the spaces, which is in none of them.
     pub fn insert_left_out(&self, shown: &str, reason: RefusalReason) {
         lock(&self.0.spaces).beside.add(|| shown.to_owned(), reason);
     }
 
-    /// Puts something there that is listed as refused, past the port.
+    /// Inserts an entry that is listed as refused, past the port.
     pub fn insert_refused(&self, item: &ItemAddress, reason: RefusalReason) {
         let mut spaces = lock(&self.0.spaces);
         spaces.create(&item.space);
         spaces.insert_refused(item, reason);
     }
 
-    /// Removes whatever stands there, past the port.
+    /// Removes an entry, past the port.
     pub fn remove(&self, item: &ItemAddress) {
         lock(&self.0.spaces).remove(item);
     }
 
-    /// Removes a space with all that is in it, past the port.
+    /// Removes a space with all its entries, past the port.
     pub fn remove_space(&self, space: &SpaceId) {
         lock(&self.0.spaces).remove_space(space);
     }
 
-    /// Lets all that stands beneath `path` (it ends in `/`) be on a mount of its own, past the port.
+    /// Makes everything beneath `path` (which ends in `/`) a mount of its own, past the port.
     pub fn mount(&self, space: &SpaceId, path: &str, identity: &str) {
         if let Some(space) = lock(&self.0.spaces).space_mut(space) {
             space.mounts.add(path, identity);
         }
     }
 
-    /// Whether a mount was ever there, be it out of sight now: for a test's people.
+    /// Whether there is such a mount, mounted or not: for simulated users.
     pub fn has_mount(&self, space: &SpaceId, path: &str) -> bool {
         lock(&self.0.spaces).space(space).is_some_and(|space| space.mounts.has(path))
     }
 
-    /// Takes a mount and all that stands beneath it out of sight, or brings it back, past the port.
+    /// Unmounts a mount with everything beneath it, or mounts it again, past the port.
     pub fn set_mounted(&self, space: &SpaceId, path: &str, mounted: bool) {
         if let Some(space) = lock(&self.0.spaces).space_mut(space) {
             space.set_mounted(path, mounted);
@@ -160,7 +160,7 @@ impl MemoryStore {
         lock(&self.0.spaces).rot(item, change);
     }
 
-    /// An item's bytes and properties, if it is there: for a test's checker.
+    /// An item's bytes and properties, if it exists: for a test's checker.
     pub fn content(&self, item: &ItemAddress) -> Option<(Bytes, Properties)> {
         lock(&self.0.spaces).item(item).map(|item| (item.bytes.clone(), item.properties.clone()))
     }
@@ -176,8 +176,8 @@ impl MemoryStore {
         Some(entries.iter().filter_map(item).collect())
     }
 
-    /// The item that a call for `item` would meet: for a test's checker. Only a store that [folds names](StoreHabits) without
-    /// seeing it, as is planted, meets one of another spelling.
+    /// The item on which a call for `item` would act: for a test's checker. It has another spelling only with the
+    /// planted bug of a store that [folds names](StoreBehavior) unnoticed.
     pub fn resolve_name(&self, item: &ItemAddress) -> ItemAddress {
         self.0.resolve_name(&lock(&self.0.spaces), item)
     }
@@ -186,7 +186,7 @@ impl MemoryStore {
         StoredItem::new(bytes, properties, self.0.clock.now(), self.0.clock.monotonic(), &self.0.behavior.checksums)
     }
 
-    /// What a write that failed would leave behind, were it so planted.
+    /// The planted bug of a failed write that leaves a temporary file.
     fn leave_behind(&self, item: &ItemAddress) {
         if planted(PlantedBug::TemporaryFileLeft)
             && let Ok(id) = ContentId::new(format!("{}.part", item.id.as_str()))
@@ -205,12 +205,12 @@ impl MemoryStoreInner {
         StoreError { kind, op, store: self.address.clone(), subject: subject.to_string(), source: None }
     }
 
-    /// What is known of an item, its version settled or not by its age.
+    /// The facts of an item, with its version settled or not by its age.
     fn facts(&self, item: &StoredItem) -> ItemFacts {
         item.facts(self.clock.monotonic().since(item.written) >= self.behavior.settles_after)
     }
 
-    /// What stands there; an absent space and what cannot be an item are errors.
+    /// Finds an item. A missing space and a refused entry are errors.
     fn find<'a>(
         &self,
         op: &'static str,
@@ -227,7 +227,7 @@ impl MemoryStoreInner {
         }
     }
 
-    /// What stands there, if a write may meet it.
+    /// Finds the item that a write would replace. Fails if the precondition does not hold.
     fn find_when<'a>(
         &self,
         op: &'static str,
@@ -329,7 +329,7 @@ impl SourceStore for MemoryStore {
     }
 }
 
-/// Where an item stands, for another store of the same service.
+/// The source of a copy by another store of the same service.
 struct MemoryCopySource {
     store: MemoryStore,
     item: ItemAddress,

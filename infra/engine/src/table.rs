@@ -1,4 +1,4 @@
-//! A book's rows in memory.
+//! A table in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,7 +21,7 @@ pub struct MemoryTable {
 #[derive(Debug, Default)]
 struct MemoryRows {
     partitions: BTreeMap<String, BTreeMap<String, StoredRow>>,
-    /// Never goes back, so a row that is deleted and written again bears a mark of its own.
+    /// Only grows, so a row that is deleted and written again has a new version.
     writes: u64,
 }
 
@@ -41,12 +41,12 @@ impl MemoryTable {
     /// The largest value, in bytes. Source: Amazon DynamoDB, *Quotas* (400 KB for an item, its keys included).
     pub const VALUE_BYTES_MAX: usize = 390 << 10;
 
-    /// An empty book. Its pages are short now and then, as the contract allows.
+    /// An empty table. Its pages are short now and then, as the contract allows.
     pub fn new(name: impl Into<String>) -> Self {
         Self::with_pages_of(name, 100)
     }
 
-    /// An empty book whose pages hold no more than `page_rows_max` rows, whatever the limit asked for.
+    /// An empty table whose pages have at most `page_rows_max` rows, whatever the requested limit.
     pub fn with_pages_of(name: impl Into<String>, page_rows_max: usize) -> Self {
         Self { name: name.into(), page_rows_max: page_rows_max.max(1), rows: Mutex::default() }
     }

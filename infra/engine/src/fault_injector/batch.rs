@@ -5,23 +5,23 @@ use std::borrow::Cow;
 use super::{FaultKind, FaultPlan, InjectedFault};
 use crate::port_call::PortCall;
 
-/// A batch as a plan lets it through.
+/// A batch, and the faults planned for it.
 #[derive(Debug)]
 pub(super) struct BatchPlan<'a, E: Clone> {
-    /// What happens to the call as a whole.
+    /// The fault of the call as a whole.
     pub(super) call_fault: Option<InjectedFault>,
-    /// What reaches the back end.
+    /// The entries that reach the back end.
     pub(super) entries: Cow<'a, [E]>,
-    /// Where in the caller's batch each of these entries stands.
+    /// The index of each of these entries in the caller's batch.
     pub(super) places: Vec<usize>,
-    /// Which entries of the caller's batch are reported as failed by the plan.
+    /// The indexes in the caller's batch of the entries that the plan reports as failed.
     pub(super) pick_failing: Vec<usize>,
     /// How they fail.
     pub(super) kind: FaultKind,
 }
 
 impl FaultPlan {
-    /// Decides what becomes of a batch.
+    /// Decides which entries of a batch fail.
     pub(super) async fn batch<'a, E: Clone>(&self, op: PortCall, entries: &'a [E]) -> BatchPlan<'a, E> {
         let fault = self.next_fault(op).await;
         let mut batch = BatchPlan {

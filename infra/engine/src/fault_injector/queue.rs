@@ -100,7 +100,7 @@ fn error<Q: TaskQueue + ?Sized>(faulty: &FaultInjector<Q>, op: PortCall, kind: F
     QueueError { kind, op: op.as_str(), queue: faulty.inner.name(), source: Some("a planned fault".into()) }
 }
 
-/// Makes a call, or not, and fails, or not. A call that is not awaited does nothing.
+/// Makes a call with its planned fault. A call that is not awaited has no effect.
 async fn call_with_fault<Q: TaskQueue + ?Sized, T>(
     faulty: &FaultInjector<Q>,
     op: PortCall,
@@ -117,7 +117,7 @@ async fn call_with_fault<Q: TaskQueue + ?Sized, T>(
     }
 }
 
-/// The back end's report, told of the caller's batch, with the planned failures among its own.
+/// Translates the back end's report to the caller's batch, and adds the planned failures.
 fn merge_report<Q: TaskQueue + ?Sized, E: Clone>(
     faulty: &FaultInjector<Q>,
     op: PortCall,

@@ -14,7 +14,7 @@ use super::streams::{self, MidFault};
 use super::{FaultKind, FaultyStore, InjectedFault};
 use crate::port_call::PortCall;
 
-/// What the errors played say of where they happened.
+/// The store, call and subject of an injected error.
 #[derive(Debug, Clone)]
 pub(super) struct ErrorContext {
     store: StoreAddress,
@@ -39,7 +39,7 @@ impl ErrorContext {
         }
     }
 
-    /// Makes a call, or not, and fails, or not. A call that is not awaited does nothing.
+    /// Makes a call with its planned fault. A call that is not awaited has no effect.
     async fn call_with_fault<T>(
         &self,
         fault: Option<InjectedFault>,
@@ -61,14 +61,14 @@ impl<S: Send + Sync + ?Sized> FaultyStore<S> {
         ErrorContext { store: self.address.clone(), op, subject: subject.to_string() }
     }
 
-    /// Where in a body of `size` bytes a fault strikes, if it is one that strikes there.
+    /// Where in a body of `size` bytes the fault happens, if it is a fault of a body.
     fn mid(&self, fault: Option<InjectedFault>, size: u64) -> Option<MidFault> {
         let fault = fault
             .filter(|fault| matches!(fault, InjectedFault::Mid(_) | InjectedFault::Truncate | InjectedFault::Damage))?;
         Some(MidFault { fault, at: self.plan.below(size) })
     }
 
-    /// Opens an item, or not, with what goes wrong while its bytes come.
+    /// Opens an item with its planned fault, which may be one of its body.
     async fn opened(
         &self,
         item: &ItemAddress,

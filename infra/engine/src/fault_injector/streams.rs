@@ -1,4 +1,4 @@
-//! Streams in the middle of which something goes wrong.
+//! Streams that fail in the middle.
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -14,7 +14,7 @@ pub(super) struct MidFault {
     pub(super) at: u64,
 }
 
-/// A body that errs, ends or lies after so many bytes.
+/// A body that fails, ends or has a flipped bit after so many bytes.
 pub(super) fn body(body: Body, mid: Option<MidFault>, context: ErrorContext) -> Body {
     let Some(MidFault { fault, at }) = mid else {
         return body;
@@ -45,7 +45,7 @@ fn first(body: Body, bytes: u64) -> Body {
     .boxed()
 }
 
-/// A body with one bit of the byte at `at` turned over.
+/// A body with one flipped bit in the byte at `at`.
 fn damaged(body: Body, at: u64) -> Body {
     let mut passed = 0;
     let turn = move |piece: Bytes| {
@@ -61,7 +61,7 @@ fn damaged(body: Body, at: u64) -> Body {
     body.map_ok(turn).boxed()
 }
 
-/// A listing that never reaches its end by way of `fault`, with at most `pages` before.
+/// A listing that `fault` ends early, after at most `pages` pages.
 pub(super) fn listing(listing: Listing, fault: Option<InjectedFault>, pages: u64, context: ErrorContext) -> Listing {
     let Some(fault) = fault else {
         return listing;

@@ -49,7 +49,7 @@ fn error<T: Table + ?Sized>(faulty: &FaultInjector<T>, op: PortCall, kind: Fault
     TableError { kind, op: op.as_str(), table, source: Some("a planned fault".into()) }
 }
 
-/// Makes a call, or not, and fails, or not. A call that is not awaited does nothing.
+/// Makes a call with its planned fault. A call that is not awaited has no effect.
 async fn call_with_fault<T: Table + ?Sized, A>(
     faulty: &FaultInjector<T>,
     op: PortCall,

@@ -1,4 +1,4 @@
-//! What a memory queue holds: each body is visible, delayed or in flight, and in exactly one of the three.
+//! The messages of a memory queue: each is in exactly one of the states visible, delayed and in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use mill_ports::{Delivery, Receipt};
 
 use super::QueuedBody;
 
-/// The bodies of one queue, by the order in which they came.
+/// The messages of one queue, in the order of the sends.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
     stored: BTreeMap<u64, StoredBody>,
-    /// Ids of the visible, in any order; each knows its place here.
+    /// Ids of the visible messages, in any order; each message knows its slot here.
     visible: Vec<u64>,
-    /// The hidden, by when they become visible.
+    /// The hidden messages, by when they become visible.
     delayed: BTreeSet<(Monotonic, u64)>,
     in_flight: BTreeSet<(Monotonic, u64)>,
     next: u64,
@@ -64,7 +64,7 @@ impl ReceivedBody {
 }
 
 impl Bodies {
-    /// Gives out no id that `before` gave out, so that its receipts stay without effect.
+    /// Continues the ids of `before`, so that its receipts have no effect.
     pub(super) fn continue_ids_after(&mut self, before: &Self) {
         self.next = before.next;
     }
@@ -87,7 +87,7 @@ impl Bodies {
         id
     }
 
-    /// Makes visible whatever was hidden until `now`.
+    /// Makes the messages visible whose time is over at `now`.
     pub(super) fn wake(&mut self, now: Monotonic) {
         while let Some(&(until, id)) = self.delayed.first().filter(|(until, _)| *until <= now) {
             self.show(id, until);
@@ -97,7 +97,7 @@ impl Bodies {
         }
     }
 
-    /// When the next hidden body becomes visible.
+    /// When the next hidden message becomes visible.
     pub(super) fn next_waking(&self) -> Option<Monotonic> {
         let firsts = [self.delayed.first(), self.in_flight.first()];
         firsts.into_iter().flatten().map(|(until, _)| *until).min()
@@ -107,12 +107,12 @@ impl Bodies {
         self.visible.len()
     }
 
-    /// How many are visible, but for those of some accounts.
+    /// The number of visible messages, without those of excluded accounts.
     pub(super) fn visible_but(&self, passed_over: &BTreeSet<AccountId>) -> usize {
         if passed_over.is_empty() { self.visible.len() } else { self.slots_but(passed_over).count() }
     }
 
-    /// The place of one of them.
+    /// The slot of one of them.
     pub(super) fn slot(&self, which: usize, passed_over: &BTreeSet<AccountId>) -> Option<usize> {
         if passed_over.is_empty() { Some(which) } else { self.slots_but(passed_over).nth(which) }
     }
@@ -121,7 +121,7 @@ impl Bodies {
         (0..self.visible.len()).filter(|slot| !passed_over.contains(&self.stored[&self.visible[*slot]].sent.group))
     }
 
-    /// How many there are of an account.
+    /// The number of an account's messages.
     pub(super) fn count_of(&self, group: &AccountId) -> u64 {
         self.stored.values().filter(|stored| stored.sent.group == *group).count() as u64
     }
@@ -142,7 +142,7 @@ impl Bodies {
         self.stored.values().map(|stored| stored.sent.body.clone()).collect()
     }
 
-    /// Where each body is, in the order in which they came.
+    /// Each message with its state, in the order of the sends.
     pub(super) fn snapshot(&self) -> impl Iterator<Item = QueuedBody> + '_ {
         self.stored.iter().map(|(id, stored)| QueuedBody {
             id: *id,
@@ -160,14 +160,14 @@ impl Bodies {
         self.stored[&self.visible[slot]].receive_count
     }
 
-    /// Takes the visible body in `slot` out for good.
+    /// Removes the visible message in `slot`.
     pub(super) fn remove_visible(&mut self, slot: usize) -> Option<SentBody> {
         let id = self.visible[slot];
         self.leave(id);
         self.stored.remove(&id).map(|stored| stored.sent)
     }
 
-    /// Puts a second copy of the visible body in `slot` beside it.
+    /// Adds a second copy of the visible message in `slot`.
     pub(super) fn copy_visible(&mut self, slot: usize) {
         let mut copy = self.stored[&self.visible[slot]].clone();
         if let BodyState::Visible { slot, .. } = &mut copy.state {
@@ -177,7 +177,7 @@ impl Bodies {
         self.visible.push(id);
     }
 
-    /// Receives the visible body in `slot`.
+    /// Receives the visible message in `slot`.
     pub(super) fn receive_visible(
         &mut self,
         slot: usize,
@@ -194,7 +194,7 @@ impl Bodies {
         Some(ReceivedBody { id, stored: stored.clone(), deadline })
     }
 
-    /// The body of a receipt, `None` when it is not there or the receipt counts no more.
+    /// The message of a receipt; `None` if it is gone or the receipt no longer counts.
     pub(super) fn find(&self, receipt: &Receipt, fenced: bool) -> Result<Option<u64>, &'static str> {
         let parts = receipt.0.split_once('#').and_then(|(id, count)| Some((id.parse().ok()?, count.parse().ok()?)));
         let (id, count): (u64, u32) = parts.ok_or("the receipt is none of this queue's")?;
@@ -235,7 +235,7 @@ impl Bodies {
         self.stored.remove(&id);
     }
 
-    /// Takes a body out of the index of its place; the caller gives it another, or removes it.
+    /// Removes a message from the index of its state. The caller sets another state, or removes the message.
     fn leave(&mut self, id: u64) {
         match self.stored.get(&id).map(|stored| stored.state) {
             Some(BodyState::Visible { slot, .. }) => {

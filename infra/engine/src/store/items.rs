@@ -1,4 +1,4 @@
-//! What a memory store holds.
+//! The spaces and items of a memory store.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::mounts::{SimulatedMounts, root};
 #[derive(Debug, Default)]
 pub(super) struct StoredSpaces {
     by_id: BTreeMap<SpaceId, StoredSpace>,
-    /// What stands beside the spaces.
+    /// The entries beside the spaces.
     pub(super) beside: LeftOutEntries,
     /// Never goes back, so no mark is given twice.
     marks: u64,
@@ -24,13 +24,13 @@ pub(super) struct StoredSpaces {
 
 #[derive(Debug)]
 pub(super) struct StoredSpace {
-    /// Tells this space from an earlier one of the same id.
+    /// Distinguishes this space from an earlier one of the same id.
     pub(super) number: u64,
     pub(super) entries: BTreeMap<ContentId, StoredEntry>,
     pub(super) mounts: SimulatedMounts,
 }
 
-/// What stands under an id.
+/// The entry of an id.
 #[derive(Debug)]
 pub(super) enum StoredEntry {
     Item(StoredItem),
@@ -43,7 +43,7 @@ pub(super) struct StoredItem {
     pub(super) properties: Properties,
     /// When it was written, by the clock that never steps back.
     pub(super) written: Monotonic,
-    /// The size told; rot changes the bytes alone.
+    /// The size in listings; [`MemoryStore::rot`](super::MemoryStore::rot) changes only the bytes.
     size: u64,
     modified: Timestamp,
     checksums: Vec<Checksum>,
@@ -68,7 +68,7 @@ impl StoredItem {
         Self { properties, written, modified, ..self.clone() }
     }
 
-    /// Whether its bytes are those of the checksums that are kept of it.
+    /// Whether its bytes match its checksums.
     pub(super) fn is_sound(&self) -> bool {
         let algorithms: Vec<_> = self.checksums.iter().map(|checksum| checksum.algorithm).collect();
         let mut digester = Digester::new(&algorithms);
@@ -121,7 +121,7 @@ impl StoredSpaces {
         }
     }
 
-    /// Writes an item into its space, and gives it as it stands there. Without the space it stands nowhere.
+    /// Writes an item into its space, if that exists, and returns the item with its new version.
     pub(super) fn insert(&mut self, item: &ItemAddress, mut made: StoredItem) -> StoredItem {
         made.mark = self.mark();
         if let Some(space) = self.by_id.get_mut(&item.space) {
@@ -142,7 +142,7 @@ impl StoredSpaces {
         }
     }
 
-    /// The places on the way to an item, whether or not it or its space is there.
+    /// The places on the path to an item, whether or not it or its space exists.
     pub(super) fn places(&self, store: &StoreAddress, item: &ItemAddress) -> Vec<Place> {
         let all = self.by_id.get(&item.space).map_or_else(|| vec![root(store)], |space| space.places(store));
         all.into_iter().filter(|place| item.id.as_str().starts_with(&place.path)).collect()

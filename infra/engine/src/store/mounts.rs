@@ -1,4 +1,4 @@
-//! SimulatedMounts beneath a space: what stands beneath one can go out of sight and come back.
+//! Simulated mounts beneath a space, which can be unmounted and mounted again.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) struct SimulatedMounts(BTreeMap<String, SimulatedMount>);
 #[derive(Debug)]
 struct SimulatedMount {
     identity: String,
-    /// What stands beneath it, while it is not mounted.
+    /// The entries beneath it, while it is not mounted.
     away: Option<BTreeMap<ContentId, StoredEntry>>,
 }
 
@@ -29,7 +29,7 @@ impl SimulatedMounts {
 }
 
 impl StoredSpace {
-    /// All places of the space that are there now.
+    /// All places of the space that are mounted now.
     pub(super) fn places(&self, store: &StoreAddress) -> Vec<Place> {
         let mounted = self.mounts.0.iter().filter(|(_, mount)| mount.away.is_none());
         let mounted = mounted.map(|(path, mount)| Place { path: path.clone(), identity: mount.identity.clone() });
@@ -40,7 +40,7 @@ impl StoredSpace {
         let Self { entries, mounts, .. } = self;
         let Some(mount) = mounts.0.get_mut(path) else { return };
         match (mounted, mount.away.take()) {
-            // What was written into the mount point meanwhile is covered by the mount.
+            // The mount hides the entries that were written into the mount point meanwhile.
             (true, Some(away)) => {
                 entries.retain(|id, _| !id.as_str().starts_with(path));
                 entries.extend(away);

@@ -1,4 +1,4 @@
-//! Names that a memory store takes for one another, as exFAT does, where its habits say so.
+//! Name folding of a memory store, as on exFAT, where its behavior says so.
 
 use mill_model::spelling::folded;
 use mill_model::{ContentId, ItemAddress, SpaceId};
@@ -9,7 +9,7 @@ use super::items::{StoredEntry, StoredSpace, StoredSpaces};
 use crate::lock;
 
 impl MemoryStoreInner {
-    /// What a call for an item meets: the item itself, unless the store does not see that it folds names.
+    /// The item on which a call acts: `item` itself, but for the planted bug of unnoticed folding.
     pub(super) fn resolve_name(&self, spaces: &StoredSpaces, item: &ItemAddress) -> ItemAddress {
         let unseen = self.behavior.folds_names && planted(PlantedBug::FoldUnseen);
         let space = spaces.space(&item.space).filter(|space| unseen && !space.entries.contains_key(&item.id));
@@ -18,7 +18,7 @@ impl MemoryStoreInner {
         twin.map_or_else(|| item.clone(), |id| ItemAddress { space: item.space.clone(), id: id.clone() })
     }
 
-    /// Refuses a name that is taken for that of something else, or lies beneath such a one.
+    /// Refuses an id if it, or a directory on its path, has the folded name of another entry.
     pub(super) fn name_must_be_own(
         &self,
         op: &'static str,
@@ -32,7 +32,7 @@ impl MemoryStoreInner {
         }
     }
 
-    /// Renames what stands at a path to another spelling of it: an item, or all beneath a path that ends in `/`.
+    /// Changes the spelling of a path: of an item, or of everything beneath a path that ends in `/`.
     pub(super) fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let Respelling { from, to, compared, version } = respelling;
         let mut spaces = lock(&self.spaces);
@@ -63,16 +63,16 @@ impl MemoryStoreInner {
     }
 }
 
-/// The id with another spelling of a path that is all of it or, with `/` at its end, that of a directory on its way.
+/// The id with another spelling of the path `from`: the whole id or, if it ends in `/`, a directory on its path.
 fn respelled(id: &ContentId, from: &str, to: &str) -> Option<ContentId> {
     let rest = id.as_str().strip_prefix(from).filter(|rest| rest.is_empty() || from.ends_with('/'))?;
     ContentId::new(format!("{to}{rest}")).ok()
 }
 
-/// The path to the first name on the way to `id`, its own at last, that something else stands under in another spelling.
+/// The first part of the path of `id`, up to `id` itself, that another entry has in another spelling.
 ///
-/// The store may have an item beside a directory of the same name, be it that one of them was respelled to it. What has a
-/// name already keeps it, whatever else is taken for that.
+/// The store may have an item beside a directory of the same name, for example after a respelling. An entry that exists
+/// under the very name counts first.
 fn twin(space: &StoredSpace, id: &ContentId) -> Option<String> {
     let wanted = names(id);
     (0..wanted.len()).find_map(|at| {
@@ -89,7 +89,7 @@ fn twin(space: &StoredSpace, id: &ContentId) -> Option<String> {
     })
 }
 
-/// The names on the way to `id`, those of directories with the `/` behind them.
+/// The names on the path of `id`, those of directories with a `/` at the end.
 fn names(id: &ContentId) -> Vec<&str> {
     id.as_str().split_inclusive('/').collect()
 }

@@ -11,7 +11,7 @@ use mill_ports::{Body, ByteRange, ListEntry, ListPage, Listing, StoreError, Stor
 use super::{MemoryStore, MemoryStoreInner, StoredEntry};
 use crate::lock;
 
-/// The bytes of a range, as far as there are any.
+/// The bytes of a range, as far as they exist.
 pub(super) fn slice_range(bytes: &Bytes, range: Option<ByteRange>) -> Bytes {
     let Some(ByteRange { offset, length }) = range else {
         return bytes.clone();
@@ -22,18 +22,18 @@ pub(super) fn slice_range(bytes: &Bytes, range: Option<ByteRange>) -> Bytes {
     bytes.slice(from as usize..to as usize)
 }
 
-/// What is still to be read of an item.
+/// The state of a body that is being read.
 pub(super) struct BodyReader {
     pub(super) store: MemoryStore,
     pub(super) item: ItemAddress,
-    /// The state that is read.
+    /// The version that is read.
     pub(super) token: String,
     pub(super) bytes: Bytes,
-    /// Whether there are not as many bytes as the item's facts say.
+    /// Whether the number of bytes differs from the size in the item's facts.
     pub(super) damaged: bool,
 }
 
-/// A body in pieces, which ends in an error once the item is in another state, or when its size is not as told.
+/// A body in pieces. Ends in an error if the item changes, or if its size differs from its facts.
 pub(super) fn body(rest: BodyReader) -> Body {
     stream::try_unfold(rest, |mut rest| async move {
         let inner: &MemoryStoreInner = &rest.store.0;
@@ -53,9 +53,9 @@ pub(super) fn body(rest: BodyReader) -> Body {
     .boxed()
 }
 
-/// The pages of a listing, each as the space is when it is asked for.
+/// The pages of a listing, each as the space is when the page is requested.
 ///
-/// A page is the last only when it comes short, so a listing may end with an empty one.
+/// Only a page that is not full is the last, so a listing may end with an empty one.
 pub(super) fn listing(store: MemoryStore, space: SpaceId, after: Option<ContentId>) -> Listing {
     stream::try_unfold(Some(after), move |state| {
         let page = state.map(|after| page(&store.0, &space, after));
@@ -70,7 +70,7 @@ pub(super) fn listing(store: MemoryStore, space: SpaceId, after: Option<ContentI
     .boxed()
 }
 
-/// One page, and the last id that it reaches.
+/// One page, and its last id.
 fn page(
     inner: &MemoryStoreInner,
     space: &SpaceId,
