@@ -1,11 +1,11 @@
 //! One SQLite file, written and read by any number of processes of one host at once.
 //!
-//! Each process has one thread that writes and one that reads. The writer takes all requests that wait and commits
-//! them as one group, so that many callers share one sync of the disk; each is answered after the commit. Requests
-//! that must outlive a crash of the power (sends, writes of rows) make the whole group do so.
+//! Each process has one thread that writes and one that reads. The writer takes all pending requests and commits them
+//! as one group, so that many callers share one sync of the disk; each is answered after the commit. One request that
+//! must survive a loss of power (a send, a write of a row) makes the whole group survive it.
 //!
-//! Reading order: `writer` (groups), `write_lock` (fairness among processes), `reader`, `schema`, `identity` and `integrity` (is it
-//! the one that is remembered, and as it was left), `damage` (it is not: all work ends), `place`, `failure`.
+//! Reading order: `writer` (groups), `write_lock` (fairness among processes), `reader`, `schema`, `identity` (is it the
+//! expected database?), `integrity` (is it as Mill left it?), `damage` (if not, all work ends), `location`, `error`.
 
 mod damage;
 pub(crate) mod error;
@@ -43,7 +43,7 @@ use writer::{Durability, Request, WriteRequest, WriteThread, WriteTransaction};
 /// How many queues there are.
 pub(crate) const QUEUES: usize = mill_model::QueueName::ALL.len();
 
-/// Most requests that wait at either thread; further callers wait before they ask.
+/// Most pending requests of either thread. Further callers wait before they enqueue theirs.
 const WAITING_MAX: usize = 1024;
 
 const WRITER_CACHE_KIB: u32 = 4096;
@@ -60,17 +60,17 @@ pub struct Database {
     identity: KnownIdentity,
     damage: Arc<Damage>,
     receivers: ReceiverRegistry,
-    /// Ends a check that runs beside the work.
+    /// Interrupts the check in the background.
     interrupt: Mutex<Option<InterruptHandle>>,
-    /// The reader, and checks that run.
+    /// The reader, and running checks.
     reader_threads: Mutex<Vec<JoinHandle<()>>>,
-    /// The writer, which ends after them.
+    /// The writer, which ends after the readers.
     writer_thread: Option<JoinHandle<()>>,
 }
 
 impl Database {
-    /// Opens the database at `path`, of which nothing is remembered: made if it is not there (its directory too, for its
-    /// owner alone).
+    /// Opens the database at `path`, of which the caller remembers nothing. Creates it if it does not exist, and its
+    /// directory too, readable by its owner alone.
     ///
     /// # Errors
     /// Those of [`Self::open_remembered`].
@@ -78,14 +78,14 @@ impl Database {
         Self::open_remembered(path, &RememberedDatabase::Nothing, clock, chance)
     }
 
-    /// Opens the database at `path`, which must be the one that is remembered. Its [identity](Self::identity) is to be
-    /// remembered after that, durably, wherever the caller keeps it.
+    /// Opens the database at `path`, which must be the one that the caller remembers. The caller then durably remembers
+    /// its [identity](Self::identity).
     ///
-    /// Blocks for some milliseconds: small files are checked; up to a minute if other processes hold the file.
+    /// Blocks for some milliseconds, as it checks small files; for up to a minute while other processes lock the file.
     ///
     /// # Errors
-    /// [`OpenError`] when it cannot be made or opened, is gone, emptied, damaged or not the one remembered, is not Mill's or
-    /// not of this version, or would stand on a network file system.
+    /// [`OpenError`] when the database cannot be created or opened, is missing, empty, damaged or not the remembered
+    /// one, is not Mill's or not of this version, or would be on a network file system.
     pub fn open_remembered(
         path: &Path,
         remembered: &RememberedDatabase,
@@ -165,21 +165,21 @@ impl Database {
         Ok(Arc::new(database))
     }
 
-    /// Which database it is. The handle tells so also after it was closed.
+    /// The identity of this database. The handle outlives the database.
     pub fn identity(&self) -> KnownIdentity {
         self.identity.clone()
     }
 
-    /// What was found wrong with it since it was opened. After that it answers nothing but this.
+    /// The damage found since the database was opened. Once there is any, every request fails with it.
     pub fn damage(&self) -> Arc<Damage> {
         Arc::clone(&self.damage)
     }
 
-    /// Reads it through beside the work. What is found is its damage; it is cut off when the database is closed.
+    /// Checks the whole file in the background. A finding becomes the database's damage. Closing interrupts the check.
     fn check_in_background(&self) -> io::Result<()> {
         let connection = match schema::connect(&self.path, READER_CACHE_KIB, &*self.chance) {
             Ok(connection) => connection,
-            // Whatever it is, the other connections will meet it.
+            // The other connections will meet the same error.
             Err(error) => {
                 tracing::debug!(%error, "the database is not read through");
                 return Ok(());
@@ -199,12 +199,12 @@ impl Database {
         Ok(())
     }
 
-    /// Where it stands.
+    /// The path of its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the whole database through and names what is wrong with it; nothing, when it is sound.
+    /// Checks the whole database and returns the findings: none, when it is sound.
     ///
     /// # Errors
     /// [`DatabaseError`] when it cannot be read.
@@ -221,23 +221,23 @@ impl Database {
             };
             let _ = answer.send(look().map_err(|error: rusqlite::Error| DatabaseError::from(error)));
         };
-        // A connection and a thread of its own: it may take minutes, in which others want to read.
+        // It has its own connection and thread: it may take minutes, in which others want to read.
         let thread = spawn("mill-db-check", check).map_err(|_| DatabaseError::closed())?;
         self.join_at_end(thread);
         answered.await.map_err(|_| DatabaseError::closed())?
     }
 
-    /// Keeps a thread to be waited for at the end.
+    /// Notes a thread that closing must join.
     fn join_at_end(&self, thread: JoinHandle<()>) {
         let mut reader_threads = self.reader_threads.lock().unwrap_or_else(PoisonError::into_inner);
         reader_threads.retain(|thread| !thread.is_finished());
         reader_threads.push(thread);
     }
 
-    /// Makes all tasks that were put off ready now, and tells how many there were. Those in flight stay hidden.
+    /// Makes all delayed tasks visible now, and returns how many there were. Tasks in flight stay hidden.
     ///
     /// # Errors
-    /// [`DatabaseError`] when none was.
+    /// [`DatabaseError`] when no task was changed.
     pub async fn make_delayed_due(&self) -> Result<usize, DatabaseError> {
         let now = i64::try_from(self.clock.now().as_millis()).unwrap_or(i64::MAX);
         let make_due = move |transaction: &mut WriteTransaction<'_>| {
@@ -247,10 +247,10 @@ impl Database {
         self.write(Durability::Process, 0, make_due).await
     }
 
-    /// Throws all tasks of all queues away, delayed and in flight as well, and tells how many there were.
+    /// Deletes all tasks of all queues, also those delayed or in flight, and returns how many there were.
     ///
     /// # Errors
-    /// [`DatabaseError`] when nothing was thrown away.
+    /// [`DatabaseError`] when no task was deleted.
     pub async fn purge_queues(&self) -> Result<usize, DatabaseError> {
         let purge = |transaction: &mut WriteTransaction<'_>| {
             transaction.statement("UPDATE queue SET messages = 0")?.execute([])?;
@@ -271,10 +271,11 @@ impl Database {
         &self.receivers
     }
 
-    /// Runs `work` in a transaction, with others, and answers after the commit. `bytes` is roughly what it writes.
+    /// Runs `work` in a transaction shared with other requests, and returns after the commit. `bytes` is roughly how
+    /// much it writes.
     ///
-    /// `work` looks before it writes, so that it never fails halfway but by SQLite's own errors; after one of those
-    /// it may be run once more. It is not run at all if this is dropped before its turn comes.
+    /// `work` must check before it writes, so that only errors of SQLite stop it halfway; after such an error it may
+    /// run again. It does not run if the caller drops this future first.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         durability: Durability,
@@ -288,7 +289,7 @@ impl Database {
         answered.await.map_err(|_| DatabaseError::closed())?
     }
 
-    /// Runs `work`, which sees all writes that were answered before. It is run again while the database is busy.
+    /// Runs `work`, which sees all writes acknowledged before. It runs again while the database is busy.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         mut work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -305,17 +306,17 @@ impl Database {
         answered.await.map_err(|_| DatabaseError::closed())?
     }
 
-    /// Completes when this process has put something receivable into the queue, from the moment it is enabled.
+    /// Completes when this process makes a message of the queue visible, from the moment the future is enabled.
     pub(crate) fn arrival(&self, queue: usize) -> Notified<'_> {
         self.arrivals.0[queue].notified()
     }
 }
 
 impl Drop for Database {
-    /// Waits for all threads, so that the files are closed when this returns.
+    /// Joins all threads, so that the files are closed when this returns.
     ///
-    /// The writer ends after the others: the last connection to close brings the log into the file, and of two that
-    /// close at once neither is the last.
+    /// The writer ends after the others: the last connection to close moves the log into the file, and of two that
+    /// close at the same time neither is the last.
     fn drop(&mut self) {
         let joined = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
@@ -342,7 +343,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     std::thread::Builder::new().name(name.into()).spawn(work)
 }
 
-/// Requests on their way to a thread, no more than there is room for.
+/// A bounded channel of requests to a thread.
 struct RequestChannel<R> {
     sender: Sender<R>,
     slots: Arc<Semaphore>,
@@ -354,13 +355,13 @@ impl<R> RequestChannel<R> {
         (Self { sender, slots: Arc::new(Semaphore::new(WAITING_MAX)) }, receiver)
     }
 
-    /// The thread ends once it has served what is in the line.
+    /// Closes the channel. The thread ends once it has served the pending requests.
     fn close(&mut self) {
         self.sender = mpsc::channel().0;
     }
 }
 
-/// Wakes those in this process who wait for something to receive.
+/// Wakes the receivers of this process that wait for a message.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals([Notify; QUEUES]);
 
@@ -373,7 +374,7 @@ impl Arrivals {
 }
 
 impl OpenError {
-    /// Whether it is the state itself that is not as it should be, so that a person must bring it back or begin anew.
+    /// Whether the state itself is wrong, so that a person must restore it or start anew.
     pub fn is_about_the_state(&self) -> bool {
         match self {
             Self::Gone { .. }
@@ -403,58 +404,58 @@ pub enum OpenError {
     NetworkFileSystem {
         /// The database.
         path: PathBuf,
-        /// The sort of file system.
+        /// The type of the file system.
         name: &'static str,
     },
-    /// A database of another program.
+    /// The database of another program.
     #[error("`{path}` is a database, but not mill's")]
     NotOurs {
         /// The database.
         path: PathBuf,
     },
-    /// Made by another version of Mill.
+    /// The database of another version of Mill.
     #[error(
         "`{path}` is of version {found}, and this mill opens none after {known}: use the mill that wrote it, or a later one"
     )]
     OtherVersion {
         /// The database.
         path: PathBuf,
-        /// The version it says.
+        /// The version in the file.
         found: i64,
-        /// The version that is understood.
+        /// The version that this Mill opens.
         known: i64,
     },
-    /// It is remembered, and there is no file.
+    /// The caller remembers a database, and there is no file.
     #[error("`{path}` was there and is gone")]
     Gone {
         /// The database.
         path: PathBuf,
     },
-    /// It is remembered, and nothing is in it.
+    /// The caller remembers a database, and the file is empty.
     #[error("`{path}` was emptied")]
     Emptied {
         /// The database.
         path: PathBuf,
     },
-    /// Another database is remembered.
+    /// The caller remembers another database.
     #[error("`{path}` is the database of another installation")]
     Another {
         /// The database.
         path: PathBuf,
     },
-    /// An older state of it was put in its place.
+    /// An older copy of the database is in its place.
     #[error(
         "`{path}` is older than it was: it has been opened {found} times, and was opened {remembered} times before"
     )]
     Older {
         /// The database.
         path: PathBuf,
-        /// How often it was opened.
+        /// How often the file was opened.
         found: u64,
-        /// How often it is remembered to have been opened.
+        /// How often it was opened, as the caller remembers.
         remembered: u64,
     },
-    /// It is not as Mill left it.
+    /// The database is not as Mill left it.
     #[error("`{path}` is damaged: {finding}")]
     Damaged {
         /// The database.
@@ -468,7 +469,7 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
     },
-    /// Other processes held it for too long.
+    /// Other processes locked the database for too long.
     #[error("another program holds `{path}` locked (`fuser {path}` names it); end it, or wait for it")]
     Busy {
         /// The database.
@@ -481,7 +482,7 @@ pub enum OpenError {
         path: PathBuf,
         /// What was being done.
         what: &'static str,
-        /// The operating system's words.
+        /// The operating system's error.
         source: io::Error,
     },
     /// SQLite refused something.
@@ -489,12 +490,12 @@ pub enum OpenError {
     Sqlite {
         /// The database.
         path: PathBuf,
-        /// SQLite's words.
+        /// SQLite's error.
         source: DatabaseError,
     },
 }
 
-/// What to do where it is for want of room.
+/// What to do when the disk is full.
 fn of_room(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (its disk or quota is full: free space there)",

@@ -1,12 +1,12 @@
-//! Mill on one host, with no account anywhere: queues and books in SQLite, stores in folders, the system's time and
-//! chance.
+//! Mill on one host, with no account anywhere: queues and tables in SQLite, stores in folders, the system's clock and
+//! random numbers.
 //!
 //! Reading order: [`database`] (one file, its writer and its reader), [`queue`], [`table`]; [`folder`] (the store);
 //! then [`os`] and [`process`].
 //!
-//! **Invariant:** what a send or a put was answered for survives a crash of the process and of the power. Within a
-//! process nothing but SQLite itself opens the database's files: closing another descriptor of them would drop the
-//! locks that keep several processes apart.
+//! **Invariant:** an acknowledged send or put survives a crash of the process and a loss of power. Within a process
+//! only SQLite opens the database's files: closing another descriptor of them would drop the locks that keep several
+//! processes apart.
 
 pub mod database;
 pub mod folder;

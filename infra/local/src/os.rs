@@ -1,4 +1,4 @@
-//! The operating system's time and chance.
+//! The operating system's clocks and random numbers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,8 +8,8 @@ use mill_ports::{Clock, ClockWitness, Rng};
 
 /// The operating system's clocks.
 ///
-/// The monotonic one goes on while the machine is suspended (on Linux), so that a lease does not outlive a night in
-/// which another workman took the task.
+/// On Linux the monotonic clock counts while the machine is suspended. So a lease expires during a suspended night, in
+/// which another workman may take the task.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsClock;
 
@@ -47,7 +47,7 @@ fn since_boot() -> Duration {
     ORIGIN.get_or_init(std::time::Instant::now).elapsed()
 }
 
-/// The operating system's chance.
+/// The operating system's random numbers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsRng;
 

@@ -1,19 +1,20 @@
-//! Telling whether a process of this machine still lives, so that neither a killed producer's lease need run out, nor what a
-//! killed workman had in hand.
+//! Whether a process of this machine is still alive. So the lease of a killed producer and the tasks in flight of a
+//! killed workman are released at once, not at their timeout.
 
 use std::fs;
 
-/// Names this process so that others on this machine can tell whether it lives: boot, pid, and when it started.
+/// The name of this process, by which others on this machine check whether it is alive: boot, pid and start time.
 pub fn this_process() -> String {
     name_of(std::process::id())
 }
 
-/// The name of a process that lives.
+/// The name of a process that is alive.
 pub(crate) fn name_of(pid: u32) -> String {
     format!("{}/{pid}/{}", boot(), start_ticks(pid).unwrap_or(0))
 }
 
-/// Whether a process named by [`this_process`] surely lives no more. Of another machine's nothing is known: `false`.
+/// Whether the process named by [`this_process`] is dead for certain. `false` for a process of another machine, of
+/// which nothing is known.
 pub fn is_dead(holder: &str) -> bool {
     let mut parts = holder.split('/');
     let (Some(booted), Some(pid), Some(start), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
@@ -29,8 +30,8 @@ pub fn is_dead(holder: &str) -> bool {
     }
 }
 
-/// A text that is this boot's alone. Source: proc(5), `/proc/sys/kernel/random/boot_id`; with the pid namespace, since
-/// containers of one machine share the former and not the pids.
+/// A text unique to this boot and pid namespace: containers of one machine share the boot id, but not the pids.
+/// Source: proc(5), `/proc/sys/kernel/random/boot_id`.
 fn boot() -> String {
     let Ok(id) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else { return String::new() };
     let namespace = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
@@ -41,12 +42,12 @@ fn boot() -> String {
 /// When a process started, in clock ticks since boot. Source: proc(5), `/proc/pid/stat` field 22.
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in brackets, and may itself hold blanks and brackets.
+    // The second field is a name in brackets, which may itself contain blanks and brackets.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Whether a process has ended, and only its parent has not asked how. Another of its threads may outlive the first one:
-/// what is killed while it waits for a disk ends when the disk answers. Source: proc(5), `/proc/pid/stat` field 3.
+/// Whether a process has ended and only waits to be reaped by its parent. All its threads must have ended: a thread
+/// that is killed while it waits for a disk ends when the disk answers. Source: proc(5), `/proc/pid/stat` field 3.
 fn has_ended(pid: u32) -> bool {
     let state = |path: String| {
         let stat = fs::read_to_string(path).ok()?;

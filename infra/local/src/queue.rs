@@ -1,8 +1,8 @@
 //! The seven queues, as rows of one table.
 //!
-//! Times are those of the clock that is handed in, in ms of its wall. Should it step, nothing is lost: forward, bodies
-//! in flight are delivered once more and their old receipts are void; back, bodies come later, by the step but never
-//! by more than [`HIDDEN_MAX`]: what is hidden for longer than anything may be is taken to be visible.
+//! Times are ms of the given clock's wall clock. A step of that clock loses nothing. After a step forward, messages in
+//! flight are delivered once more and their old receipts are void. After a step back, messages come later, by the step
+//! but never by more than [`HIDDEN_MAX`]: a message that is hidden for longer than that counts as visible.
 
 mod excluded_accounts;
 pub(crate) mod receivers;
@@ -26,21 +26,21 @@ use rusqlite::Connection;
 
 use crate::database::writer::Durability;
 use crate::database::{Database, DatabaseError};
-use rows::{DeliveryKey, ExtendOutcome, NewMessage, ReceiveRequest};
+use rows::{DeliveryKey, ExtendOutcome, NewMessage, ReceiveQuery};
 
-/// The longest that a body may be hidden: by its delay, or from its receive on.
+/// The longest time that a message may be hidden: by its delay, or since it was received.
 pub const HIDDEN_MAX: Duration = Duration::from_hours(12);
 
-/// A body delivered this often is moved to the dead-letter queue instead of being delivered once more.
+/// A message delivered this often is moved to the dead-letter queue instead of being delivered once more.
 pub const RECEIVES_MAX: u32 = 10;
 
 /// Most bodies or receipts in one call.
 const BATCH_MAX: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
-/// Most bytes in one body: what SQS took of old, sixteen times an envelope.
+/// Most bytes in one body: the former limit of SQS, sixteen times an envelope.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// How often a long poll looks for what other processes sent: the pause grows from the first to the second.
+/// A long poll looks for messages of other processes after pauses that grow from the first to the second.
 const POLL_LEAST: Duration = Duration::from_millis(10);
 const POLL_MOST: Duration = Duration::from_millis(50);
 
@@ -52,7 +52,7 @@ pub struct SqliteQueue {
 }
 
 impl SqliteQueue {
-    /// The queue `name` of the database. All that are made so are the same queue.
+    /// The queue `name` of the database. All handles made with one name are the same queue.
     pub fn new(database: Arc<Database>, name: QueueName) -> Self {
         Self { database, name }
     }
@@ -74,7 +74,7 @@ impl SqliteQueue {
         Ok(())
     }
 
-    /// What the entry cannot be taken for, if anything.
+    /// Why the queue refuses the message, if it does.
     fn refusal(&self, out: &OutgoingMessage) -> Option<QueueError> {
         if out.body.len() > BODY_BYTES_MAX {
             let why = format!("{} bytes; at most {BODY_BYTES_MAX} are taken", out.body.len());
@@ -84,13 +84,13 @@ impl SqliteQueue {
             .then(|| self.refused("send", QueueErrorKind::Unexpected, "the delay is longer than any may be"))
     }
 
-    /// The present, of both clocks; the steady one is read first, so that deadlines are never late.
+    /// Reads both clocks, the monotonic one first, so that deadlines are never late.
     fn clock_readings(&self) -> ClockReadings {
         let steady = self.database.clock().monotonic();
         ClockReadings { steady, wall: self.database.clock().now() }
     }
 
-    /// Receives what there is now.
+    /// Receives the messages that are visible now.
     async fn receive_now(
         &self,
         excluded: &BTreeSet<AccountId>,
@@ -98,7 +98,7 @@ impl SqliteQueue {
         visibility: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
         let readings = self.clock_readings();
-        let request = ReceiveRequest {
+        let request = ReceiveQuery {
             queue: self.name,
             now: readings.wall,
             until: readings.hidden_until(visibility),
@@ -106,7 +106,7 @@ impl SqliteQueue {
             max,
             excluded: excluded.clone(),
         };
-        // Losing a receive to a power failure only delivers once more.
+        // A receive that is lost with the power is delivered once more.
         let received =
             self.database.write(Durability::Process, 0, move |transaction| rows::receive(transaction, &request)).await;
         let deadline = readings.deadline(visibility);
@@ -120,7 +120,7 @@ impl SqliteQueue {
         Ok(received.map_err(self.failed("receive"))?.into_iter().map(delivery).collect())
     }
 
-    /// Waits until there may be something to receive; `false` when `until` has come first.
+    /// Waits until there may be a message to receive. Returns `false` at `until`.
     async fn wait_for_message(
         &self,
         excluded: &ExcludedAccounts,
@@ -155,7 +155,7 @@ impl SqliteQueue {
         }
     }
 
-    /// Does something to each delivery that is held, and reports for which it was too late.
+    /// Applies `settle` to each delivery whose receipt still counts, and reports the others as expired.
     async fn settle(
         &self,
         op: &'static str,
@@ -239,7 +239,7 @@ impl TaskQueue for SqliteQueue {
             return Err(self.refused("receive", QueueErrorKind::Unexpected, why));
         }
         loop {
-            // Listened for from before looking, so that nothing sent in between is slept through.
+            // Enabled before the receive, so that a message sent in between wakes the wait.
             let mut arrival = Box::pin(self.database.arrival(rows::index(self.name)));
             arrival.as_mut().enable();
             let deliveries = self.receive_now(&excluded.accounts, max.min(BATCH_MAX).get(), visibility).await?;
@@ -306,13 +306,13 @@ impl ClockReadings {
         self.wall.plus(whole_millis(visibility))
     }
 
-    /// The wall clock counts whole ms, so what is hidden for a second may come back a part of one ms early.
+    /// The wall clock counts whole ms, so a message may become visible a part of one ms early.
     fn deadline(self, visibility: Duration) -> Monotonic {
         self.steady.plus(visibility.saturating_sub(Duration::from_millis(1)))
     }
 }
 
-/// Rounded up, so that nothing is hidden for less than it was asked.
+/// Rounds up, so that a message is never hidden for less than the requested time.
 fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }

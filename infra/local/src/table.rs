@@ -1,4 +1,4 @@
-//! The books' rows, ordered by the bytes of their keys.
+//! The tables of Mill's state: rows ordered by the bytes of their keys.
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ const ROWS_AT_ONCE: usize = 500;
 const PAGE_ROWS_MAX: usize = 10_000;
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// One book in a [`Database`].
+/// One table in a [`Database`].
 #[derive(Debug, Clone)]
 pub struct SqliteTable {
     database: Arc<Database>,
@@ -31,7 +31,7 @@ pub struct SqliteTable {
 }
 
 impl SqliteTable {
-    /// The book of that name. All that are made so are the same book.
+    /// The table `book` of the database. All handles made with one name are the same table.
     pub fn new(database: Arc<Database>, book: &str) -> Self {
         Self { database, book: book.into() }
     }
@@ -105,7 +105,7 @@ fn version(number: i64) -> RowVersion {
     RowVersion(number.to_string().into())
 }
 
-/// The number in a version; `None` for one that no row of this back end bears.
+/// The number in a version; `None` for a version that no row of this back end has.
 fn number(version: &RowVersion) -> Option<i64> {
     version.0.parse().ok()
 }
@@ -120,7 +120,7 @@ fn read(connection: &Connection, book: &str, key: &RowKey) -> rusqlite::Result<O
     Ok(found.optional()?.map(row))
 }
 
-/// Writes a row, and gives its version's number; `None` when the condition does not hold.
+/// Writes a row and returns its version's number; `None` when the precondition does not hold.
 fn write(
     transaction: &mut WriteTransaction<'_>,
     book: &str,
@@ -163,7 +163,7 @@ fn write(
     Ok((changed > 0).then_some(new_version))
 }
 
-/// Deletes a row; `false` when the condition does not hold.
+/// Deletes a row. Returns `false` when the precondition does not hold.
 fn remove(
     transaction: &mut WriteTransaction<'_>,
     book: &str,
@@ -192,7 +192,7 @@ fn remove(
     }
 }
 
-/// A key range as bytes: from the first key in it to before the second.
+/// A key range as bytes: from `from` up to, but without, `before`.
 struct KeyBounds {
     from: Vec<u8>,
     before: Vec<u8>,
@@ -202,11 +202,11 @@ impl KeyBounds {
     fn of(range: &KeyRange) -> Self {
         let mut before = range.prefix.clone().into_bytes();
         match before.last_mut() {
-            // No byte of UTF-8 is the highest one, so the last can always be raised.
+            // No byte of UTF-8 is 255, so the last byte can always be increased.
             Some(last) => *last += 1,
             None => before.push(u8::MAX),
         }
-        // Nothing stands between a key and the same key with a zero byte behind it.
+        // No key lies between a key and the same key with a zero byte appended.
         let after = range.after.as_ref().map(|after| [after.as_bytes(), &[0]].concat());
         let prefix = range.prefix.clone().into_bytes();
         Self { from: after.unwrap_or_default().max(prefix), before }
@@ -234,7 +234,7 @@ fn page(
         let sort = String::from_utf8(row.get(0)?).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
         })?;
-        // A damaged page can still be read, and whoever merges two listings would take what is out of place for absent.
+        // A damaged page can still be readable, and a merge of two listings would take a misplaced row for absent.
         if page.rows.last().is_some_and(|last| last.sort >= sort) || sort.as_bytes() < &bounds.from[..] {
             return Err(error::out_of_order());
         }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::Clock;
 
-/// Stands still until it is moved. Sleeping on it takes real time and moves nothing.
+/// A clock that stands still until a test moves it. Sleeping takes real time and does not move it.
 #[derive(Debug)]
 pub(crate) struct TestClock(Mutex<(u64, Duration)>);
 

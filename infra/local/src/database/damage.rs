@@ -1,7 +1,7 @@
-//! What was found wrong with a database that is open. It is final: nothing is read from it or written to it any more.
+//! Damage found in an open database. Damage is final: the database is neither read nor written any more.
 //!
-//! A damaged table answers as if rows had never been, and whoever believes that gives a space to another source. So the
-//! first sign of damage ends all work with the database, and the caller ends the run.
+//! A damaged table may lack rows, and a caller that trusts it would give a space to another source. So the first sign
+//! of damage ends all work with the database, and the caller ends the run.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::error::{DatabaseError, DatabaseErrorKind};
 use super::write_lock::LOCK_TIMEOUT;
 
-/// The damage to one database, if any was found; and whether it stands still for something that may pass.
+/// The damage found in a database, if any, and whether its writes fail for a cause that may pass.
 #[derive(Debug)]
 pub struct Damage {
     path: PathBuf,
@@ -23,22 +23,22 @@ pub struct Damage {
     abandoned: AtomicBool,
 }
 
-/// That nothing can be written to a database: its disk is full, or somebody holds it locked.
+/// A database to which nothing can be written now: its disk is full, or another program locks it.
 #[derive(Debug, Clone)]
 pub struct Standstill {
-    /// Why, and what to do.
+    /// The cause, and what to do.
     pub why: Arc<str>,
-    /// When the first write failed, of those that have failed again and again since.
+    /// When the first of these failed writes failed.
     pub since: Instant,
-    /// When the last one failed.
+    /// When the last of them failed.
     pub last: Instant,
 }
 
-/// So long after the last failure a write that succeeds shows that it has passed. On a full disk a small one succeeds now and
-/// then, and whoever fails tries again within that time.
+/// A write that succeeds this long after the last failure ends the standstill. An earlier success proves nothing: on a
+/// full disk a small write succeeds now and then, and failed writes are retried within that time.
 const PASSED_AFTER: Duration = Duration::from_mins(1);
 
-/// How long a write to a database waits that was given up.
+/// How long a write waits for a lock after [`Damage::abandon`].
 const ABANDONED_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Damage {
@@ -46,23 +46,23 @@ impl Damage {
         Self { path, found: watch::Sender::new(None), standstill: Mutex::default(), abandoned: AtomicBool::new(false) }
     }
 
-    /// Why nothing can be written for now, if nothing can.
+    /// The current standstill, if there is one.
     pub fn standstill(&self) -> Option<Standstill> {
         self.standstill.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives up a database that stands still: what is still to be written at the end of the process fails soon, or else each
-    /// such write would wait as long as the first.
+    /// Makes writes fail soon while the database is locked. The last writes of a process that ends would else each wait
+    /// as long as the first.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// How long a write waits for whoever holds the database locked.
+    /// How long a write waits while another process locks the database.
     pub(super) fn timeout(&self) -> Duration {
         if self.abandoned.load(Ordering::Relaxed) { ABANDONED_TIMEOUT } else { LOCK_TIMEOUT }
     }
 
-    /// Notes what became of a write.
+    /// Notes the result of a write.
     pub(super) fn note_write(&self, failed: Option<&DatabaseError>) {
         let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -78,7 +78,7 @@ impl Damage {
         }
     }
 
-    /// What was found first, if anything.
+    /// The first finding, if there is any.
     pub fn found(&self) -> Option<Arc<str>> {
         self.found.borrow().clone()
     }
@@ -99,7 +99,7 @@ impl Damage {
         });
     }
 
-    /// Notes a failure that is not one of a request, and hands it on with what to do.
+    /// Notes an error that is damage, and returns the error with what to do.
     pub(super) fn note_error(&self, failure: DatabaseError) -> DatabaseError {
         let failure = failure.at(&self.path);
         if failure.kind == DatabaseErrorKind::Damaged {
@@ -108,13 +108,13 @@ impl Damage {
         failure
     }
 
-    /// The failure of every request once damage was found.
+    /// Fails once damage was found.
     pub(super) fn check(&self) -> Result<(), DatabaseError> {
         self.found().map_or(Ok(()), |words| Err(DatabaseError::new(DatabaseErrorKind::Damaged, words)))
     }
 }
 
-/// The file as it was opened: SQLite itself goes on writing to one that was removed or cut.
+/// The file as it was opened. SQLite does not notice that a file was removed or truncated while it writes.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
@@ -129,7 +129,8 @@ impl DatabaseFile {
         Ok(Self { device: facts.dev(), inode: facts.ino(), bytes: facts.len(), path })
     }
 
-    /// Whether the file stands where it stood, and has not become shorter: in a write-ahead log's database it never does.
+    /// Fails if the file at the path is another one or has become shorter. The file of a database with a write-ahead
+    /// log never shrinks.
     pub(super) fn check_unchanged(&mut self) -> Result<(), DatabaseError> {
         let damaged = |words: &str| Err(DatabaseError::new(DatabaseErrorKind::Damaged, words));
         match std::fs::metadata(&self.path) {
@@ -142,7 +143,7 @@ impl DatabaseFile {
                 Ok(())
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => damaged("it was removed while it was in use"),
-            // A disk that does not answer now may answer later: SQLite will say.
+            // A disk that fails now may recover: SQLite will report it.
             Err(_) => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! What SQLite's errors mean to Mill.
+//! The errors of the database, and what SQLite's error codes mean.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mill_ports::{QueueErrorKind, TableErrorKind};
 use rusqlite::ErrorCode;
 
-/// A request that the database did not carry out: nothing of it was kept.
+/// A request that the database did not carry out. Nothing of it was written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{words}")]
 pub struct DatabaseError {
@@ -14,18 +14,18 @@ pub struct DatabaseError {
     words: Arc<str>,
 }
 
-/// The sorts of trouble on which some caller acts differently.
+/// The kinds of error on which some caller acts differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DatabaseErrorKind {
-    /// The database cannot work now, whatever is asked of it: full, read-only, locked for too long, failing disk.
+    /// The database cannot carry out any request now: full, read-only, locked for too long, failing disk.
     Unavailable,
     /// Not permitted.
     Denied,
-    /// A value is larger than SQLite takes.
+    /// A value is larger than SQLite accepts.
     TooLarge,
-    /// The file is not as Mill left it. It will not pass, and nothing that the database says is to be believed.
+    /// The file is not as Mill left it. The error is permanent, and no answer of the database can be trusted.
     Damaged,
-    /// An error of ours.
+    /// A bug in Mill.
     Unexpected,
 }
 
@@ -34,17 +34,17 @@ impl DatabaseError {
         Self { kind, words: words.into() }
     }
 
-    /// The database was closed, or its thread is gone, before the request was answered.
+    /// The database was closed, or its thread has ended, before the request was answered.
     pub(crate) fn closed() -> Self {
         Self::new(DatabaseErrorKind::Unavailable, "the database is closed")
     }
 
-    /// Whether another request of the same group may well succeed where the group as a whole did not.
+    /// Whether one request of a group may have caused this, so that the others may succeed by themselves.
     pub(crate) fn concerns_single_request(&self) -> bool {
         !matches!(self.kind, DatabaseErrorKind::Unavailable | DatabaseErrorKind::Damaged)
     }
 
-    /// The same of the database at `path`, with what is the matter there and what to do, as far as that can be told.
+    /// The same error with the cause at `path` and what to do, where they are known.
     pub(super) fn at(self, path: &Path) -> Self {
         match way_out(&self.words, path) {
             Some(way_out) if self.kind == DatabaseErrorKind::Unavailable => {
@@ -86,10 +86,10 @@ impl From<rusqlite::Error> for DatabaseError {
     }
 }
 
-/// Too little for a database's log to grow.
+/// Less free space than this is too little for the log to grow.
 const LITTLE_BYTES: u64 = 256 * 1024;
 
-/// What stands in the way of a database and what to do, by SQLite's words of it.
+/// The cause and what to do, derived from SQLite's message.
 fn way_out(words: &str, path: &Path) -> Option<String> {
     let shown = path.display();
     let left = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
@@ -108,10 +108,10 @@ fn way_out(words: &str, path: &Path) -> Option<String> {
     words.contains("disk I/O error").then(|| format!("the disk of `{shown}` fails, or is full; look at it"))
 }
 
-/// That the lock did not come.
+/// The message of a lock that was not acquired in time.
 pub(super) const HELD: &str = "the database's lock was held for too long";
 
-/// The one place that says what a code means. What is not known to pass by itself is unexpected.
+/// The one place that maps codes to kinds. A code that is not known to be temporary is unexpected.
 fn error_kind(code: ErrorCode) -> DatabaseErrorKind {
     match code {
         ErrorCode::DiskFull
@@ -128,7 +128,7 @@ fn error_kind(code: ErrorCode) -> DatabaseErrorKind {
     }
 }
 
-/// Whether the file is damaged: pages that make no sense, or values that the tables' own rules shut out.
+/// Whether the file is damaged: unreadable pages, or values that the tables' constraints exclude.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
     match error {
@@ -136,19 +136,19 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         | Error::IntegralValueOutOfRange(..)
         | Error::InvalidColumnType(..)
         | Error::Utf8Error(..)
-        // Rows that may be absent are asked for otherwise.
+        // Statements whose row may be absent use `optional`.
         | Error::QueryReturnedNoRows => true,
         other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
     }
 }
 
-/// Says that rows came in an order in which no sound table has them.
+/// The error for rows that are not in the order of their keys, as in any sound table.
 pub(crate) fn out_of_order() -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(code, Some("rows are not in the order of their keys".to_owned()))
 }
 
-/// Whether another connection holds what this one needs, so that trying again soon is right.
+/// Whether another connection holds a lock that this one needs, so that the caller should retry soon.
 pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

@@ -1,6 +1,7 @@
-//! Which installation a database belongs to, so that one that is gone, emptied, older or another's is found out.
+//! Which installation a database belongs to, so that a missing, empty, older or foreign database is detected.
 //!
-//! A marker elsewhere remembers it: the caller keeps it, outside of the database's folder or beside what it belongs to.
+//! The caller keeps a marker of the identity elsewhere: outside the database's folder, or beside what the database
+//! belongs to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mill_ports::Rng;
 use rusqlite::Connection;
 
-/// What tells a database from all others, and from older states of itself.
+/// Identifies a database among all others, and among older copies of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Drawn when the database was made.
+    /// Drawn at random when the database was created.
     pub id: String,
-    /// How often it was opened by a process that wrote to it. A copy that was restored has been opened less often than was
-    /// remembered.
+    /// How many processes have opened it and written to it. A restored older copy has a smaller number than the caller
+    /// remembers.
     pub openings: u64,
 }
 
-/// The identity of an open database: its openings become one more when this process first writes to it.
+/// The identity of an open database. Its count of openings grows by one when this process first writes.
 #[derive(Debug, Clone)]
 pub struct KnownIdentity(Arc<Mutex<Identity>>);
 
@@ -28,7 +29,7 @@ impl KnownIdentity {
         Self(Arc::new(Mutex::new(identity)))
     }
 
-    /// What is to be remembered of the database now. It is on the disk.
+    /// The identity to remember now. It is on the disk.
     pub fn get(&self) -> Identity {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -41,17 +42,17 @@ impl KnownIdentity {
 /// What the caller remembers of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RememberedDatabase {
-    /// Nothing: it may be the first time.
+    /// Nothing: this may be the first opening.
     Nothing,
-    /// That it was there, written down by a Mill that knew of no identities.
+    /// That there was a database, noted by a Mill that knew no identities.
     Existence,
-    /// Which it was when it was opened last.
+    /// Its identity when it was last opened.
     Identity(Identity),
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As long for each number, so that it can be written over in its place.
+        // The text has the same length for each number, so that it can be overwritten in place.
         write!(f, "{} {:020}", self.id, self.openings)
     }
 }
@@ -81,7 +82,7 @@ pub(super) fn draw(connection: &Connection, chance: &dyn Rng) -> rusqlite::Resul
     connection.execute("INSERT INTO installation (id, openings) VALUES (?1, 0)", [id]).map(drop)
 }
 
-/// The identity; an error when it has none, which a sound database has.
+/// Reads the identity. A database without one is damaged, which is an error.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Identity> {
     connection.query_row("SELECT id, openings FROM installation", [], |row| {
         Ok(Identity { id: row.get(0)?, openings: row.get::<_, i64>(1)?.try_into().unwrap_or(0) })

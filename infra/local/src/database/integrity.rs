@@ -1,21 +1,22 @@
 //! Whether the database is as Mill left it.
 //!
-//! SQLite finds pages that make no sense when it reads them. It does not find rows that are missing or changed where the
-//! page makes sense: a page that a disk never wrote, a bit in a key. So the rows of all but the two large tables are
-//! counted and summed up, by triggers, and the sum is compared at each opening.
+//! SQLite detects malformed pages when it reads them. It does not detect missing or changed rows in a well-formed page:
+//! a page that the disk never wrote, a flipped bit in a key. So triggers keep the number and a digest of the rows of
+//! all but the two large tables, and each opening compares them with the rows.
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
-/// Of a larger value its length is summed up, so that an opening does not read long lists through.
+/// The digest covers only the length of a larger value, so that an opening does not read long lists.
 const SUMMED_BYTES_MAX: usize = 1024;
 
-/// Tables with a row an item: memories of what can be found out again, and too many to be read at each opening.
+/// Tables with one row for each item. They hold what can be found out again, and are too large to be read at each
+/// opening.
 const LARGE: [&str; 2] = ["folder-properties", "seals"];
 
-/// `counted`: how many rows all tables but the [`LARGE`] ones have, and the exclusive or of their hashes. The triggers keep
-/// it, whichever process writes: one of an older Mill lacks their function, and cannot write these tables.
+/// `counted`: the number of rows in all tables but the [`LARGE`] ones, and the exclusive or of their hashes. The
+/// triggers update it, whichever process writes. An older Mill lacks their function, and cannot write these tables.
 pub(super) const TABLES: &str = "
     CREATE TABLE counted (entries INTEGER NOT NULL, digest INTEGER NOT NULL) STRICT;
     CREATE TRIGGER entry_added AFTER INSERT ON entry WHEN NEW.book NOT IN ('folder-properties', 'seals') BEGIN
@@ -33,10 +34,10 @@ pub(super) const TABLES: &str = "
     END;
 ";
 
-/// What the tables are called, for a look whether they are all there.
+/// The names of the tables, to check that all exist.
 const NAMES: [&str; 6] = ["counted", "entry", "installation", "message", "number", "queue"];
 
-/// Has a connection know the function of the triggers.
+/// Registers the triggers' function with a connection.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("mill_toggled", 6, flags, |call| {
@@ -45,15 +46,15 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Counts and sums up what is there, for a database that has no sum yet.
+/// Writes the count and digest of the existing rows, for a database that has none yet.
 pub(super) fn begin(connection: &Connection) -> rusqlite::Result<()> {
     let (entries, digest) = sum(connection)?;
     connection.execute("INSERT INTO counted (entries, digest) VALUES (?1, ?2)", [entries, digest]).map(drop)
 }
 
-/// What is wrong with the parts that are read at each opening: the list of tables, the sum of the counted rows.
+/// The first finding in the parts that each opening checks: the list of tables, the count and digest of the rows.
 pub(super) fn first_finding(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    // Of one moment: others may write.
+    // One snapshot: others may write meanwhile.
     let connection = connection.unchecked_transaction()?;
     let mut statement = connection.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
     for name in NAMES {
@@ -71,7 +72,7 @@ pub(super) fn first_finding(connection: &Connection) -> rusqlite::Result<Option<
     }))
 }
 
-/// The number and the digest of all rows but those of the large tables, which are passed over, not read.
+/// The number and the digest of all rows but those of the large tables, which are skipped, not read.
 fn sum(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     // SQLite knows a value's length without reading it.
     let rows = format!(
@@ -90,7 +91,7 @@ fn sum(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     Ok((entries, digest))
 }
 
-/// FNV-1a of 64 bits over the values, each behind its length. It is kept in the database: it stays as it is.
+/// FNV-1a of 64 bits over the values, each preceded by its length. Databases store it, so it must never change.
 ///
 /// Source: Fowler, Noll, Vo, RFC 9923.
 fn hash(values: [ValueRef<'_>; 5]) -> i64 {
@@ -105,21 +106,21 @@ fn hash(values: [ValueRef<'_>; 5]) -> i64 {
             ValueRef::Blob(bytes) if bytes.len() > SUMMED_BYTES_MAX => add(&(bytes.len() as u64).to_be_bytes()),
             ValueRef::Integer(number) => add(&number.to_be_bytes()),
             ValueRef::Text(bytes) | ValueRef::Blob(bytes) => add(bytes),
-            // Never in these tables: they are strict.
+            // These tables are strict: such values never occur.
             ValueRef::Null | ValueRef::Real(_) => add(&[]),
         }
     }
     hash.cast_signed()
 }
 
-/// What `quick_check` or `integrity_check` finds wrong, at most ten findings.
+/// The findings of `quick_check` or `integrity_check`, at most ten.
 pub(super) fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!("PRAGMA {check}(10)"))?;
     let lines = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
-/// Where the kept counts of bodies differ from the bodies there are.
+/// The queues whose stored count of messages differs from the number of their messages.
 pub(super) fn miscounts(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(
         "SELECT id, messages, (SELECT count(*) FROM message WHERE message.queue = queue.id) AS counted

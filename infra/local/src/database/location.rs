@@ -1,4 +1,4 @@
-//! Where the database stands: its directory, its files, and the file system under them.
+//! Where the database is: its directory, its files, and the file system under them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::OpenError;
 
-/// Whether there is a file, whatever is in it. What cannot be told is not taken as absence: opening it will say.
+/// Whether the file is missing. An error of another kind is no absence: opening the file will report it.
 pub(super) fn is_gone(path: &Path) -> bool {
     std::fs::symlink_metadata(path)
         .is_err_and(|error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
-/// Makes the database's directory if need be, and gives the database's one true path.
+/// Creates the database's directory if it is missing, and returns the database's canonical path.
 pub(super) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
     let failed = |what| move |source| OpenError::Io { path: path.to_owned(), what, source };
     let name = path.file_name().ok_or_else(|| failed("naming the file")(io::ErrorKind::InvalidInput.into()))?;
@@ -28,21 +28,21 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
     let directory = directory.canonicalize().map_err(failed("resolving its directory"))?;
     refuse_network(&directory, path)?;
     let path = directory.join(name);
-    // Through a link to the file all processes must still meet at one turn file.
+    // Processes that come through a symbolic link must use the same lock file.
     Ok(path.canonicalize().unwrap_or(path))
 }
 
-/// The file beside the database whose lock is the turn to write.
+/// The file beside the database that [`WriteLock`](super::write_lock::WriteLock) locks.
 pub(super) fn write_lock_file(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-turn");
     name.into()
 }
 
-/// Makes the database's file, readable by its owner alone; SQLite gives its other files the same mode.
+/// Creates the database's file, readable by its owner alone; SQLite gives its other files the same mode.
 ///
-/// Called under the turn: only then is it sure that nobody in this process has an older file of that name open, whose
-/// locks would be lost when this descriptor is closed. A file that is there is not opened at all.
+/// The caller holds the write lock: only then nobody in this process has an older file of that name open, whose locks
+/// would be lost when this descriptor is closed. An existing file is not opened at all.
 pub(super) fn create_file(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
@@ -54,12 +54,12 @@ pub(super) fn create_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes new directory entries durable, up to the root: it is not known here how many levels were new.
+/// Makes new directory entries durable, up to the root: the number of new levels is not known here.
 fn sync_up_from(directory: &Path) -> io::Result<()> {
     for level in directory.canonicalize()?.ancestors() {
         match File::open(level).and_then(|level| level.sync_all()) {
             Ok(()) => {}
-            // What is not ours to read was not made by us.
+            // A directory that we may not read was not created by us.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
             Err(error) => return Err(error),
         }
@@ -67,7 +67,8 @@ fn sync_up_from(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The write-ahead log's index is memory shared by processes of one host, and network locks are not to be trusted.
+/// Refuses a network file system: the write-ahead log's index is memory shared by the processes of one host, and
+/// network locks cannot be trusted.
 #[cfg(target_os = "linux")]
 fn refuse_network(directory: &Path, shown: &Path) -> Result<(), OpenError> {
     let failed = |source: rustix::io::Errno| OpenError::Io {

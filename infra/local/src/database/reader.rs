@@ -1,4 +1,4 @@
-//! The one thread of a process that reads. A read begun after a write was answered sees it.
+//! The one thread of a process that reads. A read that begins after a write was acknowledged sees that write.
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -8,9 +8,9 @@ use rusqlite::Connection;
 use super::damage::Damage;
 use super::error::{DatabaseError, is_busy};
 use super::schema;
-use super::write_lock::Backoff;
+use super::write_lock::LockBackoff;
 
-/// A read, with its answer.
+/// A read, which sends its own answer.
 pub(super) type ReadRequest = Box<dyn FnOnce(&ReadThread) + Send>;
 
 pub(super) struct ReadThread {
@@ -28,13 +28,13 @@ impl ReadThread {
         schema::close(&self.connection, &self.damage);
     }
 
-    /// Reads hardly ever wait in a write-ahead log: only while another process recovers or closes it.
+    /// Runs `work` again while the database is busy: reads wait only while another process recovers or closes the log.
     pub(super) fn retry_while_busy<T>(
         &self,
         work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, DatabaseError> {
         self.damage.check()?;
-        let mut backoff = Backoff::new(&*self.chance);
+        let mut backoff = LockBackoff::new(&*self.chance);
         loop {
             match work(&self.connection) {
                 Err(error) if is_busy(&error) && backoff.pause() => {}

@@ -10,39 +10,39 @@ use rusqlite::{Connection, OpenFlags};
 use super::damage::Damage;
 use super::error::DatabaseError;
 use super::identity::{self, Identity, RememberedDatabase};
-use super::write_lock::Backoff;
+use super::write_lock::LockBackoff;
 use super::{OpenError, error, integrity};
 
-/// "Mill" in ASCII: says whose file it is.
+/// "Mill" in ASCII, by which SQLite files of Mill are known.
 const APPLICATION_ID: i64 = 0x4D69_6C6C;
 
 /// The version of the tables below, of those of `identity`, and of those of `integrity`.
 const VERSION: i64 = 4;
 
-/// The version before, whose indexes do not tell what is in nobody's hands by account.
+/// The previous version, without an index by account over the messages that are not in flight.
 const WITHOUT_ACCOUNT_INDEX: i64 = 3;
 
-/// The one before that, whose bodies do not tell their account.
+/// The version before that, whose messages do not name their account.
 const WITHOUT_ACCOUNTS: i64 = 2;
 
-/// The first, which has neither identity nor sum.
+/// The first version, which has neither identity nor digest.
 const WITHOUT_IDENTITY: i64 = 1;
 
-/// Larger files are not read through at each opening, but [now and then](is_due), beside the work.
+/// Larger files are not checked whole at each opening, but [now and then](is_full_check_due), in the background.
 const CHECKED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// A large file is read through at each so-manieth opening.
+/// A large file is checked whole once in so many openings.
 const CHECKED_EVERY: u64 = 16;
 
-/// `message`: one row a body; `visible_at`, `received_at` and `sent_at` in ms of the wall clock; `handle` tells the
-/// receives of a body apart, 0 while it is in nobody's hands.
+/// `message`: one row for each message; `visible_at`, `received_at` and `sent_at` in ms of the wall clock; `handle`
+/// identifies the receive, and is 0 while the message is not in flight.
 ///
-/// `queue`: how many bodies each queue holds, so that a depth need not count them.
+/// `queue`: how many messages each queue holds, so that a depth need not count them.
 ///
-/// `number`: the last number given out, for ids and row versions. No number is given twice, as SQLite's own may be,
-/// so that an old receipt or version never fits something new.
+/// `number`: the last number given out, for ids and row versions. No number is given out twice, as SQLite's own may be,
+/// so that an old receipt or version never matches something new.
 ///
-/// `entry`: one row a book's row. Keys are blobs: ordered by bytes, and any byte may stand in them.
+/// `entry`: one row for each row of a table (`book`). Keys are blobs: ordered by bytes, and any byte may occur in them.
 const TABLES: &str = "
     CREATE TABLE message (
         id INTEGER PRIMARY KEY,
@@ -69,13 +69,13 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Whose a body is; nobody's where it was sent before this was kept.
+/// The account of a message; empty for one that was sent before this column existed.
 const ACCOUNTS: &str = "ALTER TABLE message ADD COLUMN account TEXT NOT NULL DEFAULT '';";
 
-/// The first serves receives and depths. The second serves receives that pass accounts over, and counts those of an account. It
-/// holds what is in nobody's hands alone: each body enters it once and leaves it as it is received, and no heartbeat touches
-/// it. `in_flight` costs neither a byte (SQLite stores 0 and 1 in the header); in the second it stands so that counting reads
-/// no row.
+/// The first index serves receives and depths. The second serves receives that exclude accounts, and counts the
+/// messages of an account. The second contains only messages that are not in flight: each message enters it once and
+/// leaves it when it is received, and no heartbeat changes it. `in_flight` takes no byte (SQLite stores 0 and 1 in the
+/// header); it is in the second index so that counting reads no row.
 const INDEXES: &str = "
     DROP INDEX IF EXISTS message_by_time;
     DROP INDEX IF EXISTS message_by_account;
@@ -83,10 +83,10 @@ const INDEXES: &str = "
     CREATE INDEX message_by_account ON message (queue, account, visible_at, in_flight) WHERE in_flight = 0;
 ";
 
-/// Opens a connection, for as long as it takes another process to recover the log after a kill, or to close it: even the
-/// first look at the file may find it locked then.
+/// Opens a connection. Retries while another process recovers the log after a kill, or closes it: even the first access
+/// may find the file locked then.
 pub(super) fn connect(path: &Path, cache_kib: u32, chance: &dyn Rng) -> rusqlite::Result<Connection> {
-    let mut backoff = Backoff::new(chance);
+    let mut backoff = LockBackoff::new(chance);
     loop {
         match try_connect(path, cache_kib) {
             Err(error) if error::is_busy(&error) && backoff.pause() => {}
@@ -95,7 +95,7 @@ pub(super) fn connect(path: &Path, cache_kib: u32, chance: &dyn Rng) -> rusqlite
     }
 }
 
-/// It never waits for locks by itself: SQLite's growing sleeps are not fair.
+/// The connection never waits for locks by itself: SQLite's growing sleeps are not fair.
 fn try_connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -109,9 +109,10 @@ fn try_connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes a connection fit for writing, and the database fit for this version of Mill. Called under the turn.
+/// Sets a connection up for writing, and upgrades the database to this version of Mill. The caller holds the write
+/// lock.
 ///
-/// Gives the identity that the database has from now on.
+/// Returns the database's identity.
 pub(super) fn prepare_database(
     connection: &Connection,
     path: &Path,
@@ -121,7 +122,7 @@ pub(super) fn prepare_database(
     retry_while_busy(path, chance, || SchemaSetup { connection, path, remembered, chance }.run())
 }
 
-/// Looks whether the database is as it was left. Nobody needs to wait for that: what is read is of one moment.
+/// Checks that the database is as Mill left it. It needs no lock: it reads one snapshot.
 pub(super) fn check_soundness(connection: &Connection, path: &Path, chance: &dyn Rng) -> Result<(), OpenError> {
     retry_while_busy(path, chance, || {
         read_through(connection, path)?;
@@ -134,7 +135,7 @@ fn retry_while_busy<T>(
     chance: &dyn Rng,
     mut work: impl FnMut() -> Result<T, SetupError>,
 ) -> Result<T, OpenError> {
-    let mut backoff = Backoff::new(chance);
+    let mut backoff = LockBackoff::new(chance);
     loop {
         match work() {
             Err(SetupError::Sqlite(error)) if error::is_busy(&error) && backoff.pause() => {}
@@ -162,16 +163,16 @@ fn reject_finding(path: &Path, finding: Option<String>) -> Result<(), SetupError
     finding.map_or(Ok(()), |finding| Err(SetupError::Refused(OpenError::Damaged { path, finding })))
 }
 
-/// What a connection does last. Of a damaged database nothing is brought from the log into the file, and no file is removed:
-/// a person may want to look, and another database may stand there by now.
+/// Prepares a connection for closing. The log of a damaged database is not moved into the file, and no file is removed:
+/// a person may want to look at them, and another database may be at the path by now.
 pub(super) fn close(connection: &Connection, damage: &Damage) {
     if damage.found().is_some() {
-        // Where it fails the log is brought in, as ever.
+        // If it fails, closing moves the log as usual.
         let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 }
 
-/// Whether a file that is too large to be read through at each opening is to be read through at this one.
+/// Whether this opening must check a file that is too large to be checked at each opening.
 pub(super) fn is_full_check_due(path: &Path, identity: &Identity) -> bool {
     is_large(path) && identity.openings % CHECKED_EVERY == CHECKED_EVERY - 1
 }
@@ -215,7 +216,7 @@ impl SchemaSetup<'_> {
                 self.add_identity()
             })?,
             Some(WITHOUT_IDENTITY) => {
-                // What it is summed up as must be what was left.
+                // The digest must be that of sound rows.
                 read_through(connection, path)?;
                 self.transaction(|| self.add_identity())?;
             }
@@ -227,7 +228,7 @@ impl SchemaSetup<'_> {
         Ok(identity)
     }
 
-    /// The version of the tables that are there; `None` when there are none and none are missed.
+    /// The version of the existing tables; `None` when the file is new.
     fn version(&self) -> Result<Option<i64>, SetupError> {
         let number = |pragma: &str| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
         let (version, owner) = (number("user_version")?, number("application_id")?);
@@ -265,7 +266,7 @@ impl SchemaSetup<'_> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let done = work().and_then(|()| self.connection.execute_batch("COMMIT"));
         if done.is_err() && !self.connection.is_autocommit() {
-            // The error that matters is the one that led here.
+            // The first error is reported, not this one.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         done

@@ -1,9 +1,9 @@
-//! Whose turn it is to write, among all processes on one database.
+//! A fair write lock for all processes on one database.
 //!
-//! SQLite's write lock goes to whoever happens to ask at the right moment, and a process that commits back to back
-//! asks again at once: others were seen waiting ten seconds. So a writer first takes its turn, an advisory lock on a
-//! file beside the database, and holds it only until it has SQLite's lock. While one process writes, the next holds
-//! the turn, and the first has to queue behind it.
+//! SQLite's write lock goes to whoever happens to ask at the right moment, and a process that commits back to back asks
+//! again at once: others were seen waiting ten seconds. So a writer first acquires this lock, an advisory lock on a
+//! file beside the database, and holds it only until it has SQLite's lock. While one process writes, the next one holds
+//! this lock, and the first has to queue behind it.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -15,7 +15,7 @@ use mill_ports::Rng;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-/// The longest wait for a turn, and again for SQLite's own lock.
+/// The longest wait for this lock, and again for SQLite's own lock.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct WriteLock {
     chance: Arc<dyn Rng>,
 }
 
-/// It is ours until this is dropped.
+/// The lock, held until this is dropped.
 pub(super) struct WriteLockGuard<'t>(&'t WriteLock);
 
 impl WriteLock {
@@ -33,9 +33,9 @@ impl WriteLock {
         Ok(Self { file, chance })
     }
 
-    /// Waits for the turn; `None` when it did not come in that time.
+    /// Waits for the lock. Returns `None` when the time is over.
     pub(super) fn acquire(&self, timeout: Duration) -> std::io::Result<Option<WriteLockGuard<'_>>> {
-        let mut backoff = Backoff::with(timeout, &*self.chance);
+        let mut backoff = LockBackoff::with(timeout, &*self.chance);
         loop {
             match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Some(WriteLockGuard(self))),
@@ -49,20 +49,20 @@ impl WriteLock {
 
 impl Drop for WriteLockGuard<'_> {
     fn drop(&mut self) {
-        // Unlocking a lock that is ours cannot fail; were it to, closing the file at exit would release it.
+        // Releasing a lock that we hold cannot fail; if it did, closing the file at exit would release it.
         let _ = rustix::fs::flock(&self.0.file, FlockOperation::Unlock);
     }
 }
 
-/// Waits of random length, 0.2 to 2 ms, until patience ends: never in step with others who wait, never long asleep
-/// while the lock is free. A waiting process costs some 0.2 % of a core.
-pub(super) struct Backoff<'c> {
+/// Pauses of random length, 0.2 to 2 ms, until a timeout: several waiting processes do not wake together, and none
+/// sleeps long while the lock is free. A waiting process costs some 0.2 % of a core.
+pub(super) struct LockBackoff<'c> {
     chance: &'c dyn Rng,
     timeout: Duration,
     until: Option<Instant>,
 }
 
-impl<'c> Backoff<'c> {
+impl<'c> LockBackoff<'c> {
     pub(super) fn new(chance: &'c dyn Rng) -> Self {
         Self::with(LOCK_TIMEOUT, chance)
     }
@@ -71,7 +71,7 @@ impl<'c> Backoff<'c> {
         Self { chance, timeout, until: None }
     }
 
-    /// Waits a moment, or says that it has been long enough.
+    /// Pauses for a moment. Returns `false` without a pause once the timeout is over.
     pub(super) fn pause(&mut self) -> bool {
         let now = Instant::now();
         if now >= *self.until.get_or_insert(now + self.timeout) {

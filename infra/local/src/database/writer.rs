@@ -1,4 +1,4 @@
-//! The one thread of a process that writes: it takes all requests that wait and commits them as one group.
+//! The one thread of a process that writes: it takes all pending requests and commits them as one group.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,7 +12,7 @@ use super::damage::{Damage, DatabaseFile};
 use super::error::{DatabaseError, DatabaseErrorKind, HELD, is_busy};
 use super::identity::{self, KnownIdentity};
 use super::schema;
-use super::write_lock::{Backoff, WriteLock};
+use super::write_lock::{LockBackoff, WriteLock};
 use super::{Arrivals, QUEUES};
 
 /// Most requests in one group.
@@ -21,19 +21,19 @@ const GROUP_REQUESTS_MAX: usize = 512;
 /// A group is full once its requests carry this many bytes.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// After this long without a request the log is brought into the database.
+/// After this long without a request the thread moves the log into the database.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// What a request must outlive once it is answered.
+/// What an acknowledged request must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Durability {
-    /// A crash of the process. After a crash of the power it may never have been.
+    /// A crash of the process. A loss of power may undo it.
     Process,
-    /// A crash of the power too.
+    /// A loss of power too.
     Power,
 }
 
-/// An open transaction, and what is written once at its end.
+/// An open transaction, with the counters that it writes once at its end.
 pub(crate) struct WriteTransaction<'c> {
     connection: &'c Connection,
     number: Option<i64>,
@@ -42,22 +42,22 @@ pub(crate) struct WriteTransaction<'c> {
 }
 
 impl<'c> WriteTransaction<'c> {
-    /// One in which nothing is written yet.
+    /// A transaction in which nothing is written yet.
     pub(crate) fn new(connection: &'c Connection) -> Self {
         Self { connection, number: None, added: [0; QUEUES], arrived: [false; QUEUES] }
     }
 
-    /// The connection, for what only reads.
+    /// The connection, for statements that only read.
     pub(crate) fn connection(&self) -> &'c Connection {
         self.connection
     }
 
-    /// A statement, prepared once a connection.
+    /// A statement, prepared once for each connection.
     pub(crate) fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
         self.connection.prepare_cached(sql)
     }
 
-    /// A number that was never given out before.
+    /// A number that was never given out before, for ids and row versions.
     pub(crate) fn next_number(&mut self) -> rusqlite::Result<i64> {
         let last = match self.number {
             Some(last) => last,
@@ -67,12 +67,12 @@ impl<'c> WriteTransaction<'c> {
         Ok(last + 1)
     }
 
-    /// Notes that a queue holds so many bodies more.
+    /// Adds to a queue's count of messages.
     pub(crate) fn add_to_count(&mut self, queue: usize, more: i64) {
         self.added[queue] += more;
     }
 
-    /// Notes that a queue has bodies that can be received, for those who wait for one.
+    /// Notes that a queue has a visible message, so that the commit wakes those who wait for one.
     pub(crate) fn note_arrival(&mut self, queue: usize) {
         self.arrived[queue] = true;
     }
@@ -92,12 +92,12 @@ impl<'c> WriteTransaction<'c> {
     }
 }
 
-/// A request as the thread sees it. It looks before it writes: an error of SQLite's is the only way to fail midway,
-/// and then the whole group is rolled back. So it may be run again.
+/// A request as the thread sees it. It checks before it writes: only an error of SQLite stops it midway, and then the
+/// whole group is rolled back. So it may run again.
 pub(super) trait Request: Send {
     fn durability(&self) -> Durability;
     fn bytes(&self) -> usize;
-    /// Whether nobody waits for the answer any more; then nothing needs to be done.
+    /// Whether nobody waits for the answer any more. Such a request is dropped.
     fn is_abandoned(&self) -> bool;
     fn run(&mut self, transaction: &mut WriteTransaction<'_>) -> rusqlite::Result<()>;
     fn answer(self: Box<Self>, end: Result<(), DatabaseError>);
@@ -136,7 +136,7 @@ where
 
     fn answer(self: Box<Self>, end: Result<(), DatabaseError>) {
         let Self { outcome, answer, .. } = *self;
-        // Whoever asked may be gone: that is theirs to decide.
+        // The caller may have dropped its future.
         let _ = answer.send(end.and_then(|()| outcome.ok_or_else(DatabaseError::closed)));
     }
 }
@@ -151,7 +151,7 @@ pub(super) struct WriteThread {
     pub(super) syncs: bool,
     pub(super) file: DatabaseFile,
     pub(super) identity: KnownIdentity,
-    /// Whether this opening is counted in the database.
+    /// Whether the database counts this opening already.
     pub(super) counted: bool,
     pub(super) damage: Arc<Damage>,
 }
@@ -232,7 +232,7 @@ impl WriteThread {
         self.file.check_unchanged()?;
         self.sync_at_commit(of == Durability::Power)?;
         self.begin()?;
-        // With what is on the disk when it is answered, so that it costs nothing of its own.
+        // Counted together with a durable write, so that it costs no sync of its own.
         let counts = !self.counted && of == Durability::Power;
         let mut transaction = WriteTransaction::new(&self.connection);
         let counted = if counts { identity::count_opening(&self.connection).map(Some) } else { Ok(None) };
@@ -241,7 +241,7 @@ impl WriteThread {
         });
         let ended = run.and_then(|counted| Ok((transaction.finish()?, counted)));
         if ended.is_err() && !self.connection.is_autocommit() {
-            // The error that matters is the one that led here; SQLite has often rolled back by itself.
+            // The first error is reported, not this one; SQLite has often rolled back by itself.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         let (arrived, counted) = ended?;
@@ -252,7 +252,7 @@ impl WriteThread {
         Ok(arrived)
     }
 
-    /// FULL syncs the log at each commit, and with it all commits before that were not synced.
+    /// FULL syncs the log at each commit, and with it all earlier commits that were not synced.
     fn sync_at_commit(&mut self, syncs: bool) -> rusqlite::Result<()> {
         if self.syncs != syncs {
             self.connection.execute_batch(if syncs {
@@ -272,8 +272,8 @@ impl WriteThread {
         };
         let timeout = self.damage.timeout();
         let _lock_guard = self.write_lock.acquire(timeout).map_err(broken)?.ok_or_else(late)?;
-        // Nobody else asks for the lock while the turn is ours: it comes as soon as its holder commits.
-        let mut backoff = Backoff::with(timeout, &*self.chance);
+        // Nobody else asks for SQLite's lock while we hold the write lock: it is free as soon as its holder commits.
+        let mut backoff = LockBackoff::with(timeout, &*self.chance);
         loop {
             match self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
                 Ok(_) => return Ok(()),
@@ -283,7 +283,8 @@ impl WriteThread {
         }
     }
 
-    /// Moves the log into the database as far as no reader needs it. Failing is harmless: the next one does it.
+    /// Moves the log into the database as far as no reader needs it. A failure is harmless: the next checkpoint does
+    /// it.
     fn checkpoint(&self) {
         if self.damage.found().is_some() {
             return;

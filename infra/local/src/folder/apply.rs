@@ -1,4 +1,4 @@
-//! What each change does, under the lock.
+//! Applies changes to the folder, under the root lock.
 
 use std::collections::BTreeSet;
 
@@ -21,28 +21,28 @@ use super::spelling;
 use super::temp_files::TempFile;
 use super::undo::{Undo, UndoStep};
 
-/// The changes of one group being made.
+/// Applies the changes of one group.
 #[derive(Debug)]
 pub(super) struct Applier<'a> {
     pub(super) root: &'a RootDir,
     clock: &'a dyn Clock,
     flusher: &'a Flusher,
-    /// Whether each thing is made durable by itself.
+    /// Whether each file and directory is flushed by itself.
     singly: bool,
-    /// The directories in which a name came or went, if they are to be made durable by themselves.
+    /// The directories whose names changed, if each must be flushed by itself.
     touched: BTreeSet<String>,
-    /// The directory of the last file placed: the next one often lies beside it.
+    /// The directory of the last file moved to its path: the next file often goes there too.
     beside: Option<(String, OwnedFd)>,
 }
 
-/// How a prepared file came to its place.
+/// How a prepared file was moved to its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RenameOutcome {
-    /// Nothing was there.
+    /// There was no file.
     Fresh,
-    /// What was there has the prepared file's name now.
+    /// The replaced file has the prepared file's name now.
     Exchanged,
-    /// What was there, if anything, is gone.
+    /// The replaced file, if there was one, is deleted.
     Over,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Applier<'a> {
         Self { root, clock, flusher, singly, touched: BTreeSet::new(), beside: None }
     }
 
-    /// Makes a change. What it gives beside the answer takes the change out of view again.
+    /// Applies a change. Returns its result, and how to undo it where that is possible.
     pub(super) fn apply(&mut self, change: Change) -> Result<(ChangeResult, Option<Undo>), FolderError> {
         let changed = match change {
             Change::PutFile(temp_file, item_path, when) => return self.put_file(temp_file, item_path, &when),
@@ -70,17 +70,17 @@ impl<'a> Applier<'a> {
         changed.map(|changed| (changed, None))
     }
 
-    /// Makes the names durable that came and went, where that is not done for all at once.
+    /// Flushes the directories whose names changed, where each is flushed by itself.
     pub(super) fn sync_names(&mut self) -> Result<(), FolderError> {
         std::mem::take(&mut self.touched).iter().try_for_each(|path| self.flusher.sync_directory(path))
     }
 
-    /// Lets go of the directory of the last file placed, which may not be found by its path any more.
+    /// Closes the directory of the last file, which may have another path now.
     pub(super) fn forget_beside(&mut self) {
         self.beside = None;
     }
 
-    /// Notes that names came or went in a directory and in `levels` of those above it.
+    /// Notes that names changed in a directory and in `levels` of those above it.
     pub(super) fn touch(&mut self, path: &str, levels: usize) {
         let mut path = path;
         for level in 0..=levels {
@@ -142,7 +142,7 @@ impl<'a> Applier<'a> {
         if !matches!(when, Precondition::VersionIs(_)) {
             match rename(RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(RenameOutcome::Fresh),
-                // There already, or the file system cannot rename so: the lock must do.
+                // The name exists, or the file system has no such rename: the lock must suffice.
                 Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
                 Err(errno) => return Err(write(errno)),
             }
@@ -168,7 +168,7 @@ impl<'a> Applier<'a> {
             }
             Err(errno) => return Err(write(errno)),
         }
-        // Others do not ask for the lock: what was taken away must be what was looked at.
+        // Other programs do not take the lock: the replaced file must be the one that was checked.
         match rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(taken) if FileState::of(&taken).has_same_content_as(&found) => Ok(RenameOutcome::Exchanged),
             _ => {
@@ -178,7 +178,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Takes a file out of view again that the file system lists under another name than it was given.
+    /// Removes a file again that the file system lists under another name than the given one.
     fn check_listed_as_given(
         &mut self,
         item_path: &ItemPath,
@@ -197,8 +197,8 @@ impl<'a> Applier<'a> {
         if state.version(self.clock) == *version { Ok(()) } else { Err(StoreErrorKind::Precondition.into()) }
     }
 
-    /// Makes the directory where it stands: a crash in between leaves one with the usual mode and time,
-    /// which the next look at it corrects.
+    /// Creates the directory at its path. A crash in between leaves it with default mode and time, which the next
+    /// comparison corrects.
     fn directory(
         &mut self,
         item_path: &ItemPath,
@@ -242,8 +242,8 @@ impl<'a> Applier<'a> {
         self.set(&found, plan)
     }
 
-    /// Keeps the properties of an item that is the sign for a directory with that directory, which holds something. Its time
-    /// is that of the last name in it.
+    /// Stores the properties of a directory item with that directory, which is not empty. Its mtime is not set: it is
+    /// that of the last change of a name in it.
     fn directory_with_items(
         &self,
         parent: &OwnedFd,
@@ -256,8 +256,8 @@ impl<'a> Applier<'a> {
         self.set(&FoundItem { file, state, stored }, &plan.without_time())
     }
 
-    /// Sets the properties where the item stands, one after another. Each step moves the version; a crash in
-    /// between leaves a state that nobody has seen or sealed, which is therefore looked at again and corrected.
+    /// Sets the properties in place, one after another. Each step changes the version. A crash in between leaves a
+    /// version for which there is no sync proof, so the item is compared again and corrected.
     fn properties(
         &self,
         item_path: &ItemPath,
@@ -276,15 +276,16 @@ impl<'a> Applier<'a> {
             Precondition::VersionIs(version) => self.must_be(&found.state, version)?,
             Precondition::Always => {}
         }
-        // By hard links a snapshot, or the source itself, may be this very file.
+        // A snapshot, or the source itself, may be a hard link to this very file.
         if !item_path.directory && rustix::fs::fstat(&found.file).map_err(write)?.st_nlink > 1 {
             return Ok(ChangeResult::Shared(found.state.version(self.clock)));
         }
         self.set(&found, plan)
     }
 
-    /// Others do not ask for the lock. What they write meanwhile moves the time, and is seen by it until the time is set;
-    /// so it is set only where it must be, and then nothing is proven: the file is read again.
+    /// Sets the properties of an item. Other programs do not take the lock. Their writes change the mtime, and are seen
+    /// by it until this sets the mtime. So this sets it only if it must; then the version proves nothing, and the file
+    /// is read again.
     fn set(&self, found: &FoundItem, plan: &PropertyPlan) -> Result<ChangeResult, FolderError> {
         let fit = plan.apply_all_but_time(&found.file, Some(&found.state)).map_err(write)?;
         let mut now = still(found)?;
@@ -320,7 +321,7 @@ impl<'a> Applier<'a> {
                     if matches!(when, Precondition::Always)
                         && spelling::is_own(self.root, item_path, &parent).is_ok_and(|own| own)
                     {
-                        // One that holds something stays for that alone.
+                        // A directory that is not empty stays, without the properties of an item.
                         let _ = directory_in(&parent, item_path.name()).and_then(properties::remove_attribute);
                     }
                     return Ok(ChangeResult::WasAbsent);
@@ -360,12 +361,12 @@ impl<'a> Applier<'a> {
         Ok(ChangeResult::Removed)
     }
 
-    /// Removes the directories that only the ids of items implied with the last of them: empty, they would be items. One that
-    /// bears properties is an item of its own.
+    /// Removes the directories that existed only for the removed item: if empty, they would be items. A directory with
+    /// properties is an item of its own, and stays.
     fn unmake_implied(&mut self, item_path: &ItemPath) {
         let mut path = item_path.parent();
         while path.len() > item_path.space().len() {
-            // One that may not be read is removed if it is empty.
+            // A directory that may not be read is removed if it is empty.
             if let Ok(directory) = self.root.directory(path) {
                 let empty = Dirents::is_empty(&directory).unwrap_or(false);
                 if !empty || StoredProperties::read(directory).is_ok_and(|stored| stored.is_said()) {
@@ -377,7 +378,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// The directory an item is to lie in, and how many levels of it had to be made.
+    /// The parent directory of an item, and how many levels of it this created.
     fn parent(&mut self, item_path: &ItemPath) -> Result<(OwnedFd, usize), FolderError> {
         if let Some((path, directory)) = self.beside.take()
             && path == item_path.parent()
@@ -418,7 +419,7 @@ impl<'a> Applier<'a> {
             }
             at = end;
         }
-        // Where one of them was there under another spelling, the others were made in that.
+        // If one level exists under another spelling, the levels below it were created in that one.
         let found = self.root.waypoint_within(item_path.parent()).map_err(write);
         let own = found.and_then(|directory| spelling::parent_must_be_own(self.root, item_path).map(|()| directory));
         match own {
@@ -481,21 +482,22 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// Within one mount a file system says so of a directory that counts what lies in it by itself.
+/// The error of a rename between directories of different quotas: within one mount a file system reports `EXDEV` for
+/// it.
 fn takes_none_from_elsewhere() -> FolderError {
     let why = "its directory takes no file by renaming, as one does that has a quota or project of its own (`lsattr -pd` \
                shows it); give all of the folder one project, or make that directory a store of its own";
     FolderError::refused(RefusalReason::Unwritable(why.to_owned()))
 }
 
-/// The state of a file that nobody has written since it was found.
+/// The state of a file now. Fails if somebody has written it since it was found.
 fn still(found: &FoundItem) -> Result<FileState, FolderError> {
     let now = FileState::of(&rustix::fs::fstat(&found.file).map_err(write)?);
     let still = now.kind() == FileType::Directory || now.has_same_content_as(&found.state);
     if still { Ok(now) } else { Err(StoreErrorKind::Precondition.into()) }
 }
 
-/// The file that has an item's place. Anything else there is not replaced: it is nobody's copy.
+/// The file at an item's path. Anything else there is an error, since it is no copy and must not be replaced.
 fn found(parent: &OwnedFd, item_path: &ItemPath) -> Result<Option<FileState>, FolderError> {
     let stat = match rustix::fs::statat(parent, item_path.name(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
@@ -510,7 +512,7 @@ fn found(parent: &OwnedFd, item_path: &ItemPath) -> Result<Option<FileState>, Fo
     }
 }
 
-/// Something that stands where an item is to be written.
+/// The error for something else at the path of an item to be written.
 fn taken(kind: FileType) -> FolderError {
     let by = match kind {
         FileType::RegularFile => "a file",

@@ -1,7 +1,7 @@
-//! Calls that may wait for a disk, made on the runtime's threads for blocking work: many calls a hop.
+//! A pool for calls that may wait for a disk, on the runtime's threads for blocking work.
 //!
-//! A hop costs more than most of these calls do. So calls queue up here, and the threads at work take one after another
-//! without going to sleep in between; another thread joins them only when calls wait long enough to fill it.
+//! Starting a blocking task costs more than most of these calls. So calls queue up here, and each thread takes one
+//! after another without sleeping in between. Another thread starts only when enough calls wait, or one waits too long.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -15,18 +15,18 @@ use super::error::FolderError;
 
 type BlockingCall = Box<dyn FnOnce() + Send>;
 
-/// Most threads at work for one store: enough to keep a disk's own queue full. Those that a call holds for long do not count.
+/// Most busy threads of one store: enough to keep a disk's own queue full. Stuck threads do not count.
 const THREADS_MAX: usize = 32;
-/// Most threads, those that are held among them: some are left to other stores.
+/// Most threads of one store, with the stuck ones: the rest is left to other stores.
 const THREADS_ALL: usize = 256;
-/// A thread in one call for so long is taken to be held by a mount that hangs.
+/// A thread that is in one call for this long counts as stuck in a mount that hangs.
 const HELD_AFTER: Duration = Duration::from_mins(1);
-/// How many calls may wait for each thread at work before another joins.
+/// How many calls may wait for each thread before another thread starts.
 const WAITING_EACH: usize = 4;
-/// How long a call waits before another thread joins for its sake: those at work may be held by a mount that hangs.
+/// How long a call waits before another thread starts for it: the others may be stuck in a mount that hangs.
 const WAITS_MAX: Duration = Duration::from_secs(1);
 
-/// A store's calls and the threads at work on them.
+/// A store's pending calls and the threads that make them.
 #[derive(Clone, Default)]
 pub(super) struct BlockingPool(Arc<Mutex<PoolState>>);
 
@@ -34,13 +34,13 @@ pub(super) struct BlockingPool(Arc<Mutex<PoolState>>);
 struct PoolState {
     calls: VecDeque<BlockingCall>,
     threads: usize,
-    /// Since when each thread that is in a call has been so.
+    /// The start of each running call.
     in_call: BTreeMap<u64, Instant>,
     next: u64,
 }
 
 impl PoolState {
-    /// Whether one more thread may be put to work.
+    /// Whether one more thread may start.
     fn has_room(&self) -> bool {
         let held = self.in_call.values().filter(|since| since.elapsed() >= HELD_AFTER).count();
         self.threads.saturating_sub(held) < THREADS_MAX && self.threads < THREADS_ALL
@@ -54,7 +54,7 @@ impl fmt::Debug for BlockingPool {
 }
 
 impl BlockingPool {
-    /// Makes a call and gives its answer. Once begun it runs to its end, also when this future is dropped.
+    /// Makes a call and returns its result. Once started the call runs to its end, also when this future is dropped.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
@@ -87,7 +87,7 @@ impl BlockingPool {
         }
     }
 
-    /// Another thread joins if calls wait, and there are not too many.
+    /// Starts another thread if calls wait and there are not too many threads.
     fn spawn_thread_for_waiting(&self) {
         let spawns = {
             let mut state = self.state();
@@ -100,7 +100,7 @@ impl BlockingPool {
         }
     }
 
-    /// Puts a thread to work that is counted already.
+    /// Starts a thread that is counted already.
     fn spawn_thread(&self) {
         let thread = PoolThread { blocking_pool: self.clone(), number: None, left: false };
         tokio::task::spawn_blocking(move || thread.work());
@@ -111,10 +111,10 @@ impl BlockingPool {
     }
 }
 
-/// A thread at work, counted until it leaves: also when the runtime ends before it began.
+/// A thread of the pool, counted until it is dropped, also when the runtime ends before the thread starts.
 struct PoolThread {
     blocking_pool: BlockingPool,
-    /// Under which it is noted that it is in a call.
+    /// The number under which its running call is noted.
     number: Option<u64>,
     left: bool,
 }
@@ -122,12 +122,12 @@ struct PoolThread {
 impl PoolThread {
     fn work(mut self) {
         while let Some(call) = self.next() {
-            // A call that panics drops its answer, which fails that call alone; the thread is needed by the others.
+            // A call that panics drops its channel, which fails that call alone; the other calls need the thread.
             let _ = catch_unwind(AssertUnwindSafe(call));
         }
     }
 
-    /// The next call. Without one it leaves, under the same lock, so that whoever comes next calls another.
+    /// The next call. Without one the thread leaves, under the same lock, so that the next call starts another thread.
     fn next(&mut self) -> Option<BlockingCall> {
         let mut state = self.blocking_pool.state();
         if let Some(number) = self.number.take() {

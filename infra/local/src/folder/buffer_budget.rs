@@ -1,7 +1,7 @@
-//! How many bytes transfers may hold at once: full chunks for some, small ones for the others.
+//! Limits how many bytes transfers hold at once: some hold full chunks, the others small ones.
 //!
-//! Nobody waits here, so nobody can wait for one who waits for him: a transfer that finds no room for a full chunk goes
-//! on with small ones. With 256 transfers that is 32 × 256 KiB + 224 × 32 KiB, or 15 MiB.
+//! No transfer waits here, so there are no deadlocks: a transfer without a permit for a full chunk goes on with small
+//! ones. 256 transfers hold at most 32 × 256 KiB + 224 × 32 KiB, or 15 MiB.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The largest chunk.
 pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
-/// What every transfer may hold.
+/// The chunk that every transfer may hold.
 const SMALL_BYTES: u64 = 32 * 1024;
 /// How many transfers may hold a full chunk at once.
 const FULL_CHUNKS: usize = 32;
 
-/// The room of a store for one direction of transfers.
+/// The budget of a store for one direction of transfers.
 #[derive(Debug, Clone)]
 pub(super) struct BufferBudget(Arc<Semaphore>);
 
-/// Leave to hold a full chunk.
+/// The permit to hold a full chunk.
 #[derive(Debug)]
 pub(super) struct ChunkPermit(OwnedSemaphorePermit);
 
@@ -30,7 +30,7 @@ impl Default for BufferBudget {
 }
 
 impl BufferBudget {
-    /// How many bytes may be held of `bytes` to come, and the leave to be kept with them.
+    /// The size of the next chunk of the remaining `bytes`, and the permit to keep with it.
     pub(super) fn for_chunk(&self, bytes: u64) -> (u64, Option<ChunkPermit>) {
         if bytes <= SMALL_BYTES {
             return (bytes, None);
@@ -43,14 +43,14 @@ impl BufferBudget {
 }
 
 impl ChunkPermit {
-    /// The bytes for which it was given; it comes back when the last of them is dropped.
+    /// Attaches the permit to its bytes; it is returned when the last of them is dropped.
     pub(super) fn with(self, bytes: Vec<u8>) -> Bytes {
-        struct Held(Vec<u8>, #[allow(dead_code)] OwnedSemaphorePermit);
-        impl AsRef<[u8]> for Held {
+        struct PermittedBytes(Vec<u8>, #[allow(dead_code)] OwnedSemaphorePermit);
+        impl AsRef<[u8]> for PermittedBytes {
             fn as_ref(&self) -> &[u8] {
                 &self.0
             }
         }
-        Bytes::from_owner(Held(bytes, self.0))
+        Bytes::from_owner(PermittedBytes(bytes, self.0))
     }
 }

@@ -1,19 +1,19 @@
-//! The one thread of a store that changes anything, in groups: what many writers wait for costs two flushes in all.
+//! The one thread of a store that makes changes, in groups: a whole group of writers shares two flushes.
 //!
 //! ```text
-//! writers:    stage ─┐  stage ─┐  stage ─┐    (temporary files, each in its own hop)
+//! writers:    stage ─┐  stage ─┐  stage ─┐    (temporary files, each in its own blocking call)
 //! committer:         └─> syncfs ─> lock ─> check, make directories, rename … ─> unlock ─> syncfs ─> answer all
 //!                       the bytes            the names appear, each whole                 the names are durable
 //! ```
 //!
 //! The second flush of a group is the first of the next one, whose files were prepared meanwhile. When it fails, the
-//! names of the one are taken out of view again and the files of the other are thrown away: which of them it concerns
-//! is not known. Where each file is [flushed by itself](super::flusher), that was done while it was prepared, and the
-//! directories are flushed right after the renames.
+//! first group's names are removed again and the next group's files are deleted, since the kernel does not report which
+//! of them the failure concerns. Where each file is [flushed by itself](super::flusher), that happens while it is
+//! prepared, and the directories are flushed right after the renames.
 //!
-//! Between the check of a condition and the rename no other Mill writes: all of them take the [lock](super::root_lock) of the
-//! root. Others that write into the folder are not held off, and on a network file system the lock may hold among the
-//! processes of one host only: `native_conditions` is declared false.
+//! No other Mill writes between the check of a precondition and the rename: each takes the [root
+//! lock](super::root_lock). Other programs are not kept out, and on a network file system the lock may exclude only
+//! processes of one host. So the store declares `native_conditions` false.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,30 +34,30 @@ use super::root_lock::{PATIENCE, RootLock};
 use super::temp_files::{StagingDir, TempFile};
 use super::undo::Undo;
 
-/// Most changes in a group: what waits longer for the lock than a moment keeps other processes waiting.
+/// Most changes in a group: a longer group would keep other processes waiting for the lock.
 const GROUP_MAX: usize = 1024;
 
 /// A change to be made.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Gives a file its place.
+    /// Moves a prepared file to an item's path.
     PutFile(TempFile, ItemPath, Precondition),
-    /// Makes an empty directory that is an item, or sets the properties of the one there is.
+    /// Creates an empty directory that is an item, or sets the properties of the existing one.
     Directory(ItemPath, PropertyPlan, Precondition),
     /// Sets the properties of an item.
     Properties(ItemPath, PropertyPlan, Precondition),
     /// Removes an item.
     Remove(ItemPath, Precondition),
-    /// Spells a name otherwise.
+    /// Changes the spelling of a name.
     Respell(SpellingChange),
-    /// Makes a space's directory.
+    /// Creates a space's directory.
     CreateSpace(String),
     /// Removes a space's directory if it is empty.
     RemoveSpace(String),
 }
 
 impl Change {
-    /// The item that it is about, if it is about one.
+    /// The path of the changed item, if the change concerns one.
     pub(super) fn item_path(&self) -> Option<&ItemPath> {
         match self {
             Self::PutFile(_, item_path, _)
@@ -69,18 +69,18 @@ impl Change {
     }
 }
 
-/// What a change left.
+/// The result of a change.
 #[derive(Debug)]
 pub(super) enum ChangeResult {
-    /// An item in this state, whose properties may have to go to the sidecar.
+    /// The item has this version; its properties may have to go to the sidecar.
     Item(Version, PropertyFit),
-    /// Nothing: the file in this state bears other names too, so its properties are not this item's alone.
+    /// Nothing was changed: the file has other names too (hard links), which share its properties.
     Shared(Version),
-    /// Nothing where something was.
+    /// The item was removed.
     Removed,
-    /// Nothing, as before.
+    /// There was no such item.
     WasAbsent,
-    /// A space that is there, or gone, as asked.
+    /// The space exists, or is removed, as requested.
     Space,
 }
 
@@ -91,7 +91,7 @@ struct CommitJob {
     answer: ChangeReply,
 }
 
-/// A store's committer; its thread begins with the first change and ends, everything done, when this is dropped.
+/// A store's committer. Its thread starts with the first change; dropping the committer joins it after all changes.
 #[derive(Debug)]
 pub(super) struct Committer {
     shared: Arc<CommitterShared>,
@@ -114,7 +114,7 @@ struct CommitterState {
 }
 
 impl CommitterShared {
-    /// How the store's writes become durable; begun before anything is written. Fails while the root is not there.
+    /// The store's flusher, opened before anything is written. Fails while the root is missing.
     fn flusher(&self) -> Result<Arc<Flusher>, FolderError> {
         let identity = self.root.dir()?.identity;
         let mut begun = self.flusher.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +133,8 @@ impl Committer {
         Self { shared: Arc::new(CommitterShared { root, clock, flusher: Mutex::default() }), state: Mutex::default() }
     }
 
-    /// Where files are prepared; made when first needed, so that a store that is only read is not written.
+    /// The directory where files are prepared. Created on first use, so that a store that is only read is never
+    /// written.
     pub(super) fn staging(&self) -> Result<Arc<StagingDir>, FolderError> {
         let flusher = self.shared.flusher()?;
         let mut state = self.state();
@@ -147,13 +148,13 @@ impl Committer {
         Ok(staging)
     }
 
-    /// How the store's writes become durable, for tests that have a flush fail.
+    /// The store's flusher, for tests that make a flush fail.
     #[cfg(test)]
     pub(super) fn flusher(&self) -> Arc<Flusher> {
         self.shared.flusher().unwrap()
     }
 
-    /// Makes a change, durably before it answers.
+    /// Makes a change and waits until it is durable.
     pub(super) async fn commit(&self, change: Change) -> Result<ChangeResult, FolderError> {
         let (answer, answered) = oneshot::channel();
         self.send(CommitJob { change, answer })?;
@@ -169,7 +170,7 @@ impl Committer {
             },
             None => job,
         };
-        // The first, or the thread ended in a panic: it must not take the store with it.
+        // This is the first job, or the thread has panicked, which must not end the store.
         let (jobs, coming) = channel();
         let worker = CommitWorker { shared: Arc::clone(&self.shared), open: None, applied: Vec::new() };
         let thread = std::thread::Builder::new().name("mill-folder".to_owned()).spawn(move || worker.run(&coming));
@@ -179,7 +180,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Waits until all changes are made, and removes what was prepared in.
+    /// Waits for all changes, and removes the directory for writes in progress.
     pub(super) fn finish(&self) {
         let (jobs, thread, staging) = {
             let mut state = self.state();
@@ -206,18 +207,18 @@ impl Drop for Committer {
 struct CommitWorker {
     shared: Arc<CommitterShared>,
     open: Option<OpenRoot>,
-    /// Changes that are made but not yet durable.
+    /// Changes that are applied but not yet durable.
     applied: Vec<AppliedChange>,
 }
 
-/// What the thread works with while the root is there.
+/// The opened root, while it exists.
 struct OpenRoot {
-    /// Opened for this thread alone: the lock belongs to this opening.
+    /// Opened for this thread alone: the lock belongs to this open file description.
     root: RootDir,
     flusher: Arc<Flusher>,
 }
 
-/// A change that is made, who waits for it to be durable, and how to take it out of view again.
+/// An applied change, the channel of its caller, and how to undo it.
 struct AppliedChange {
     answer: ChangeReply,
     changed: ChangeResult,
@@ -235,13 +236,13 @@ impl CommitWorker {
                 }
             }
             group.extend(coming.try_iter().take(GROUP_MAX - group.len()));
-            // Whoever no longer waits must not find the change made later, after he asked for another.
+            // A caller that no longer waits may have sent another change: the dropped one must not come after it.
             group.retain(|job| !job.answer.is_closed());
             self.round(group);
         }
     }
 
-    /// Makes the last group durable and the next one's bytes with it, answers the last, and makes the next.
+    /// Flushes the last group and the bytes of the next one, answers the last group, and applies the next.
     fn round(&mut self, group: Vec<CommitJob>) {
         let flushed = self.open_root().and_then(|()| self.flush(&group));
         self.reply_all(flushed.as_ref().err());
@@ -251,18 +252,18 @@ impl CommitWorker {
         }
     }
 
-    /// Opens the root unless it is the one held open already.
+    /// Opens the root unless it is open already.
     fn open_root(&mut self) -> Result<(), FolderError> {
         let flusher = self.shared.flusher()?;
         if self.open.as_ref().is_none_or(|open| !Arc::ptr_eq(&open.flusher, &flusher)) {
-            // The disk was away and is back: what it lost meanwhile is told to nobody.
+            // The disk was away and is back: nobody reports what it lost meanwhile.
             self.reply_all(Some(&FolderError::unavailable("the disk was away while it was written")));
             self.open = Some(OpenRoot { root: self.shared.root.reopen()?, flusher });
         }
         Ok(())
     }
 
-    /// Flushes what was made and what the group's files hold, unless all of it is durable already.
+    /// Flushes the applied changes and the bytes of the group's files, unless all of them are durable already.
     fn flush(&self, group: &[CommitJob]) -> Result<(), FolderError> {
         let Some(open) = &self.open else { return Ok(()) };
         open.flusher.recover();
@@ -284,20 +285,20 @@ impl CommitWorker {
         Ok(())
     }
 
-    /// Answers those whose changes were made, unless it failed to make these durable: then none of them is sure, and
-    /// what can be is taken out of view again, the last first.
+    /// Answers the applied changes. After a failed flush none of them is certain to be durable: then each is undone
+    /// where that is possible, the last first.
     fn reply_all(&mut self, error: Option<&FolderError>) {
         let applied = std::mem::take(&mut self.applied);
         let Some(error) = error else {
             for AppliedChange { answer, changed, undo } in applied {
                 let _ = answer.send(Ok(changed));
-                // What was replaced goes now.
+                // This deletes the replaced file.
                 drop(undo);
             }
             return;
         };
         let Some(OpenRoot { root, flusher }) = self.open.as_ref().filter(|_| !applied.is_empty()) else { return };
-        // Without the lock another Mill may be writing there this very moment.
+        // Without the lock another Mill may be writing there now.
         let lock = RootLock::take(root, PATIENCE, || true);
         let mut applier = Applier::new(root, &*self.shared.clock, flusher);
         for AppliedChange { answer, undo, .. } in applied.into_iter().rev() {
@@ -314,8 +315,8 @@ impl CommitWorker {
         }
     }
 
-    /// Makes the changes of a group. Those found done already may have been done by one who died before it was durable,
-    /// so that they are answered with the others.
+    /// Applies the changes of a group. A change found done already may be that of a process that died before it was
+    /// durable, so it is answered with the others.
     fn apply_group(&mut self, group: Vec<CommitJob>) {
         let Some(OpenRoot { root, flusher }) = self.open.as_ref().filter(|_| !group.is_empty()) else { return };
         let lock = match RootLock::take(root, PATIENCE, || group.iter().any(|job| !job.answer.is_closed())) {
@@ -338,7 +339,7 @@ impl CommitWorker {
     }
 }
 
-/// Answers all of a group alike. What was prepared for it is thrown away.
+/// Answers a whole group with one error. Its prepared files are deleted.
 fn fail_all(group: Vec<CommitJob>, error: &FolderError) {
     for CommitJob { change, answer } in group {
         drop(change);

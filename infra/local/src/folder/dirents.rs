@@ -1,4 +1,4 @@
-//! The names in a directory, as the kernel gives them: in no order, and only as many as fit a buffer.
+//! The names in a directory as the kernel returns them: in no order, a buffer at a time.
 
 use std::mem::MaybeUninit;
 
@@ -10,13 +10,13 @@ use rustix::io::Errno;
 pub(super) struct Dirents(Vec<MaybeUninit<u8>>);
 
 impl Dirents {
-    /// A buffer that takes about `bytes` of names at a time.
+    /// A buffer for about `bytes` of names at a time.
     pub(super) fn with_buffer(bytes: usize) -> Self {
         Self(vec![MaybeUninit::uninit(); bytes])
     }
 
-    /// Calls `each` with every name in `directory` and its type, until it answers `false`. `.` and `..` are left out.
-    /// The type of a name of which nothing can be said is unknown.
+    /// Calls `each` with every name in `directory` and its type, until it returns `false`. Skips `.` and `..`. A name
+    /// whose type cannot be determined has the type `Unknown`.
     pub(super) fn read(
         &mut self,
         directory: impl AsFd,
@@ -28,7 +28,7 @@ impl Dirents {
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
-                // The directory was removed meanwhile, and with it all names. One that is still there has broken off.
+                // The directory was removed meanwhile, and with it all names. If it still exists, this is an error.
                 Err(Errno::NOENT) if rustix::fs::fstat(directory)?.st_nlink == 0 => return Ok(()),
                 Err(errno) => return Err(errno),
             };

@@ -1,34 +1,34 @@
-//! What an errno of the operating system means to those who call the store: one function decides.
+//! The errors of a folder, and what an errno means to the store's callers: one function decides.
 
 use mill_ports::{BoxError, RefusalReason, StoreErrorKind};
 use rustix::io::Errno;
 
-/// A failure inside the store, before operation, subject and store are named.
+/// An error inside the store, before operation, subject and store are added.
 #[derive(Debug)]
 pub(super) struct FolderError {
     pub(super) kind: StoreErrorKind,
     pub(super) source: Option<BoxError>,
-    /// What failed, where it is not the thing that was asked for.
+    /// The subject of the error, where it is not that of the call.
     pub(super) subject: Option<String>,
-    /// What the operating system said, where that alone does not tell whether the item or the store is meant.
+    /// The errno, where it may concern the item or the whole store.
     pub(super) ambiguous_errno: Option<Errno>,
 }
 
-/// What was being done when the operating system said no.
+/// The operation during which the operating system reported an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileOperation {
-    /// Reaching the root or a space: what stands in the way concerns all items.
+    /// Reaching the root or a space: an error concerns all items.
     Reach,
     /// Reading one item.
     Read,
     /// Writing one item.
     Write,
-    /// Making durable what was written.
+    /// Making writes durable.
     Flush,
 }
 
 impl FolderError {
-    /// What `errno` means.
+    /// The error for `errno`.
     pub(super) fn of(operation: FileOperation, errno: Errno) -> Self {
         Self {
             kind: kind(operation, errno),
@@ -43,7 +43,7 @@ impl FolderError {
         StoreErrorKind::Refused(refusal).into()
     }
 
-    /// An answer that contradicts itself.
+    /// An error that nobody expects.
     pub(super) fn unexpected(words: impl Into<BoxError>) -> Self {
         Self { source: Some(words.into()), ..StoreErrorKind::Unexpected.into() }
     }
@@ -53,13 +53,13 @@ impl FolderError {
         Self { source: Some(words.into()), ..StoreErrorKind::Unavailable.into() }
     }
 
-    /// The same about something else than was asked for.
+    /// The same error about another subject than that of the call.
     pub(super) fn about(mut self, subject: String) -> Self {
         self.subject = Some(subject);
         self
     }
 
-    /// The same failure of a change that could not be taken out of view again.
+    /// The same error for a change that could not be undone.
     pub(super) fn with_failed_undo(&self, why: &Self) -> Self {
         let words = |error: &Self| {
             error.source.as_ref().map_or_else(|| error.kind.to_string(), |source| mill_ports::error_chain(&**source))
@@ -68,7 +68,7 @@ impl FolderError {
         Self { source: Some(source.into()), ..self.again() }
     }
 
-    /// The same failure, for each of a group that shares it.
+    /// A copy of the error, for each of a group that shares it.
     pub(super) fn again(&self) -> Self {
         let source = self.source.as_ref().map(|source| BoxError::from(mill_ports::error_chain(&**source)));
         Self { kind: self.kind.clone(), source, subject: self.subject.clone(), ambiguous_errno: self.ambiguous_errno }
@@ -81,14 +81,15 @@ impl From<StoreErrorKind> for FolderError {
     }
 }
 
-/// What a network file system, or one in user space, says of a single file or directory, or of all it holds.
+/// Errnos of a network file system, or one in user space, that may concern one file or everything.
 pub(super) const AWAY: [Errno; 4] = [Errno::STALE, Errno::NODEV, Errno::NXIO, Errno::NOTCONN];
-/// Too much at once for this process or machine, or for whoever serves the file system: it may pass in a moment.
+/// Errnos of an exhausted process, machine or file server: they may pass in a moment.
 pub(super) const TRANSIENT: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
 
-/// Whether an errno may mean one item, its directory or all of the store: [`reach`](super::failure_scope) finds out.
+/// Whether an errno may concern one item, its directory or the whole store:
+/// [`failure_scope`](super::failure_scope) finds out.
 fn is_doubtful(operation: FileOperation, errno: Errno) -> bool {
-    // Some file systems in user space say these of a name that they cannot hold.
+    // Some file systems in user space return these for a name that they cannot store.
     let of_name = [Errno::NOENT, Errno::AGAIN, Errno::INVAL, Errno::ILSEQ].contains(&errno);
     let store_failure = [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::IO].contains(&errno);
     let store_failure = store_failure || AWAY.contains(&errno) || TRANSIENT.contains(&errno);
@@ -99,7 +100,7 @@ fn is_doubtful(operation: FileOperation, errno: Errno) -> bool {
     }
 }
 
-/// What the operating system says by `errno`, and what to do where a person must act and that is known.
+/// The message of `errno`, and what to do where a person must act and the remedy is known.
 pub(super) fn describe_errno(errno: Errno) -> BoxError {
     let error = std::io::Error::from(errno);
     match errno {
@@ -110,26 +111,26 @@ pub(super) fn describe_errno(errno: Errno) -> BoxError {
     }
 }
 
-/// Whether there was no room: on the disk, or in a quota of the user, the project or the directory.
+/// Whether the disk is full, or a quota of the user, the project or the directory.
 pub(super) fn is_disk_full(errno: Errno) -> bool {
     [Errno::NOSPC, Errno::DQUOT].contains(&errno)
 }
 
-/// The one place where an errno becomes a kind. Absence (`ENOENT`) is told apart before this is asked. Where there is a
-/// [doubt](is_doubtful), the kind is what it means as long as nobody has found out.
+/// The one place that maps an errno to a kind. Callers handle absence (`ENOENT`) before. For an
+/// [ambiguous errno](is_doubtful) the kind holds until its scope is known.
 #[allow(clippy::match_same_arms)] // a table: the arms are grouped by why
 fn kind(operation: FileOperation, errno: Errno) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
     let taken = |by: &str| refused(RefusalReason::PathConflict(by.to_owned()));
     let unholdable = |why: &str| refused(RefusalReason::UnrepresentableId(why.to_owned()));
-    // Only a device that refuses what it was given says something of its own here.
+    // Only `EIO` has a meaning of its own for a flush.
     let operation =
         if operation == FileOperation::Flush && errno != Errno::IO { FileOperation::Write } else { operation };
     match (operation, errno) {
-        // Too much at once for this process or machine; nothing is wrong with the store.
+        // This process or machine is exhausted; nothing is wrong with the store.
         (_, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => StoreErrorKind::Throttled { retry_after: None },
         (FileOperation::Reach, _) => StoreErrorKind::Unavailable,
-        // A server that does not answer for now.
+        // A server that does not answer now.
         (_, Errno::TIMEDOUT | Errno::HOSTDOWN) => StoreErrorKind::Unreachable,
         // A disk or server that went away.
         (_, Errno::NODEV | Errno::NXIO | Errno::STALE | Errno::NOTCONN) => StoreErrorKind::Unavailable,
@@ -138,7 +139,7 @@ fn kind(operation: FileOperation, errno: Errno) -> StoreErrorKind {
         (FileOperation::Read, Errno::LOOP) => refused(RefusalReason::SymbolicLink),
         (FileOperation::Read, Errno::NAMETOOLONG) => refused(RefusalReason::TooLong),
 
-        // Some block of the disk is bad: the next item may lie elsewhere.
+        // A block of the disk is bad: the next item may be elsewhere.
         (FileOperation::Flush, _) => StoreErrorKind::Unexpected,
 
         // The next item may meet the same.
@@ -149,7 +150,7 @@ fn kind(operation: FileOperation, errno: Errno) -> StoreErrorKind {
         (FileOperation::Write, Errno::LOOP) => taken("a symbolic link"),
         (FileOperation::Write, Errno::NOTDIR) => taken("a file"),
         (FileOperation::Write, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => taken("a directory"),
-        // Of the way to an item. What a rename says by it, its caller knows.
+        // On the path to an item. The caller of a rename handles this errno itself.
         (FileOperation::Write, Errno::XDEV) => unholdable("a mount point lies in its path"),
         (FileOperation::Write, Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
             unholdable("the file system takes no such name")

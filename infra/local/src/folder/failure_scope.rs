@@ -1,16 +1,16 @@
-//! Whom a failure concerns: one item, or the store as a whole. That is found out, never guessed.
+//! Whether a failure concerns one item or the whole store. That is tested, never guessed.
 //!
-//! "Permission denied", "read-only", "input/output error" and "stale file handle" may be said of one file, of its directory or
-//! of everything. So
-//! whoever is told one of them tries what works in every store that can be used: for a write, a file is made and removed
-//! where writes are prepared; for a read, the root and the space are opened and listed. Only where that fails too is the
-//! store unavailable; else the item, or the space, is refused by name, and the others go on.
+//! "Permission denied", "read-only", "input/output error" and "stale file handle" may concern one file, its directory
+//! or everything. So after such an error Mill tries an operation that works in every usable store: for a write, it
+//! creates and removes a file where writes are prepared; for a read, it opens and lists the root and the space. Only if
+//! that fails too, the store is unavailable. Otherwise the item, or the space, is refused by name, and the others go
+//! on.
 //!
-//! Nothing is remembered: each answer is from after the failure, so that a store that breaks in the middle of its work is
-//! found at once. It costs an item that is refused two or three calls more.
+//! Nothing is remembered: each test happens after the failure, so that a store that breaks during the work is detected
+//! at once. A refused item costs two or three more calls.
 //!
-//! No room on the disk or in a quota is told apart alike: where a small file still fits, the item is too large for what is left,
-//! and is refused by name.
+//! A full disk or quota is tested alike: where a small file still fits, the item is too large for the free space, and
+//! is refused by name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +27,18 @@ use super::root::RootDir;
 use super::temp_files::{LEAST_BYTES, StagingDir};
 use super::{FolderInner, FolderStore};
 
-/// Who holds where writes are prepared, while nothing is: the committer, and who asks.
+/// The holders of the staging directory while no file is prepared: the committer and the caller.
 const STAGING_ALONE: usize = 2;
 
-/// How long it is waited before a read is tried again that found too much under way. What lasts longer than that is named.
+/// The pauses before a call with a transient error is retried. An error that lasts longer is reported.
 const WAITS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(400)];
 
-/// Makes a call of the operating system again for a moment while there is too much under way.
+/// Retries a call of the operating system for a moment after a transient error.
 pub(super) fn retry_transient<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     retry_while(call, |errno| TRANSIENT.contains(errno))
 }
 
-/// The same with a call of several steps.
+/// The same for a call of several steps.
 pub(super) fn retry_transient_call<T>(call: impl FnMut() -> Result<T, FolderError>) -> Result<T, FolderError> {
     retry_while(call, |error| {
         matches!(error.kind, StoreErrorKind::Throttled { .. })
@@ -57,7 +57,7 @@ fn retry_while<T, E>(mut call: impl FnMut() -> Result<T, E>, is_passing: impl Fn
 }
 
 impl FolderStore {
-    /// Makes a change, durably before it answers.
+    /// Makes a change and waits until it is durable. Resolves an ambiguous error.
     pub(super) async fn commit(&self, change: Change) -> Result<ChangeResult, FolderError> {
         let item_path = change.item_path().cloned();
         let error = match self.0.committer.commit(change).await {
@@ -75,8 +75,8 @@ impl FolderStore {
 }
 
 impl FolderInner {
-    /// What a write's failure comes to: of the item at `item_path`, or of one of so many `bytes` whose name is not yet known to
-    /// the file system.
+    /// Resolves the error of a write: of the item at `item_path`, or of a file of so many `bytes` that is still being
+    /// prepared.
     pub(super) fn scope_write_error(
         &self,
         item_path: Option<&ItemPath>,
@@ -99,10 +99,10 @@ impl FolderInner {
             return refused(error, RefusalReason::UnrepresentableId(no_such_name(errno)));
         }
         match errno {
-            // Something went away in this very moment: the next try tells.
+            // A file or directory went away just now: the next attempt will show.
             Errno::NOENT | Errno::AGAIN => error,
             Errno::BUSY => busy(item_path.zip(self.root.dir().ok()), error),
-            // It passes, or it is given up by name after some tries.
+            // It passes, or becomes a dead letter after some attempts.
             _ if TRANSIENT.contains(&errno) => {
                 FolderError { kind: StoreErrorKind::Unexpected, ambiguous_errno: None, ..error }
             }
@@ -115,8 +115,8 @@ impl FolderInner {
     }
 }
 
-/// What it comes to that an item, or a directory on its way, is in use: by what is mounted there, or by whom nobody knows. That
-/// may pass, or it is given up by name after some tries.
+/// The error of an item that is in use, or of a directory on its path: by a mount, or by an unknown program. That may
+/// pass, or becomes a dead letter after some attempts.
 fn busy(at: Option<(&ItemPath, Arc<RootDir>)>, error: FolderError) -> FolderError {
     if let Some(at) = at.and_then(|(item_path, root)| mounted(&root, item_path)) {
         return refused(error, RefusalReason::UnrepresentableId(format!("something is mounted at `{at}`")));
@@ -125,15 +125,15 @@ fn busy(at: Option<(&ItemPath, Arc<RootDir>)>, error: FolderError) -> FolderErro
     FolderError { kind: StoreErrorKind::Unexpected, source: Some(source.into()), ambiguous_errno: None, ..error }
 }
 
-/// What it comes to that there was no room for an item of so many bytes, all of which are removed again.
+/// The error of an item of so many bytes that did not fit. Its file is already removed.
 fn disk_full_failure(staging: &Arc<StagingDir>, bytes: u64, error: FolderError) -> FolderError {
     let needed = bytes.max(LEAST_BYTES);
-    // Of what was removed, the room comes back on some file systems only with a flush.
+    // Some file systems free the space of a removed file only with a flush.
     let probe_capacity =
         |bytes| staging.probe_capacity(bytes).or_else(|_| staging.flush().and_then(|()| staging.probe_capacity(bytes)));
     let Err(no_room) = (if needed > LEAST_BYTES { staging.probe_capacity(needed) } else { probe_capacity(needed) })
     else {
-        // There is room again, or not where the item belongs: the next tries tell.
+        // There is space again, or only not at the item's path: the next attempts will show.
         return FolderError { kind: StoreErrorKind::Unexpected, ambiguous_errno: None, ..error };
     };
     if needed > LEAST_BYTES && probe_capacity(LEAST_BYTES).is_ok() {
@@ -141,14 +141,15 @@ fn disk_full_failure(staging: &Arc<StagingDir>, bytes: u64, error: FolderError) 
             format!("there is no room for its {bytes} bytes, while smaller items fit: {}", describe_errno(no_room));
         return refused(error, RefusalReason::Unwritable(why));
     }
-    // What others prepare right now may be what is too large, and go again. The last of them finds out.
+    // Another file in preparation may be the one that is too large, and may soon be removed. The last one is tested
+    // alone.
     if Arc::strong_count(staging) > STAGING_ALONE {
         return FolderError { kind: StoreErrorKind::Throttled { retry_after: None }, ambiguous_errno: None, ..error };
     }
     store_failure(error, FolderError::unavailable(describe_errno(no_room)))
 }
 
-/// What a read's failure comes to, of the item at `item_path` or of anything in `space`.
+/// Resolves the error of a read, of the item at `item_path` or of anything in `space`.
 pub(super) fn scope_read_error(
     root: &RootDir,
     space: &str,
@@ -163,7 +164,7 @@ pub(super) fn scope_read_error(
     for path in ["", space] {
         match answers(root, path) {
             Ok(()) => {}
-            // The space went meanwhile: the next call tells.
+            // The space is gone meanwhile: the next call will report it.
             Err(Errno::NOENT) => return error,
             Err(errno) if path.is_empty() => return store_failure(error, FolderError::of(FileOperation::Reach, errno)),
             Err(errno) => return space_failure(error, errno),
@@ -179,7 +180,7 @@ pub(super) fn scope_read_error(
     }
 }
 
-/// What it comes to that a space could not be looked at or listed: where the root answers, that space alone is meant.
+/// Resolves the error of a space that could not be read or listed: if the root can be read, only that space is refused.
 pub(super) fn scope_listing_error(root: &RootDir, space: &str, error: FolderError) -> FolderError {
     let fails = concerns_more(&error.kind) || error.ambiguous_errno == Some(Errno::IO);
     if fails && !space.is_empty() && answers(root, "").is_ok() {
@@ -189,21 +190,21 @@ pub(super) fn scope_listing_error(root: &RootDir, space: &str, error: FolderErro
     }
 }
 
-/// Whether a failure seems to be one of more than an item.
+/// Whether an error seems to concern more than one item.
 fn concerns_more(kind: &StoreErrorKind) -> bool {
     matches!(kind, StoreErrorKind::Unavailable | StoreErrorKind::Throttled { .. })
 }
 
-/// What it comes to that something on the way to an item is away: where only its space is, others can be had.
+/// The error of a directory on an item's path that is away. If only the item's space is away, only that is refused.
 fn vanished_failure(root: &RootDir, space: &str, error: FolderError) -> FolderError {
-    // Whoever may read its names need not be let through it.
+    // A directory that may be listed may still not be searched.
     match (answers(root, ""), answers(root, space).and_then(|()| lets_through(root, space))) {
         (Ok(()), Err(errno)) if errno != Errno::NOENT => space_failure(error, errno),
         _ => error,
     }
 }
 
-/// The failure of all of a space, as one item met it.
+/// The error of a whole space, met by one item.
 fn space_failure(error: FolderError, errno: Errno) -> FolderError {
     let of_item = error.source.as_ref().map_or_else(String::new, |source| mill_ports::error_chain(&**source));
     let space_failure = describe_errno(errno).to_string();
@@ -216,7 +217,7 @@ fn space_failure(error: FolderError, errno: Errno) -> FolderError {
 fn answers(root: &RootDir, path: &str) -> Result<(), Errno> {
     match root.directory(path) {
         Ok(directory) => Dirents::with_buffer(1024).read(directory, |_, _| false),
-        // Whoever may not list it may go through it.
+        // A directory that may not be listed may still be searched.
         Err(Errno::ACCESS) => lets_through(root, path),
         Err(errno) => Err(errno),
     }
@@ -226,7 +227,7 @@ fn lets_through(root: &RootDir, path: &str) -> Result<(), Errno> {
     rustix::fs::statat(root.waypoint(path)?, ".", AtFlags::empty()).map(drop)
 }
 
-/// Whether a directory on the way to an item says `errno` of the next name, and of a plain one that there is none.
+/// Whether a directory on an item's path returns `errno` for the next name, but `ENOENT` for a plain name.
 fn is_no_name(root: &RootDir, item_path: &ItemPath, errno: Errno) -> bool {
     let mut at = item_path.space().len();
     loop {
@@ -250,7 +251,7 @@ fn no_such_name(errno: Errno) -> String {
     format!("the file system takes no such name: {errno}")
 }
 
-/// The failure of all of a store, as one item met it.
+/// The error of the whole store, met by one item.
 fn store_failure(error: FolderError, all: FolderError) -> FolderError {
     let of_item = error.source.as_ref().map_or_else(String::new, |source| mill_ports::error_chain(&**source));
     let said = all.source.as_ref().map_or_else(String::new, |source| mill_ports::error_chain(&**source));
@@ -266,7 +267,7 @@ fn refused(error: FolderError, refusal: RefusalReason) -> FolderError {
     FolderError { kind: StoreErrorKind::Refused(refusal), ambiguous_errno: None, ..error }
 }
 
-/// What on the way to an item was made immutable, if anything, the item first.
+/// Which file or directory on an item's path is immutable, if any, the item first.
 fn immutable(root: &RootDir, item_path: &ItemPath) -> Option<String> {
     on_the_way(root, item_path, |shown, attributes| {
         if attributes.contains(StatxAttributes::IMMUTABLE) {
@@ -277,14 +278,14 @@ fn immutable(root: &RootDir, item_path: &ItemPath) -> Option<String> {
     })
 }
 
-/// Where on the way to an item something is mounted, if anywhere, the item first.
+/// Which mount point is on an item's path, if any, the item first.
 fn mounted(root: &RootDir, item_path: &ItemPath) -> Option<String> {
     on_the_way(root, item_path, |shown, attributes| {
         attributes.contains(StatxAttributes::MOUNT_ROOT).then(|| shown.to_owned())
     })
 }
 
-/// The first that is found of an item and the directories above it, by the name and the attributes of each.
+/// The first result of `find` for an item and the directories above it, from the name and attributes of each.
 fn on_the_way<T>(root: &RootDir, item_path: &ItemPath, find: impl Fn(&str, StatxAttributes) -> Option<T>) -> Option<T> {
     let mut path = item_path.path();
     loop {

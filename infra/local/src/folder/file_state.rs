@@ -1,4 +1,4 @@
-//! One state of a file as the operating system tells it, and the version made of it.
+//! The state of a file as `stat` reports it, and the version derived from it.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use rustix::fs::{FileType, Stat};
 
 use super::file_system;
 
-/// How old a change must be before an equal version proves that nothing changed: longer than the coarsest clock of
-/// the file systems in use (FAT: 2 s), so that a further change would bear another time.
+/// How old a change must be before an equal version proves that nothing changed: longer than the coarsest clock of the
+/// file systems in use (FAT: 2 s), so that a further change would have another time.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// The bits of a mode for running as the owner or the group, and the sticky one.
+/// The set-user-id, set-group-id and sticky bits of a mode.
 const BEYOND_PERMISSIONS: u32 = 0o7000;
 
-/// What `stat` says of a file or directory, as far as Mill uses it.
+/// The fields of `stat` that Mill uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileState {
     pub(super) device: u64,
@@ -26,7 +26,7 @@ pub(super) struct FileState {
     pub(super) changed: FileTime,
 }
 
-/// A point in time as file systems keep it.
+/// A point in time as file systems store it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FileTime {
     pub(super) seconds: i64,
@@ -34,7 +34,7 @@ pub(super) struct FileTime {
 }
 
 impl FileTime {
-    /// In milliseconds since 1970; what lies before is 1970.
+    /// The time in milliseconds since 1970; a time before 1970 is 0.
     fn timestamp(self) -> Timestamp {
         let millis = i128::from(self.seconds) * 1000 + i128::from(self.nanos / 1_000_000);
         Timestamp::from_millis(u64::try_from(millis.max(0)).unwrap_or(u64::MAX))
@@ -59,18 +59,19 @@ impl FileState {
         FileType::from_raw_mode(self.mode)
     }
 
-    /// An item's size: a directory's own is no content.
+    /// The size of the content: 0 for a directory.
     pub(super) fn content_size(&self) -> u64 {
         if self.kind() == FileType::Directory { 0 } else { self.size }
     }
 
-    /// Whether this is the same file with the same bytes, as far as its state tells. A rename moves its ctime.
+    /// Whether this is the same file with the same bytes, as far as its state shows. Ignores the ctime, which a rename
+    /// changes.
     pub(super) fn has_same_content_as(&self, other: &Self) -> bool {
         let of = |state: &Self| (state.device, state.inode, state.size, state.modified);
         of(self) == of(other)
     }
 
-    /// When anything of it was changed last.
+    /// When anything of the file was last changed.
     pub(super) fn changed_at(&self) -> Timestamp {
         self.changed.timestamp()
     }
@@ -79,17 +80,17 @@ impl FileState {
         self.modified.timestamp()
     }
 
-    /// The version of something that was found: settled once its last change is old enough.
+    /// The version of a file that was found: settled once its last change is old enough.
     pub(super) fn version(&self, clock: &dyn Clock) -> Version {
         self.version_at(self.modified.max(self.changed), clock)
     }
 
-    /// The version of something that this store has just written itself.
+    /// The version of a file that this store has just written itself.
     ///
-    /// Its ctime is this very moment, which would leave every fresh copy unsettled and so to be read again. But a
-    /// write with the source's mtime leaves an mtime that lies in the past, and whoever changes the bytes from now on
-    /// moves the mtime to the present: an equal version later still proves the same bytes. Only where the mtime
-    /// is itself young could a further change bear the same mark.
+    /// The ctime is now, which would leave every fresh copy unsettled and cause another read of it. But the store sets
+    /// the source's mtime, which is in the past, and any later change of the bytes moves the mtime to the present: so
+    /// an equal version later still proves the same bytes. Only if the mtime itself is recent, a further change could
+    /// have the same one.
     pub(super) fn version_as_written(&self, clock: &dyn Clock) -> Version {
         self.version_at(self.modified, clock)
     }
@@ -97,13 +98,14 @@ impl FileState {
     fn version_at(&self, last_change: FileTime, clock: &dyn Clock) -> Version {
         let file_system = file_system::number_of(self.device);
         let settled = file_system.is_some() && last_change.timestamp().plus(SETTLED_AFTER) < clock.now();
-        // A device number proves nothing beyond this process: it may be another disk's after a reboot.
+        // A device number may be another disk's after a reboot, so it proves nothing beyond this process.
         let token = self.token(file_system.unwrap_or(self.device));
         if settled { Version::settled_at(token) } else { Version::unsettled(token) }
     }
 
-    /// File system, inode, size, mtime and ctime in hexadecimal, and the bits of the mode beyond permissions if there are
-    /// any: what was proven equal while these were not told is looked at again. Written by hand: a listing makes millions.
+    /// File system, inode, size, mtime and ctime in hexadecimal, and the bits of the mode beyond permissions if any is
+    /// set: so sync proofs from before these bits counted stay valid for all other files. Formatted by hand, as a
+    /// listing makes millions.
     fn token(&self, file_system: u64) -> String {
         let mut out = String::with_capacity(80);
         let times = [self.modified, self.changed];

@@ -1,11 +1,11 @@
-//! What tells a file system from all others, over reboots and remounts.
+//! Identifies a file system among all others, across reboots and remounts.
 //!
-//! A device number does not: it goes to whichever disk is found first. Most file systems give an identity of their own
-//! (`f_fsid`, made of their UUID). Some make it of the device number, and some have none: those are known by the UUID of
-//! their device, or by what their mount says of itself.
+//! A device number does not: it goes to whichever disk is found first. Most file systems have an identity (`f_fsid`,
+//! derived from their UUID). Some derive it from the device number, and some have none: those are identified by the
+//! UUID of their device, or by the type and source of their mount.
 //!
-//! A process keeps what it found for each device number, for the versions of files. A number is given to another file
-//! system only after the first was unmounted, and whoever opens a root or enters a mount looks anew.
+//! A process caches the identity of each device number, for the versions of files. A number goes to another file system
+//! only after the first was unmounted, and opening a root or entering a mount reads the identity anew.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,10 +23,10 @@ use rustix::io::Errno;
 use super::mount_boundary::mount_id;
 use super::mounts::{MountEntry, MountTable};
 
-/// File systems by device number; `None` for one that is known to be without an identity.
+/// The numbers of file systems by device number; `None` for one without an identity.
 static KNOWN: RwLock<BTreeMap<u64, Option<u64>>> = RwLock::new(BTreeMap::new());
 
-/// The identity of the file system that holds an opened directory or file, looked at anew.
+/// Reads the identity of the file system of an opened directory or file, past the cache.
 pub(super) fn identity(file: impl AsFd, device: u64) -> Result<String, Errno> {
     let file = file.as_fd();
     let told = rustix::fs::fstatvfs(file)?.f_fsid;
@@ -41,8 +41,8 @@ pub(super) fn identity(file: impl AsFd, device: u64) -> Result<String, Errno> {
     Ok(text)
 }
 
-/// A number for the file system of that device number, for the versions of its files. `None` where there is none that
-/// would outlive a remount.
+/// A number for the file system of that device number, for the versions of its files. `None` if it has no identity that
+/// outlives a remount.
 pub(super) fn number_of(device: u64) -> Option<u64> {
     if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&device) {
         return *known;
@@ -54,11 +54,11 @@ pub(super) fn number_of(device: u64) -> Option<u64> {
     found
 }
 
-/// Looks at the file system of an opened file, unless it is known.
+/// Caches the identity of an opened file's file system, unless it is cached.
 pub(super) fn know(file: impl AsFd, device: u64) {
     let known = matches!(KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&device), Some(Some(_)));
     if !known {
-        // Without it versions of this file system prove nothing, which is safe.
+        // Without an identity, versions of this file system prove nothing, which is safe.
         let _ = identity(file, device);
     }
 }
@@ -70,7 +70,7 @@ fn look_up(device: u64) -> Option<u64> {
     let directory = rustix::fs::open(&mount.point, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     #[allow(clippy::unnecessary_cast)] // its width differs between processors
     let found = rustix::fs::fstat(&directory).ok()?.st_dev as u64;
-    // Something else may be mounted over it.
+    // Another file system may be mounted over it.
     let text = identity(&directory, found).ok().filter(|_| found == device)?;
     Some(number(text.as_bytes()))
 }
@@ -79,7 +79,7 @@ fn keep(device: u64, number: Option<u64>) {
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(device, number);
 }
 
-/// The first eight bytes of its SHA-256: short enough for each version to bear it.
+/// The first eight bytes of its SHA-256: short enough to be part of each version.
 pub(super) fn number(text: &[u8]) -> u64 {
     let mut digester = Digester::new(&[Algorithm::Sha256]);
     digester.update(text);
@@ -88,16 +88,16 @@ pub(super) fn number(text: &[u8]) -> u64 {
     u64::from_be_bytes(bytes.copied().unwrap_or_default())
 }
 
-/// The device number as the kernel makes it the identity of file systems that give none of their own.
+/// The `f_fsid` that the kernel derives from the device number, for file systems without an identity.
 fn encoded(device: u64) -> u64 {
     let (major, minor) = (u64::from(major(device)), u64::from(minor(device)));
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
-/// The identity of a file system that gives none of its own.
+/// The identity of a file system without one of its own: from its device or its mount.
 fn of_mount(id: Option<u64>, device: u64) -> Option<String> {
     let number = (major(device), minor(device));
-    // Those with a number of their own stand on a block device.
+    // A file system with a major number is on a block device.
     if number.0 != 0
         && let Some(uuid) = uuid(device)
     {
@@ -109,7 +109,7 @@ fn of_mount(id: Option<u64>, device: u64) -> Option<String> {
 }
 
 fn told_by(mount: &MountEntry) -> String {
-    // Some name a password in it, which is to stand in no file of Mill's.
+    // Hashed, since some sources contain a password, which must not get into a file of Mill.
     format!("{}:{:016x}", mount.kind, number(mount.source.as_bytes()))
 }
 
@@ -130,7 +130,7 @@ fn linked(folder: &Path, device: u64) -> Option<String> {
     })
 }
 
-/// What udev keeps of a device.
+/// The UUID in udev's database.
 fn udev(device: u64) -> Option<String> {
     let text = fs::read_to_string(format!("/run/udev/data/b{}:{}", major(device), minor(device))).ok()?;
     text.lines().find_map(|line| line.strip_prefix("E:ID_FS_UUID=").map(str::to_owned))

@@ -1,16 +1,16 @@
-//! How what is written becomes durable, and what an error of write-back condemns.
+//! Makes writes durable, and decides which writes a failed flush condemns.
 //!
-//! The kernel writes pages back when it likes. When that fails it marks them clean, keeps the bytes in its cache, and
-//! tells whoever flushes next, once. So a flush that succeeds proves something only to a descriptor that was opened
-//! before the bytes were written and has been asked ever since; and what a failed flush may concern is not flushed
-//! again but thrown away and written anew.
+//! The kernel writes pages back at any time. When that fails it marks them clean, keeps the bytes in its cache, and
+//! reports the error once, to the next flush. So a successful flush proves something only on a descriptor that was
+//! opened before the bytes were written and has seen every flush since. Files that a failed flush may concern are not
+//! flushed again: they are deleted and written anew.
 //!
-//! - *In groups*: one `syncfs` for all that was written, on a root that was opened first. Since Linux 5.8 every error of
-//!   any file marks the superblock too. The error names no file, so it condemns all that was written before it and had
-//!   not been flushed: each prepared file is born in a generation, and an error ends the generation.
-//! - *Singly*: each file by its own `fsync`, from the one descriptor that it was written through, and each directory by
-//!   its own. Where the kernel or the file system does not pass errors on to `syncfs`, and for a while after an error
-//!   anywhere, so that the item at fault is named and the others get through.
+//! - *In groups*: one `syncfs` for all writes, on a root that was opened first. Since Linux 5.8 `syncfs` reports an
+//!   error of any file. The error names no file, so it condemns all writes that were not flushed before: each prepared
+//!   file belongs to a generation, and an error ends the generation.
+//! - *Singly*: one `fsync` for each file, on the one descriptor through which it was written, and one for each
+//!   directory. Used where the kernel or the file system does not report errors to `syncfs`, and for a while after an
+//!   error, so that the item at fault is named and the others succeed.
 //!
 //! Sources: syncfs(2), *Versions*, `fs/sync.c`; "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
 
@@ -26,14 +26,14 @@ use rustix::io::Errno;
 use super::error::{FileOperation, FolderError};
 use super::root::RootDir;
 
-/// File systems of which an error of any file is told to `syncfs`: ext2 to ext4, XFS, Btrfs, F2FS.
+/// File systems that report an error of any file to `syncfs`: ext2 to ext4, XFS, Btrfs, F2FS.
 const GROUPING: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
 /// How long each file is flushed by itself after an error.
 const SINGLY_AFTER_ERROR: Duration = Duration::from_mins(5);
-/// After how many failures with no success in between the device is given up for now, and not each item by itself.
+/// After this many failures with no success in between the whole store is unavailable, not each item by itself.
 const FAILURES_MAX: u32 = 16;
 
-/// How one store's writes become durable.
+/// Makes one store's writes durable.
 #[derive(Debug)]
 pub(super) struct Flusher {
     /// Opened before anything was written through this store.
@@ -47,20 +47,20 @@ pub(super) struct Flusher {
     pub(super) script: FlushScript,
 }
 
-/// What a test has the disk answer.
+/// The results of flushes, as a test scripts them.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(super) struct FlushScript {
-    /// The answers of the next flushes of all; `None` for the real one.
+    /// The errors of the next flushes of all; `None` for a real flush.
     pub(super) all: Mutex<std::collections::VecDeque<Option<Errno>>>,
-    /// The answers of the next flushes of one file or directory.
+    /// The errors of the next flushes of one file or directory; `None` for a real flush.
     pub(super) one: Mutex<std::collections::VecDeque<Option<Errno>>>,
-    /// Whether the file system is to be taken for one that groups.
+    /// Overrides whether the file system supports flushes in groups.
     pub(super) grouping: Mutex<Option<bool>>,
 }
 
 impl Flusher {
-    /// `root` was opened for this alone, and nothing has been written yet.
+    /// `root` must be opened for this alone, before anything is written.
     pub(super) fn new(root: RootDir, clock: Arc<dyn Clock>) -> Self {
         Self {
             grouping: reports_errors_to_syncfs(&root),
@@ -74,19 +74,19 @@ impl Flusher {
         }
     }
 
-    /// The generation of what is written from now on.
+    /// The generation of writes from now on.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether each file is to be flushed by itself.
+    /// Whether each file must be flushed by itself.
     pub(super) fn singly(&self) -> bool {
         !self.grouping() || self.singly_until().is_some()
     }
 
-    /// Makes all that was written through this store durable.
+    /// Makes all writes through this store durable.
     ///
-    /// An error condemns all of it that was not durable before: the generation is over.
+    /// An error condemns all writes that were not durable before: it ends the generation.
     pub(super) fn sync_all(&self) -> Result<(), FolderError> {
         match self.syncfs() {
             Ok(()) => {
@@ -104,7 +104,7 @@ impl Flusher {
         }
     }
 
-    /// Makes one file durable, through the descriptor by which it was written. After an error it must be thrown away.
+    /// Makes one file durable, through the descriptor by which it was written. After an error the file must be deleted.
     pub(super) fn sync_file(&self, file: impl AsFd) -> Result<(), FolderError> {
         match ignore_unsupported(self.fsync(&file)) {
             Ok(()) => {
@@ -119,24 +119,24 @@ impl Flusher {
     pub(super) fn sync_directory(&self, path: &str) -> Result<(), FolderError> {
         match self.root.directory(path) {
             Ok(directory) => self.sync_file(directory),
-            // It was removed again since: so are the names in it.
+            // The directory was removed since, and the names in it too.
             Err(Errno::NOENT) => Ok(()),
-            // Names may be made in a directory that may not be read.
+            // Names may be created in a directory that may not be read.
             Err(Errno::ACCESS) => self.syncfs().map_err(|errno| self.failed(errno)),
             Err(errno) => Err(self.failed(errno)),
         }
     }
 
-    /// Ends the time in which each file is flushed by itself, if it is over and the file system has been well since.
+    /// Ends the period in which each file is flushed by itself, if it is over and a flush of all succeeds.
     pub(super) fn recover(&self) {
         let over = self.singly_until().is_some_and(|until| until < self.clock.monotonic());
-        // What failed meanwhile concerns files that are not flushed yet, if any.
+        // A failure condemns only files that are not flushed yet.
         if over && self.sync_all().is_ok() {
             *self.singly_until() = None;
         }
     }
 
-    /// The failure of a flush, for those whom it concerns.
+    /// The error of a failed flush, for the writes that it concerns.
     pub(super) fn failed(&self, errno: Errno) -> FolderError {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let error = FolderError::of(FileOperation::Flush, errno);
@@ -174,7 +174,7 @@ impl Flusher {
     }
 }
 
-/// A file system that cannot flush says so: that is no failure of what was written.
+/// A file system that does not support flushing reports an error that does not concern the writes.
 fn ignore_unsupported(flushed: Result<(), Errno>) -> Result<(), Errno> {
     match flushed {
         // CIFS and some FUSE file systems, of directories above all.
@@ -183,7 +183,7 @@ fn ignore_unsupported(flushed: Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-/// Whether an error of any file of this file system is told to `syncfs`.
+/// Whether this file system reports an error of any file to `syncfs`.
 #[allow(clippy::unnecessary_cast)] // the kernel's number differs in width and sign between processors
 fn reports_errors_to_syncfs(root: &RootDir) -> bool {
     let file_system = rustix::fs::fstatfs(root).map(|found| found.f_type as u64 & 0xFFFF_FFFF);
@@ -192,7 +192,7 @@ fn reports_errors_to_syncfs(root: &RootDir) -> bool {
         && kernel_reports_to_syncfs(&release.release().to_string_lossy())
 }
 
-/// Whether a kernel of this release tells `syncfs` of errors: Linux 5.8 and newer.
+/// Whether a kernel of this release reports errors to `syncfs`: Linux 5.8 and newer.
 fn kernel_reports_to_syncfs(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)

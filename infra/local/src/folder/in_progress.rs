@@ -1,8 +1,8 @@
-//! `.mill-in-progress`, as a walk meets it: a sign that this folder is the destination of a Mill, and of which.
+//! `.mill-in-progress`, as a listing meets it: a sign that a folder is the destination of a Mill, and of which one.
 //!
-//! The directories in it bear the mark of the root that they were made for. So a walk over a source knows the
-//! destination of its own policy when it meets it, whatever file systems lie in between: a server mounted on itself, an
-//! overlay, a program that shows a folder under another path.
+//! The names of the directories in it begin with the mark of the root for which they were made. So a listing of a
+//! source recognises the destination of its own policy, whatever file systems lie in between: a server mounted on
+//! itself, an overlay, a program that shows a folder under another path.
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::FileType;
@@ -15,17 +15,17 @@ use super::root::directory_in;
 /// How many digits of a name are the mark.
 const MARK_DIGITS: usize = 16;
 
-/// The name of a directory for writes in progress, made for the root with that mark.
+/// A name for a directory for writes in progress of the root with that mark.
 pub(super) fn name(mark: u64) -> String {
     format!("{mark:016x}{:016x}", rand::random::<u64>())
 }
 
-/// What stands there.
+/// The contents of `.mill-in-progress`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct InProgress {
     /// The roots for which writes are prepared there.
     marks: Vec<u64>,
-    /// Whether anything stands there that no Mill made.
+    /// Whether it contains anything that no Mill made.
     pub(super) foreign: bool,
 }
 
@@ -35,7 +35,7 @@ impl InProgress {
         Self { marks: Vec::new(), foreign: true }
     }
 
-    /// What stands in the directory of that name in `parent`; `None` if there is none.
+    /// The contents of that directory in `parent`; `None` if there is none.
     pub(super) fn in_directory(parent: impl AsFd) -> Result<Option<Self>, Errno> {
         match directory_in(parent, IN_PROGRESS) {
             Ok(directory) => Self::read(&directory).map(Some),
@@ -46,7 +46,7 @@ impl InProgress {
         }
     }
 
-    /// What stands in that directory.
+    /// Reads the contents.
     pub(super) fn read(directory: &OwnedFd) -> Result<Self, Errno> {
         let mut found = Self::default();
         Dirents::with_buffer(32 * 1024).read(directory, |name, kind| {

@@ -1,9 +1,9 @@
-//! Where an item stands in a folder, and which ids a folder cannot hold.
+//! The path of an item in a folder, and the ids that a folder cannot hold.
 
 use mill_model::{ContentId, SpaceId};
 use mill_ports::RefusalReason;
 
-/// The name directly under the root in which writes are prepared. It is neither a space nor an item.
+/// The directory directly under the root in which writes are prepared. It is neither a space nor an item.
 pub(super) const IN_PROGRESS: &str = ".mill-in-progress";
 
 /// How a store's spaces lie under its root.
@@ -16,7 +16,8 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// The space's directory, relative to the root: empty for the root itself; `None` where it cannot be one.
+    /// The space's directory, relative to the root: empty for the root itself; `None` for a space that cannot exist
+    /// here.
     pub(super) fn directory<'a>(&self, space: &'a SpaceId) -> Option<&'a str> {
         match self {
             Self::Spaces => (space.as_str() != IN_PROGRESS).then_some(space.as_str()),
@@ -36,7 +37,7 @@ pub(super) struct ItemPath {
 }
 
 impl ItemPath {
-    /// The place of `id` in the space whose directory is `space`, or why a folder cannot hold it.
+    /// The path of `id` in the space whose directory is `space`, or why a folder cannot hold it.
     pub(super) fn of(space: &str, id: &ContentId) -> Result<Self, RefusalReason> {
         let (directory, inner) = match id.as_str().strip_suffix('/') {
             Some(inner) => (true, inner),
@@ -65,7 +66,7 @@ impl ItemPath {
         Ok(Self { path, space_len: space.len(), name_at, directory })
     }
 
-    /// The whole of it.
+    /// The whole path.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -80,7 +81,7 @@ impl ItemPath {
         self.path[self.space_len..].trim_start_matches('/')
     }
 
-    /// The directory it lies in, relative to the root; empty for the root itself.
+    /// Its parent directory, relative to the root; empty for the root itself.
     pub(super) fn parent(&self) -> &str {
         &self.path[..self.name_at.saturating_sub(1)]
     }
@@ -91,7 +92,7 @@ impl ItemPath {
     }
 }
 
-/// The directory that `path` lies in and its name there.
+/// The parent directory of `path`, and its name there.
 pub(super) fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }

@@ -1,4 +1,4 @@
-//! Looking at items and reading them: the blocking half of `head` and `open`.
+//! Finds and reads items: the blocking half of `head` and `open`.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ use super::root::{RootDir, directory_in};
 use super::spelling;
 use super::uncached::{ALIGNED, ReadMode, aligned, may_be_cached};
 
-/// Never waits for a writer of a pipe that took the file's place in this very moment, and never becomes a terminal.
+/// Opening never blocks on a pipe that has just replaced the file, and never acquires a terminal.
 const READING: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -34,7 +34,7 @@ pub(super) struct FoundItem {
     pub(super) stored: StoredProperties,
 }
 
-/// Finds an item and what is known of it, without following any symbolic link.
+/// Finds an item and its properties, without following any symbolic link.
 pub(super) fn find(root: &RootDir, item_path: &ItemPath) -> Result<Presence<FoundItem>, FolderError> {
     let found = failure_scope::retry_transient_call(|| find_once(root, item_path));
     found.map_err(|error| failure_scope::scope_read_error(root, item_path.space(), Some(item_path), error))
@@ -45,7 +45,7 @@ fn find_once(root: &RootDir, item_path: &ItemPath) -> Result<Presence<FoundItem>
         Ok(parent) => parent,
         Err(errno) => return absent_or_error(root, item_path, errno),
     };
-    // Looked at before it is opened: opening a pipe or a device can have effects.
+    // Checked before it is opened: opening a pipe or a device can have effects.
     let stat = match rustix::fs::statat(&parent, item_path.name(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
         Err(errno) => return absent_or_error(root, item_path, errno),
@@ -57,7 +57,7 @@ fn find_once(root: &RootDir, item_path: &ItemPath) -> Result<Presence<FoundItem>
     if (seen == FileType::Directory) != item_path.directory {
         return Ok(Presence::Absent);
     }
-    // What another spelling of the name has found is another item.
+    // A file found by another spelling of its name is another item.
     if !spelling::is_own(root, item_path, &parent).map_err(|errno| FolderError::of(FileOperation::Read, errno))? {
         return Ok(Presence::Absent);
     }
@@ -83,7 +83,7 @@ fn find_once(root: &RootDir, item_path: &ItemPath) -> Result<Presence<FoundItem>
     Ok(Presence::Present(FoundItem { file, state, stored }))
 }
 
-/// Why something of this type is no item; `None` for what may be one.
+/// Why a file of this type is no item; `None` if it may be one.
 pub(super) fn refusal(kind: FileType) -> Option<RefusalReason> {
     Some(match kind {
         FileType::RegularFile | FileType::Directory => return None,
@@ -95,7 +95,7 @@ pub(super) fn refusal(kind: FileType) -> Option<RefusalReason> {
     })
 }
 
-/// What it means that the way to an item ended in `errno`: absence only where the item's space answers.
+/// Resolves an `errno` on the path to an item. It means absence only if the item's space can be read.
 pub(super) fn absent_or_error<T>(
     root: &RootDir,
     item_path: &ItemPath,
@@ -113,7 +113,7 @@ pub(super) fn absent_or_error<T>(
     }
 }
 
-/// The state of a space's directory; fails where there is none. What another spelling of its name finds is another space.
+/// The state of a space's directory; an error if it is missing. A directory found by another spelling is another space.
 pub(super) fn space(root: &RootDir, directory: &str) -> Result<FileState, FolderError> {
     let directory = if directory.is_empty() { "." } else { directory };
     match rustix::fs::statat(root, directory, AtFlags::SYMLINK_NOFOLLOW) {
@@ -125,7 +125,7 @@ pub(super) fn space(root: &RootDir, directory: &str) -> Result<FileState, Folder
                     Ok(Some(_)) => Err(StoreErrorKind::SpaceAbsent.into()),
                     Err(errno) => Err(FolderError::of(FileOperation::Reach, errno)),
                 },
-                // What it points at may be a space moved elsewhere: that is not to say it is gone.
+                // The link may point to a space that was moved: so this is no absence.
                 FileType::Symlink => Err(FolderError::refused(RefusalReason::SymbolicLink)),
                 _ => Err(StoreErrorKind::SpaceAbsent.into()),
             }
@@ -135,18 +135,18 @@ pub(super) fn space(root: &RootDir, directory: &str) -> Result<FileState, Folder
     }
 }
 
-/// An item opened to be read, its first bytes read already.
+/// An item opened for reading, with its first chunk.
 #[derive(Debug)]
 pub(super) struct OpenedItem {
     pub(super) state: FileState,
     pub(super) stored: StoredProperties,
-    /// The first chunk, or why it is none.
+    /// The first chunk, or why it could not be read.
     pub(super) first: Result<Bytes, FolderError>,
-    /// What comes after it, if anything.
+    /// The reader of the bytes after the first chunk, if there are any.
     pub(super) rest: Option<ItemReader>,
 }
 
-/// What remains to be read of an item.
+/// Reads the bytes of an item, chunk by chunk.
 #[derive(Debug)]
 pub(super) struct ItemReader {
     file: OwnedFd,
@@ -156,13 +156,13 @@ pub(super) struct ItemReader {
     end: u64,
 }
 
-/// What is to be read of an item.
+/// What to read of an item.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReadOptions {
     pub(super) range: Option<ByteRange>,
-    /// Only in this state.
+    /// The version that the item must have.
     pub(super) if_version: Option<Version>,
-    /// From the disk itself: then there is no range.
+    /// Whether to read from the disk itself. Then the range is ignored.
     pub(super) uncached: bool,
 }
 
@@ -209,16 +209,16 @@ fn opened(
 }
 
 impl ItemReader {
-    /// Whether bytes remain.
+    /// Whether all bytes are read.
     pub(super) fn is_over(&self) -> bool {
         self.at == self.end
     }
 
-    /// The next bytes. The last are given only once the item is seen to be still in the state it was opened in.
+    /// The next bytes. The last ones are returned only if the item is still in the state in which it was opened.
     pub(super) fn chunk(&mut self, budget: &BufferBudget) -> Result<Bytes, FolderError> {
         let (most, permit) = budget.for_chunk(self.end - self.at);
         let wanted = usize::try_from(most.min(self.end - self.at)).unwrap_or(usize::MAX);
-        // One byte more than announced, to see an end that is not where it should be.
+        // At the end one byte more than the size, to detect a file that has grown.
         let asked = wanted + usize::from(self.at + wanted as u64 == self.before.content_size());
         let (memory, bytes) = match (self.before.kind(), self.mode) {
             (FileType::RegularFile, ReadMode::Direct) => self.direct(asked)?,
@@ -239,7 +239,7 @@ impl ItemReader {
         .slice(bytes))
     }
 
-    /// Reads so many bytes, or up to the file's end.
+    /// Reads `asked` bytes, or up to the end of the file.
     fn buffered(&self, asked: usize) -> Result<(Vec<u8>, Range<usize>), FolderError> {
         if self.mode == ReadMode::Evicted && may_be_cached(&self.file, self.at, asked) {
             return Err(StoreErrorKind::OnlyCached.into());
@@ -259,7 +259,7 @@ impl ItemReader {
         Ok((bytes, 0..found))
     }
 
-    /// The same past the cache: whole pages from the beginning of one, so that more than was asked for may come.
+    /// The same past the cache. Reads whole pages, so it may read more than `asked` bytes.
     fn direct(&mut self, asked: usize) -> Result<(Vec<u8>, Range<usize>), FolderError> {
         let (mut memory, from) = aligned(asked.next_multiple_of(ALIGNED));
         let to = from + asked.next_multiple_of(ALIGNED);
@@ -270,7 +270,7 @@ impl ItemReader {
                 Ok(0) => break,
                 Ok(read) => found += read,
                 Err(Errno::INTR) => {}
-                // Only this file's own driver knows what it takes.
+                // This file's driver does not support `O_DIRECT`, which it says only now.
                 Err(Errno::INVAL) if found % ALIGNED == 0 => {
                     self.mode = ReadMode::evicting_cache(&self.file)
                         .map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
@@ -279,7 +279,7 @@ impl ItemReader {
                 Err(errno) => return Err(FolderError::of(FileOperation::Read, errno)),
             }
             if found % ALIGNED != 0 {
-                break; // The file's end: nowhere else does a page come in part.
+                break; // The end of the file: only there a page is incomplete.
             }
         }
         Ok((memory, from..from + found.min(asked)))

@@ -1,7 +1,7 @@
-//! The walk over a space's items in the order of their ids, a page at a time.
+//! Lists a space's items in the order of their ids, a page at a time.
 //!
-//! What it holds is bounded however many items there are: one open directory and part of its names for each level it
-//! is deep, and one page.
+//! Its memory is bounded however many items there are: one open directory and part of its names for each level of
+//! depth, and one page.
 
 use std::sync::Arc;
 
@@ -27,17 +27,17 @@ use super::sorted_names::{NAMES_MAX, NamePicker, NamesAfter, SortedNames};
 /// How many entries a page has.
 const PAGE: usize = 1000;
 const DIRENTS_BYTES: usize = 128 * 1024;
-/// From how many names on, over all levels, those above let go of theirs.
+/// With more names than this over all levels, the outer levels drop most of theirs.
 const NAMES_HELD_MAX: usize = 2 * NAMES_MAX;
-/// How many names a level keeps then: its next pass is due only after that many directories.
+/// How many names a level keeps then: it must read its directory again only after that many names.
 const NAMES_KEPT: usize = 1024;
 
-/// A walk that has come some way.
+/// A walk over a space, and its position.
 #[derive(Debug)]
 pub(super) struct FolderWalk {
-    /// The directories it is in, the outermost first.
+    /// The open directories, the outermost first.
     levels: Vec<WalkLevel>,
-    /// The id of the directory it is in: empty, or with `/` at its end.
+    /// The id of the current directory: empty, or with `/` at its end.
     prefix: Vec<u8>,
     /// Only items after this one are wanted.
     after: Vec<u8>,
@@ -47,7 +47,7 @@ pub(super) struct FolderWalk {
     places: Vec<Place>,
     /// The marks of the stores that are written from this one.
     destinations: Vec<u64>,
-    /// Whether something stands under the name that is Mill's own, and is not yet told.
+    /// Whether a foreign entry has the name that is Mill's own, and is not yet reported.
     reserved: bool,
     dirents: Dirents,
     clock: Arc<dyn Clock>,
@@ -58,9 +58,9 @@ struct WalkLevel {
     directory: OwnedFd,
     dir_facts: DirectoryFacts,
     names: SortedNames,
-    /// Whether the last pass saw no name at all, wanted or not.
+    /// Whether the last pass saw no name at all.
     empty: bool,
-    /// How long the prefix is outside of it.
+    /// The length of the prefix without this directory.
     outside: usize,
 }
 
@@ -91,7 +91,7 @@ impl FolderWalk {
             dirents: Dirents::with_buffer(DIRENTS_BYTES),
             clock,
         };
-        // Where it may not be read, another user's Mill is at work, or somebody's files are there.
+        // If the directory may not be read, it is that of another user's Mill, or contains somebody's files.
         let look = |directory: BorrowedFd<'_>| {
             InProgress::in_directory(directory).unwrap_or_else(|_| Some(InProgress::foreign()))
         };
@@ -99,7 +99,7 @@ impl FolderWalk {
         for found in beside.iter().chain(&within) {
             walk.check_not_destination(found, IN_PROGRESS)?;
         }
-        // Where a listing goes on it was told already.
+        // A listing that continues has reported it already.
         walk.reserved = within.is_some_and(|found| found.foreign) && after.is_none();
         walk.levels.push(WalkLevel {
             directory: space,
@@ -140,7 +140,7 @@ impl FolderWalk {
         Ok(ListPage { entries, places: self.take_places(), end: false })
     }
 
-    /// Reads more names of the innermost directory. Where that fails, what is left of it is hidden.
+    /// Reads more names of the innermost directory. If that fails, the rest of the directory is reported as hidden.
     fn read_more(&mut self, entries: &mut Vec<ListEntry>) -> Result<(), FolderError> {
         let Err(errno) = failure_scope::retry_transient(|| self.pass(true)) else { return Ok(()) };
         if self.levels.len() == 1 {
@@ -152,7 +152,7 @@ impl FolderWalk {
         Ok(())
     }
 
-    /// Deals with the name just put behind the prefix, and takes it off unless the walk goes down into it.
+    /// Handles the name just appended to the prefix, and removes it again unless the walk enters it.
     fn visit(&mut self, kind: FileType, outside: usize, entries: &mut Vec<ListEntry>) -> Result<(), FolderError> {
         if let Some(reason) = self.refused() {
             entries.push(self.refusal(reason));
@@ -167,34 +167,33 @@ impl FolderWalk {
         Ok(())
     }
 
-    /// What stands behind the prefix cannot be an item.
+    /// The entry for a prefix that cannot be an item.
     fn refusal(&self, reason: RefusalReason) -> ListEntry {
         ListEntry::Refused { shown: escape_bytes_for_display(&self.prefix), reason }
     }
 
-    /// What stands behind the prefix is named by its directory, and nothing more is known of it.
+    /// The entry for a prefix of which only the name is known.
     fn hidden(&self) -> ListEntry {
         ListEntry::Hidden { shown: escape_bytes_for_display(&self.prefix) }
     }
 
     fn refused(&self) -> Option<RefusalReason> {
         if self.prefix.len() > ContentId::BYTES_MAX {
-            // Of a directory: all that lies in it would have a longer path still.
+            // Everything in a directory has a still longer path.
             Some(RefusalReason::TooLong)
         } else {
             std::str::from_utf8(&self.prefix).is_err().then_some(RefusalReason::NotUtf8)
         }
     }
 
-    /// Goes down into the directory just put behind the prefix; `false` if it cannot be entered.
+    /// Enters the directory just appended to the prefix. Returns `false` if it cannot be entered.
     ///
-    /// What lies in one that was named and cannot be entered, for whatever reason, is not known to be gone: the name may
-    /// be that of a server or disk which is away. [`find`](item_reader::find) gives an error for any item beneath one that
-    /// may not be read, never an absence.
+    /// The items in a directory that cannot be entered are not known to be gone: it may belong to a server or disk that
+    /// is away. [`find`](item_reader::find) returns an error for any item beneath such a directory, never an absence.
     fn enter(&mut self, outside: usize, entries: &mut Vec<ListEntry>) -> Result<bool, FolderError> {
         let Some(level) = self.levels.last() else { return Ok(false) };
         let name = &self.prefix[outside..self.prefix.len() - 1];
-        // Judged once it is open: what is mounted on demand is mounted then.
+        // Checked once it is open: opening it has mounted what is mounted on demand.
         let open = || directory_in(&level.directory, name);
         let entered = failure_scope::retry_transient(open).and_then(|directory| {
             let dir_facts = DirectoryFacts::of(&directory)?;
@@ -233,7 +232,7 @@ impl FolderWalk {
         let Some(level) = self.levels.last() else { return Ok(false) };
         if level.empty {
             match rustix::fs::fstat(&level.directory) {
-                // Removed while it was open, it looks empty.
+                // A directory that was removed while it was open looks empty.
                 Ok(stat) if stat.st_nlink == 0 => entries.push(self.hidden()),
                 Ok(stat) if self.prefix > self.after => entries.push(self.item(&FileState::of(&stat))),
                 Ok(_) => {}
@@ -243,7 +242,7 @@ impl FolderWalk {
         Ok(true)
     }
 
-    /// A source in which its own destination is met would be copied into itself, round and round.
+    /// Fails if the walk meets the source's own destination: the source would be copied into itself without end.
     fn check_not_destination(&self, found: &InProgress, shown: &str) -> Result<(), FolderError> {
         if !found.is_for_any(&self.destinations) {
             return Ok(());
@@ -252,7 +251,7 @@ impl FolderWalk {
         Err(FolderError { source: Some(words.into()), ..StoreErrorKind::NotConfigured.into() })
     }
 
-    /// The entry for the name just put behind the prefix, which is no directory's.
+    /// The entry for the name just appended to the prefix, which is not a directory.
     fn file(&self, kind: FileType, outside: usize) -> Result<ListEntry, FolderError> {
         if let Some(reason) = refusal(kind).filter(|_| kind != FileType::Unknown) {
             return Ok(self.refusal(reason));
@@ -262,14 +261,14 @@ impl FolderWalk {
         let look = || rustix::fs::statat(&level.directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let stat = match failure_scope::retry_transient(look) {
             Ok(stat) => stat,
-            // Gone meanwhile; or a directory lets its names be read and yet nothing of what they stand for.
+            // The file is gone, or the directory may be listed but not searched.
             Err(errno) => return self.unreadable_entry(errno),
         };
         let state = FileState::of(&stat);
         match refusal(state.kind()) {
             None if state.kind() == FileType::RegularFile => Ok(self.item(&state)),
             Some(reason) if kind == FileType::Unknown => Ok(self.refusal(reason)),
-            // It became something else meanwhile: what lies in it, if anything, is for the next pass.
+            // It has become a directory meanwhile: its items are for the next listing.
             _ => Ok(self.hidden()),
         }
     }
@@ -278,12 +277,12 @@ impl FolderWalk {
         let id = std::str::from_utf8(&self.prefix).ok().and_then(|id| ContentId::new(id).ok());
         match id {
             Some(id) => ListEntry::Item(id, bare_facts(state, &*self.clock)),
-            // Not reached: `refused` has looked at both rules of an id.
+            // Never reached: `refused` has checked both rules of an id.
             None => self.refusal(RefusalReason::NotUtf8),
         }
     }
 
-    /// Reads the innermost directory for names: its first ones, or those after the last one dealt with.
+    /// Reads the innermost directory for names: its first ones, or those after the last one handled.
     fn pass(&mut self, again: bool) -> Result<(), Errno> {
         let Self { levels, prefix, after, at_root, dirents, .. } = self;
         let outermost = levels.len() == 1;
@@ -304,21 +303,21 @@ impl FolderWalk {
             true
         });
         let picked = picker.finish();
-        // A pass that failed has told nothing: the names after the last one are still to come.
+        // A pass that failed has no result: the names after the last one are still to come.
         *names = if read.is_ok() { picked } else { SortedNames::none_after(last) };
         read
     }
 
-    /// The entry for a name of which nothing can be seen: refused where it may not be read, else hidden, and the listing
-    /// goes on. One bad directory is no reason not to copy the others.
+    /// The entry for a name that cannot be examined: refused if reading is not permitted, else hidden. The listing goes
+    /// on: one bad directory must not stop the copies of the others.
     ///
-    /// Only while the space itself can be entered: where it cannot, nothing is known of any of its items.
+    /// Fails if the space itself cannot be entered: then nothing is known of any of its items.
     fn unreadable_entry(&self, errno: Errno) -> Result<ListEntry, FolderError> {
         let answers = |space: &WalkLevel| rustix::fs::statat(&space.directory, ".", AtFlags::empty()).is_ok();
         let opens = |space: &WalkLevel| directory_in(&space.directory, ".").is_ok();
         let error = self.failed(errno);
         match error.kind {
-            // Of this process, or of all that its machine does: no directory can be had.
+            // The process or the machine is exhausted: no directory can be opened.
             StoreErrorKind::Throttled { .. } if !self.levels.first().is_some_and(opens) => Err(error),
             _ if !self.levels.first().is_some_and(answers) => Err(FolderError::of(FileOperation::Reach, errno)),
             StoreErrorKind::Refused(RefusalReason::Unreadable) => Ok(self.refusal(RefusalReason::Unreadable)),
@@ -326,7 +325,7 @@ impl FolderWalk {
         }
     }
 
-    /// A directory or file of the space could not be read: the listing fails, and says at which.
+    /// The error of a listing, which names the directory or file that could not be read.
     fn failed(&self, errno: Errno) -> FolderError {
         FolderError::of(FileOperation::Read, errno).about(escape_bytes_for_display(&self.prefix))
     }

@@ -1,11 +1,11 @@
-//! Files that somebody writes through a mapping while they are read.
+//! Files that somebody writes through a memory mapping while they are read.
 //!
-//! The first store to a page moves the file's times; further ones to the same page do not, until the page was written
-//! back. So of a file that was stored to lately, the times prove nothing: its bytes may change under a reader, or after
-//! it, and nobody is told. Once its pages are flushed, the next store to any of them moves the times again. A read-only
-//! descriptor may ask for that.
+//! The first store to a page changes the file's times; further ones to the same page do not, until the page is written
+//! back. So the times of a recently changed file prove nothing: its bytes may change during or after a read without a
+//! trace. Once its pages are flushed, the next store to any of them changes the times again. A read-only descriptor
+//! suffices to flush.
 //!
-//! This holds where pages are written back at all: not on tmpfs, of which a later store is never told.
+//! This holds where pages are written back at all. On tmpfs a later store never changes the times.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,24 +18,25 @@ use rustix::io::Errno;
 use super::error::{FileOperation, FolderError};
 use super::file_state::{FileState, SETTLED_AFTER};
 
-/// After what time the kernel has surely written a page back by itself: the usual age is 30 s (`dirty_expire_centisecs`).
+/// After this time the kernel has certainly written a page back: the usual age is 30 s (`dirty_expire_centisecs`).
 const WRITTEN_BACK: Duration = Duration::from_mins(10);
-/// How often all of a file system is flushed at most.
+/// The shortest time between two flushes of a whole file system.
 const FLUSH_ALL_EVERY: Duration = Duration::from_secs(2);
-/// Longer than the kernel's clock for times of files takes to tick.
+/// Longer than one tick of the kernel's clock for the times of files.
 const TICK: Duration = Duration::from_millis(20);
 const TRIES: usize = 3;
 
-/// When the file system of a store was last flushed as a whole: a flush for each young file would cost a fresh tree
-/// dearly.
+/// When the file system of a store was last flushed as a whole. A flush for each recent file would be too slow for a
+/// new tree.
 #[derive(Debug, Default)]
 pub(super) struct MappedWrites(Mutex<Option<Timestamp>>);
 
 impl MappedWrites {
-    /// The state of an open file from which on every change of it moves its times; `state` is the state it was found in.
+    /// Flushes an open file, and returns the state after which every change of the file changes its times. `state` is
+    /// the state in which it was found.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Changed`] when it is written all the while.
+    /// [`StoreErrorKind::Changed`] when the file changes all the time.
     pub(super) fn flushed(
         &self,
         root: impl AsFd,
@@ -65,11 +66,11 @@ impl MappedWrites {
         Err(StoreErrorKind::Changed.into())
     }
 
-    /// Whether all was flushed since the file's last change, which is done now if it was not lately.
+    /// Whether the file system was flushed since the file's last change. Flushes it now if the last flush is long ago.
     fn is_flushed(&self, root: impl AsFd, state: &FileState, clock: &dyn Clock) -> bool {
         let mut flushed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (changed, now) = (state.changed_at().plus(SETTLED_AFTER), clock.now());
-        // A clock that was set back has the newest changes look old.
+        // After the clock was set back, the newest changes look old.
         *flushed = flushed.filter(|begun| *begun <= now);
         if flushed.is_some_and(|begun| changed < begun) {
             return true;
@@ -77,7 +78,7 @@ impl MappedWrites {
         if changed >= now || flushed.is_some_and(|begun| now.since(begun) < FLUSH_ALL_EVERY) {
             return false;
         }
-        // Whose bytes cannot be written back is told by other means: here it counts that no page is left as it was.
+        // Its error does not matter here: no page stays dirty, and the reader detects lost bytes by other means.
         let _ = rustix::fs::syncfs(root);
         *flushed = Some(now);
         true

@@ -1,16 +1,17 @@
 //! A folder as a store: its spaces are directories, its items are files.
 //!
-//! **Promise.** An item appears whole or not at all, durably before the answer: no write of it failed. No symbolic link is
-//! ever followed below the root. What cannot be an item is refused by name, never skipped. A listing is complete and in
-//! order, or fails, and holds a bounded part of a directory's names however many there are. A root that is not there, or is
-//! not the one first seen, makes the store unavailable and never empty.
+//! **Promise.** An item appears whole or not at all, and is durable before its write is acknowledged. No symbolic link
+//! is ever followed below the root. An entry that cannot be an item is refused by name, never skipped. A listing is
+//! complete and in order, or fails; it keeps a bounded part of a directory's names in memory. A root that is missing,
+//! or is not the one first seen, makes the store unavailable and never empty.
 //!
-//! Reading order: `item_path` (ids and paths), `faults` (errnos), `reach` (whom they concern), `mounts`, `boundary` and `file_system` (what tells a place
-//! from others), `overlap`, `state` (versions), `root`, `kept` (properties), `reading` with `uncached` and `mapped`,
-//! `listing` over `names` and `dirents`, then `flusher`, `staging`, `committer`, `lock`, `changes` and `undo`.
+//! Reading order: `item_path` (ids and paths), `error` (errnos), `failure_scope` (one item or the whole store),
+//! `mounts`, `mount_boundary` and `file_system` (what identifies a directory), `overlap`, `file_state` (versions),
+//! `root`, `properties`, `item_reader` with `uncached` and `mapped_writes`, `listing` over `sorted_names` and
+//! `dirents`, then `flusher`, `temp_files`, `committer`, `root_lock`, `apply` and `undo`.
 //!
-//! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and only
-//! under the lock. A store that is only read is not written, not even for that directory.
+//! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and
+//! only under the root lock. A store that is only read is never written, not even to create that directory.
 
 mod apply;
 mod blocking_pool;
@@ -81,15 +82,15 @@ pub struct FolderSettings {
     pub root: PathBuf,
     /// How the spaces lie under it.
     pub layout: Layout,
-    /// The book that takes the properties which do not fit beside a file. Without it such an item is refused.
+    /// The table for properties that a file cannot store. Without it, an item with such properties is refused.
     pub sidecars: Option<Arc<dyn Table>>,
-    /// The time, against which it is judged whether a file's state is old enough to be trusted.
+    /// The clock, which decides whether a file's state is old enough to be trusted.
     pub clock: Arc<dyn Clock>,
 }
 
 /// A folder as a store, to be read and written.
 ///
-/// Dropping it waits for the changes under way and removes what it had made for writes in progress.
+/// Dropping it waits for the pending changes and removes its directory for writes in progress.
 #[derive(Debug, Clone)]
 pub struct FolderStore(Arc<FolderInner>);
 
@@ -97,9 +98,9 @@ pub struct FolderStore(Arc<FolderInner>);
 struct FolderInner {
     layout: Layout,
     root: Arc<Root>,
-    /// The roots of the stores that are written from this one: a walk that meets one goes round.
+    /// The stores that are written from this one. A listing that meets one of them would copy the store into itself.
     destinations: Mutex<Vec<Weak<FolderInner>>>,
-    /// What a walk said that met one of them.
+    /// The message of a listing that met one of them.
     met_destination: OnceLock<String>,
     /// The spaces that are mounts of their own.
     mounted: MountedSpaces,
@@ -110,12 +111,12 @@ struct FolderInner {
     write_budget: BufferBudget,
     committer: Committer,
     mapped: MappedWrites,
-    /// What an earlier run left to be flushed was flushed before anything was read from the disk itself.
+    /// The first uncached read flushes what an earlier run left unflushed.
     flushed_leftovers: Once,
 }
 
 impl FolderStore {
-    /// Opens a folder. Where its root is not there now, each call says so until it is.
+    /// Opens a folder. While its root is missing, each call fails.
     pub fn open(settings: FolderSettings) -> Self {
         let FolderSettings { address, root, layout, sidecars, clock } = settings;
         let root = Arc::new(Root::new(root));
@@ -136,7 +137,7 @@ impl FolderStore {
         }))
     }
 
-    /// Waits until all changes asked for are made, and leaves nothing but items in the folder.
+    /// Waits for all pending changes, and removes everything but items from the folder.
     pub async fn finish(self) {
         let folder = self.0;
         let finish = move || {
@@ -151,25 +152,25 @@ impl FolderStore {
         self.0.root.path()
     }
 
-    /// Forgets what was first seen at the root, so that what stands there next is taken for it.
+    /// Forgets the root first seen, so that the directory found there next becomes the root.
     pub fn forget_root(&self) {
         self.0.root.forget();
     }
 
-    /// That something cannot be done here.
+    /// The error for an operation that this store refuses.
     pub fn refused(&self, op: &'static str, refusal: RefusalReason) -> StoreError {
         self.0.error(op, "", FolderError::refused(refusal))
     }
 
-    /// That a space cannot be used now.
+    /// The error for a space that cannot be used now.
     pub fn unavailable(&self, space: &SpaceId, why: BoxError) -> StoreError {
         self.0.error("use", &space_subject(space), FolderError::unavailable(why))
     }
 
-    /// What stands at the root now.
+    /// The facts of the root as it is now.
     ///
     /// # Errors
-    /// When it is not there, or is not the one first seen.
+    /// When the root is missing, or is not the one first seen.
     pub async fn root_facts(&self) -> Result<RootFacts, StoreError> {
         let facts = self.on_root(|_, root| Ok(root.facts()));
         facts.await.map_err(|error| self.0.error("look", "", error))
@@ -186,13 +187,13 @@ impl FolderStore {
 }
 
 impl FolderInner {
-    /// Where an item is read: its place, or that no such item can be there.
+    /// The path from which an item is read, or why no folder can hold the item.
     fn item_path(&self, item: &mill_model::ItemAddress) -> Result<Result<ItemPath, RefusalReason>, FolderError> {
         let directory = self.layout.directory(&item.space).ok_or(StoreErrorKind::SpaceAbsent)?;
         Ok(ItemPath::of(directory, &item.id))
     }
 
-    /// Where an item is written.
+    /// The path to which an item is written.
     fn item_path_to_write(&self, item: &mill_model::ItemAddress) -> Result<ItemPath, FolderError> {
         self.item_path(item)?.map_err(FolderError::refused)
     }
@@ -215,7 +216,7 @@ impl FolderInner {
         destinations.push(Arc::downgrade(destination));
     }
 
-    /// The marks of the stores that are written from this one, as far as they are there now.
+    /// The marks of the stores that are written from this one, as far as their roots exist now.
     fn destination_marks(&self) -> Vec<u64> {
         let destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let folders = destinations.iter().filter_map(Weak::upgrade);
@@ -226,10 +227,10 @@ impl FolderInner {
         folders.filter_map(|folder| folder.root.dir().ok()).map(|root| root.mark()).collect()
     }
 
-    /// The error of a call, given what failed in it.
+    /// The error of a call, from the error of a step of it.
     fn error(&self, op: &'static str, subject: &str, error: FolderError) -> StoreError {
         let FolderError { kind, source, subject: other, .. } = error;
-        // What is about all of the store is about its root.
+        // The subject of an error about the whole store is its root.
         let root = self.root.path().to_string_lossy();
         let subject = if subject.is_empty() { escape_for_display(&root) } else { subject.to_owned() };
         let subject = other.map_or_else(|| subject.clone(), |other| format!("{subject}: {other}"));

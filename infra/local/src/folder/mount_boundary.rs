@@ -1,4 +1,4 @@
-//! Where one mount ends and another begins, and what tells the place that begins there from any other.
+//! Whether two directories lie in one mount, and what identifies a directory.
 
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
@@ -6,22 +6,22 @@ use rustix::io::Errno;
 
 use super::file_system;
 
-/// What a directory is, and which mount it was reached through.
+/// The facts that identify a directory, and the mount through which it was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DirectoryFacts {
-    /// The mount, where the kernel tells it (Linux 5.8).
+    /// The mount, where the kernel reports it (since Linux 5.8).
     mount: Option<u64>,
     /// The device number of its file system, or of its subvolume.
     pub(super) device: u64,
     pub(super) inode: u64,
-    /// When it was made, where the file system keeps that.
+    /// When the directory was created, where the file system stores it.
     born: Option<(i64, u32)>,
-    /// Whether it is what its mount shows, where the kernel tells it.
+    /// Whether the directory is the root of its mount, where the kernel reports it.
     mount_root: Option<bool>,
 }
 
 impl DirectoryFacts {
-    /// Of a directory that was opened: what is mounted on demand is mounted by then.
+    /// The facts of an opened directory: opening it has mounted what is mounted on demand.
     pub(super) fn of(directory: impl AsFd) -> Result<Self, Errno> {
         const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
         let directory = directory.as_fd();
@@ -46,25 +46,25 @@ impl DirectoryFacts {
         })
     }
 
-    /// Whether two directories of one way down lie in one mount, and in one subvolume of it. If the first and the last
-    /// do, so do all between them.
+    /// Whether two directories on one path lie in one mount, and in one subvolume of it. If the first and the last do,
+    /// so do all between them.
     pub(super) fn is_in_same_mount(&self, other: &Self) -> bool {
         (self.mount, self.device) == (other.mount, other.device)
     }
 
-    /// Whether it is what a mount shows, as far as the kernel tells it.
+    /// Whether the directory is the root of a mount, as far as the kernel reports it.
     pub(super) fn is_mounted(&self) -> bool {
         self.mount_root.unwrap_or(false)
     }
 
-    /// What tells this directory from all others, over reboots and remounts: its file system, its inode, and when it was
-    /// made. Never the device number, which is another after a reboot.
+    /// Identifies this directory among all others, across reboots and remounts: by its file system, inode and time of
+    /// creation. Never by the device number, which changes at a reboot.
     pub(super) fn identity(&self, directory: impl AsFd) -> Result<String, Errno> {
         let file_system = file_system::identity(directory, self.device)?;
         Ok(self.identity_in(&file_system))
     }
 
-    /// The same, where the identity of the file system is known.
+    /// The identity, given that of the file system.
     pub(super) fn identity_in(&self, file_system: &str) -> String {
         match self.born.filter(|born| *born != (0, 0)) {
             Some((seconds, nanos)) => format!("{file_system}/{:x}@{seconds}.{nanos:09}", self.inode),

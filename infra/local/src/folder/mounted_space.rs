@@ -1,7 +1,7 @@
 //! Spaces whose own directory is a mount or a subvolume: each is written as a folder of its own.
 //!
-//! A file is prepared out of sight and renamed to its place, and no rename goes from one file system into another. So what
-//! is written into such a space is prepared there, under the space's own directory. It is read as any other space is.
+//! A file is prepared in a hidden directory and renamed to its path, and no rename crosses file systems. So files of
+//! such a space are prepared under the space's own directory. The space is read like any other.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use super::item_path::Layout;
 use super::mounts::MountWatch;
 use super::{FolderSettings, FolderStore, RootFacts, failure_scope, places, space_subject};
 
-/// What is known of the spaces of a store.
+/// The writers of a store's spaces, as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct MountedSpaces(Mutex<SpaceWriters>);
 
@@ -27,9 +27,10 @@ struct SpaceWriters {
 /// Through which store a space is written.
 #[derive(Debug, Clone)]
 enum SpaceWriter {
-    /// The one that it lies in.
+    /// The store that contains the space.
     Parent,
-    /// That of its own mount. It is kept also while that is not mounted: what stands in its place then is not written.
+    /// The store of the space's own mount. It is kept while that is not mounted, so that the bare mount point is not
+    /// written.
     Mount(FolderStore),
 }
 
@@ -48,7 +49,7 @@ impl MountedSpaces {
         writers.spaces.entry(space.clone()).or_insert(writer).clone()
     }
 
-    /// The stores of those that are mounts.
+    /// The stores of the spaces that are mounts.
     pub(super) fn stores(&self) -> Vec<FolderStore> {
         let writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let store = |writer: &SpaceWriter| match writer {
@@ -74,7 +75,7 @@ impl FolderStore {
                 .map_err(|error| failure_scope::scope_listing_error(root, &directory, error))?;
             Ok(own.map(|own| own.then(|| folder.root.resolved().join(&directory))))
         });
-        // One that is not there yet is no mount either, and may become one.
+        // A space that does not exist yet may become a mount: nothing is remembered.
         let Some(mounted) = found.await? else { return Ok(self.clone()) };
         let Some(path) = mounted else { return Ok(self.through(self.0.mounted.set(space, SpaceWriter::Parent))) };
         let opened = Self::open(FolderSettings {
@@ -96,7 +97,7 @@ impl FolderStore {
         }
     }
 
-    /// What stands at a space's directory, which may be a mount of its own. `None` where there is none, or where the root
+    /// The facts of a space's directory, which may be a mount of its own. `None` where there is none, or where the root
     /// itself is the space.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The mounts that this process sees, as `mountinfo` tells them.
+//! The mounts that this process sees, read from `mountinfo`.
 //!
 //! A mount shows one directory of a file system (its root) at one path (its mount point). Two mounts of one file system
 //! may therefore show the same files under paths that have nothing in common.
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-/// Where the kernel tells them: those of the process are its first thread's, which may have others than this one.
+/// The table of this thread: `/proc/self` is that of the first thread, which may have other mounts.
 const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
-/// How often a table that changes while it is read is read again.
+/// How often to read a table that changes while it is read.
 const READS_MAX: usize = 20;
 
 /// One mount.
@@ -25,7 +25,8 @@ pub(super) struct MountEntry {
     pub(super) id: u64,
     /// The number of the mount that its mount point lies in.
     pub(super) parent: u64,
-    /// The device number of its file system: the same for all mounts of one file system, but only until it is unmounted.
+    /// The device number of its file system: the same for all mounts of one file system, but only until it is
+    /// unmounted.
     pub(super) device: (u32, u32),
     /// Which directory of the file system it shows.
     pub(super) root: PathBuf,
@@ -43,7 +44,7 @@ pub(super) struct MountEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct MountTable(Vec<MountEntry>);
 
-/// A line of the table that is none.
+/// A line of the table that cannot be parsed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the table of mounts cannot be understood")]
 pub(super) struct MountTableError {
@@ -56,7 +57,7 @@ impl MountTable {
         MountWatch::open()?.read()
     }
 
-    /// Reads a table. It is whole or an error: each line ends, and each is understood.
+    /// Parses a table. Fails unless each line is complete and valid.
     pub(super) fn parse(text: &[u8]) -> Result<Self, MountTableError> {
         let mut mounts = Vec::new();
         for (at, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -71,13 +72,13 @@ impl MountTable {
         self.0.iter().find(|mount| mount.id == id)
     }
 
-    /// A mount of the file system that has that device number, one that shows its root if there is any.
+    /// A mount of the file system with that device number, preferably one that shows its root.
     pub(super) fn of_device(&self, device: (u32, u32)) -> Option<&MountEntry> {
         let of_device = || self.0.iter().filter(|mount| mount.device == device);
         of_device().find(|mount| mount.root == Path::new("/")).or_else(|| of_device().next())
     }
 
-    /// The mount that shows `path`, by its text: where mount numbers cannot be had.
+    /// The mount that shows `path`, by the text of the path: for kernels that report no mount numbers.
     pub(super) fn covering(&self, path: &Path) -> Option<&MountEntry> {
         let covers = self.0.iter().filter(|mount| path.starts_with(&mount.point));
         // Of several at one point the last was mounted over the others.
@@ -111,11 +112,11 @@ impl MountEntry {
         let root = path(fields.next()?)?;
         let point = path(fields.next()?)?;
         let _flags = fields.next().filter(|flags| !flags.is_empty())?;
-        // Any number of fields that newer kernels may add to.
+        // Optional fields, to which newer kernels may add.
         fields.find(|field| *field == b"-")?;
         let kind = text(&unescaped(fields.next()?)?)?.to_owned();
         let source = OsString::from_vec(unescaped(fields.next()?)?);
-        // The file system writes them itself, and some do so without escapes.
+        // The file system itself writes the options, some without escapes.
         let options = fields.collect::<Vec<_>>().join(&b' ');
         let options = options.split(|byte| *byte == b',');
         let options = options.map(|option| unescaped(option).unwrap_or_else(|| option.to_vec()));
@@ -149,7 +150,7 @@ fn number(field: &[u8]) -> Option<u64> {
     text(field)?.parse().ok()
 }
 
-/// A path of the table. That of a root which was deleted, or which this process cannot reach, is kept as it is told.
+/// A path of the table. The path of a deleted or unreachable root is kept as the kernel shows it.
 fn path(field: &[u8]) -> Option<PathBuf> {
     let path = unescaped(field)?;
     (!path.is_empty()).then(|| PathBuf::from(OsString::from_vec(path)))
@@ -172,7 +173,7 @@ fn unescaped(field: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The table, held open, so that the kernel tells of its changes.
+/// The table, kept open, so that the kernel reports changes.
 #[derive(Debug)]
 pub(super) struct MountWatch(File);
 
@@ -181,18 +182,18 @@ impl MountWatch {
         File::open(MOUNTINFO).map(Self)
     }
 
-    /// Whether anything was mounted or unmounted since the last call, or since it was opened.
+    /// Whether anything was mounted or unmounted since the last call, or since the table was opened.
     pub(super) fn changed(&self) -> bool {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut file = [PollFd::new(&self.0, PollFlags::PRI)];
         match rustix::event::poll(&mut file, Some(&AT_ONCE)) {
             Ok(0) => false,
-            // Where it cannot be known it is looked at again.
+            // If that is unknown, the mounts count as changed.
             Ok(_) | Err(_) => true,
         }
     }
 
-    /// The mounts of now: read again where they changed while they were read, since a line might have been passed over.
+    /// The current mounts. Reads again if they change meanwhile, since the kernel may have skipped a line.
     pub(super) fn read(&self) -> io::Result<MountTable> {
         for _ in 0..READS_MAX {
             self.changed();

@@ -1,13 +1,13 @@
 //! Whether two folders hold the same files, whatever their paths are.
 //!
-//! A folder is the part of a file system that its path leads to, and with it every part that is mounted beneath. So each
-//! folder is expanded into such parts, each known by its file system and the path within it: two folders overlap if any
-//! part of the one is, or lies within, a part of the other. A path alone does not tell: `/mnt/a` and `/srv/b` may be one
-//! directory by a bind mount, a subvolume, or a disk that is mounted twice.
+//! A folder consists of the part of a file system at its path, and every part that is mounted beneath. Each part is
+//! identified by its file system and the path within it. Two folders overlap if a part of the one is, or lies within, a
+//! part of the other. A path alone proves nothing: `/mnt/a` and `/srv/b` may be one directory by a bind mount, a
+//! subvolume, or a disk that is mounted twice.
 //!
-//! Some file systems show directories of others and say so: an overlay names its layers, FUSE often names the directory
-//! that it shows, a network mount its server and path. These count too. What says nothing is met by the walk itself
-//! (see `listing`).
+//! Some file systems show directories of others and name them: an overlay names its layers, FUSE often the directory
+//! that it shows, a network mount its server and path. These parts count too. An overlap that no mount names is
+//! detected by the listing itself (see `listing`).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -23,15 +23,15 @@ use super::mount_boundary::mount_id;
 use super::mounts::{MountEntry, MountTable};
 use super::overlay_layers;
 
-/// How far a directory is followed that is shown by a file system that is shown by another.
+/// How many levels of file systems that show others are followed.
 const LAYERS_MAX: usize = 8;
 
-/// What a part lies in.
+/// The file system or server that contains a part.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum PartOrigin {
-    /// A file system, by the device number that it has now.
+    /// A file system, by its current device number.
     Device(u32, u32),
-    /// A server's own paths, by its name.
+    /// The paths of a server, by its name.
     Server(String),
 }
 
@@ -41,22 +41,22 @@ struct FolderPart {
     origin: PartOrigin,
     within: PathBuf,
     seen_at: PathBuf,
-    /// What holds it, for a message: `ext4 on /dev/sda1`.
+    /// The file system, for a message: `ext4 on /dev/sda1`.
     held_by: String,
 }
 
-/// A folder, and all that can be reached through it.
+/// A folder, and everything that can be reached through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
     path: PathBuf,
-    /// Where it is now, whatever it was called.
+    /// The resolved path of the folder.
     found_at: PathBuf,
     parts: Vec<FolderPart>,
-    /// Whether it is shown by an overlay with a layer that cannot be found by its name.
+    /// Whether an overlay with a layer that cannot be found by its name shows the folder.
     unknown_layers: bool,
 }
 
-/// Two folders that hold the same files.
+/// Two folders that contain the same files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Overlap {
     one: PathBuf,
@@ -72,16 +72,16 @@ impl fmt::Display for Overlap {
 }
 
 impl Extent {
-    /// The folder at `path`, which need not be there yet if its parent is. Symbolic links are followed.
+    /// The folder at `path`, which may be missing if its parent exists. Symbolic links are followed.
     ///
     /// # Errors
-    /// When it cannot be reached, or the mounts cannot be read.
+    /// When the folder cannot be reached, or the mounts cannot be read.
     pub fn of(path: &Path) -> io::Result<Self> {
         let (directory, rest) = opened(path)?;
         Self::of_opened(&directory, rest.as_deref(), path)
     }
 
-    /// The folder `rest` in an opened directory. `shown` is what messages call it.
+    /// The folder `rest` in an opened directory. `shown` is its path in messages.
     pub(super) fn of_opened(directory: impl AsFd, rest: Option<&OsStr>, shown: &Path) -> io::Result<Self> {
         let table = MountTable::now()?;
         let mut extent = Self::empty(shown);
@@ -95,7 +95,7 @@ impl Extent {
         Self { path: shown.to_owned(), found_at: shown.to_owned(), parts: Vec::new(), unknown_layers: false }
     }
 
-    /// What the two hold both, if anything.
+    /// How the two folders overlap, if they do.
     pub fn overlap(&self, other: &Self) -> Option<Overlap> {
         let nested = |a: &FolderPart, b: &FolderPart| {
             a.origin == b.origin && (a.within.starts_with(&b.within) || b.within.starts_with(&a.within))
@@ -108,7 +108,7 @@ impl Extent {
         Some(Overlap { one: self.path.clone(), other: other.path.clone(), how })
     }
 
-    /// What both show, where one of them is an overlay that does not tell all its layers.
+    /// A path that both folders show, if one of them is an overlay with unknown layers.
     fn shared_by_an_overlay(&self, other: &Self) -> Option<String> {
         if !self.unknown_layers && !other.unknown_layers {
             return None;
@@ -131,7 +131,7 @@ impl Extent {
         Ok(())
     }
 
-    /// Adds what `mount` shows at `inner`, and what it shows of other file systems there.
+    /// Adds the part that `mount` shows at `inner`, and the parts of other file systems that it shows there.
     fn add_part(&mut self, table: &MountTable, mount: &MountEntry, inner: &Path, seen_at: &Path, layers: usize) {
         let within = joined(&mount.root, inner);
         let held_by = held_by(mount);
@@ -141,7 +141,7 @@ impl Extent {
         let below = within.strip_prefix("/").unwrap_or(&within);
         let mut shows = shown_by(mount);
         let known = shows.len();
-        // What a relative path meant is known to the one who mounted it alone.
+        // Only the one who mounted it knows what a relative path meant.
         shows.retain(|path| path.is_absolute() && path.is_dir());
         self.unknown_layers |= mount.kind == "overlay" && shows.len() < known;
         if let Some((server, export)) = export(&mount.source) {
@@ -151,7 +151,7 @@ impl Extent {
             }
         }
         for shown in shows.into_iter().filter(|_| layers > 0) {
-            // What cannot be reached by its name any more is not known to overlap.
+            // A directory that cannot be reached by its name is not known to overlap.
             let at = joined(&shown, below);
             if let Ok((directory, rest)) = opened(&at).or_else(|_| opened(&shown)) {
                 let _ = self.add(table, directory, rest.as_deref(), layers - 1);
@@ -180,7 +180,7 @@ pub(super) fn path_within(directory: impl AsFd) -> io::Result<(PathBuf, PathBuf)
     Ok((path, within))
 }
 
-/// Of many folders, each that holds the same files as one before it, by their indexes.
+/// The overlapping pairs of many folders, by their indexes.
 pub fn overlaps(extents: &[Extent]) -> Vec<(usize, usize, Overlap)> {
     let mut first: BTreeMap<(&PartOrigin, &Path), usize> = BTreeMap::new();
     for (index, extent) in extents.iter().enumerate() {
@@ -194,7 +194,7 @@ pub fn overlaps(extents: &[Extent]) -> Vec<(usize, usize, Overlap)> {
             let ancestors = part.within.ancestors().filter_map(|outer| first.get(&(&part.origin, outer)).copied());
             ancestors.collect::<Vec<_>>()
         };
-        // One by one: no name leads to what such a folder shows.
+        // Compared with every other folder, since no path leads to the layers of such a folder.
         let others = if extent.unknown_layers { 0..extents.len() } else { 0..0 };
         for other in extent.parts.iter().flat_map(outer).chain(others).filter(|other| *other != index) {
             let (a, b) = (index.min(other), index.max(other));
@@ -206,7 +206,7 @@ pub fn overlaps(extents: &[Extent]) -> Vec<(usize, usize, Overlap)> {
     found.into_iter().map(|((a, b), overlap)| (a, b, overlap)).collect()
 }
 
-/// The directory that `path` leads to; of one that is not there, its parent and its name.
+/// Opens the directory at `path`; if it is missing, returns its parent and its name.
 fn opened(path: &Path) -> io::Result<(OwnedFd, Option<OsString>)> {
     const WAYPOINT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
     let open = |path: &Path| {
@@ -246,7 +246,7 @@ fn how(a: &FolderPart, b: &FolderPart) -> String {
     }
 }
 
-/// A device is named; what else a mount calls its source may hold a password.
+/// The file system of a mount, with its device. Any other source may contain a password, and is left out.
 fn held_by(mount: &MountEntry) -> String {
     match mount.source.to_str().filter(|source| source.starts_with("/dev/")) {
         Some(device) => format!("{} on `{device}`", mount.kind),
@@ -254,7 +254,7 @@ fn held_by(mount: &MountEntry) -> String {
     }
 }
 
-/// The directories that a file system shows under a name of its own, as far as its mount tells.
+/// The directories of other file systems that a mount shows, as far as its options name them.
 fn shown_by(mount: &MountEntry) -> Vec<PathBuf> {
     match &*mount.kind {
         "overlay" => {
@@ -266,7 +266,7 @@ fn shown_by(mount: &MountEntry) -> Vec<PathBuf> {
     }
 }
 
-/// The lower layers of an overlay: a colon stands between two, `\:` is a colon in a name.
+/// The lower layers of an overlay: separated by colons; `\:` is a colon in a name.
 fn layers(option: &OsStr) -> Vec<PathBuf> {
     let mut layers = vec![Vec::new()];
     let mut bytes = option.as_bytes().iter();

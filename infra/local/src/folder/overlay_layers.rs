@@ -1,8 +1,8 @@
 //! Overlays whose layers cannot be found by their names.
 //!
-//! An overlay tells its layers by the names that they were mounted by: relative to where somebody stood, or since moved. What
-//! such a layer is can be told by the files alone: the overlay shows them with the inode numbers and times that they have
-//! in it.
+//! The mount options of an overlay name its layers as they were given: relative to an unknown directory, or moved
+//! since. Such a layer is recognised by its files: the overlay shows them with the inode numbers and times that they
+//! have in the layer.
 
 use std::collections::VecDeque;
 use std::fs::Metadata;
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 /// How many entries are compared. A layer shares nearly all of its entries with its overlay.
 const ENTRIES_MAX: usize = 1_000;
 
-/// Something that is one thing in two folders, at the same path in both, as far as a first look at one of them tells.
+/// A path at which two folders show the same file or directory, among the first entries of `one`.
 pub(super) fn shared(one: &Path, other: &Path) -> Option<PathBuf> {
     let mut to_see = VecDeque::from([PathBuf::new()]);
     let mut seen = 0;
     while let Some(path) = to_see.pop_front() {
         let (here, there) = (one.join(&path), other.join(&path));
-        // What cannot be looked at is not known to be shared.
+        // An entry that cannot be read is not known to be shared.
         let Ok(found) = here.symlink_metadata() else { continue };
         if there.symlink_metadata().is_ok_and(|there| is_one(&found, &there)) {
             return Some(path);

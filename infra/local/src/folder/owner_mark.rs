@@ -1,7 +1,8 @@
-//! The mark on a directory that says which Mill keeps it in sync, for whoever else would.
+//! The mark on a directory that names the Mill which keeps it in sync, so that no other Mill writes there.
 //!
-//! It is an extended attribute and names the directory that it was made for, so that a copy of the directory with all its
-//! attributes is not taken for it. Where the file system keeps none there is no mark, and a register must do.
+//! The mark is an extended attribute. It names the directory for which it was made, so that a copy of the directory
+//! with all its attributes does not count as marked. On a file system without attributes there is no mark, and a
+//! register must suffice.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,9 +28,9 @@ const BYTES_MAX: usize = 3 * 1024;
 /// Who keeps a directory in sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerMark {
-    /// Names by which it is known again.
+    /// Names that identify the owner.
     pub names: Vec<String>,
-    /// What a person calls it.
+    /// The owner's name for people.
     pub shown: String,
 }
 
@@ -37,30 +38,30 @@ pub struct OwnerMark {
 struct OwnerAttribute {
     #[serde(flatten)]
     mark: OwnerMark,
-    /// The directory that it was made for.
+    /// The directory for which the mark was made.
     #[serde(rename = "for")]
     directory: String,
 }
 
-/// The directory of a space, and whose it and those above it are.
+/// The directory of a space, and the owner marks on it and above it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpaceLocation {
-    /// What tells its file system from all others.
+    /// The identity of its file system.
     pub file_system: String,
     /// Its path within the file system.
     pub within: PathBuf,
     /// Its path.
     pub path: PathBuf,
-    /// What tells it from all others. `None` where there is no such directory yet: the marks are the root's then.
+    /// Its identity. `None` where there is no such directory yet: then `marks` are those of the root.
     pub identity: Option<String>,
-    /// The marks that are on it and on the directories above it, the innermost first.
+    /// The marks on it and on the directories above it, the innermost first.
     pub marks: Vec<(PathBuf, OwnerMark)>,
-    /// Whether it can bear a mark.
+    /// Whether its file system can store a mark.
     pub bears_marks: bool,
 }
 
 impl FolderStore {
-    /// Where a space is, and whose.
+    /// The location of a space, and its owners.
     ///
     /// # Errors
     /// When the root cannot be reached.
@@ -70,19 +71,19 @@ impl FolderStore {
         location.await.map_err(|error| self.0.error("look", &space_subject(space), error))
     }
 
-    /// Puts a mark on a space's directory. `false` where one is on it already and may not be `replaced`, or where it can
-    /// bear none.
+    /// Puts a mark on a space's directory. Returns `false` if the directory has one that may not be `replaced`, or
+    /// cannot have one.
     ///
     /// # Errors
-    /// When the space is not there.
+    /// When the space is missing.
     pub async fn mark(&self, space: &SpaceId, mark: OwnerMark, replaced: bool) -> Result<bool, StoreError> {
         self.on_space(MARKING, space, move |directory| put(directory, mark, replaced)).await
     }
 
-    /// Takes the mark off a space's directory.
+    /// Removes the mark from a space's directory.
     ///
     /// # Errors
-    /// When the space is not there, or the mark cannot be taken off.
+    /// When the space is missing, or the mark cannot be removed.
     pub async fn unmark(&self, space: &SpaceId) -> Result<(), StoreError> {
         let removed = |directory: &OwnedFd| match rustix::fs::removexattr(by_fd(directory), ATTRIBUTE) {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
@@ -107,10 +108,10 @@ impl FolderStore {
     }
 }
 
-/// What tells the directory at a path from all others.
+/// The identity of the directory at a path.
 ///
 /// # Errors
-/// When it cannot be reached.
+/// When the directory cannot be reached.
 pub fn identity_at(path: &Path) -> io::Result<String> {
     let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(DirectoryFacts::of(&directory)?.identity(&directory)?)
@@ -149,7 +150,7 @@ fn marks_above(directory: OwnedFd) -> Result<Vec<(PathBuf, OwnerMark)>, Errno> {
             let path = std::fs::read_link(by_fd(&at)).unwrap_or_default();
             found.push((path, written.mark));
         }
-        // Above what may not be entered nobody's mark can be read; and it is not likely to be there.
+        // No mark can be read above a directory that may not be entered, and none is likely there.
         let Ok(above) = waypoint_in(&at, "..") else { return Ok(found) };
         let facts_above = DirectoryFacts::of(&above)?;
         if (facts_above.device, facts_above.inode) == (dir_facts.device, dir_facts.inode) {
@@ -173,7 +174,7 @@ fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, Fol
     let dir_facts = DirectoryFacts::of(directory).map_err(|errno| FolderError::of(FileOperation::Reach, errno))?;
     let written = OwnerAttribute { mark, directory: own_name(&dir_facts) };
     let value = serde_json::to_vec(&written).map_err(FolderError::unexpected)?;
-    // One that was copied here with another directory's attributes stands in nobody's way.
+    // A mark that was copied here with the attributes of another directory may be replaced.
     let foreign = matches!(read(directory), Ok(Some(there)) if there.directory != written.directory);
     let how = if replaced || foreign { XattrFlags::empty() } else { XattrFlags::CREATE };
     match rustix::fs::setxattr(by_fd(directory), ATTRIBUTE, &value, how) {
@@ -189,12 +190,12 @@ fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, Fol
     }
 }
 
-/// What tells a directory from a copy of it.
+/// The text that distinguishes a directory from a copy of it.
 fn own_name(dir_facts: &DirectoryFacts) -> String {
     dir_facts.identity_in("")
 }
 
-/// The way to the directory itself, through which attributes are read of one that was not opened to be read.
+/// The path of an opened directory itself. Attributes of a directory opened with `O_PATH` can be read only by a path.
 fn by_fd(directory: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd())
 }

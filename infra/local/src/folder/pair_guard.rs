@@ -1,4 +1,4 @@
-//! The watch over two folders that a policy keeps in sync: they never hold the same files.
+//! Guards the two folders that a policy keeps in sync: they must never contain the same files.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +12,8 @@ use super::{FolderInner, FolderStore};
 
 /// Watches the source and the destination of a policy.
 ///
-/// What is mounted where may change at any time, so the question is asked before each task. The kernel tells whether
-/// anything was mounted since the last answer, so that it mostly costs one system call.
+/// Mounts may change at any time, so each task asks first. The kernel reports whether the mounts have changed since the
+/// last check, so that a check mostly costs one system call.
 #[derive(Debug)]
 pub struct PairGuard {
     source: FolderStore,
@@ -26,7 +26,7 @@ pub struct PairGuard {
 struct PairGuardState {
     /// How often the mounts were seen to have changed.
     changes: u64,
-    /// At which of these states the two were found apart.
+    /// At which number of changes the two were last found not to overlap.
     apart_at: Option<u64>,
 }
 
@@ -34,7 +34,7 @@ impl PairGuard {
     /// Begins to watch a pair.
     ///
     /// # Errors
-    /// When the kernel does not tell what is mounted.
+    /// When the table of mounts cannot be opened.
     pub fn begin(source: &FolderStore, destination: &FolderStore) -> io::Result<Self> {
         source.0.add_destination(&destination.0);
         let (source, destination) = (source.clone(), destination.clone());
@@ -46,15 +46,15 @@ impl PairGuard {
         Arc::ptr_eq(&self.source.0, &source.0) && Arc::ptr_eq(&self.destination.0, &destination.0)
     }
 
-    /// What a walk over the source said, if it met the destination.
+    /// The message of a listing of the source that met the destination, if one did.
     pub fn met_destination(&self) -> Option<String> {
         self.source.0.met_destination.get().cloned()
     }
 
-    /// Makes sure that the two hold no files in common now.
+    /// Checks that the two contain no common files now.
     ///
     /// # Errors
-    /// [`StoreErrorKind::NotConfigured`] with an [`Overlap`] when they do; when one of them is not there, its own.
+    /// [`StoreErrorKind::NotConfigured`] with an [`Overlap`] when they do; the folder's own error when one is missing.
     pub async fn check(&self) -> Result<(), StoreError> {
         let changes = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The places on the way to an item: where the space stands, and what is mounted between it and the item.
+//! The places on the path to an item: that of its space, and the mounts between the space and the item.
 
 use mill_ports::{Place, Presence, SpaceFacts, StoreErrorKind};
 use rustix::fd::OwnedFd;
@@ -18,7 +18,7 @@ struct SpaceDir {
 }
 
 impl SpaceDir {
-    /// `None` where there is none.
+    /// Opens the directory; `None` where there is no such space.
     fn open(root: &RootDir, directory: &str) -> Result<Option<Self>, FolderError> {
         match item_reader::space(root, directory) {
             Ok(_) => {}
@@ -35,7 +35,7 @@ impl SpaceDir {
     }
 }
 
-/// What is known of the space in a directory of the root.
+/// The facts of the space in a directory of the root.
 pub(super) fn space(root: &RootDir, directory: &str) -> Result<Presence<SpaceFacts>, FolderError> {
     let Some(space) = SpaceDir::open(root, directory)? else { return Ok(Presence::Absent) };
     let identity =
@@ -48,7 +48,7 @@ pub(super) fn is_own_mount(root: &RootDir, directory: &str) -> Result<Option<boo
     Ok(SpaceDir::open(root, directory)?.map(|space| !space.dir_facts.is_in_same_mount(&root.dir_facts)))
 }
 
-/// What stands at a space's directory.
+/// The facts of a space's directory.
 pub(super) fn space_root_facts(root: &RootDir, directory: &str) -> Result<Option<RootFacts>, FolderError> {
     let Some(space) = SpaceDir::open(root, directory)? else { return Ok(None) };
     let reach = |errno| FolderError::of(FileOperation::Reach, errno);
@@ -57,7 +57,7 @@ pub(super) fn space_root_facts(root: &RootDir, directory: &str) -> Result<Option
     Ok(Some(RootFacts { identity, file_system, mounted: !space.dir_facts.is_in_same_mount(&root.dir_facts) }))
 }
 
-/// The places on the way to an item, outermost first. Of an item that is not there, those on as much of the way as is.
+/// The places on the path to an item, outermost first. If the item is missing, those on the existing part of its path.
 pub(super) fn places_on_path(root: &RootDir, item: &ItemPath) -> Result<Vec<Place>, FolderError> {
     let reach = |errno| FolderError::of(FileOperation::Reach, errno);
     let Some(space) = SpaceDir::open(root, item.space())? else { return Ok(vec![root.place()]) };
@@ -72,7 +72,7 @@ pub(super) fn places_on_path(root: &RootDir, item: &ItemPath) -> Result<Vec<Plac
             waypoint_in(&at.directory, name).and_then(|directory| Ok((DirectoryFacts::of(&directory)?, directory)));
         let (dir_facts, directory) = match found {
             Ok(found) => found,
-            // What is not there is nowhere beneath a mount.
+            // There are no mounts below a missing directory.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => break,
             Err(errno) => return Err(FolderError::of(FileOperation::Read, errno)),
         };
@@ -88,7 +88,7 @@ pub(super) fn places_on_path(root: &RootDir, item: &ItemPath) -> Result<Vec<Plac
     Ok(places)
 }
 
-/// Whether an item lies in the mount of its space: then so does all that is between them. Mostly it does.
+/// Whether an item lies in the mount of its space, as most do: then so do all directories between them.
 fn is_beside_its_space(root: &RootDir, item: &ItemPath, space: &SpaceDir) -> bool {
     let parent = root.waypoint(item.parent()).and_then(DirectoryFacts::of);
     parent.is_ok_and(|parent| parent.is_in_same_mount(&space.dir_facts))

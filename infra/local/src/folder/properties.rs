@@ -1,12 +1,12 @@
-//! How an item's properties are kept with a file.
+//! How an item's properties are stored with a file.
 //!
 //! `file-mode` and `file-mtime` are the file's own permission bits and mtime. All others are one extended attribute,
 //! a JSON map; a name mapped to `null` there is a property that the item does not have though its file has one.
-//! Where the attribute does not fit, a row of the sidecar book holds the map and names the version it belongs to.
+//! Where the attribute does not fit, a row of the sidecar table holds the map and names the version it belongs to.
 //!
-//! What was set is read back. A mode or time that the file does not hold (a time between two seconds on FAT, one after
-//! 2038 on an old ext4, a right to run as the owner, which no copy is given) stands in the map as a text, beside what the
-//! file says instead: as long as it says that, the text counts.
+//! After setting mode and time, Mill reads them back. The file may not store them as given: a time between two seconds
+//! on FAT, one after 2038 on an old ext4, a set-user-id bit, which no copy gets. Then the map holds the given value as
+//! a text, and the value of the file beside it. The text counts as long as the file still has that value.
 
 use std::collections::BTreeMap;
 
@@ -21,31 +21,31 @@ use super::file_state::{FileState, FileTime};
 const ATTRIBUTE: &str = "user.mill.properties";
 /// The attribute's value where the properties did not fit into it.
 const IN_SIDECAR: &[u8] = b"sidecar";
-/// The permission bits that a file is given: who may run a copy as its owner is not for a copy to say.
+/// The permission bits that a copy gets: never set-user-id, set-group-id and sticky.
 const MODE_BITS: u32 = 0o777;
-/// The permission bits that an item has: also those for running as the owner or group, and for who may remove what.
+/// The permission bits of an item: with set-user-id, set-group-id and sticky.
 const ALL_MODE_BITS: u32 = 0o7777;
-/// Begins the name under which the map keeps what a file says of its mode or time instead of the text beside it.
+/// Prefix of the name under which the map holds the file's own mode or time, where it differs from the given one.
 const HELD_INSTEAD: char = '\0';
 
-/// The properties that are not the file's own: texts, or `None` for one that the item does not have.
+/// The properties in the attribute: texts, or `None` for a property of the file that the item does not have.
 pub(super) type PropertyMap = BTreeMap<String, Option<String>>;
 
-/// What an item's file says of its properties.
+/// The properties that are stored with an item's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StoredProperties {
     /// All of them.
     InFile(PropertyMap),
-    /// The sidecar has them; without its row they are not known.
+    /// The sidecar has them. Without a row there they are unknown.
     InSidecar,
-    /// The file system keeps no attributes: the sidecar may have some.
+    /// The file system has no attributes: the sidecar may have a row.
     PerhapsInSidecar,
-    /// Something is kept that cannot be understood.
+    /// The attribute cannot be parsed.
     Unreadable,
 }
 
 impl StoredProperties {
-    /// Reads what an open file or directory keeps.
+    /// Reads the properties of an open file or directory.
     pub(super) fn read(file: impl AsFd) -> Result<Self, Errno> {
         let mut buffer = [0_u8; 4096];
         let mut larger = Vec::new();
@@ -68,7 +68,7 @@ impl StoredProperties {
 }
 
 impl StoredProperties {
-    /// Whether the file itself says anything.
+    /// Whether the file has properties of its own.
     pub(super) fn is_said(&self) -> bool {
         match self {
             Self::InFile(map) => !map.is_empty(),
@@ -78,12 +78,12 @@ impl StoredProperties {
     }
 }
 
-/// What is to be kept of an item's properties, and where.
+/// Which of an item's properties are to be stored, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PropertyPlan {
     mode: Option<u32>,
     mtime: Option<FileTime>,
-    /// What the file itself cannot say.
+    /// The properties for the attribute.
     map: PropertyMap,
     /// Whether there is a sidecar for what does not fit.
     sidecar: bool,
@@ -101,7 +101,7 @@ impl PropertyPlan {
             (Properties::FILE_MTIME, mtime.is_some(), read_mtime.is_some()),
         ] {
             match (given, read) {
-                // The file says it. Whatever is no mode or time stays a text among the others.
+                // The file itself stores it. A text that is no mode or time stays in the map.
                 (true, true) => drop(map.remove(name)),
                 (true, false) => {}
                 (false, _) => drop(map.insert(name.to_owned(), None)),
@@ -110,24 +110,24 @@ impl PropertyPlan {
         Self { mode: read_mode, mtime: read_mtime, map, sidecar }
     }
 
-    /// The same without the time.
+    /// The same plan without the time.
     pub(super) fn without_time(&self) -> Self {
         Self { mtime: None, ..self.clone() }
     }
 
-    /// Whether anything would be lost if the map were not kept.
+    /// Whether a property would be lost if the map were not stored.
     fn is_essential(&self) -> bool {
         self.map.values().any(Option::is_some)
     }
 
-    /// The mode with which to make the file: the usual, less what the process's umask takes.
+    /// The mode with which to create the file, before the umask.
     pub(super) fn mode_at_creation(&self) -> Mode {
         Mode::from_raw_mode(if self.mode.is_some() { 0o600 } else { 0o644 })
     }
 
-    /// Sets all of them on a file that is out of sight of others, and reads back what it made of them.
+    /// Sets all properties of a file that is not yet visible, and reads them back.
     ///
-    /// Tells whether the map must go to the sidecar: known once it was tried with the file.
+    /// Returns whether the map must go to the sidecar.
     pub(super) fn apply(&self, file: impl AsFd) -> Result<PropertyFit, Errno> {
         let fit = self.apply_all_but_time(&file, None)?;
         let now = match self.mtime {
@@ -137,12 +137,13 @@ impl PropertyPlan {
         self.store_lost(&file, &now, fit)
     }
 
-    /// The time that is to be set where a file bears another.
+    /// The time to set, if the file has another one.
     pub(super) fn time_to_set(&self, found: FileTime) -> Option<FileTime> {
         self.mtime.filter(|mtime| *mtime != found)
     }
 
-    /// Sets what moves no time by which a write of others is seen. `found` is the file's state where it had one before.
+    /// Sets everything but the mtime, by which the writes of others are noticed. `found` is the state of an existing
+    /// file.
     pub(super) fn apply_all_but_time(&self, file: impl AsFd, found: Option<&FileState>) -> Result<PropertyFit, Errno> {
         let fit = self.apply_map(&file, found)?;
         if found.is_some() {
@@ -154,8 +155,8 @@ impl PropertyPlan {
         Ok(fit)
     }
 
-    /// Keeps beside the file what it does not hold of its mode and time, which does not move its time. `now` is its state
-    /// once all of them were set, and `fit` what became of the map then.
+    /// Stores in the map the mode and time that the file does not hold as given, which does not change its mtime. `now`
+    /// is the file's state after both were set, and `fit` the result of storing the map before.
     pub(super) fn store_lost(&self, file: impl AsFd, now: &FileState, fit: PropertyFit) -> Result<PropertyFit, Errno> {
         let lost = self.lost(now);
         if lost.is_empty() {
@@ -164,13 +165,13 @@ impl PropertyPlan {
         let mut all = self.clone();
         all.map.extend(lost);
         match all.set_map_of(&file, now.mode) {
-            // Neither the file nor a book can hold it.
+            // Neither the file nor a sidecar can store it.
             Err(Errno::NOTSUP | Errno::NOSYS) if !self.sidecar => Ok(PropertyFit::Lost),
             other => other,
         }
     }
 
-    /// What the file does not say as it was told: the texts, and what it says instead.
+    /// The mode and time that the file does not hold as given: the given texts, and those of the file.
     fn lost(&self, now: &FileState) -> PropertyMap {
         let mut lost = PropertyMap::new();
         let mut note = |name: &str, wanted: String, held: String| {
@@ -188,7 +189,7 @@ impl PropertyPlan {
         lost
     }
 
-    /// Where the file had a state before, and only there, there may be an attribute to be removed.
+    /// Stores the map. Only an existing file may have an attribute to remove.
     fn apply_map(&self, file: impl AsFd, found: Option<&FileState>) -> Result<PropertyFit, Errno> {
         if self.map.is_empty() {
             let removed = match found {
@@ -209,19 +210,19 @@ impl PropertyPlan {
         }
     }
 
-    /// Sets the map of a file that has this mode.
+    /// Stores the map with a file that has this mode.
     fn set_map_of(&self, file: impl AsFd, mode: u32) -> Result<PropertyFit, Errno> {
         if mode & 0o200 != 0 {
             return self.set_map(&file);
         }
-        // Attributes of a read-only file may be set by its owner only after this.
+        // The owner may set attributes of a read-only file only after this.
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS | 0o200))?;
         let fit = self.set_map(&file);
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS))?;
         fit
     }
 
-    /// That the map has to go to the sidecar, if anything would be lost without it.
+    /// The result for a map that must go to the sidecar, if a property would be lost without it.
     fn nowhere(&self) -> PropertyFit {
         PropertyFit::NeedsSidecar { essential: self.is_essential().then(|| self.map.clone()) }
     }
@@ -230,14 +231,14 @@ impl PropertyPlan {
         let json = serde_json::to_vec(&self.map).map_err(|_| Errno::INVAL)?;
         match rustix::fs::fsetxattr(&file, ATTRIBUTE, &json, XattrFlags::empty()) {
             Ok(()) => Ok(PropertyFit::InFile),
-            // Without what says that a property is not there, an item has a mode and a time too many; nothing is lost.
+            // Without the attribute the item only gains a mode and a time; no property is lost.
             Err(Errno::NOTSUP | Errno::NOSYS) if self.sidecar || !self.is_essential() => Ok(self.nowhere()),
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) if !self.sidecar => Err(Errno::NOTSUP),
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) => {
                 match rustix::fs::fsetxattr(&file, ATTRIBUTE, IN_SIDECAR, XattrFlags::empty()) {
-                    // Too large for any attribute is said before whether there are any.
+                    // The kernel checks the size before it checks whether the file system has attributes.
                     Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(self.nowhere()),
-                    // On a disk that is full this fails as well, and says so.
+                    // On a full disk this fails too, with its own error.
                     Err(errno) => Err(errno),
                 }
             }
@@ -246,24 +247,24 @@ impl PropertyPlan {
     }
 }
 
-/// Whether a file could keep the map.
+/// Where the map of an item's properties fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PropertyFit {
-    /// It keeps it.
+    /// With the file.
     InFile,
-    /// It cannot; what would be lost without the sidecar.
+    /// Not with the file. `essential` is the map, if a property would be lost without the sidecar.
     NeedsSidecar { essential: Option<PropertyMap> },
-    /// Its mode or time is another than was asked for, and there is no sidecar that could tell.
+    /// The file's mode or time differs from the given one, and there is no sidecar to store that.
     Lost,
 }
 
-/// Facts with the properties of a file, `map` being those kept beside the file's own; `None` where that is not known.
+/// Adds a file's properties to its facts. `map` is that of the attribute or sidecar; `None` where it is unknown.
 pub(super) fn with_properties(facts: ItemFacts, state: &FileState, map: Option<PropertyMap>) -> ItemFacts {
     let properties = map.map(|mut map| {
         let own =
             [(Properties::FILE_MODE, mode_text(state.mode)), (Properties::FILE_MTIME, mtime_text(state.modified))];
         for (name, says) in &own {
-            // What the file says by now is somebody's word since.
+            // The file's value has changed: somebody has set it since.
             if let Some(held) = map.remove(&held_instead(name))
                 && held.as_ref() != Some(says)
             {
@@ -282,7 +283,7 @@ pub(super) fn with_properties(facts: ItemFacts, state: &FileState, map: Option<P
     ItemFacts { properties, ..facts }
 }
 
-/// What the state of a file tells without its properties.
+/// The facts of a file without its properties.
 pub(super) fn bare_facts(state: &FileState, clock: &dyn Clock) -> ItemFacts {
     ItemFacts {
         size: state.content_size(),
@@ -294,7 +295,7 @@ pub(super) fn bare_facts(state: &FileState, clock: &dyn Clock) -> ItemFacts {
     }
 }
 
-/// Only what would be written the same again is a mode; all else stays a text.
+/// Parses a mode. Only the canonical form is a mode; any other text stays a text.
 fn mode_from(text: &str) -> Option<u32> {
     let mode = u32::from_str_radix(text, 8).ok()?;
     (mode <= ALL_MODE_BITS && text == mode_text(mode)).then_some(mode)
@@ -318,13 +319,13 @@ fn held_instead(name: &str) -> String {
     format!("{HELD_INSTEAD}{name}")
 }
 
-/// Forgets what a file says of its properties beyond its own.
+/// Removes the attribute with the properties.
 pub(super) fn remove_attribute(file: impl AsFd) -> Result<(), Errno> {
     rustix::fs::fremovexattr(file, ATTRIBUTE)
 }
 
-/// Sets an mtime alone, and tells the file's state after it. Some file systems in user space pass over what does not set
-/// both times: they are told the access time that there is.
+/// Sets the mtime alone, and returns the file's state after it. Some file systems in user space ignore a call that does
+/// not set both times: for them a second call sets the access time to its current value.
 pub(super) fn set_time(file: impl AsFd, mtime: FileTime) -> Result<FileState, Errno> {
     let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     let last_modification = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };

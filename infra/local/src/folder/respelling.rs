@@ -1,6 +1,7 @@
-//! Giving something another spelling of its own name, on file systems that take the two for one.
+//! Changes the spelling of a name on file systems that fold names.
 //!
-//! There a new spelling cannot be written beside the old one, and to delete the old one first would be to delete the copy.
+//! There a file with the new spelling cannot be written beside the old one, and deleting the old one first would delete
+//! the copy.
 
 use mill_model::{ItemAddress, SpaceId, Version};
 use mill_ports::{Presence, RefusalReason, Respelling, StoreError, StoreErrorKind};
@@ -15,23 +16,23 @@ use super::item_reader::find;
 use super::spelling::{self, folded};
 use super::{FolderStore, space_subject};
 
-/// A name, and how it is to be spelled.
+/// A name, and its new spelling.
 #[derive(Debug)]
 pub(super) struct SpellingChange {
     /// The path as it is listed, relative to the root.
     from: String,
-    /// The same with another spelling of its last name.
+    /// The same path with another spelling of its last name.
     to: String,
-    /// Whether they are those of a directory.
+    /// Whether the paths are those of a directory.
     directory: bool,
     /// The path in the space.
     shown: String,
-    /// What was compared of it, and in which state.
+    /// The item that was compared, and its version then.
     compared: (ItemPath, Version),
 }
 
 impl Applier<'_> {
-    /// Renames something to another spelling of its name. It stays what it is, with its bytes and its times.
+    /// Renames a file or directory to another spelling of its name. Its bytes and times stay.
     pub(super) fn respell(&mut self, change: &SpellingChange) -> Result<ChangeResult, FolderError> {
         let SpellingChange { from, to, directory: is_directory, shown, compared: (compared, version) } = change;
         let write = |errno| FolderError::of(FileOperation::Write, errno);
@@ -40,7 +41,8 @@ impl Applier<'_> {
             return Err(FolderError::unexpected("these are no two spellings of one name"));
         }
         let directory = self.root.waypoint_within(parent).map_err(write)?;
-        // As it is listed now: somebody may have renamed it, and where both are listed they are two things.
+        // The directory must list the old name now, as somebody may have renamed it. If it lists both, they are two
+        // files.
         let lists = |name| match spelling::listed_otherwise(&directory, name) {
             Ok(otherwise) => Ok(otherwise.is_none()),
             Err(Errno::AGAIN) => Ok(false),
@@ -73,7 +75,7 @@ impl Applier<'_> {
 }
 
 impl FolderStore {
-    /// Spells a name in a space otherwise: that of a directory where the paths end in `/`, else of an item.
+    /// Changes the spelling of a name in a space: that of a directory if the paths end in `/`, else of an item.
     pub(super) async fn respell_here(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let done = async {
             let writer = self.writer(space).await?;
@@ -94,7 +96,7 @@ impl FolderStore {
     }
 }
 
-/// A path without the `/` that ends that of a directory, and whether it had one.
+/// A path without the `/` at the end of a directory's path, and whether it had one.
 fn split_directory_slash(path: &str) -> (&str, bool) {
     path.strip_suffix('/').map_or((path, false), |path| (path, true))
 }

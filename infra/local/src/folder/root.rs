@@ -1,4 +1,4 @@
-//! The root of a store, and the way from it to a directory below, without ever following a symbolic link.
+//! The root of a store, and the directories below it, opened without ever following a symbolic link.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +15,14 @@ use super::file_system;
 use super::mount_boundary::DirectoryFacts;
 use super::spelling::SpellingCache;
 
-/// A directory to which other things are relative; nothing can be read from it itself.
+/// Opens a directory as the base of relative paths; it cannot be listed itself.
 const WAYPOINT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The path of a store's root, and what was first found there.
+/// The path of a store's root, and the directory first seen there.
 ///
-/// A disk may be unplugged and come back. What stands under the path meanwhile, such as the empty directory it was
-/// mounted on, must not pass for the store: only the directory first seen is the root. It may come back under another
-/// device number.
+/// A disk may be unplugged and come back. The directory at the path meanwhile, such as the empty mount point, must not
+/// pass for the store: only the directory first seen is the root. It may come back under another device number.
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
@@ -32,21 +31,21 @@ pub(super) struct Root {
 
 #[derive(Debug, Default)]
 struct RootState {
-    /// Where the path led when it was first followed: a link that is changed later leads no run elsewhere.
+    /// The resolved path, from the first access: a link that changes later must not redirect the run.
     resolved: Option<PathBuf>,
-    /// What was first found there.
+    /// The place first found there.
     first: Option<Place>,
     open: Option<Arc<RootDir>>,
 }
 
-/// What tells a root from another under the same path.
+/// The facts that distinguish a root from another one at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootFacts {
-    /// What tells the directory from all others.
+    /// The identity of the directory.
     pub identity: String,
-    /// What tells its file system from all others.
+    /// The identity of its file system.
     pub file_system: String,
-    /// Whether something is mounted right there.
+    /// Whether the directory is a mount point.
     pub mounted: bool,
 }
 
@@ -54,12 +53,12 @@ pub struct RootFacts {
 #[derive(Debug)]
 pub(super) struct RootDir {
     fd: OwnedFd,
-    /// Device and inode: what tells it from other directories as long as it is open, and no longer.
+    /// Device and inode: they identify the directory only as long as it is open.
     pub(super) identity: (u64, u64),
     pub(super) dir_facts: DirectoryFacts,
     place: Place,
     file_system: String,
-    /// What is known of how directories below take names.
+    /// How the directories below treat names, as far as known.
     pub(super) spellings: SpellingCache,
 }
 
@@ -73,24 +72,24 @@ impl Root {
         &self.path
     }
 
-    /// Where the path led when it was first followed.
+    /// The resolved path, from the first access.
     pub(super) fn resolved(&self) -> PathBuf {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.resolved.clone().unwrap_or_else(|| self.path.clone())
     }
 
-    /// Forgets what was first seen.
+    /// Forgets the root first seen.
     pub(super) fn forget(&self) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = RootState::default();
     }
 
-    /// The root, if it is there now and is the one first seen.
+    /// The root. Fails if it is missing, or is not the one first seen.
     pub(super) fn dir(&self) -> Result<Arc<RootDir>, FolderError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match self.current(&mut seen) {
             Ok(dir) => Ok(dir),
             Err(error) => {
-                // Held open, it could not be unmounted.
+                // An open root could not be unmounted.
                 seen.open = None;
                 Err(error)
             }
@@ -117,7 +116,7 @@ impl Root {
         Ok(dir)
     }
 
-    /// The root opened once more, for locks of its own.
+    /// Opens the root once more: locks belong to an open file description.
     pub(super) fn reopen(&self) -> Result<RootDir, FolderError> {
         let expected = self.dir()?;
         let path = self.seen.lock().unwrap_or_else(PoisonError::into_inner).resolved.clone();
@@ -163,7 +162,7 @@ impl RootDir {
         self.place.clone()
     }
 
-    /// What is to be remembered of the root.
+    /// The facts of the root.
     pub(super) fn facts(&self) -> RootFacts {
         RootFacts {
             identity: self.place.identity.clone(),
@@ -172,12 +171,12 @@ impl RootDir {
         }
     }
 
-    /// A number for the place of the root, by which what is prepared for it is known.
+    /// A number derived from the root's identity, which marks its writes in progress.
     pub(super) fn mark(&self) -> u64 {
         file_system::number(self.place.identity.as_bytes())
     }
 
-    /// The place that a space lies in: that of the root, and of what is mounted at the space's own directory.
+    /// The place of a space: that of the root, with that of the mount at the space's own directory, if there is one.
     pub(super) fn place_of_space(&self, space: &OwnedFd, dir_facts: &DirectoryFacts) -> Result<Place, Errno> {
         let mut place = self.place();
         if !dir_facts.is_in_same_mount(&self.dir_facts) {
@@ -187,29 +186,29 @@ impl RootDir {
         Ok(place)
     }
 
-    /// A directory below the root, to which other things are relative. `ELOOP` where a symbolic link is in the way.
+    /// Opens a directory below the root as the base of relative paths. `ELOOP` for a symbolic link on the path.
     pub(super) fn waypoint(&self, path: &str) -> Result<OwnedFd, Errno> {
         beneath(self.as_fd(), path, WAYPOINT, INSIDE)
     }
 
-    /// A directory below the root, in which something is to be changed. `EXDEV` where something is mounted on the way: a
-    /// disk that is there now may not have been there when the change was decided on.
+    /// Opens a directory below the root for a change. `EXDEV` for a mount point on the path: a disk that is mounted now
+    /// may not have been when the change was decided.
     pub(super) fn waypoint_within(&self, path: &str) -> Result<OwnedFd, Errno> {
         beneath(self.as_fd(), path, WAYPOINT, INSIDE.union(ResolveFlags::NO_XDEV))
     }
 
-    /// A directory below the root, to be read or changed itself. `ELOOP` where a symbolic link is in the way.
+    /// Opens a directory below the root to be listed or changed itself. `ELOOP` for a symbolic link on the path.
     pub(super) fn directory(&self, path: &str) -> Result<OwnedFd, Errno> {
         beneath(self.as_fd(), path, DIRECTORY, INSIDE)
     }
 }
 
-/// A directory directly in `parent`, to be read or changed itself.
+/// Opens a directory directly in `parent`, to be listed or changed itself.
 pub(super) fn directory_in(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())
 }
 
-/// A directory directly in `parent`, to which other things are relative.
+/// Opens a directory directly in `parent` as the base of relative paths.
 pub(super) fn waypoint_in(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, WAYPOINT, Mode::empty())
 }
@@ -221,21 +220,21 @@ const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLIN
 
 fn beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { "." } else { path };
-    // With it, a symbolic link at the end would only be said to be no directory.
+    // With `NOFOLLOW`, a symbolic link at the end would give `ENOTDIR`, not `ELOOP`.
     let resolved = flags.difference(OFlags::NOFOLLOW);
     let mut tries = 0;
     while !OPENAT2_MISSING.load(Ordering::Relaxed) {
         match rustix::fs::openat2(root, path, resolved, Mode::empty(), resolve) {
             Err(Errno::NOSYS) => OPENAT2_MISSING.store(true, Ordering::Relaxed),
-            // The kernel could not exclude that a rename moved a directory out meanwhile.
+            // A concurrent rename, after which the kernel cannot prove that the path stays beneath the root.
             Err(Errno::AGAIN) if tries < 100 => tries += 1,
-            // A filter of system calls, as older container engines have, says this of all calls it does not know.
+            // A system call filter of an older container engine returns this for unknown calls.
             Err(Errno::PERM) => break,
             answer => return answer,
         }
     }
     let found = walk(root, path, flags)?;
-    // Whoever goes down into a mount comes back from it no more.
+    // A path that enters a mount never leaves it, so the last directory shows it.
     if resolve.contains(ResolveFlags::NO_XDEV)
         && !DirectoryFacts::of(&found)?.is_in_same_mount(&DirectoryFacts::of(root)?)
     {
@@ -244,7 +243,7 @@ fn beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags, resolve: ResolveFlag
     Ok(found)
 }
 
-/// The same one component at a time, none of them a symbolic link.
+/// The same, one component at a time, none of them a symbolic link.
 fn walk(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let mut components = path.split('/').peekable();
     let mut at: Option<OwnedFd> = None;
@@ -252,7 +251,7 @@ fn walk(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errn
         let from = at.as_ref().map_or(root, AsFd::as_fd);
         let how = if components.peek().is_some() { WAYPOINT } else { flags };
         let next = match rustix::fs::openat(from, component, how, Mode::empty()) {
-            // Of a symbolic link, too, the kernel says that it is no directory.
+            // The kernel returns `ENOTDIR` for a symbolic link too.
             Err(Errno::NOTDIR) => {
                 let found = rustix::fs::statat(from, component, AtFlags::SYMLINK_NOFOLLOW)?;
                 let link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;

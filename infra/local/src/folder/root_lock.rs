@@ -1,8 +1,8 @@
-//! The lock under which a store is changed: on the root directory itself, so that every Mill process on that root shares
-//! it whatever its user, and nothing of it stays.
+//! The lock under which a store is changed. It is on the root directory itself, so that every Mill process on that root
+//! shares it whatever its user, and no lock file remains.
 //!
-//! Another program may lock the same directory, as `flock /backup rsync …` does, and keep it for hours. So nobody waits
-//! here without end: the lock is asked for again and again for some seconds, and then the error names its holder.
+//! Another program may lock the same directory, as `flock /backup rsync …` does, and keep it for hours. So the wait is
+//! bounded: after some seconds of attempts the error names the holder.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::error::{FileOperation, FolderError};
 use super::file_state::FileState;
 use super::root::RootDir;
 
-/// How long the lock is waited for. Mill holds it for moments, however much it has to write.
+/// How long to wait for the lock. Mill holds it for moments, however much it has to write.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// The first wait and the longest between two attempts.
 const WAITS: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(20)];
@@ -23,7 +23,7 @@ const WAITS: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(
 pub(super) struct RootLock<'r>(&'r RootDir);
 
 impl<'r> RootLock<'r> {
-    /// Takes the lock. `root` must have been opened for this thread alone. Gives up early once nobody needs it any more.
+    /// Takes the lock. `root` must be opened for this thread alone. Returns early once `is_needed` returns `false`.
     pub(super) fn take(
         root: &'r RootDir,
         patience: Duration,
@@ -48,7 +48,7 @@ impl<'r> RootLock<'r> {
 
 impl Drop for RootLock<'_> {
     fn drop(&mut self) {
-        // It cannot fail for a descriptor that is open.
+        // Unlocking an open descriptor cannot fail.
         let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
     }
 }
@@ -80,15 +80,15 @@ fn holder_in(locks: &str, directory: &FileState) -> Option<u32> {
             let number = |text| u32::from_str_radix(text, 16).ok();
             let device = rustix::fs::makedev(number(major)?, number(minor)?);
             let same = inode.parse() == Ok(directory.inode) && (!same_device || device == directory.device);
-            // Of a process in another container the kernel gives no number.
+            // For a process in another container the kernel shows no pid.
             same.then(|| pid.parse().ok().filter(|pid| *pid > 0)).flatten()
         })
     };
-    // A subvolume of Btrfs has a device number of its own, and its file system's stands there.
+    // A subvolume of Btrfs has its own device number, but the line shows that of its file system.
     found(true).or_else(|| found(false))
 }
 
-/// The name of a program. Its arguments are nobody else's affair: they may hold a password.
+/// The name of a program, without its arguments, which may contain a password.
 fn command(pid: u32) -> String {
     match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
         Ok(name) if !name.trim().is_empty() => format!("`{}`", mill_model::ids::escape_for_display(name.trim())),

@@ -1,4 +1,4 @@
-//! The properties that do not fit beside their file: rows that name the version they belong to.
+//! The properties that do not fit with their file: rows that name the version to which they belong.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tracing::warn;
 use super::error::FolderError;
 use super::properties::{PropertyFit, PropertyMap, StoredProperties};
 
-/// The sidecar book of one store, if it has one.
+/// The sidecar table of one store, if it has one.
 #[derive(Debug, Clone)]
 pub(super) struct Sidecar {
     pub(super) table: Option<Arc<dyn Table>>,
@@ -25,7 +25,7 @@ struct SidecarRow {
 }
 
 impl Sidecar {
-    /// The properties kept for an item; `None` where they are not known.
+    /// The properties of an item; `None` where they are unknown.
     pub(super) async fn resolve(
         &self,
         item: &ItemAddress,
@@ -41,13 +41,13 @@ impl Sidecar {
         let Some(table) = &self.table else { return Ok(unless_there) };
         let Some(row) = table.get(&self.key(item)).await.map_err(table_error)? else { return Ok(unless_there) };
         let row: Option<SidecarRow> = serde_json::from_slice(&row.value).ok();
-        // Of another version: somebody changed the file since, and it is not known with what properties.
+        // The row of another version: somebody has changed the file since, and its properties are unknown.
         Ok(row.filter(|row| row.version == version.token()).map(|row| row.properties))
     }
 
-    /// Keeps what did not fit beside the file that was just written.
+    /// Stores the properties that did not fit with the file just written.
     ///
-    /// A crash before leaves the file without its row, that is with properties that are not known.
+    /// A crash before leaves the file without its row, so with unknown properties.
     pub(super) async fn keep(
         &self,
         item: &ItemAddress,

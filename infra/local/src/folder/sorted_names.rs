@@ -1,8 +1,8 @@
-//! Part of a directory's names in order: the smallest that come after a given one.
+//! Part of a directory's names in order: the smallest after a given one.
 //!
-//! A directory may hold more names than memory, and the kernel gives them in no order. So a pass over the directory
-//! keeps only the smallest names after the last one dealt with, and the next pass those after these. Names lie one
-//! behind the other in one allocation.
+//! A directory may have more names than fit in memory, and the kernel returns them in no order. So a pass over the
+//! directory keeps only the smallest names after the last one handled, and the next pass those after these. The names
+//! are stored one after another in one allocation.
 
 use rustix::fs::FileType;
 
@@ -11,7 +11,7 @@ pub(super) const NAMES_MAX: usize = 20 * 1024;
 /// By how much the names' allocation grows: by doubling, it would be half empty just when it is largest.
 const ARENA_GROWS: usize = 64 * 1024;
 
-/// Names in order, taken one by one. A directory's name bears a `/` at its end, by which it is ordered.
+/// Names in order, taken one by one. A directory's name ends in `/`, which counts for the order.
 #[derive(Debug, Default)]
 pub(super) struct SortedNames {
     arena: Vec<u8>,
@@ -23,7 +23,7 @@ pub(super) struct SortedNames {
 
 #[derive(Debug, Clone, Copy)]
 struct NameEntry {
-    /// The first eight bytes, by which most comparisons are decided.
+    /// The first eight bytes, which decide most comparisons.
     head: u64,
     at: u32,
     length: u16,
@@ -36,7 +36,7 @@ pub(super) struct NamePicker<'a> {
     after: NamesAfter<'a>,
     names: SortedNames,
     most: usize,
-    /// No name from this one on is needed: as many smaller ones are kept.
+    /// Names from this one on are not needed: enough smaller ones are kept.
     ceiling: Option<Vec<u8>>,
 }
 
@@ -45,9 +45,9 @@ pub(super) struct NamePicker<'a> {
 pub(super) enum NamesAfter<'a> {
     /// All.
     Nothing,
-    /// Those after a name dealt with, itself left out.
+    /// Those after a name that was handled.
     Name(&'a [u8]),
-    /// Those under which ids after this one can lie: a name after it, or a directory that it lies in.
+    /// Those that can lead to ids after this one: names after it, and directories that contain it.
     Id(&'a [u8]),
 }
 
@@ -74,7 +74,7 @@ impl SortedNames {
         self.next.checked_sub(1).map(|last| self.entries[last].name(&self.arena))
     }
 
-    /// None but `last`, which was dealt with; the others are to be picked yet.
+    /// Only `last`, which was handled; the names after it must be picked yet.
     pub(super) fn none_after(last: Option<Vec<u8>>) -> Self {
         let entry =
             |name: &Vec<u8>| NameEntry { head: head(name), at: 0, length: name.len() as u16, kind: FileType::Unknown };
@@ -87,7 +87,7 @@ impl SortedNames {
         self.entries.len()
     }
 
-    /// Lets go of all names but the one last taken and the next few; they are picked again when their turn comes.
+    /// Drops all names but the one last taken and the next few. A later pass picks the dropped ones again.
     pub(super) fn keep_next(&mut self, few: usize) {
         let from = self.next.saturating_sub(1);
         let to = (self.next + few).min(self.entries.len());
@@ -99,7 +99,7 @@ impl SortedNames {
         self.arena.shrink_to_fit();
     }
 
-    /// Moves the names of the entries that are left together, to the front. Loses the order of the entries.
+    /// Moves the names of the remaining entries to the front of the arena. Loses the order of the entries.
     fn pack(&mut self) {
         let Self { arena, entries, .. } = self;
         entries.sort_unstable_by_key(|entry| entry.at);
@@ -128,7 +128,7 @@ impl NameEntry {
 }
 
 impl<'a> NamePicker<'a> {
-    /// Begins a pass over a directory, in the allocations of the `last` one's names.
+    /// Begins a pass over a directory. Reuses the allocations of the `last` pass.
     pub(super) fn begin(after: NamesAfter<'a>, mut last: SortedNames) -> Self {
         last.arena.clear();
         last.entries.clear();
@@ -139,7 +139,7 @@ impl<'a> NamePicker<'a> {
         Self { after, names: SortedNames::default(), most, ceiling: None }
     }
 
-    /// Shows it a name of the directory.
+    /// Handles a name of the directory.
     pub(super) fn see(&mut self, name: &[u8], kind: FileType) {
         let mut buffer = [0_u8; 256];
         let name = if kind == FileType::Directory && name.len() < buffer.len() {
@@ -165,7 +165,7 @@ impl<'a> NamePicker<'a> {
     fn keep(&mut self, name: &[u8], kind: FileType) {
         let SortedNames { arena, entries, .. } = &mut self.names;
         if entries.len() == entries.capacity() {
-            // Doubles, but not beyond what there will be.
+            // Doubles, up to the most entries there can be.
             let left = (self.most + self.most / 4).saturating_sub(entries.len());
             entries.reserve_exact(entries.len().max(16).min(left.max(1)));
         }
@@ -177,7 +177,7 @@ impl<'a> NamePicker<'a> {
         arena.extend_from_slice(name);
     }
 
-    /// Lets the largest go.
+    /// Drops the largest names.
     fn shrink(&mut self) {
         let SortedNames { arena, entries, .. } = &mut self.names;
         let (_, largest, _) = entries.select_nth_unstable_by(self.most - 1, |a, b| order(*a, *b, arena));
@@ -194,7 +194,7 @@ impl<'a> NamePicker<'a> {
         }
         self.names.sort();
         let SortedNames { arena, entries, .. } = &mut self.names;
-        // A directory that changes under the reader may show a name twice.
+        // A directory that changes while it is read may return a name twice.
         entries.dedup_by(|a, b| order(*a, *b, arena).is_eq());
         if !self.names.more {
             self.names.entries.shrink_to_fit();
@@ -203,7 +203,7 @@ impl<'a> NamePicker<'a> {
     }
 }
 
-/// Names contain no zero bytes, so that those put behind a short one keep the order.
+/// Names contain no zero bytes, so a short name padded with them keeps its order.
 fn head(name: &[u8]) -> u64 {
     let mut first = [0; 8];
     let length = name.len().min(8);

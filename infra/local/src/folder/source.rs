@@ -1,4 +1,4 @@
-//! The folder as a source: looking, reading, listing.
+//! The folder as a source: `head`, `open` and listings.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl SourceStore for FolderStore {
                     Presence::Present(found) => Presence::Present((found.state, found.stored)),
                     Presence::Absent => Presence::Absent,
                 }),
-                // The root answers; and no folder holds such an item.
+                // The root can be read, and no folder can hold such an item.
                 Err(_) => Ok(Presence::Absent),
             });
             match found.await? {
@@ -93,7 +93,7 @@ impl SourceStore for FolderStore {
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
         let places = async {
             let Ok(item_path) = self.0.item_path(item)? else {
-                // No folder holds such an item; what could be known of it is known of the root.
+                // No folder can hold such an item: its only place is the root.
                 return self.on_root(|_, root| Ok(vec![root.place()])).await;
             };
             self.on_root(move |_, root| {
@@ -148,8 +148,8 @@ impl FolderStore {
             };
             let opened = self.on_root(move |folder, root| {
                 if options.uncached {
-                    // The name of what is proven must not be gone after a loss of power either. Whatever fails to be
-                    // flushed is no reading's failure: what the disk holds is seen.
+                    // The name of a verified item must survive a loss of power too. A failed flush is no error of the
+                    // read, which sees what the disk holds.
                     folder.flushed_leftovers.call_once(|| {
                         let _ = rustix::fs::syncfs(root);
                     });
@@ -192,7 +192,7 @@ impl FolderStore {
     }
 }
 
-/// The pages of a listing. The next is read while the last is dealt with.
+/// The pages of a listing. The next one is read while the caller handles the last.
 struct FolderPages {
     store: FolderStore,
     space: SpaceId,
@@ -267,14 +267,14 @@ impl FolderPages {
     }
 }
 
-/// The directories under the root, and what else stands there.
+/// The directories under the root, and the other entries there.
 fn spaces(root: &RootDir) -> Result<SpaceList, FolderError> {
-    // Opened again: whoever reads a directory moves the place up to which it is read.
+    // Opened again: reading a directory moves the offset of its open file description.
     let directory = root.directory("").map_err(|errno| FolderError::of(FileOperation::Reach, errno))?;
     let mut list = SpaceList::default();
     let read = Dirents::with_buffer(32 * 1024).read(&directory, |name, kind| {
         if name == IN_PROGRESS.as_bytes() {
-            // Of what is Mill's own, nothing is anybody's.
+            // Mill's own directory is not reported, unless it contains something foreign.
             if !InProgress::in_directory(root).is_ok_and(|found| found.is_some_and(|found| !found.foreign)) {
                 list.left_out.add(|| IN_PROGRESS.to_owned(), RefusalReason::Reserved);
             }
@@ -292,7 +292,7 @@ fn spaces(root: &RootDir) -> Result<SpaceList, FolderError> {
     Ok(list)
 }
 
-/// The space that a name in the root stands for, or why it can be none.
+/// The space of a name in the root, or why the name is none.
 fn space(name: &[u8], kind: FileType) -> Result<SpaceId, RefusalReason> {
     match item_reader::refusal(kind) {
         Some(refusal) => return Err(refusal),

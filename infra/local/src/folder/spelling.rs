@@ -1,11 +1,12 @@
-//! Whether what a name found bears that very name.
+//! Whether a file found by a name has that very name.
 //!
-//! Some file systems take names for one another that differ in case (exFAT, FAT, NTFS by some drivers, ext4 directories that
-//! are told to), in the normal form of their letters (HFS+, ZFS told to), or in a dot at their end (FAT). There `readme` finds
-//! `README`, and whoever replaces it destroys another item. `stat` does not tell; only the directory's own list of names does.
+//! Some file systems fold names that differ in case (exFAT, FAT, NTFS by some drivers, ext4 directories with casefold),
+//! in the normal form of their letters (HFS+, ZFS with normalization), or in a dot at their end (FAT). There `readme`
+//! finds `README`, and replacing it destroys another item. `stat` does not show the stored name; only the directory's
+//! own list of names does.
 //!
-//! Reading that list for each item would be slow, so it is read only where another spelling of the name finds something too.
-//! A directory in which it does not is remembered: it takes names as they are.
+//! Reading that list for each item would be slow, so Mill reads it only if another spelling of the name finds a file
+//! too. A directory where no other spelling does is remembered as one that does not fold names.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,22 +24,22 @@ use super::error::{FileOperation, FolderError};
 use super::item_path::{ItemPath, split};
 use super::root::{RootDir, directory_in};
 
-/// How many directories of each sort are remembered.
+/// How many directories of each set are remembered.
 const KNOWN_MAX: usize = 50_000;
 
-/// What is known of the directories of a root, by their paths.
+/// How the directories of a root treat names, by their paths.
 #[derive(Debug, Default)]
 pub(super) struct SpellingCache(Mutex<KnownDirectories>);
 
 #[derive(Debug, Default)]
 struct KnownDirectories {
-    /// Those that take ASCII names as they are.
+    /// Directories that do not fold ASCII names.
     ascii: BTreeSet<String>,
-    /// Those that take other names as they are.
+    /// Directories that do not fold other names.
     wide: BTreeSet<String>,
-    /// Those that are spelled as the path says, and always will be: each that they lie in takes names as they are.
+    /// Directories that are spelled as in the path for ever: no directory above them folds names.
     spelled: BTreeSet<String>,
-    /// Those that take names for one another, and list what is written there as it was named: by the sort of name.
+    /// Directories that fold names, and list a new file under the given name: by the kind of name.
     faithful: BTreeSet<(u8, String)>,
 }
 
@@ -55,22 +56,22 @@ fn note<T: Ord>(known: &mut BTreeSet<T>, entry: T) {
     known.insert(entry);
 }
 
-/// How something is spelled that a name has found.
+/// How the file found by a name is spelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// As it was asked for; `lasting` where it cannot ever be otherwise.
+    /// As requested; `lasting` if that cannot change.
     Own { lasting: bool },
-    /// Otherwise: the path by which it stands in the lists of its directories.
+    /// Otherwise: the path under which its directories list it.
     Other(String),
 }
 
-/// Whether an item that was found in `parent`, the directory it is to lie in, is the one that was asked for.
+/// Whether the file found in `parent` is the requested item, and not one of another spelling.
 pub(super) fn is_own(root: &RootDir, item_path: &ItemPath, parent: &OwnedFd) -> Result<bool, Errno> {
     Ok(matches!(of_path(root, item_path.parent())?, Spelling::Own { .. })
         && matches!(of_name(root, item_path.parent(), parent, item_path.name())?, Spelling::Own { .. }))
 }
 
-/// The space that the directory of another was found to be, if it was.
+/// The space to which `directory` leads by folding, if it is another one.
 pub(super) fn space_twin(root: &RootDir, directory: &str) -> Result<Option<String>, Errno> {
     if matches!(directory, "" | ".") {
         return Ok(None);
@@ -81,19 +82,19 @@ pub(super) fn space_twin(root: &RootDir, directory: &str) -> Result<Option<Strin
     })
 }
 
-/// How the place of a space, or of what lies in it, is taken by another space.
+/// The error for a space whose name another space has by folding.
 pub(super) fn taken_by_space(other: &str) -> FolderError {
     FolderError::refused(RefusalReason::PathConflict(format!(
         "the space `{other}`, for which this store takes its name"
     )))
 }
 
-/// Refuses a place whose directory was found by another spelling: what lies in it are other items.
+/// Refuses a path whose directory was found by another spelling: it contains other items.
 pub(super) fn parent_must_be_own(root: &RootDir, item_path: &ItemPath) -> Result<(), FolderError> {
     must_be_own(item_path, of_path(root, item_path.parent()))
 }
 
-/// Refuses a place in which another spelling of its name has found something: that is another item.
+/// Refuses a path whose name finds a file of another spelling: that is another item.
 pub(super) fn name_must_be_own(root: &RootDir, item_path: &ItemPath, parent: &OwnedFd) -> Result<(), FolderError> {
     must_be_own(item_path, of_name(root, item_path.parent(), parent, item_path.name()))
 }
@@ -108,13 +109,12 @@ fn must_be_own(item_path: &ItemPath, spelling: Result<Spelling, Errno>) -> Resul
     }
 }
 
-/// Whether names are taken for one another in the directory of a space: told by its own name in the root, and by the first
-/// names in it.
+/// Whether the directory of a space folds names. Tested with its own name in the root, and with the first names in it.
 pub(super) fn folds(root: &RootDir, space: &str) -> Result<bool, Errno> {
     let otherwise = |directory: &OwnedFd, name: &str| -> Result<bool, Errno> {
         let found = |other: &String| rustix::fs::statat(directory, other.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
         match spellings(name).iter().find(|other| found(other)) {
-            // What is found may as well be listed under that very name.
+            // The directory may list the other spelling as a file of its own.
             Some(other) => Ok(listed_otherwise(directory, other)?.is_some()),
             None => Ok(false),
         }
@@ -137,7 +137,7 @@ pub(super) fn folds(root: &RootDir, space: &str) -> Result<bool, Errno> {
     Ok(false)
 }
 
-/// Whether a name that was just given to something, and was nothing's before, is listed as it was given.
+/// Whether the directory lists a new file under the given name; the listed path if it does not.
 pub(super) fn is_kept(root: &RootDir, item_path: &ItemPath, parent: &OwnedFd) -> Result<Result<(), String>, Errno> {
     let sort = (sort_of(item_path.name()), item_path.parent().to_owned());
     if root.spellings.known().faithful.contains(&sort) {
@@ -154,7 +154,8 @@ pub(super) fn is_kept(root: &RootDir, item_path: &ItemPath, parent: &OwnedFd) ->
     })
 }
 
-/// What a file system may change of a name: whether it has capitals, others, letters beyond ASCII, a dot at its end.
+/// The kind of a name: whether it has capitals, small letters, letters beyond ASCII, or a dot or blank at its end. A
+/// file system may change each of these.
 fn sort_of(name: &str) -> u8 {
     u8::from(name.bytes().any(|byte| byte.is_ascii_uppercase()))
         | u8::from(name.bytes().any(|byte| byte.is_ascii_lowercase())) << 1
@@ -162,7 +163,7 @@ fn sort_of(name: &str) -> u8 {
         | u8::from(name.ends_with(['.', ' '])) << 3
 }
 
-/// How the directory at `path`, which was found, and all above it below the root are spelled.
+/// How the existing directory at `path` and all directories above it are spelled, up to the root.
 fn of_path(root: &RootDir, path: &str) -> Result<Spelling, Errno> {
     if path.is_empty() || root.spellings.known().spelled.contains(path) {
         return Ok(Spelling::Own { lasting: true });
@@ -182,7 +183,7 @@ fn of_path(root: &RootDir, path: &str) -> Result<Spelling, Errno> {
     }
 }
 
-/// How the entry is spelled that `name` has found in the directory at `path`.
+/// How the file that `name` finds in the directory at `path` is spelled.
 fn of_name(root: &RootDir, path: &str, directory: &OwnedFd, name: &str) -> Result<Spelling, Errno> {
     let ascii = name.is_ascii();
     {
@@ -193,9 +194,9 @@ fn of_name(root: &RootDir, path: &str, directory: &OwnedFd, name: &str) -> Resul
     }
     let others = spellings(name);
     let found = |other: &String| rustix::fs::statat(directory, other.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    // What looks like a short name of FAT may be one.
+    // A name with `~` may be a short name of FAT.
     if !name.contains('~') && !others.iter().any(found) {
-        // Only of a name that is there does another that is not tell anything.
+        // That no other spelling finds a file proves something only if the name itself does.
         if !others.is_empty() && found(&name.to_owned()) {
             let mut known = root.spellings.known();
             note(if ascii { &mut known.ascii } else { &mut known.wide }, path.to_owned());
@@ -209,8 +210,8 @@ fn of_name(root: &RootDir, path: &str, directory: &OwnedFd, name: &str) -> Resul
     })
 }
 
-/// How the directory itself lists what `name` has found there; `None` where it lists that very name. `EAGAIN` where it
-/// lists nothing that the name could have found.
+/// The name under which the directory lists the file that `name` finds; `None` if it is that very name. `EAGAIN` if it
+/// lists no name that `name` could find.
 pub(super) fn listed_otherwise(directory: impl AsFd, name: &str) -> Result<Option<String>, Errno> {
     let (mut own, mut twin) = (false, None);
     let key = folded(name);
@@ -225,18 +226,18 @@ pub(super) fn listed_otherwise(directory: impl AsFd, name: &str) -> Result<Optio
         (true, _) => Ok(None),
         (false, Some(twin)) => Ok(Some(twin)),
         (false, None) if name.contains('~') => Ok(Some("a longer name".to_owned())),
-        // It was found, and is not listed under any spelling: some systems in user space remember what is gone for a second.
+        // Found, but not listed: some file systems in user space still find a file for a second after its removal.
         (false, None) => Err(Errno::AGAIN),
     }
 }
 
-/// Other spellings of a name: one of each sort that some file system takes for the same.
+/// Other spellings of a name: one for each way in which some file system folds names.
 fn spellings(name: &str) -> Vec<String> {
     let mut others = Vec::new();
     if name.bytes().any(|byte| byte.is_ascii_alphabetic()) {
         others.push(name.chars().map(|letter| if letter.is_ascii() { swapped(letter) } else { letter }).collect());
     } else {
-        // A file system may know the cases of some letters and not of others.
+        // A file system may fold the case of some letters and not of others.
         for (at, letter) in name.char_indices().filter(|(_, letter)| swapped(*letter) != *letter) {
             others.push(format!("{}{}{}", &name[..at], swapped(letter), &name[at + letter.len_utf8()..]));
         }

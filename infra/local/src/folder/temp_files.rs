@@ -1,8 +1,8 @@
-//! Where writes are prepared, out of sight: `<root>/.mill-in-progress/<one directory a process>/`.
+//! The hidden files in which writes are prepared: `<root>/.mill-in-progress/<one directory for each process>/`.
 //!
-//! The process holds a lock on its directory as long as it lives. A directory whose lock can be had was left behind by
-//! one that died, and is removed by the next that opens the store to write there. On file systems that several hosts
-//! share, a lock may hold on one of them only: there a directory must also have been still for a day.
+//! A process locks its directory as long as it is alive. A directory whose lock is free was left behind by a dead
+//! process, and the next process that opens the store for writing removes it. On file systems that several hosts share,
+//! a lock may hold on one host only: there a directory must also be unchanged for a day.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,11 +24,11 @@ use super::item_path::IN_PROGRESS;
 use super::properties::{PropertyFit, PropertyPlan};
 use super::root::{RootDir, directory_in};
 
-/// After how many bytes a large file is sent to the disk on the way, so that a group's commit need not wait for it.
+/// A large file is flushed each time after this many bytes, so that a group's commit need not wait for it.
 const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
-/// Where there is no room for a file of so many bytes, there is none for anything.
+/// If a file of this size does not fit, no file does.
 pub(super) const LEAST_BYTES: u64 = 4096;
-/// How long a directory must have been still to be dead where locks may not tell.
+/// How long a directory must be unchanged to count as dead where locks may not show it.
 const STILL: Duration = Duration::from_hours(24);
 /// File systems that several hosts may share: NFS, CIFS and SMB, Ceph, 9P, FUSE (`sshfs`), GPFS, Lustre.
 const SHARED: [u64; 8] =
@@ -45,7 +45,7 @@ pub(super) struct StagingDir {
     files: AtomicU64,
 }
 
-/// A file in the making; removed again unless it was given its place.
+/// A file being prepared. Dropping it deletes it, unless it was moved to its path.
 #[derive(Debug)]
 pub(super) struct TempFile {
     staging: Arc<StagingDir>,
@@ -53,17 +53,17 @@ pub(super) struct TempFile {
     file: Option<OwnedFd>,
     written: u64,
     flushed: u64,
-    /// In which generation its first byte was written.
+    /// The generation in which its first byte was written.
     generation: u64,
-    /// Whether it was made durable by itself.
+    /// Whether it was flushed by itself.
     synced: bool,
     placed: bool,
-    /// Whether its properties fit; told by [`TempFile::finish`].
+    /// Where its properties fit; set by [`TempFile::finish`].
     pub(super) fit: PropertyFit,
 }
 
 impl StagingDir {
-    /// Makes the directory, and removes those of processes that died.
+    /// Creates the directory, and removes those of dead processes.
     pub(super) fn open(flusher: Arc<Flusher>, clock: &dyn Clock) -> Result<Self, FolderError> {
         let root = &flusher.root;
         for _ in 0..100 {
@@ -87,7 +87,7 @@ impl StagingDir {
                     remove_dead(&all, clock);
                     return Ok(Self { flusher, name, directory, files: AtomicU64::new(0) });
                 }
-                // Another process, leaving or cleaning up, took one of both directories away in between.
+                // Another process, which ends or cleans up, has removed one of the two directories in between.
                 Ok(None) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(write(errno)),
             }
@@ -95,14 +95,14 @@ impl StagingDir {
         Err(FolderError::unexpected("no directory for writes in progress could be kept"))
     }
 
-    /// Whether the directory is still there, in the root that was opened: somebody may have removed it.
+    /// Whether the directory still exists in the opened root: somebody may have removed it.
     pub(super) fn is_alive(&self, flusher: &Arc<Flusher>) -> bool {
         Arc::ptr_eq(&self.flusher, flusher) && rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
     }
 }
 
 impl StagingDir {
-    /// Makes and removes a file, as each write of the store does.
+    /// Creates, writes and removes a file, as each write of the store does.
     pub(super) fn probe_write(&self) -> Result<(), Errno> {
         let name = format!("{:x}", self.files.fetch_add(1, Ordering::Relaxed));
         let file = rustix::fs::openat(&self.directory, name.as_str(), CREATING, Mode::from_raw_mode(0o600))?;
@@ -110,8 +110,8 @@ impl StagingDir {
         written.and(rustix::fs::unlinkat(&self.directory, name.as_str(), AtFlags::empty()))
     }
 
-    /// Whether there is room for a file of so many bytes: it is made, and removed. Where room cannot be set apart, as on some
-    /// network file systems, what the file system says is free.
+    /// Whether a file of so many bytes fits: allocates one, and removes it. Where space cannot be allocated, as on some
+    /// network file systems, compares with the free space that the file system reports.
     pub(super) fn probe_capacity(&self, bytes: u64) -> Result<(), Errno> {
         let name = format!("{:x}", self.files.fetch_add(1, Ordering::Relaxed));
         let file = rustix::fs::openat(&self.directory, name.as_str(), CREATING, Mode::from_raw_mode(0o600))?;
@@ -130,12 +130,12 @@ impl StagingDir {
         held.and(removed)
     }
 
-    /// Flushes the whole file system, for the room that it gives back.
+    /// Flushes the whole file system, which may free space.
     pub(super) fn flush(&self) -> Result<(), Errno> {
         rustix::fs::syncfs(&self.directory)
     }
 
-    /// Makes and removes a file of that very name, which is as long out of sight.
+    /// Whether the file system accepts that very name: creates and removes a hidden file of that name.
     pub(super) fn probe_name(&self, name: &str) -> Result<(), Errno> {
         match rustix::fs::openat(&self.directory, name, CREATING, Mode::from_raw_mode(0o600)) {
             Ok(_) => rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()),
@@ -145,7 +145,7 @@ impl StagingDir {
     }
 }
 
-/// Makes a directory and locks it; `None` if another process took it for a dead one's before the lock was had.
+/// Creates a directory and locks it; `None` if another process removed it as a dead one's before it was locked.
 fn own(all: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
     rustix::fs::mkdirat(all, name, Mode::from_raw_mode(0o700))?;
     let directory = directory_in(all, name)?;
@@ -157,15 +157,15 @@ fn own(all: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
     Ok(rustix::fs::statat(all, name, AtFlags::SYMLINK_NOFOLLOW).is_ok().then_some(directory))
 }
 
-/// Removes what dead processes left below a root, where nothing is to be written now.
+/// Removes the leftovers of dead processes below a root that is not written now.
 pub(super) fn remove_leftovers(root: &RootDir, clock: &dyn Clock) {
     let Ok(all) = directory_in(root, IN_PROGRESS) else { return };
     remove_dead(&all, clock);
-    // Fails while a process that lives has its own there.
+    // Fails while a living process has its own directory there.
     let _ = rustix::fs::unlinkat(root, IN_PROGRESS, AtFlags::REMOVEDIR);
 }
 
-/// Removes what dead processes left. What cannot be removed stays, out of sight.
+/// Removes the leftovers of dead processes. Those that cannot be removed stay hidden.
 fn remove_dead(all: &OwnedFd, clock: &dyn Clock) {
     let shared = rustix::fs::fstatfs(all).is_ok_and(|file_system| is_shared(file_system.f_type));
     for name in names(all) {
@@ -193,7 +193,7 @@ fn is_shared(file_system: rustix::fs::FsWord) -> bool {
     SHARED.contains(&(file_system as u64 & 0xFFFF_FFFF))
 }
 
-/// The names in a directory that are of Mill's own making: hexadecimal numbers.
+/// The names in a directory that Mill gave: hexadecimal numbers.
 fn names(directory: &OwnedFd) -> Vec<String> {
     let mut names = Vec::new();
     let read = Dirents::with_buffer(32 * 1024).read(directory, |name, _| {
@@ -210,17 +210,17 @@ fn names(directory: &OwnedFd) -> Vec<String> {
 
 impl Drop for StagingDir {
     fn drop(&mut self) {
-        // Every file has been given its place or removed: each holds this alive.
+        // Every file was moved to its path or removed: each holds a reference to this.
         let root = &self.flusher.root;
         let Ok(all) = directory_in(root, IN_PROGRESS) else { return };
         let _ = rustix::fs::unlinkat(&all, self.name.as_str(), AtFlags::REMOVEDIR);
-        // Fails while another process has its own there.
+        // Fails while another process has its own directory there.
         let _ = rustix::fs::unlinkat(root, IN_PROGRESS, AtFlags::REMOVEDIR);
     }
 }
 
 impl TempFile {
-    /// Makes an empty file.
+    /// Creates an empty file.
     pub(super) fn create(staging: Arc<StagingDir>, plan: &PropertyPlan) -> Result<Self, FolderError> {
         let name = format!("{:x}", staging.files.fetch_add(1, Ordering::Relaxed));
         let generation = staging.flusher.generation();
@@ -258,7 +258,7 @@ impl TempFile {
         Ok(())
     }
 
-    /// Sets the properties, the mtime last: nothing touches the file from then on.
+    /// Sets the properties, the mtime last: nothing changes the file from then on.
     pub(super) fn finish(&mut self, plan: &PropertyPlan) -> Result<(), FolderError> {
         let Some(file) = self.file.take() else { return Err(write(Errno::BADF)) };
         let flusher = &self.staging.flusher;
@@ -274,23 +274,23 @@ impl TempFile {
         Ok(())
     }
 
-    /// Whether a flush of all is still to make it durable.
+    /// Whether the file still needs a flush of the whole file system.
     pub(super) fn needs_sync(&self) -> bool {
         !self.synced
     }
 
-    /// Fails for what was written before a flush that failed, unless it was made durable by itself.
+    /// Fails if a flush has failed since the file was written, unless the file was flushed by itself.
     pub(super) fn check_not_condemned(&self) -> Result<(), FolderError> {
         let sound = self.synced || self.generation == self.staging.flusher.generation();
         if sound { Ok(()) } else { Err(condemned()) }
     }
 
-    /// The directory and name under which it is prepared.
+    /// The directory and name of the file.
     pub(super) fn prepared(&self) -> (&OwnedFd, &str) {
         (&self.staging.directory, &self.name)
     }
 
-    /// Notes that it was given its place.
+    /// Notes that the file was moved to its path, so that dropping it deletes nothing.
     pub(super) fn placed(&mut self) {
         self.placed = true;
     }
@@ -300,7 +300,7 @@ fn write(errno: Errno) -> FolderError {
     FolderError::of(FileOperation::Write, errno)
 }
 
-/// What those are told whose bytes may be among those that did not reach the disk.
+/// The error of a write whose bytes may not have reached the disk.
 pub(super) fn condemned() -> FolderError {
     FolderError::unexpected(
         "something written at the same time did not reach the disk, so that all of it has to be written anew",

@@ -1,8 +1,8 @@
-//! Reading what the disk holds, not what the page cache says of it.
+//! Reads the bytes on the disk, not those in the page cache.
 //!
-//! After a write-back that failed, the kernel keeps the bytes in its cache and calls them clean, so that a reading finds
-//! what the disk never took. So the pages of a file that are clean are let go of, and it is read with `O_DIRECT`. Where
-//! the file system takes no such reading, all of it is flushed and let go of, and each page must be seen to be gone.
+//! After a failed write-back the kernel keeps the bytes in its cache and marks them clean, so that a read returns bytes
+//! that never reached the disk. So Mill evicts the file's clean pages and reads with `O_DIRECT`. Where the file system
+//! does not support that, Mill flushes and evicts the whole file, and checks that each page is gone.
 
 use std::io::IoSliceMut;
 
@@ -10,24 +10,24 @@ use rustix::fd::AsFd;
 use rustix::fs::{Advice, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// What `O_DIRECT` asks of offsets, lengths and memory at most: a page. Source: open(2), *O_DIRECT*.
+/// The largest alignment that `O_DIRECT` needs of offsets, lengths and memory: a page. Source: open(2), *O_DIRECT*.
 pub(super) const ALIGNED: usize = 4096;
-/// File systems that are nothing but a cache: tmpfs and ramfs.
+/// File systems in memory: tmpfs and ramfs.
 const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58F6];
 
-/// How the bytes of a file are had.
+/// How to read the bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadMode {
-    /// As the cache has them.
+    /// Through the cache.
     Cached,
-    /// From the disk, into memory that is [aligned](ALIGNED).
+    /// From the disk with `O_DIRECT`, into [aligned](ALIGNED) memory.
     Direct,
-    /// From the disk, since each page is seen to be in no cache.
+    /// From the disk, with a check that no page is cached.
     Evicted,
 }
 
 impl ReadMode {
-    /// Prepares an open file for being read from the disk itself.
+    /// Prepares an open file for reads from the disk itself.
     pub(super) fn bypassing_cache(file: impl AsFd) -> Result<Self, Errno> {
         let file = file.as_fd();
         if is_memory(file)? {
@@ -42,7 +42,7 @@ impl ReadMode {
         }
     }
 
-    /// The same without `O_DIRECT`, which this file turned out not to take.
+    /// The same without `O_DIRECT`, which this file does not support.
     pub(super) fn evicting_cache(file: impl AsFd) -> Result<Self, Errno> {
         let file = file.as_fd();
         let flags = rustix::fs::fcntl_getfl(file)?;
@@ -52,7 +52,7 @@ impl ReadMode {
             Err(errno) => return Err(errno),
         }
         rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?;
-        // Nothing is read ahead: what was would be found in the cache.
+        // No read-ahead: it would put pages into the cache.
         rustix::fs::fadvise(file, 0, None, Advice::Random)?;
         Ok(Self::Evicted)
     }
@@ -65,9 +65,9 @@ pub(super) fn may_be_cached(file: impl AsFd, at: u64, length: usize) -> bool {
     pages.into_iter().any(|page| {
         let mut into = [IoSliceMut::new(&mut byte)];
         match rustix::io::preadv2(&file, &mut into, page, ReadWriteFlags::NOWAIT) {
-            // It would have to wait for the disk; or nothing is there.
+            // The read would wait for the disk, or is past the end.
             Err(Errno::AGAIN) | Ok(0) => false,
-            // It is cached; or this file system does not tell.
+            // The page is cached, or this file system does not show it.
             Ok(_) | Err(_) => true,
         }
     })
@@ -79,7 +79,7 @@ fn is_memory(file: impl AsFd) -> Result<bool, Errno> {
     Ok(MEMORY.contains(&found))
 }
 
-/// Memory in which so many bytes can be read with `O_DIRECT`, and where in it they begin.
+/// Memory for a read of so many bytes with `O_DIRECT`, and the aligned offset in it.
 pub(super) fn aligned(length: usize) -> (Vec<u8>, usize) {
     let memory = vec![0; length + ALIGNED];
     let from = memory.as_ptr().align_offset(ALIGNED).min(ALIGNED);

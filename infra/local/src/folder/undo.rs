@@ -1,7 +1,7 @@
-//! Taking names out of view again whose group could not be made durable.
+//! Undoes the changes of a group that could not be made durable.
 //!
-//! A prepared file that replaces another exchanges names with it, so that what it replaced is there until the group is
-//! durable, and can come back.
+//! A prepared file that replaces another exchanges names with it, so that the replaced file exists until the group is
+//! durable, and can be restored.
 
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
@@ -12,23 +12,23 @@ use super::file_state::FileState;
 use super::item_path::ItemPath;
 use super::temp_files::TempFile;
 
-/// How a file that was given its place is taken out of it again.
+/// How to undo the move of a file to its path.
 #[derive(Debug)]
 pub(super) struct Undo {
     pub(super) item_path: ItemPath,
-    /// Its state there.
+    /// The file's state there.
     pub(super) state: FileState,
     pub(super) step: UndoStep,
 }
 
-/// What is done to undo it.
+/// The step that undoes a change.
 #[derive(Debug)]
 pub(super) enum UndoStep {
-    /// Nothing was there before: it is removed, with so many directories that had to be made for it.
+    /// The file is new: remove it, with the `made` directories that were created for it.
     Remove { made: usize },
-    /// What was there before has this name now. Once it is not needed any more it goes with this.
+    /// The replaced file has this temporary name now. Dropping it deletes it.
     Exchange(TempFile),
-    /// The file system could not keep what was there before, so it stays.
+    /// The file system could not exchange names: the replaced file is gone, and the new one stays.
     None,
 }
 
@@ -36,7 +36,7 @@ impl Applier<'_> {
     /// Undoes a change, unless somebody else has changed the item since.
     ///
     /// # Errors
-    /// It stays in view, and may be gone or damaged after a loss of power.
+    /// The new file stays, and may be missing or damaged after a loss of power.
     pub(super) fn undo(&mut self, undo: &Undo) -> Result<(), FolderError> {
         let write = |errno| FolderError::of(FileOperation::Write, errno);
         let Undo { item_path, state, step } = undo;
@@ -47,7 +47,7 @@ impl Applier<'_> {
         };
         match rustix::fs::statat(&parent, item_path.name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileState::of(&stat).has_same_content_as(state) => {}
-            // It is not the file that was put there.
+            // Somebody has replaced or removed the file since.
             Ok(_) | Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(write(errno)),
         }

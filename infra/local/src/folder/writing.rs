@@ -1,4 +1,4 @@
-//! The folder as a destination: writes are prepared by their own callers and made by the committer.
+//! The folder as a destination: callers prepare their writes, the committer applies them.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ impl DestinationStore for FolderStore {
     }
 
     async fn remove_stale_uploads(&self) {
-        // A root that cannot be reached says so to each call that needs it.
+        // If the root cannot be reached, each call that needs it reports that.
         let remove = |folder: &FolderInner, root: &_| {
             temp_files::remove_leftovers(root, &*folder.clock);
             Ok(())
@@ -109,8 +109,8 @@ impl FolderInner {
 }
 
 impl FolderStore {
-    /// Gives an item a file of its own with the same bytes: its own has other names too, to which the properties would go
-    /// as well.
+    /// Writes an item's bytes into a new file: the old one has other names too (hard links), which must keep their
+    /// properties.
     async fn write_anew(
         &self,
         item: &ItemAddress,
@@ -167,7 +167,7 @@ impl FolderStore {
     }
 }
 
-/// A write being prepared: bytes come in, and go into a file out of sight as they become many.
+/// Prepares a write: collects bytes, and writes them to a temporary file when they are many.
 struct ItemWriter<'a> {
     store: &'a FolderStore,
     item: &'a ItemAddress,
@@ -185,7 +185,7 @@ impl<'a> ItemWriter<'a> {
         Self { store, item, size, taken: 0, chunks: Vec::new(), pending: 0, permit: None, temp_file: None }
     }
 
-    /// Takes a body to its end, which must be where its size says.
+    /// Reads a body to its end, and checks its size.
     async fn take_all(&mut self, mut body: Body, plan: &PropertyPlan) -> Result<(), StoreError> {
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
@@ -205,7 +205,7 @@ impl<'a> ItemWriter<'a> {
         Ok(())
     }
 
-    /// Whether no more bytes should be held.
+    /// Whether the collected bytes must be written before more are read.
     fn is_full(&mut self) -> bool {
         if self.permit.is_some() {
             return self.pending >= super::buffer_budget::CHUNK_BYTES;
@@ -215,7 +215,7 @@ impl<'a> ItemWriter<'a> {
         self.pending >= most
     }
 
-    /// Writes what is left and sets the properties: one hop for a small item.
+    /// Writes the collected bytes and sets the properties: one blocking call for a small item.
     async fn finish(mut self, plan: PropertyPlan) -> Result<TempFile, StoreError> {
         self.flush(plan, true).await.map_err(|error| self.failed(error))?;
         self.temp_file.take().ok_or_else(|| self.failed(FolderError::unexpected("no file was prepared")))

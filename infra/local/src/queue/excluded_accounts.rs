@@ -1,17 +1,19 @@
-//! Receives that pass accounts over, however many bodies they have: by two seeks an account, and by nothing of theirs.
+//! Receives that exclude accounts. They cost two index seeks for each account, however many messages an excluded
+//! account has.
 //!
-//! The index by account holds what is in nobody's hands alone, so that it costs a body one entry and no change as it is
-//! extended or acknowledged. What was in hands whose time is over is [put into it](wake) first; of that there is no more
-//! than workmen can hold. The index is named: SQLite takes the one by time for as good, which holds everybody's.
+//! The index by account contains only messages that are not in flight. So a message costs one entry, which no extension
+//! or acknowledgement changes. A receive first [puts into it](expire_in_flight) the messages in flight whose timeout is
+//! over, which are no more than workmen can hold. The statements name the index: SQLite's planner would choose the
+//! index by time, which contains the messages of all accounts.
 
 use std::collections::BTreeSet;
 
 use mill_model::{AccountId, QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::rows::{ReceiveRequest, ReceivedMessage, WriteTransaction, code, millis};
+use super::rows::{ReceiveQuery, ReceivedMessage, WriteTransaction, code, millis};
 
-/// Those of the accounts that a queue has bodies of, in nobody's hands, which are not passed over.
+/// The accounts with messages in the queue that are not in flight, without the excluded ones.
 fn other_accounts(
     connection: &Connection,
     queue: QueueName,
@@ -36,12 +38,12 @@ fn other_accounts(
     Ok(other_accounts)
 }
 
-/// Nobody's bodies, of before accounts were kept, are never passed over.
+/// Messages without an account, sent before accounts were stored, are never excluded.
 fn contains_account(accounts: &BTreeSet<AccountId>, account: &str) -> bool {
     AccountId::new(account).is_ok_and(|account| accounts.contains(&account))
 }
 
-/// Since when an account has had a body that can be received, if it has one.
+/// Since when the account's longest visible message has been visible, if it has one.
 fn oldest_visible(
     connection: &Connection,
     queue: QueueName,
@@ -55,17 +57,17 @@ fn oldest_visible(
     statement.query_row(params![code(queue), account, millis(now)], |row| row.get(0)).optional()
 }
 
-/// Notes of what was in hands whose time is over that it is in nobody's. Receipts hold on, until it is received again.
-pub(super) fn expire_in_flight(transaction: &WriteTransaction<'_>, request: &ReceiveRequest) -> rusqlite::Result<()> {
+/// Marks messages whose timeout is over as not in flight. Their receipts count until the next receive.
+pub(super) fn expire_in_flight(transaction: &WriteTransaction<'_>, request: &ReceiveQuery) -> rusqlite::Result<()> {
     let mut statement = transaction
         .statement("UPDATE message SET in_flight = 0 WHERE queue = ?1 AND in_flight = 1 AND visible_at <= ?2")?;
     statement.execute(params![code(request.queue), millis(request.now)]).map(drop)
 }
 
-/// Visible bodies as they will be once they are received: those of the account first that has had one for longest.
+/// Visible messages as they will be once received, those of the account first whose message has been visible longest.
 pub(super) fn visible(
     transaction: &WriteTransaction<'_>,
-    request: &ReceiveRequest,
+    request: &ReceiveQuery,
     wanted: u32,
 ) -> rusqlite::Result<Vec<ReceivedMessage>> {
     let connection = transaction.connection();
@@ -94,7 +96,7 @@ pub(super) fn visible(
     Ok(received)
 }
 
-/// Whether a receive that passes these accounts over would find anything.
+/// Whether a receive that excludes these accounts would find a message.
 pub(super) fn any_visible(
     connection: &Connection,
     queue: QueueName,
@@ -142,8 +144,9 @@ mod tests {
         }
     }
 
-    /// Steps that the database takes to look for others' bodies, to receive them, and to look again, beside so many of an
-    /// account that is passed over; then to receive of all, and to count the others'.
+    /// The steps of SQLite's machine to find the other account's messages, to receive them, and to look again, beside
+    /// so many messages of an excluded account; then to receive without exclusion, and to count the other account's
+    /// messages.
     async fn steps_beside(backlog: usize) -> Vec<u64> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mill.db");
@@ -154,7 +157,7 @@ mod tests {
         let (queue, now) = (QueueName::DuplicationLow, database.clock().now());
         let excluded = BTreeSet::from([account("a")]);
         let until = now.plus(Duration::from_mins(1));
-        let request = ReceiveRequest { queue, now, until, handle: 7, max: 10, excluded: excluded.clone() };
+        let request = ReceiveQuery { queue, now, until, handle: 7, max: 10, excluded: excluded.clone() };
 
         let mut connection = Connection::open(&path).unwrap();
         let steps = Arc::new(AtomicU64::new(0));
@@ -171,7 +174,7 @@ mod tests {
         let received = steps.swap(0, Ordering::Relaxed);
         assert!(!look());
         let looked_again = steps.swap(0, Ordering::Relaxed);
-        let request = ReceiveRequest { handle: 8, max: 5, excluded: BTreeSet::new(), ..request };
+        let request = ReceiveQuery { handle: 8, max: 5, excluded: BTreeSet::new(), ..request };
         assert_eq!(rows::receive(&mut WriteTransaction::new(&connection), &request).unwrap().len(), 5);
         let taken_of_all = steps.swap(0, Ordering::Relaxed);
         assert_eq!(rows::depth_of(&connection, queue, &account("b")).unwrap(), 3);

@@ -1,8 +1,9 @@
-//! Which processes of this host receive, so that what one had in hand when it was killed need not wait for its timeout.
+//! The receiving processes of this host, so that the messages in flight of a killed one need not wait for their
+//! timeout.
 //!
-//! Each process that receives has a row in the book `receivers`: its name, and as the row's version a number that no other
-//! bears. The number stands in the handle of each of its receives. A receive that finds nothing looks, now and then, whether
-//! one of the others surely lives no more; what that one held is made visible, and its row goes.
+//! Each receiving process has a row in the table `receivers`: its name, and as the row's version a unique number. The
+//! handle of each of its receives contains that number. A receive that finds nothing checks, now and then, whether
+//! another receiver is dead. It makes the messages of a dead one visible, and deletes its row.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,24 +20,24 @@ use crate::process;
 
 const BOOK: &str = "receivers";
 
-/// How many bits of a handle count the receives of one process. They need only tell those of one body apart.
+/// How many bits of a handle count the receives of one process. They need only distinguish the receives of one message.
 const COUNT_BITS: u32 = 24;
 const COUNT_MASK: i64 = (1 << COUNT_BITS) - 1;
 
-/// Numbers of receivers above this begin anew; the one before by that number is long forgotten.
+/// Numbers of receivers wrap around here. The earlier receiver of that number is long deleted.
 const NUMBER_MASK: i64 = (1 << (63 - COUNT_BITS)) - 1;
 
-/// How often a process that has nothing to do looks after the others.
+/// How often an idle process checks the other receivers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What was received so often waits for its timeout all the same: it may be what kills the processes, and is not to have
-/// all of them in a row, nor to be given up for it within seconds.
+/// A message received this often waits for its timeout all the same. It may be what kills the processes, and must
+/// neither kill all of them in a row nor become a dead letter within seconds.
 const RECEIVES_MAX: u32 = 5;
 
-/// Rows of which nothing could be told for so long are forgotten: their processes are of an earlier boot, or elsewhere.
+/// Rows of this age are deleted: their processes are of an earlier boot or another machine, so nobody can check them.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(30 * 24);
 
-/// This process as a receiver, and when it last looked after the others.
+/// This process as a receiver, and when it last checked the others.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiverRegistry {
     number: OnceCell<i64>,
@@ -44,7 +45,7 @@ pub(crate) struct ReceiverRegistry {
     last_check: Mutex<Option<Monotonic>>,
 }
 
-/// A process that receives, or did.
+/// A process that receives messages, dead or alive.
 #[derive(Debug, Clone)]
 struct Receiver {
     name: String,
@@ -58,7 +59,7 @@ pub(super) async fn handle(database: &Database) -> Result<i64, DatabaseError> {
     Ok(handle_of(number, ours.receives.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// Positive, so that it is not that of a body in nobody's hands.
+/// Positive: 0 is the handle of a message that is not in flight.
 fn handle_of(number: i64, count: u32) -> i64 {
     (((number & NUMBER_MASK) << COUNT_BITS) | (i64::from(count) & COUNT_MASK)).max(1)
 }
@@ -71,7 +72,7 @@ fn handles_of(number: i64) -> (i64, i64) {
 
 /// Gives a process its number.
 async fn register(database: &Database, process: String) -> Result<i64, DatabaseError> {
-    // One that opens the database twice is two receivers.
+    // A process that opens the database twice is two receivers.
     let name = format!("{process} {:x}", database.chance().next_u64());
     let now = rows::millis(database.clock().now());
     let forgotten = now.saturating_sub(i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX));
@@ -89,7 +90,7 @@ async fn register(database: &Database, process: String) -> Result<i64, DatabaseE
     database.write(Durability::Process, 0, work).await
 }
 
-/// Makes visible what receivers held that surely live no more. `true` when there was any.
+/// Makes the messages in flight of dead receivers visible. Returns whether there were any.
 pub(super) async fn release_from_dead_receivers(database: &Database) -> Result<bool, DatabaseError> {
     let present = database.clock().monotonic();
     {
@@ -130,7 +131,7 @@ fn release_messages(
     for Receiver { name, number } in dead_receivers {
         let (first, last) = handles_of(*number);
         for queue in QueueName::ALL {
-            // By the index: it reads rows of what is in flight alone.
+            // The index limits this to rows in flight.
             let mut statement = transaction.statement(
                 "UPDATE message SET visible_at = ?2, in_flight = 0, handle = 0
                  WHERE queue = ?1 AND visible_at > ?2 AND in_flight = 1 AND handle BETWEEN ?3 AND ?4 AND receives < ?5",
@@ -162,7 +163,7 @@ mod tests {
         child: Child,
     }
 
-    /// A body in the hands of a process that lives.
+    /// A message in flight at a living process.
     async fn held(receives: u32) -> Killed {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mill.db");

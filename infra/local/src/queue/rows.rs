@@ -11,7 +11,7 @@ pub(super) use crate::database::writer::WriteTransaction;
 
 use super::{HIDDEN_MAX, RECEIVES_MAX, excluded_accounts};
 
-/// A queue's number in the file, for ever.
+/// A queue's number in the file. It must never change.
 pub(super) const fn code(queue: QueueName) -> i64 {
     match queue {
         QueueName::Audit => 1,
@@ -24,12 +24,12 @@ pub(super) const fn code(queue: QueueName) -> i64 {
     }
 }
 
-/// A queue's place where one thing is kept for each of the seven.
+/// A queue's index in an array with one element for each of the seven.
 pub(super) const fn index(queue: QueueName) -> usize {
     code(queue) as usize - 1
 }
 
-/// A time as the file keeps it.
+/// A time as the file stores it.
 pub(super) fn millis(at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }
@@ -38,12 +38,12 @@ fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// Later than this nothing can rightly be hidden: the clock has stepped back.
+/// No message is hidden until later than this, unless the clock has stepped back.
 fn latest_plausible_deadline(now: Timestamp) -> i64 {
     millis(now.plus(HIDDEN_MAX))
 }
 
-/// A delivery as its receipt names it: the row, and the receive.
+/// A delivery as its receipt identifies it: the row, and the receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DeliveryKey {
     pub(super) id: i64,
@@ -51,7 +51,7 @@ pub(super) struct DeliveryKey {
 }
 
 impl DeliveryKey {
-    /// `None` for what is no receipt of this back end.
+    /// `None` for a text that is no receipt of this back end.
     pub(super) fn of(receipt: &Receipt) -> Option<Self> {
         let (id, handle) = receipt.0.split_once('.')?;
         let key = Self { id: i64::from_str_radix(id, 16).ok()?, handle: i64::from_str_radix(handle, 16).ok()? };
@@ -63,14 +63,14 @@ impl DeliveryKey {
     }
 }
 
-/// A body on its way in.
+/// A message to be added.
 pub(super) struct NewMessage {
     pub(super) visible_at: Timestamp,
     pub(super) account: AccountId,
     pub(super) body: Bytes,
 }
 
-/// Adds bodies.
+/// Adds messages.
 pub(super) fn add(
     transaction: &mut WriteTransaction<'_>,
     queue: QueueName,
@@ -92,9 +92,9 @@ pub(super) fn add(
     Ok(())
 }
 
-/// A receive: how many bodies, whose not, and how to mark them.
+/// A receive: how many messages, which accounts it excludes, and how it marks the deliveries.
 #[derive(Debug, Clone)]
-pub(super) struct ReceiveRequest {
+pub(super) struct ReceiveQuery {
     pub(super) queue: QueueName,
     pub(super) now: Timestamp,
     pub(super) until: Timestamp,
@@ -103,7 +103,7 @@ pub(super) struct ReceiveRequest {
     pub(super) excluded: BTreeSet<AccountId>,
 }
 
-/// A body received.
+/// A received message.
 pub(super) struct ReceivedMessage {
     pub(super) key: DeliveryKey,
     pub(super) body: Bytes,
@@ -112,7 +112,7 @@ pub(super) struct ReceivedMessage {
 }
 
 impl ReceivedMessage {
-    /// From its id, how often it was received, when it was sent, and its body.
+    /// Reads a row of id, count of receives, time of the send, and body.
     pub(super) fn of(row: &Row<'_>, handle: i64) -> rusqlite::Result<Self> {
         Ok(Self {
             key: DeliveryKey { id: row.get(0)?, handle },
@@ -123,10 +123,10 @@ impl ReceivedMessage {
     }
 }
 
-/// Takes visible bodies, those longest visible first. Those received too often go to the dead letters instead.
+/// Receives visible messages, the longest visible first. Moves those received too often to the dead letters instead.
 pub(super) fn receive(
     transaction: &mut WriteTransaction<'_>,
-    request: &ReceiveRequest,
+    request: &ReceiveQuery,
 ) -> rusqlite::Result<Vec<ReceivedMessage>> {
     let mut received = Vec::new();
     let passes = !request.excluded.is_empty();
@@ -157,13 +157,13 @@ pub(super) fn receive(
     }
 }
 
-/// Visible bodies as they will be once they are received; none that this receive has taken and did not hide.
+/// Visible messages as they will be once received, without those that this very receive has received with no timeout.
 fn visible(
     transaction: &mut WriteTransaction<'_>,
-    request: &ReceiveRequest,
+    request: &ReceiveQuery,
     wanted: u32,
 ) -> rusqlite::Result<Vec<ReceivedMessage>> {
-    // Two stretches of the index, merged: what is in nobody's hands, and what was in hands whose time is over.
+    // Two ranges of the index, merged: messages not in flight, and messages in flight whose timeout is over.
     let mut statement = transaction.statement(
         "SELECT id, receives, sent_at, body, visible_at, in_flight FROM message
          WHERE queue = ?1 AND in_flight = 0 AND visible_at <= ?2 AND handle <> ?4
@@ -176,10 +176,10 @@ fn visible(
     statement.query_map(of, |row| ReceivedMessage::of(row, request.handle))?.collect()
 }
 
-/// Hides a body as a delivery.
+/// Hides a message as a delivery.
 fn hide(
     transaction: &mut WriteTransaction<'_>,
-    request: &ReceiveRequest,
+    request: &ReceiveQuery,
     received: &ReceivedMessage,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.statement(
@@ -190,10 +190,10 @@ fn hide(
     Ok(())
 }
 
-/// Moves a body to the dead letters, in one statement: it is never in neither queue.
+/// Moves a message to the dead letters in one statement: it is always in one of the two queues.
 fn move_to_dead_letters(
     transaction: &mut WriteTransaction<'_>,
-    request: &ReceiveRequest,
+    request: &ReceiveQuery,
     dead: &ReceivedMessage,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.statement(
@@ -207,10 +207,10 @@ fn move_to_dead_letters(
     Ok(())
 }
 
-/// Makes visible what a clock that has stepped back since would hide for longer than anything may be.
+/// Makes messages visible that are hidden for longer than allowed, because the clock has stepped back since.
 fn show_after_clock_step_back(
     transaction: &mut WriteTransaction<'_>,
-    request: &ReceiveRequest,
+    request: &ReceiveQuery,
 ) -> rusqlite::Result<bool> {
     let mut statement = transaction.statement(
         "UPDATE message SET visible_at = ?2, in_flight = 0
@@ -224,7 +224,7 @@ fn show_after_clock_step_back(
     Ok(rescued > 0)
 }
 
-/// Whether a receive that passes these accounts over would find anything.
+/// Whether a receive that excludes these accounts would find a message.
 pub(super) fn any_visible(
     connection: &Connection,
     queue: QueueName,
@@ -242,18 +242,18 @@ pub(super) fn any_visible(
     Ok(found || exists(hidden_too_long, latest_plausible_deadline(now))?)
 }
 
-/// What became of an extension.
+/// The result of an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExtendOutcome {
-    /// It is hidden until then.
+    /// The delivery is hidden until the new deadline.
     Granted,
-    /// It is no longer held.
+    /// The receipt no longer counts.
     Expired,
-    /// It would be in flight for longer than anything may be; its deadline stays.
+    /// The message would be in flight for longer than allowed. Its deadline stays.
     TooLong,
 }
 
-/// Hides a delivery until then.
+/// Hides a delivery until `until`.
 pub(super) fn extend(
     transaction: &mut WriteTransaction<'_>,
     queue: QueueName,
@@ -270,13 +270,13 @@ pub(super) fn extend(
     if until > timestamp(received_at).plus(HIDDEN_MAX) {
         return Ok(ExtendOutcome::TooLong);
     }
-    // It may have been noted that it is in nobody's hands, before a clock stepped back.
+    // Before a clock stepped back, the message may have been marked as not in flight.
     let mut statement = transaction.statement("UPDATE message SET visible_at = ?2, in_flight = 1 WHERE id = ?1")?;
     statement.execute(params![key.id, millis(until)])?;
     Ok(ExtendOutcome::Granted)
 }
 
-/// Makes a delivery visible at once; `false` when it is no longer held.
+/// Makes a delivery visible at once. Returns `false` when the receipt no longer counts.
 pub(super) fn release(
     transaction: &mut WriteTransaction<'_>,
     queue: QueueName,
@@ -294,7 +294,8 @@ pub(super) fn release(
     Ok(released)
 }
 
-/// Removes a delivery for good; `false` when somebody else may hold it by now. One that is gone already is removed.
+/// Deletes a message. Returns `false` when another receiver may have received it since, and `true` when it is already
+/// gone.
 pub(super) fn remove(
     transaction: &mut WriteTransaction<'_>,
     queue: QueueName,
@@ -308,8 +309,8 @@ pub(super) fn remove(
     Ok(!transaction.statement("SELECT 1 FROM message WHERE id = ?1")?.exists([key.id])?)
 }
 
-/// How many bodies of an account there are. Counted in an index, a million within some tens of milliseconds, but for those
-/// in hand, which are few.
+/// The number of an account's messages. Counted in an index, a million within some tens of milliseconds, but for those
+/// in flight, which are few.
 pub(super) fn depth_of(connection: &Connection, queue: QueueName, account: &AccountId) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare_cached(
         "SELECT (SELECT count(*) FROM message INDEXED BY message_by_account
@@ -319,7 +320,7 @@ pub(super) fn depth_of(connection: &Connection, queue: QueueName, account: &Acco
     statement.query_row(params![code(queue), account.as_str()], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
 }
 
-/// How many bodies there are. Costs as much as there are hidden ones; never reads a body but the first.
+/// The numbers of messages. The cost grows with the number of hidden ones; only one row is read.
 pub(super) fn depth(connection: &Connection, queue: QueueName, now: Timestamp) -> rusqlite::Result<QueueDepth> {
     let snapshot = connection.unchecked_transaction()?;
     let total: i64 = snapshot
@@ -331,7 +332,7 @@ pub(super) fn depth(connection: &Connection, queue: QueueName, now: Timestamp) -
         hidden.query_row(params![code(queue), in_flight, millis(now)], |row| row.get(0))
     };
     let (delayed, in_flight) = (hidden(0)?, hidden(1)?);
-    // The one that waits longest to be received: near enough the oldest, and no index by age is kept for it.
+    // The message that has been visible longest: near enough the oldest, without an index by age.
     let mut first = snapshot.prepare_cached(
         "SELECT sent_at, visible_at FROM message WHERE queue = ?1 AND in_flight = ?2 ORDER BY visible_at LIMIT 1",
     )?;
