@@ -16,13 +16,13 @@ use crate::port_call::PortCall;
 
 /// The store, call and subject of an injected error.
 #[derive(Debug, Clone)]
-pub(super) struct ErrorContext {
+pub(super) struct InjectedErrorContext {
     store: StoreAddress,
     op: PortCall,
     subject: String,
 }
 
-impl ErrorContext {
+impl InjectedErrorContext {
     pub(super) fn error(&self, kind: FaultKind) -> StoreError {
         let kind = match kind {
             FaultKind::Throttled => StoreErrorKind::Throttled { retry_after: None },
@@ -57,8 +57,8 @@ impl ErrorContext {
 }
 
 impl<S: Send + Sync + ?Sized> FaultyStore<S> {
-    fn context(&self, op: PortCall, subject: &dyn Display) -> ErrorContext {
-        ErrorContext { store: self.address.clone(), op, subject: subject.to_string() }
+    fn context(&self, op: PortCall, subject: &dyn Display) -> InjectedErrorContext {
+        InjectedErrorContext { store: self.address.clone(), op, subject: subject.to_string() }
     }
 
     /// Where in a body of `size` bytes the fault happens, if it is a fault of a body.

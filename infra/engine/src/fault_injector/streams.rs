@@ -5,7 +5,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_ports::{Body, Listing};
 
 use super::InjectedFault;
-use super::store::ErrorContext;
+use super::store::InjectedErrorContext;
 
 /// A fault, and how many bytes pass before it.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,7 @@ pub(super) struct MidFault {
 }
 
 /// A body that fails, ends or has a flipped bit after so many bytes.
-pub(super) fn body(body: Body, mid: Option<MidFault>, context: ErrorContext) -> Body {
+pub(super) fn body(body: Body, mid: Option<MidFault>, context: InjectedErrorContext) -> Body {
     let Some(MidFault { fault, at }) = mid else {
         return body;
     };
@@ -62,7 +62,12 @@ fn damaged(body: Body, at: u64) -> Body {
 }
 
 /// A listing that `fault` ends early, after at most `pages` pages.
-pub(super) fn listing(listing: Listing, fault: Option<InjectedFault>, pages: u64, context: ErrorContext) -> Listing {
+pub(super) fn listing(
+    listing: Listing,
+    fault: Option<InjectedFault>,
+    pages: u64,
+    context: InjectedErrorContext,
+) -> Listing {
     let Some(fault) = fault else {
         return listing;
     };

@@ -168,7 +168,7 @@ async fn a_partial_extend_answers_each_receipt_in_its_own_place() {
     let most = std::num::NonZeroU32::new(10).unwrap();
     let deliveries = faulty.receive(most, Duration::from_mins(1), Duration::ZERO).await.unwrap();
     let receipts: Vec<_> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
-    // What is gone is told as expired by the back end, what fails by plan as throttled: the two must not be mixed up.
+    // The back end reports a missing message as expired, the plan its failures as throttled: they must not be mixed up.
     faulty.acknowledge(&receipts[..3]).await.unwrap().into_result().unwrap();
     for fault in [InjectedFault::Partial(FaultKind::Throttled), InjectedFault::PartialAfter(FaultKind::Throttled)] {
         plan.fail(PortCall::Extend, 1, fault);

@@ -235,7 +235,7 @@ async fn only_the_owner_may_look_into_the_files() {
     }
 }
 
-/// A database as older versions left it, with a body in it that waits and one that is in hand.
+/// A database as older versions left it, with one visible message and one in flight.
 fn older(path: &Path, version: &str) {
     drop(open(path));
     let bodies = "INSERT INTO message (id, queue, visible_at, sent_at, body) VALUES (1, 3, 0, 0, x'01');

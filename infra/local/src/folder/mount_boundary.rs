@@ -73,7 +73,7 @@ impl DirectoryFacts {
     }
 }
 
-/// The number of the mount through which a directory was opened, if the kernel tells it.
+/// The number of the mount through which a directory was opened, if the kernel reports it.
 pub(super) fn mount_id(directory: impl AsFd) -> Result<Option<u64>, Errno> {
     DirectoryFacts::of(directory).map(|dir_facts| dir_facts.mount)
 }

@@ -129,7 +129,7 @@ fn a_space_is_never_taken_for_another_spelling_of_its_name() {
     on_exfat(async |store, at| {
         put_text(store, "x", "one", &Precondition::Absent).await.unwrap();
         let twin = SpaceId::new("S").unwrap();
-        // What a space of that spelling would be asked and told.
+        // The calls for a space of that spelling, and their results.
         assert!(store.space(&twin).await.unwrap().present().is_none());
         let refused = kind(store.create_space(&twin).await);
         assert!(
@@ -156,7 +156,7 @@ fn walked(folder: &Path) -> usize {
     entries.map(|path| 1 + if path.is_dir() { walked(&path) } else { 0 }).sum()
 }
 
-/// As HFS+ and ZFS, told to, compare names: `é` may be one letter or two.
+/// Compares names like HFS+, or ZFS with normalization: `é` may be one letter or two.
 fn normal_form(name: &OsStr) -> OsString {
     name.to_str().map_or_else(|| name.to_owned(), |name| name.nfc().collect::<String>().into())
 }

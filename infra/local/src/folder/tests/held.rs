@@ -1,4 +1,5 @@
-//! What file systems do not hold as they are told: each is read back, and kept beside the file where it differs.
+//! Modes and times that file systems do not store as given: each is read back, and stored beside the file where it
+//! differs.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::UNIX_EPOCH;
@@ -61,7 +62,7 @@ async fn on_a_card(folder: &Path, kind: FileSystem) -> Result<(), MissingRequire
     drop(file);
     assert_ne!(std::fs::metadata(folder.join("disk/s/x")).unwrap().mtime(), own.mtime());
     assert_eq!(head(&store, "x").await.unwrap().properties, None, "the row is of another state");
-    // Without a book it is said in the log; the copy is there.
+    // Without a sidecar table the log reports it; the copy exists.
     let plain = store_at(&folder.join("disk"), Layout::Spaces, None);
     let wanted = properties(&[("file-mode", "0640"), ("file-mtime", "1234567891.123456789")]);
     put(&plain, "y", b"bytes", wanted, &Precondition::Absent).await.unwrap();
@@ -71,7 +72,7 @@ async fn on_a_card(folder: &Path, kind: FileSystem) -> Result<(), MissingRequire
     Ok(())
 }
 
-/// A time after the year 2446 is cut by ext4. It keeps attributes: no book is needed.
+/// ext4 truncates a time after the year 2446. It has attributes, so no sidecar table is needed.
 #[test]
 fn a_time_that_ext4_cuts_is_kept_beside_the_file_until_somebody_sets_another() {
     trial(async |folder| {

@@ -117,7 +117,7 @@ async fn an_item_that_changes_while_it_is_read_is_never_read_as_two_halves() {
     ];
     for change in changes {
         scratch.file("x", &vec![1; 1_000_000]);
-        // Beyond the clock tick of the file system, within which no file system tells changes apart.
+        // Longer than a clock tick, within which no file system distinguishes changes.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let mut body = scratch.store.open(&at("x"), None, None).await.unwrap().present().unwrap().body;
         body.next().await.unwrap().unwrap();

@@ -9,7 +9,7 @@ use super::*;
 
 const PAGE: usize = 4096;
 
-/// A stranger with a file mapped, who writes one byte of a page at a time, as he is told.
+/// A process with a mapped file, which writes one byte of a page for each command.
 struct Writer {
     child: Child,
     told: BufReader<ChildStdout>,

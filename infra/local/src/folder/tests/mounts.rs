@@ -1,4 +1,4 @@
-//! On real mounts: which folders hold the same files, what tells a place from another, which doors do not open.
+//! On real mounts: which folders contain the same files, what identifies a place, which directories cannot be entered.
 
 use std::os::unix::fs::symlink;
 
@@ -139,7 +139,7 @@ fn file_systems_that_show_others_directories_are_seen_through() {
     });
 }
 
-/// The places that a listing tells of.
+/// The places that a listing reports.
 async fn places(store: &FolderStore) -> Vec<Place> {
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     assert!(pages[0].places.iter().any(|place| place.path.is_empty()), "the first page tells where the space stands");
@@ -165,7 +165,7 @@ fn each_mount_beneath_a_space_is_a_place_and_no_directory_is() {
         assert_eq!(paths(&alone), [""]);
         assert_eq!(on_the_way(&store, "a/b/x").await, alone);
 
-        // Of the same file system, so that no device number tells of it.
+        // Of the same file system, so that the device number does not reveal it.
         let bound = MountGuard::bind(&root.join("elsewhere"), &root.join("s/a/disk"));
         std::fs::create_dir(root.join("s/a/disk/inner")).unwrap();
         let inner = MountGuard::tmpfs(&root.join("s/a/disk/inner"), "size=1m")?;
@@ -311,7 +311,7 @@ fn nothing_is_written_or_removed_beyond_a_mount_beneath_a_destination() {
         write(root.join("disk/x"));
         std::fs::create_dir_all(root.join("s/sub")).unwrap();
         let store = store_at(root, Layout::Spaces, None);
-        // Of the same file system: no device number tells of it.
+        // Of the same file system: the device number does not reveal it.
         let _mount = MountGuard::bind(&root.join("disk"), &root.join("s/sub"));
         assert_eq!(ids(&store).await, ["sub/x"]);
         let refused =

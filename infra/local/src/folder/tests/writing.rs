@@ -267,7 +267,7 @@ async fn somebody_removing_the_directory_in_progress_stops_nothing() {
     assert_eq!(ids(&scratch.store).await, ["x", "y"]);
 }
 
-/// A book of rows in memory, without conditions: this store uses none.
+/// A table in memory without preconditions, which this store does not use.
 #[derive(Debug, Default)]
 pub(super) struct Rows(Mutex<BTreeMap<RowKey, Bytes>>);
 

@@ -181,7 +181,7 @@ async fn receive(queue: &SqliteQueue, model: &mut Model, now: Timestamp, (max, v
     let got = queue.receive(most(max.into()), visibility, Duration::ZERO).await.unwrap();
     let bodies = &model.bodies;
     let next = |mut visible: Vec<usize>| {
-        // Of those visible since the same ms, those in nobody's hands come first: so the index has them.
+        // Of messages visible since the same ms, those not in flight come first, as in the index.
         visible.sort_by_key(|at| (bodies[*at].visible_at, bodies[*at].held.is_some() && !bodies[*at].woken));
         visible
     };
