@@ -340,7 +340,7 @@ impl<T> Admission<T> {
             let benched = std::mem::take(&mut self.benches[queue_index].benched);
             for waiting in benched.into_values().flat_map(BTreeMap::into_values).flatten() {
                 self.for_each_gate(&waiting.account, &waiting.stores, |gate| {
-                    gate.benched = gate.benched.saturating_sub(1)
+                    gate.benched = gate.benched.saturating_sub(1);
                 });
                 self.benched -= 1;
                 if ends(&waiting.task) {

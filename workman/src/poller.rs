@@ -44,9 +44,9 @@ pub(crate) struct PollSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PollStep {
     /// Receive up to `max` from the queue at `queue_index`, in several receives at once where one is not enough.
-    Receive(ReceiveRequest),
+    Receive(PollRequest),
     /// The same, but the receive may take long, and [`Poller::next`] is called again meanwhile.
-    Listen(ReceiveRequest),
+    Listen(PollRequest),
     /// Poll no queue before then, unless an attempt ends earlier.
     Wait { until: Monotonic },
     /// All slots are taken: poll no queue before an attempt ends.
@@ -55,7 +55,7 @@ pub(crate) enum PollStep {
 
 /// A receive to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ReceiveRequest {
+pub(crate) struct PollRequest {
     pub(crate) queue_index: usize,
     pub(crate) max: u32,
     pub(crate) wait: Duration,
@@ -264,7 +264,7 @@ impl Poller {
     }
 
     /// Notes what came of a request.
-    pub(crate) fn note_received(&mut self, request: &ReceiveRequest, summary: ReceiveSummary, now: Monotonic) {
+    pub(crate) fn note_received(&mut self, request: &PollRequest, summary: ReceiveSummary, now: Monotonic) {
         let queue = &mut self.queues[request.queue_index];
         queue.in_use += summary.received;
         queue.has_more = summary.received >= request.max;
@@ -371,10 +371,10 @@ impl Poller {
             || queue_index < self.lowest() && self.queues[queue_index].empty_until.is_some_and(|until| now < until)
     }
 
-    fn request_in(&self, round: &Round, now: Monotonic) -> Option<ReceiveRequest> {
+    fn request_in(&self, round: &Round, now: Monotonic) -> Option<PollRequest> {
         let max = self.may_fill(round).min(self.queues[round.queue_index].batch_max.saturating_mul(round.width));
         let is_asked = max > 0 && !self.is_failing(round.queue_index, now) && !self.was_empty(round.queue_index, now);
-        is_asked.then_some(ReceiveRequest {
+        is_asked.then_some(PollRequest {
             queue_index: round.queue_index,
             max,
             wait: Duration::ZERO,

@@ -29,7 +29,7 @@ use crate::completer::{ROUND_MAX, complete_all};
 use crate::heartbeat::Heartbeat;
 use crate::in_flight::InFlightTasks;
 use crate::permits::{PermitKeeper, PermitResult};
-use crate::poller::{PollSettings, PollStep, Poller, ReceiveRequest, ReceiveSummary, share_of};
+use crate::poller::{PollRequest, PollSettings, PollStep, Poller, ReceiveSummary, share_of};
 use crate::settings::{Queues, StopSignal, WorkmanDeps, WorkmanEndReason, WorkmanError, WorkmanSettings};
 use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
 use crate::store_backoff::StoreBackoff;
@@ -223,9 +223,9 @@ struct RunLoop {
     /// When the waiting tasks are looked at next.
     tick: Monotonic,
     /// The receive under way. It is not dropped before it has answered, or its tasks would stay hidden for nothing.
-    receiving: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
+    receiving: Option<(PollRequest, BoxFuture<'static, ReceiveResult>)>,
     /// A long receive beside it, for slots that are reserved for higher queues.
-    listening: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
+    listening: Option<(PollRequest, BoxFuture<'static, ReceiveResult>)>,
     settled: mpsc::Sender<SettledTask>,
     completer: JoinSet<()>,
     /// Writes the counts of accounts until its token is cancelled.
@@ -357,7 +357,7 @@ impl RunLoop {
     }
 
     /// Keeps the leases of all received tasks from now on, and reports the receives to the poller.
-    fn register_received(&mut self, request: &ReceiveRequest, result: ReceiveResult) -> Vec<ReceivedTask> {
+    fn register_received(&mut self, request: &PollRequest, result: ReceiveResult) -> Vec<ReceivedTask> {
         let visibility = self.visibility(request.queue_index);
         let (mut tasks, mut failed) = (Vec::new(), false);
         let ReceiveResult { receives, excluded_any, woken } = result;
@@ -390,8 +390,8 @@ impl RunLoop {
 }
 
 async fn finished(
-    receiving: &mut Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
-) -> (ReceiveRequest, ReceiveResult) {
+    receiving: &mut Option<(PollRequest, BoxFuture<'static, ReceiveResult>)>,
+) -> (PollRequest, ReceiveResult) {
     let Some((request, receive)) = receiving else { return std::future::pending().await };
     let (request, result) = (*request, receive.await);
     *receiving = None;

@@ -23,7 +23,7 @@ pub(crate) enum BackoffReason {
 type BackoffKey = (StoreAddress, Option<SpaceId>);
 
 #[derive(Debug, Clone, Copy)]
-struct Backoff {
+struct StorePause {
     until: Monotonic,
     /// How many pauses there were in a row.
     repeats: u32,
@@ -44,7 +44,7 @@ pub(crate) struct StoreBackoff {
 
 #[derive(Debug, Default)]
 struct BackoffState {
-    backoff: BTreeMap<BackoffKey, Backoff>,
+    backoff: BTreeMap<BackoffKey, StorePause>,
     /// When failing stores could be used last.
     used: BTreeMap<StoreAddress, Monotonic>,
     /// When old entries were forgotten last.
@@ -54,7 +54,7 @@ struct BackoffState {
 impl BackoffState {
     /// Backs off from a store or space. Returns for how long from now.
     fn back_off(&mut self, key: BackoffKey, reason: BackoffReason, now: Monotonic, chance: &dyn Rng) -> Duration {
-        let new_entry = Backoff { until: Monotonic::default(), repeats: 0, noted: now };
+        let new_entry = StorePause { until: Monotonic::default(), repeats: 0, noted: now };
         let pause = self.backoff.entry(key).or_insert(new_entry);
         pause.noted = now;
         if pause.until <= now {

@@ -5,7 +5,7 @@
 
 use mill_model::Monotonic;
 
-use super::{BUSY_WAIT_MAX, PAUSE, Phase, PollStep, Poller, ReceiveRequest, ReceiveSummary};
+use super::{BUSY_WAIT_MAX, PAUSE, Phase, PollRequest, PollStep, Poller, ReceiveSummary};
 
 /// A share of the slots, rounded down.
 pub(crate) fn share_of(workers: u32, share: f32) -> u32 {
@@ -33,7 +33,7 @@ impl Poller {
         let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
         let wait =
             if (self.busy || self.round_failed) && self.queues.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
-        PollStep::Receive(ReceiveRequest { queue_index: 0, max, wait, sent_at: now, beside: false })
+        PollStep::Receive(PollRequest { queue_index: 0, max, wait, sent_at: now, beside: false })
     }
 
     /// Slots without a task.
@@ -76,7 +76,7 @@ impl Poller {
         if self.is_to_listen_beside(now) {
             self.held_for_listening = self.spare_for_higher();
             let max = self.held_for_listening.min(self.queues[0].batch_max);
-            return PollStep::Listen(ReceiveRequest {
+            return PollStep::Listen(PollRequest {
                 queue_index: 0,
                 max,
                 wait: self.settings.poll_wait,
@@ -90,7 +90,7 @@ impl Poller {
     }
 
     /// Notes what came of a receive beside the rounds. If the queue was empty, the next round skips it.
-    pub(super) fn note_listened(&mut self, request: &ReceiveRequest, summary: ReceiveSummary, now: Monotonic) {
+    pub(super) fn note_listened(&mut self, request: &PollRequest, summary: ReceiveSummary, now: Monotonic) {
         self.held_for_listening = 0;
         let was_empty = summary.found_nothing();
         let again = request.sent_at.plus(PAUSE);

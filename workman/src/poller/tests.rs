@@ -173,7 +173,7 @@ fn a_long_receive_that_does_not_wait_makes_no_busy_loop() {
 }
 
 /// Three of eight slots are left to the higher queues, and the lowest has all others.
-fn flooded(queues: usize) -> (Poller, ReceiveRequest) {
+fn flooded(queues: usize) -> (Poller, PollRequest) {
     let mut poller = poller(8, 0, queues);
     poller.settings.reserved_high = 3;
     for queue_index in 0..queues - 1 {

@@ -16,7 +16,7 @@ use crate::admission::{Placement, TurnEstimate, WaitingTask};
 use crate::attempt::attempt;
 use crate::disposition::{Disposition, DispositionBuilder};
 use crate::permits::PermitKeeper;
-use crate::poller::ReceiveRequest;
+use crate::poller::PollRequest;
 use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
 
 /// The caps of stores, as of a moment ago.
@@ -41,7 +41,7 @@ const ACCOUNTS_HOLD: Duration = Duration::from_secs(30);
 
 impl RunLoop {
     /// Decodes each delivery, and begins the tasks that can begin.
-    pub(super) fn arrive(&mut self, request: &ReceiveRequest, result: ReceiveResult) {
+    pub(super) fn arrive(&mut self, request: &PollRequest, result: ReceiveResult) {
         let tasks = self.register_received(request, result);
         if !tasks.is_empty() {
             crash_point(CrashPoint::WorkmanReceived);
@@ -227,7 +227,7 @@ impl RunLoop {
         self.poller.in_use().saturating_sub(u32::try_from(looked_up).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn give_back(&mut self, request: &ReceiveRequest, result: ReceiveResult) {
+    pub(super) fn give_back(&mut self, request: &PollRequest, result: ReceiveResult) {
         for received in self.register_received(request, result) {
             self.give_back_one(received, None);
         }

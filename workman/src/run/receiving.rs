@@ -10,7 +10,7 @@ use mill_ports::{Delivery, ExcludedAccounts, QueueError};
 use tokio_util::sync::CancellationToken;
 
 use super::RunLoop;
-use crate::poller::ReceiveRequest;
+use crate::poller::PollRequest;
 
 /// What came of the receives of a request.
 pub(super) struct ReceiveResult {
@@ -37,7 +37,7 @@ impl ExclusionState {
 }
 
 impl RunLoop {
-    pub(super) fn receive(&mut self, request: &ReceiveRequest) -> BoxFuture<'static, ReceiveResult> {
+    pub(super) fn receive(&mut self, request: &PollRequest) -> BoxFuture<'static, ReceiveResult> {
         let queue = self.shared.input_queues[request.queue_index].clone();
         let excluded = self.excluded_accounts(request);
         let (visibility, wait, mut left) = (self.visibility(request.queue_index), request.wait, request.max);
@@ -57,7 +57,7 @@ impl RunLoop {
     }
 
     /// The accounts that a request must exclude.
-    fn excluded_accounts(&mut self, request: &ReceiveRequest) -> ExcludedAccounts {
+    fn excluded_accounts(&mut self, request: &PollRequest) -> ExcludedAccounts {
         let accounts = if self.shared.input_queues[request.queue_index].limits().passes_over_accounts {
             self.admission.excluded_accounts(request.queue_index, self.shared.clock.monotonic())
         } else {
