@@ -12,7 +12,7 @@ use mill_aws::{
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{QueueName, SpaceId, StoreAddress};
-use mill_policy::{Buckets, Reference, S3Spec};
+use mill_policy::{Buckets, S3Spec, SecretReference};
 use mill_ports::{Clock, DeletableStore, Rng, StoreError, Table, TableErrorKind, TaskQueue};
 use mill_records::destinations::DestinationPlace;
 use mill_records::installation::{InstallationError, InstallationTables};
@@ -264,12 +264,12 @@ fn access_of(spec: &S3Spec, base: &Path) -> ConnectionSettings {
 }
 
 /// What a reference holds. Messages name where it is, never what it is.
-fn secret(reference: &Reference, base: &Path) -> Result<String, String> {
+fn secret(reference: &SecretReference, base: &Path) -> Result<String, String> {
     match reference {
-        Reference::Env(name) => {
+        SecretReference::Env(name) => {
             std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set, or is no text"))
         }
-        Reference::File(path) => {
+        SecretReference::File(path) => {
             let path = base.join(path);
             let text = std::fs::read_to_string(&path).map_err(|why| format!("`{}`: {why}", path.display()))?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())

@@ -11,7 +11,7 @@ use mill_local::{Database, OsClock, OsRng, SqliteTable};
 use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{BoxError, RefusalReason, StoreError, StoreErrorKind, Table};
 use mill_records::destinations::{ClaimOutcome, DestinationKeeper, DestinationPlace, Destinations};
-use mill_records::places::{PlaceChange, Places, RootPlace};
+use mill_records::places::{PlaceChange, PlaceRepository, RootPlace};
 use tokio::sync::OnceCell;
 
 use crate::engine::{Backing, Engine};
@@ -23,7 +23,7 @@ use crate::store_registry::StoreHandle;
 #[derive(Debug)]
 pub struct DestinationPlaces {
     /// The memory of roots; opened when first needed.
-    memory: OnceCell<Places>,
+    memory: OnceCell<PlaceRepository>,
     /// Where it is kept, if not among this user's state.
     table: Option<Arc<dyn Table>>,
     /// The register of all installations; opened when first needed.
@@ -40,22 +40,22 @@ impl DestinationPlaces {
     /// Kept in the book of an engine on this host, else among this user's state.
     pub(crate) fn of(engine: &Engine) -> Self {
         let table = match &engine.backing {
-            Backing::Local(_) => Some(engine.table(Places::BOOK)),
+            Backing::Local(_) => Some(engine.table(PlaceRepository::TABLE)),
             Backing::Aws(_) => None,
         };
         Self { memory: OnceCell::new(), table, register: OnceCell::new(), found: Mutex::default() }
     }
 
-    async fn memory(&self) -> anyhow::Result<&Places> {
+    async fn memory(&self) -> anyhow::Result<&PlaceRepository> {
         let open = async || match &self.table {
-            Some(table) => Ok(Places::new(table.clone(), host::name())),
-            None => Ok(Places::new(shared(Places::BOOK).await?, host::name())),
+            Some(table) => Ok(PlaceRepository::new(table.clone(), host::name())),
+            None => Ok(PlaceRepository::new(shared(PlaceRepository::TABLE).await?, host::name())),
         };
         self.memory.get_or_try_init(open).await
     }
 
     async fn register(&self) -> anyhow::Result<&Destinations> {
-        self.register.get_or_try_init(async || Ok(Destinations::new(shared(Destinations::BOOK).await?))).await
+        self.register.get_or_try_init(async || Ok(Destinations::new(shared(Destinations::TABLE).await?))).await
     }
 
     /// Makes sure that a destination stands where it stood, before anything is written there.
@@ -355,7 +355,7 @@ fn is_marked(ground: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
 }
 
 fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalReason {
-    RefusalReason::AnothersDestination(format!(
+    RefusalReason::ForeignDestination(format!(
         "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; if that is not to \
          write there any more: {way_out}"
     ))

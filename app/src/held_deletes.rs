@@ -94,7 +94,7 @@ pub struct HeldDeleteReview {
 impl HeldDeleteReview {
     /// Those of an engine.
     pub fn of(engine: &Engine) -> Self {
-        Self { lists: DeleteLists::new(engine.table(DeleteLists::BOOK)), engine: engine.clone() }
+        Self { lists: DeleteLists::new(engine.table(DeleteLists::TABLE)), engine: engine.clone() }
     }
 
     /// Those of the installation that a configuration describes.

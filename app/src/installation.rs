@@ -135,12 +135,12 @@ impl Installation {
 
     /// The book of delete lists.
     pub fn delete_lists(&self) -> DeleteLists {
-        DeleteLists::new(self.engine.table(DeleteLists::BOOK))
+        DeleteLists::new(self.engine.table(DeleteLists::TABLE))
     }
 
     /// The book of tasks given up.
     pub fn dead_letters(&self) -> DeadLetters {
-        DeadLetters::new(self.engine.table(DeadLetters::BOOK))
+        DeadLetters::new(self.engine.table(DeadLetters::TABLE))
     }
 
     /// What moves dead letters from their queue, which forgets, into their book, which does not.
@@ -199,7 +199,7 @@ impl Installation {
             clock: self.engine.clock.clone(),
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
-            surely_dead: Arc::new(process::is_dead),
+            holder_is_dead: Arc::new(process::is_dead),
         };
         DuplicationProducer::new(deps, settings)
     }
@@ -207,17 +207,17 @@ impl Installation {
     /// The book in which workmen count, where the queue cannot tell how many tasks of an account it holds.
     fn counts(&self) -> Option<AccountCounts> {
         let Backing::Aws(fleet) = &self.engine.backing else { return None };
-        let (table, clock) = (fleet.table(AccountCounts::BOOK), self.engine.clock.clone());
+        let (table, clock) = (fleet.table(AccountCounts::TABLE), self.engine.clock.clone());
         Some(AccountCounts { table, clock, queue: QueueName::DuplicationLow })
     }
 
     /// The book by which workmen share what stores take at once.
     fn permits(&self, timeout: Duration) -> PermitRepository {
         PermitRepository {
-            table: self.engine.table(PermitRepository::BOOK),
+            table: self.engine.table(PermitRepository::TABLE),
             clock: self.engine.clock.clone(),
             timeout,
-            surely_dead: Arc::new(process::is_dead),
+            holder_is_dead: Arc::new(process::is_dead),
         }
     }
 

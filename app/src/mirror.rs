@@ -376,7 +376,7 @@ async fn settle(
     }
     let kept = places.keep(store, (itself, space), keeper, (claim, Advice(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
-        Err((StoreErrorKind::Refused(RefusalReason::AnothersDestination(words)), _)) => bail!(words),
+        Err((StoreErrorKind::Refused(RefusalReason::ForeignDestination(words)), _)) => bail!(words),
         other => other.map(drop).map_err(|(_, error)| error.into()),
     }
 }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use mill_local::folder::{Extent, Layout};
-use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_model::{AccountId, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, StoreKind};
 use mill_processors::restore::{Restoration, RestorationReport};
-use mill_records::sync_proofs::SpacePair;
 
 use crate::UsageError;
 use crate::config::Config;

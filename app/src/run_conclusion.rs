@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
-use mill_model::{Evidence, ItemOutcomes, RunSum, RunTotals, SurveySum};
+use mill_model::{Evidence, ItemOutcomes, RunSum, RunTotals, SpacePair, SurveySum};
 use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
-use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letters;
@@ -75,7 +74,7 @@ impl RunConclusion<'_> {
         if let Evidence::SumMismatch(why) = evidence {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }
-        remarks.extend(of_fates(&totals.sum.fates));
+        remarks.extend(of_fates(&totals.sum.outcomes));
         let hindered = (produced.failed() || for_stores) && !self.stop.is_cancelled();
         let exit = if source_absent && matches!(self.names, SubjectNames::Mirror { .. })
             || hindered && came_to_nothing(&totals, &earlier, exact)
@@ -199,8 +198,8 @@ impl RunConclusion<'_> {
 
 /// What the sums prove. Counts that are not exact prove nothing of what was queued.
 fn evidence(totals: &RunTotals, survey: &SurveySum, exact: bool) -> Evidence {
-    let fates = if exact { totals.sum.fates } else { ItemOutcomes::default() };
-    RunSum { survey: *survey, fates }.evidence()
+    let outcomes = if exact { totals.sum.outcomes } else { ItemOutcomes::default() };
+    RunSum { survey: *survey, outcomes }.evidence()
 }
 
 /// What brings what a run has passed over or given up: an account that is passed over has a policy that cannot be read, and what
@@ -223,7 +222,7 @@ fn came_to_nothing(totals: &RunTotals, earlier: &ItemOutcomes, exact: bool) -> b
 
 /// Whether something was not copied that a person may have meant to be, or waits for a person.
 fn is_warned(totals: &RunTotals, produced: &SessionReport, refusals: u64) -> bool {
-    let ItemOutcomes { vanished, dropped, refused, .. } = totals.sum.fates;
+    let ItemOutcomes { vanished, dropped, refused, .. } = totals.sum.outcomes;
     produced.failed()
         || produced.leaves_out()
         || produced.no_account()
@@ -237,16 +236,16 @@ fn without_repetitions(remarks: Vec<String>) -> Vec<String> {
     remarks.into_iter().filter(|remark| seen.insert(remark.clone())).collect()
 }
 
-fn of_fates(fates: &ItemOutcomes) -> Vec<String> {
+fn of_fates(outcomes: &ItemOutcomes) -> Vec<String> {
     let mut remarks = Vec::new();
-    if fates.vanished > 0 {
+    if outcomes.vanished > 0 {
         remarks.push(format!(
             "{} items were listed at the source, and gone when their turn came; they were not copied",
-            fates.vanished
+            outcomes.vanished
         ));
     }
-    if fates.dropped > 0 {
-        remarks.push(format!("{} items were not copied, since no policy asks for them any more", fates.dropped));
+    if outcomes.dropped > 0 {
+        remarks.push(format!("{} items were not copied, since no policy asks for them any more", outcomes.dropped));
     }
     remarks
 }

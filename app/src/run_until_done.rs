@@ -142,7 +142,7 @@ impl RunUntilDone<'_> {
         let remedy = cut_short.as_ref().map_or(Remedy::RunAgain, |stuck| stuck.remedy);
         let cut_short = cut_short.map(|stuck| stuck.why);
         let earlier = installation.statistics.outcomes_of_others();
-        let sum = RunSum { survey: report.survey, fates: all.run.fates };
+        let sum = RunSum { survey: report.survey, outcomes: all.run.outcomes };
         let totals = RunTotals { sum, ..all.totals };
         Ok(RunReport { totals, earlier, exact, took, produced: report, cut_short, for_stores, remedy })
     }

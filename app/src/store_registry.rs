@@ -11,8 +11,8 @@ use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::{StoreKind, StoreSpec};
 use mill_ports::{
-    CapUnknown, Clock, DeletableStore, DestinationStore, SourceStore, StoreCaps, StoreError, StoreErrorKind, Stores,
-    Table,
+    CapUnknownError, Clock, DeletableStore, DestinationStore, SourceStore, StoreCaps, StoreError, StoreErrorKind,
+    Stores, Table,
 };
 use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
@@ -204,11 +204,11 @@ fn cap(spec: &StoreSpec, workers: Option<u32>) -> Option<NonZeroU32> {
 
 #[async_trait]
 impl StoreCaps for StoreRegistry {
-    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknownError> {
         let policy = match self.policies.account(&store.account).await {
             Ok(policy) => policy,
             Err(PolicyError::NotListed { .. }) => return Ok(None),
-            Err(_) => return Err(CapUnknown),
+            Err(_) => return Err(CapUnknownError),
         };
         Ok(policy.store(&store.store).and_then(|spec| cap(spec, policy.workers())))
     }

@@ -1,12 +1,11 @@
 //! What messages call the things that they are about: accounts, stores and spaces of the policies, or, of a mirror, the two
 //! paths that the person typed.
 
-use mill_model::{AccountId, SpaceId, StoreId};
+use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 use mill_producer::{
     AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, SpaceFailure, SpaceFailureKind, UncopiedEntry,
 };
 use mill_records::delete_lists::HoldReason;
-use mill_records::sync_proofs::SpacePair;
 
 use crate::held_deletes;
 

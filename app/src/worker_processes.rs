@@ -24,7 +24,7 @@ use crate::run_progress::RunProgress;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WorkerReport {
     /// What became of items, and what else was done: the counters that are not zero, by name.
-    fates: BTreeMap<String, u64>,
+    outcomes: BTreeMap<String, u64>,
     work: BTreeMap<String, u64>,
     ended: u64,
     bytes_moving: u64,
@@ -53,7 +53,7 @@ impl WorkerReport {
     pub fn of(snapshot: &RunProgress, refused: Vec<Refusal>) -> Self {
         let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
-            fates: snapshot.totals.sum.fates.each().filter_map(named).collect(),
+            outcomes: snapshot.totals.sum.outcomes.each().filter_map(named).collect(),
             work: snapshot.totals.work.each().filter_map(named).collect(),
             ended: snapshot.ended,
             bytes_moving: snapshot.bytes_moving,
@@ -81,8 +81,8 @@ impl WorkerReport {
 
     fn totals(&self) -> RunTotals {
         let of = |counters: &BTreeMap<String, u64>, name: &str| counters.get(name).copied().unwrap_or(0);
-        let fates = ItemOutcomes::read(|name| of(&self.fates, name));
-        RunTotals { sum: RunSum { fates, ..RunSum::default() }, work: WorkCounts::read(|name| of(&self.work, name)) }
+        let outcomes = ItemOutcomes::read(|name| of(&self.outcomes, name));
+        RunTotals { sum: RunSum { outcomes, ..RunSum::default() }, work: WorkCounts::read(|name| of(&self.work, name)) }
     }
 }
 
@@ -156,7 +156,7 @@ impl WorkerProcesses {
         for line in self.reports.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let totals = line.totals();
             snapshot.totals += totals;
-            snapshot.run.fates += totals.sum.fates;
+            snapshot.run.outcomes += totals.sum.outcomes;
             snapshot.ended += line.ended;
             snapshot.bytes_moving += line.bytes_moving;
             snapshot.in_hand.extend(line.in_hand.iter().cloned());

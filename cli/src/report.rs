@@ -56,11 +56,11 @@ fn as_json(summary: &RunSummary, exit: ResultCode) -> serde_json::Value {
 
 fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
     let t = &summary.totals;
-    let fates = &t.sum.fates;
+    let outcomes = &t.sum.outcomes;
     let least = if summary.at_least { "at least " } else { "" };
     let mut parts = vec![
-        format!("{least}{} copied", fates.copied),
-        format!("{} updated", fates.updated),
+        format!("{least}{} copied", outcomes.copied),
+        format!("{} updated", outcomes.updated),
         format!("{} deleted", t.work.deleted),
         format!("{} unchanged", t.unchanged()),
     ];
@@ -69,14 +69,14 @@ fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
         (t.refused(), "refused"),
         (t.sum.survey.hidden, "not seen"),
         (t.sum.survey.ignored + t.work.left_out, "left out"),
-        (fates.vanished, "vanished meanwhile"),
-        (fates.dropped, "not asked for any more"),
+        (outcomes.vanished, "vanished meanwhile"),
+        (outcomes.dropped, "not asked for any more"),
         (t.work.held, "deletes held back"),
         (t.dead_lettered(), "dead-lettered"),
     ];
     parts.extend(more.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
     let listed = t.sum.survey.listed;
-    let not_copied = (t.refused() + t.sum.survey.hidden + fates.vanished + fates.dropped).min(listed);
+    let not_copied = (t.refused() + t.sum.survey.hidden + outcomes.vanished + outcomes.dropped).min(listed);
     let others = if not_copied < listed { "; the others are in sync" } else { "" };
     let mostly_not = format!("Not copied: {not_copied} of {listed} entries{others}");
     let how = match exit {
@@ -103,7 +103,7 @@ mod tests {
 
     fn copied(copied: u64) -> RunTotals {
         let mut totals = RunTotals::default();
-        totals.sum.fates.copied = copied;
+        totals.sum.outcomes.copied = copied;
         totals
     }
 
@@ -158,7 +158,7 @@ mod tests {
             (5, 2, 0, "In sync, but for what is named above: "),
         ] {
             let mut totals = RunTotals::default();
-            (totals.sum.survey.listed, totals.sum.survey.refused, totals.sum.fates.vanished) =
+            (totals.sum.survey.listed, totals.sum.survey.refused, totals.sum.outcomes.vanished) =
                 (listed, refused, vanished);
             let sentence = sentence(&RunSummary { totals, ..RunSummary::default() }, ResultCode::Warnings);
             assert!(sentence.starts_with(words), "{sentence}");
@@ -170,7 +170,7 @@ mod tests {
         let mut totals = RunTotals::default();
         totals.sum.survey.refused = 2;
         totals.sum.survey.listed = 9;
-        totals.sum.fates.vanished = 1;
+        totals.sum.outcomes.vanished = 1;
         let summary = RunSummary { totals, at_least: true, ..RunSummary::default() };
         let sentence = sentence(&summary, ResultCode::Warnings);
         for part in ["2 refused", "1 vanished meanwhile", "but for what is named", "at least 0 copied"] {

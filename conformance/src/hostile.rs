@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_engine::{ManualClock, MemoryStore, MemoryStores, MemoryTable, SeededRng, StoreBehavior};
 use mill_model::{
-    AccountId, ContentId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, StoreAddress, StoreId,
-    TaskId, Timestamp,
+    AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName, StoreAddress,
+    StoreId, TaskId, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
@@ -235,7 +235,7 @@ impl PairUnderTest {
 
     /// Runs an item's task. Whether it is done; else it was refused, and its name was noted with the reason.
     async fn duplicate(&self, id: &ContentId) -> bool {
-        let task = Duplicate {
+        let task = DuplicateTask {
             account: address("1").account,
             source: address("1").store,
             destination: address("2").store,
@@ -250,7 +250,7 @@ impl PairUnderTest {
             receive_count: 1,
             cancelled: CancellationToken::new(),
             lease: DeliveryLease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
-            fate: ItemOutcomeNote::default(),
+            outcome: ItemOutcomeNote::default(),
         };
         let refused_before = self.refusals.count();
         match self.factory.processor(envelope.task).unwrap().run(&attempt).await {

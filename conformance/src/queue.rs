@@ -32,7 +32,7 @@ macro_rules! queue_suite {
                     assert!(!subject.duplicates, "the suite wants a queue that delivers once");
                     let limits = subject.queue.limits();
                     assert_eq!(limits.fences_stale_receipts, $crate::declared!($fences));
-                    assert_eq!(limits.passes_over_accounts, $crate::declared!($passes));
+                    assert_eq!(limits.can_exclude_accounts, $crate::declared!($passes));
                 });
             }
             $crate::cases! { $open, queue::delivery;

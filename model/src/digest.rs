@@ -9,12 +9,12 @@ use crate::content::{Algorithm, Checksum};
 /// Computes checksums of the bytes it is shown.
 #[derive(Clone)]
 pub struct Digester {
-    running: Vec<Running>,
+    hashers: Vec<ChecksumHasher>,
     bytes: u64,
 }
 
 #[derive(Clone)]
-enum Running {
+enum ChecksumHasher {
     Crc64Nvme(Box<crc_fast::Digest>),
     Md5(Box<Md5>),
     Sha256(Box<Sha256>),
@@ -23,25 +23,27 @@ enum Running {
 impl Digester {
     /// Begins one checksum for each algorithm named, in that order.
     pub fn new(algorithms: &[Algorithm]) -> Self {
-        let running = algorithms
+        let hashers = algorithms
             .iter()
             .map(|algorithm| match algorithm {
-                Algorithm::Crc64Nvme => Running::Crc64Nvme(Box::new(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme))),
-                Algorithm::Md5 => Running::Md5(Box::default()),
-                Algorithm::Sha256 => Running::Sha256(Box::default()),
+                Algorithm::Crc64Nvme => {
+                    ChecksumHasher::Crc64Nvme(Box::new(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)))
+                }
+                Algorithm::Md5 => ChecksumHasher::Md5(Box::default()),
+                Algorithm::Sha256 => ChecksumHasher::Sha256(Box::default()),
             })
             .collect();
-        Self { running, bytes: 0 }
+        Self { hashers, bytes: 0 }
     }
 
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        for running in &mut self.running {
-            match running {
-                Running::Crc64Nvme(crc) => crc.update(bytes),
-                Running::Md5(md5) => md5.update(bytes),
-                Running::Sha256(sha) => sha.update(bytes),
+        for hasher in &mut self.hashers {
+            match hasher {
+                ChecksumHasher::Crc64Nvme(crc) => crc.update(bytes),
+                ChecksumHasher::Md5(md5) => md5.update(bytes),
+                ChecksumHasher::Sha256(sha) => sha.update(bytes),
             }
         }
     }
@@ -53,14 +55,16 @@ impl Digester {
 
     /// The checksums, in the order asked for.
     pub fn finish(self) -> Vec<Checksum> {
-        self.running
+        self.hashers
             .into_iter()
-            .map(|running| match running {
-                Running::Crc64Nvme(crc) => {
+            .map(|hasher| match hasher {
+                ChecksumHasher::Crc64Nvme(crc) => {
                     Checksum { algorithm: Algorithm::Crc64Nvme, value: crc.finalize().to_be_bytes().into() }
                 }
-                Running::Md5(md5) => Checksum { algorithm: Algorithm::Md5, value: md5.finalize().to_vec().into() },
-                Running::Sha256(sha) => {
+                ChecksumHasher::Md5(md5) => {
+                    Checksum { algorithm: Algorithm::Md5, value: md5.finalize().to_vec().into() }
+                }
+                ChecksumHasher::Sha256(sha) => {
                     Checksum { algorithm: Algorithm::Sha256, value: sha.finalize().to_vec().into() }
                 }
             })

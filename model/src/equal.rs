@@ -30,7 +30,7 @@ impl Properties {
     /// volatile names (`ETag`, `Date` and their like) left out; `None` where they are equal.
     ///
     /// A folder gives each of its files a time and a mode; where the original has none, the copy may have any.
-    pub fn differing(original: Option<&Self>, copy: Option<&Self>) -> Option<PropertyDifference> {
+    pub fn difference(original: Option<&Self>, copy: Option<&Self>) -> Option<PropertyDifference> {
         let (Some(original), Some(copy)) = (original, copy) else { return Some(PropertyDifference::Unknown) };
         let counts = |name: &str| !VOLATILE.iter().any(|volatile| volatile.eq_ignore_ascii_case(name));
         let file_only = |name: &str| [Self::FILE_MTIME, Self::FILE_MODE].contains(&name);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     fn differing(original: &Properties, copy: &Properties) -> Option<PropertyDifference> {
-        Properties::differing(Some(original), Some(copy))
+        Properties::difference(Some(original), Some(copy))
     }
 
     fn property(name: &str) -> PropertyDifference {
@@ -84,7 +84,7 @@ mod tests {
         let none = Properties::default();
         assert_eq!(differing(&none, &none), None);
         for (original, copy) in [(None, None), (Some(&none), None), (None, Some(&none))] {
-            assert_eq!(Properties::differing(original, copy), Some(PropertyDifference::Unknown));
+            assert_eq!(Properties::difference(original, copy), Some(PropertyDifference::Unknown));
         }
     }
 }

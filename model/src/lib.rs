@@ -1,7 +1,7 @@
 //! The nouns of Mill: things that every room means alike.
 //!
-//! Reading order: [`ids`] (accounts, stores, spaces, content items), [`time`], [`content`] (facts, checksums,
-//! properties), [`equal`] (when the properties of two copies are equal), [`spelling`] (names taken for one another),
+//! Reading order: [`ids`] (accounts, stores, spaces, content items), [`space_pair`] (a space of two stores), [`time`], [`content`] (facts, checksums,
+//! properties), [`equal`] (when the properties of two copies are equal), [`name_folding`] (names taken for one another),
 //! [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work
 //! and its kinds), [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written),
 //! [`totals`] (what a run did).
@@ -14,9 +14,10 @@ pub mod digest;
 pub mod envelope;
 pub mod equal;
 pub mod ids;
+pub mod name_folding;
 pub mod queue;
 pub mod service_address;
-pub mod spelling;
+pub mod space_pair;
 pub mod task;
 pub mod time;
 pub mod totals;
@@ -29,6 +30,7 @@ pub use equal::PropertyDifference;
 pub use ids::{AccountId, ContentId, DeleteListId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
 pub use queue::QueueName;
 pub use service_address::{AddressError, ServiceAddress};
-pub use task::{Duplicate, Remove, Task, TaskKind};
+pub use space_pair::SpacePair;
+pub use task::{DuplicateTask, RemoveTask, Task, TaskKind};
 pub use time::{Monotonic, Timestamp};
 pub use totals::{Counter, Evidence, ItemOutcome, ItemOutcomes, RunSum, RunTotals, SumMismatch, SurveySum, WorkCounts};

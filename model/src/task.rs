@@ -52,14 +52,14 @@ impl Task {
     /// # Errors
     /// [`TaskError`] when it is absent or no text.
     pub fn text(&self, member: &'static str) -> Result<&str, TaskError> {
-        self.text_if_any(member)?.ok_or_else(|| TaskError::Member { kind: self.kind.clone(), member })
+        self.optional_text(member)?.ok_or_else(|| TaskError::Member { kind: self.kind.clone(), member })
     }
 
     /// A member of the detail that may be absent but is a text otherwise.
     ///
     /// # Errors
     /// [`TaskError`] when it is there and no text.
-    pub fn text_if_any(&self, member: &'static str) -> Result<Option<&str>, TaskError> {
+    pub fn optional_text(&self, member: &'static str) -> Result<Option<&str>, TaskError> {
         match self.detail.get(member) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -71,7 +71,7 @@ impl Task {
     ///
     /// # Errors
     /// [`TaskError`] when it is there and no such number.
-    pub fn number_if_any(&self, member: &'static str) -> Result<Option<u32>, TaskError> {
+    pub fn optional_number(&self, member: &'static str) -> Result<Option<u32>, TaskError> {
         match self.detail.get(member) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
@@ -108,7 +108,7 @@ pub enum TaskError {
 
 /// Look at a space, or one item of it, at both ends of a store policy, and bring the destination in sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Duplicate {
+pub struct DuplicateTask {
     /// The owner of both stores.
     pub account: AccountId,
     /// The store that is read.
@@ -121,7 +121,7 @@ pub struct Duplicate {
     pub item: Option<ContentId>,
 }
 
-impl Duplicate {
+impl DuplicateTask {
     /// The task to send.
     pub fn into_task(self) -> Task {
         let mut detail = Map::new();
@@ -144,7 +144,7 @@ impl Duplicate {
             source: StoreId::new(task.text("source")?)?,
             destination: StoreId::new(task.text("destination")?)?,
             space: SpaceId::new(task.text("space")?)?,
-            item: task.text_if_any("item")?.map(ContentId::new).transpose()?,
+            item: task.optional_text("item")?.map(ContentId::new).transpose()?,
         })
     }
 }
@@ -153,7 +153,7 @@ impl Duplicate {
 ///
 /// The list says what may go, and whether it may: a task alone deletes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remove {
+pub struct RemoveTask {
     /// The owner of both stores.
     pub account: AccountId,
     /// The store from which it is gone.
@@ -168,7 +168,7 @@ pub struct Remove {
     pub row: Option<u32>,
 }
 
-impl Remove {
+impl RemoveTask {
     /// The task to send.
     pub fn into_task(self) -> Task {
         let mut detail = Map::new();
@@ -193,7 +193,7 @@ impl Remove {
             destination: StoreId::new(task.text("destination")?)?,
             space: SpaceId::new(task.text("space")?)?,
             list: DeleteListId::parse(task.text("list")?)?,
-            row: task.number_if_any("row")?,
+            row: task.optional_number("row")?,
         })
     }
 }

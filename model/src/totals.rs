@@ -106,8 +106,8 @@ pub enum ItemOutcome {
 
 impl ItemOutcomes {
     /// Counts one.
-    pub fn add(&mut self, fate: ItemOutcome) {
-        *match fate {
+    pub fn add(&mut self, outcome: ItemOutcome) {
+        *match outcome {
             ItemOutcome::Unchanged => &mut self.unchanged,
             ItemOutcome::Updated => &mut self.updated,
             ItemOutcome::Copied => &mut self.copied,
@@ -152,7 +152,7 @@ pub struct RunSum {
     /// The survey's.
     pub survey: SurveySum,
     /// Of the items that the survey queued.
-    pub fates: ItemOutcomes,
+    pub outcomes: ItemOutcomes,
 }
 
 /// What a run's sum proves.
@@ -177,21 +177,21 @@ impl RunSum {
         if let Err(unexplained) = self.survey.check() {
             return Evidence::SumMismatch(unexplained);
         }
-        let (queued, ended) = (self.survey.queued, self.fates.items());
+        let (queued, ended) = (self.survey.queued, self.outcomes.items());
         if ended > queued {
             return Evidence::SumMismatch(SumMismatch { listed: queued, explained: ended });
         }
         if ended < queued {
             return Evidence::Open { items: queued - ended };
         }
-        let ItemOutcomes { vanished, dropped, dead_lettered, .. } = self.fates;
+        let ItemOutcomes { vanished, dropped, dead_lettered, .. } = self.outcomes;
         if vanished + dropped + dead_lettered > 0 { Evidence::NotAll } else { Evidence::Complete }
     }
 
     /// How many of the listed entries are done with: what progress shows. Never more than were listed.
     pub fn done(&self) -> u64 {
         let SurveySum { listed, queued, .. } = self.survey;
-        listed.saturating_sub(queued.saturating_sub(self.fates.items()))
+        listed.saturating_sub(queued.saturating_sub(self.outcomes.items()))
     }
 }
 
@@ -207,7 +207,7 @@ pub struct RunTotals {
 impl AddAssign for RunTotals {
     fn add_assign(&mut self, other: Self) {
         self.sum.survey += other.sum.survey;
-        self.sum.fates += other.sum.fates;
+        self.sum.outcomes += other.sum.outcomes;
         self.work += other.work;
     }
 }
@@ -216,7 +216,7 @@ impl RunTotals {
     /// Each counter, those of one name added up, in order.
     pub fn each(&self) -> Vec<(&'static Counter, u64)> {
         let mut all: Vec<(&'static Counter, u64)> = Vec::new();
-        for (counter, count) in self.sum.survey.each().chain(self.sum.fates.each()).chain(self.work.each()) {
+        for (counter, count) in self.sum.survey.each().chain(self.sum.outcomes.each()).chain(self.work.each()) {
             match all.iter_mut().find(|(known, _)| known.name == counter.name) {
                 Some((_, sum)) => *sum += count,
                 None => all.push((counter, count)),
@@ -227,28 +227,28 @@ impl RunTotals {
 
     /// Items found to be equal at both sides.
     pub fn unchanged(&self) -> u64 {
-        self.sum.survey.unchanged + self.sum.fates.unchanged
+        self.sum.survey.unchanged + self.sum.outcomes.unchanged
     }
 
     /// Entries that cannot be copied.
     pub fn refused(&self) -> u64 {
-        self.sum.survey.refused + self.sum.fates.refused
+        self.sum.survey.refused + self.sum.outcomes.refused
     }
 
     /// Tasks and messages that were dead-lettered.
     pub fn dead_lettered(&self) -> u64 {
-        self.sum.fates.dead_lettered + self.work.dead_lettered
+        self.sum.outcomes.dead_lettered + self.work.dead_lettered
     }
 
     /// Items looked at, at either side.
     pub fn examined(&self) -> u64 {
-        let ItemOutcomes { copied, updated, unchanged, vanished, refused, .. } = self.sum.fates;
+        let ItemOutcomes { copied, updated, unchanged, vanished, refused, .. } = self.sum.outcomes;
         self.sum.survey.unchanged + copied + updated + unchanged + vanished + refused
     }
 
     /// Whether anything at a destination was changed.
     pub fn changed(&self) -> bool {
-        self.sum.fates.copied + self.sum.fates.updated + self.work.deleted > 0
+        self.sum.outcomes.copied + self.sum.outcomes.updated + self.work.deleted > 0
     }
 }
 

@@ -93,7 +93,7 @@ fn is_zero(number: &u32) -> bool {
 pub fn encode(envelope: &Envelope) -> Result<Bytes, WireError> {
     let mut from = 0;
     loop {
-        let body = written(envelope, from)?;
+        let body = encode_with_history(envelope, from)?;
         if body.len() <= Envelope::BYTES_MAX {
             return Ok(body.into());
         }
@@ -104,7 +104,7 @@ pub fn encode(envelope: &Envelope) -> Result<Bytes, WireError> {
     }
 }
 
-fn written(envelope: &Envelope, history_from: usize) -> Result<Vec<u8>, WireError> {
+fn encode_with_history(envelope: &Envelope, history_from: usize) -> Result<Vec<u8>, WireError> {
     let wire = EnvelopeV1 {
         v: 1,
         id: envelope.id.to_string(),

@@ -4,21 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, StoreId};
 
-use crate::decision::{Compare, Coverage, Decision, Rule, SettingOrigin, SettingOrigins, StorePolicy};
+use crate::decision::{Compare, Coverage, PolicyDecision, Rule, SettingOrigin, SettingOrigins, StorePolicy};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::folder::PolicyFile;
-use crate::rules::{self, Given, Rules};
-use crate::stores::{self, StoreSpec};
+use crate::policy_file::{self, GivenSettings, SpaceRules};
+use crate::stores::StoreSpec;
+use crate::stores_file;
 
 /// One account's stores and duplication policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountPolicy {
     account: AccountId,
     stores: Vec<StoreSpec>,
-    pub(crate) given: Given,
+    pub(crate) file_settings: GivenSettings,
     workers: Option<u32>,
-    pub(crate) own: BTreeMap<SpaceId, Rules>,
-    pub(crate) defaults: Rules,
+    pub(crate) per_space: BTreeMap<SpaceId, SpaceRules>,
+    pub(crate) defaults: SpaceRules,
     pub(crate) ignored: BTreeSet<SpaceId>,
 }
 
@@ -37,16 +38,16 @@ impl AccountPolicy {
     /// Reads an account's two files and tells every fault: the policy is there unless some fault is an error that is
     /// not confined to a space.
     pub fn examine(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> (Option<Self>, Vec<Diagnostic>) {
-        let (stores, mut faults) = stores::read(&PolicyFile::Stores(account.clone()).name(), stores_file);
+        let (stores, mut faults) = stores_file::read(&PolicyFile::Stores(account.clone()).name(), stores_file);
         let file = PolicyFile::Duplication(account.clone()).name();
-        let (read, more) = rules::read(&file, policy_file, Some(&stores));
+        let (read, more) = policy_file::read(&file, policy_file, Some(&stores));
         faults.extend(more);
         let policy = (!stores.broken && !read.broken).then_some(Self {
             account,
             stores: stores.specs,
-            given: read.given,
+            file_settings: read.file_settings,
             workers: read.workers,
-            own: read.own,
+            per_space: read.per_space,
             defaults: read.defaults,
             ignored: read.ignored,
         });
@@ -65,7 +66,7 @@ impl AccountPolicy {
         remove_vanished: bool,
     ) -> Self {
         let stopped = (source == destination).then(|| format!("source and destination are the same store, `{source}`"));
-        let rules = Rules {
+        let rules = SpaceRules {
             policies: vec![StorePolicy { source, destination, compare, remove_vanished }],
             origins: vec![SettingOrigins { compare: SettingOrigin::Policy, remove_vanished: SettingOrigin::Policy }],
             stopped,
@@ -73,10 +74,10 @@ impl AccountPolicy {
         Self {
             account,
             stores: Vec::new(),
-            given: Given::default(),
+            file_settings: GivenSettings::default(),
             workers: None,
-            own: BTreeMap::from([(space, rules)]),
-            defaults: Rules::default(),
+            per_space: BTreeMap::from([(space, rules)]),
+            defaults: SpaceRules::default(),
             ignored: BTreeSet::new(),
         }
     }
@@ -109,7 +110,7 @@ impl AccountPolicy {
     /// The spaces that have a list of their own in the policy file, in order, also where the list is empty or has no
     /// effect: [`AccountPolicy::for_space`] tells what applies to them.
     pub fn named_spaces(&self) -> Vec<&SpaceId> {
-        self.own.keys().collect()
+        self.per_space.keys().collect()
     }
 
     /// The stores that default policies read, in order, each once.
@@ -126,7 +127,7 @@ impl AccountPolicy {
 
     /// Every source and destination of its store policies, in order, each once.
     pub fn pairs(&self) -> BTreeSet<(&StoreId, &StoreId)> {
-        let rules = self.own.values().chain([&self.defaults]);
+        let rules = self.per_space.values().chain([&self.defaults]);
         rules.flat_map(|rules| &rules.policies).map(|policy| (&policy.source, &policy.destination)).collect()
     }
 
@@ -136,22 +137,22 @@ impl AccountPolicy {
     }
 
     /// Which store policies apply to a space today, and by which rule.
-    pub fn for_space(&self, space: &SpaceId) -> Decision {
+    pub fn for_space(&self, space: &SpaceId) -> PolicyDecision {
         let (policies, origins, rule) = match self.applying(space) {
-            Applying::Nothing(rule) => (Vec::new(), Vec::new(), rule),
-            Applying::Rules(Rules { stopped: Some(reason), .. }, _) => {
+            ApplicableRules::Nothing(rule) => (Vec::new(), Vec::new(), rule),
+            ApplicableRules::Rules(SpaceRules { stopped: Some(reason), .. }, _) => {
                 (Vec::new(), Vec::new(), Rule::Stopped { reason: reason.clone() })
             }
-            Applying::Rules(rules, rule) => (rules.policies.clone(), rules.origins.clone(), rule),
+            ApplicableRules::Rules(rules, rule) => (rules.policies.clone(), rules.origins.clone(), rule),
         };
-        Decision { policies, rule, origins, account: self.account.clone(), space: space.clone() }
+        PolicyDecision { policies, rule, origins, account: self.account.clone(), space: space.clone() }
     }
 
     /// What applies to a space that no list names.
     pub fn default_rule(&self) -> Rule {
         match &self.defaults {
-            Rules { stopped: Some(reason), .. } => Rule::Stopped { reason: reason.clone() },
-            Rules { policies, .. } if policies.is_empty() => Rule::None,
+            SpaceRules { stopped: Some(reason), .. } => Rule::Stopped { reason: reason.clone() },
+            SpaceRules { policies, .. } if policies.is_empty() => Rule::None,
             _ => Rule::Default,
         }
     }
@@ -159,9 +160,9 @@ impl AccountPolicy {
     /// Today's policy for a task, and where there is none, whether that is sure.
     pub fn coverage(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Coverage {
         let rules = match self.applying(space) {
-            Applying::Nothing(_) => return Coverage::NotCovered,
-            Applying::Rules(rules, _) if rules.stopped.is_some() => return Coverage::Stopped,
-            Applying::Rules(rules, _) => rules,
+            ApplicableRules::Nothing(_) => return Coverage::NotCovered,
+            ApplicableRules::Rules(rules, _) if rules.stopped.is_some() => return Coverage::Stopped,
+            ApplicableRules::Rules(rules, _) => rules,
         };
         let asked = |policy: &&StorePolicy| policy.source == *source && policy.destination == *destination;
         rules.policies.iter().find(asked).cloned().map_or(Coverage::NotCovered, Coverage::Covered)
@@ -178,24 +179,24 @@ impl AccountPolicy {
 
     /// DuraCloud's look-up: internal and ignored spaces never; else a space's own list, unless that is empty; else the
     /// default policies.
-    fn applying(&self, space: &SpaceId) -> Applying<'_> {
-        if rules::is_internal(space) {
-            return Applying::Nothing(Rule::Internal);
+    fn applying(&self, space: &SpaceId) -> ApplicableRules<'_> {
+        if policy_file::is_internal(space) {
+            return ApplicableRules::Nothing(Rule::Internal);
         }
         if self.ignored.contains(space) {
-            return Applying::Nothing(Rule::Ignored);
+            return ApplicableRules::Nothing(Rule::Ignored);
         }
-        match self.own.get(space) {
-            Some(own) if !own.policies.is_empty() => Applying::Rules(own, Rule::Own),
-            _ if !self.defaults.policies.is_empty() => Applying::Rules(&self.defaults, Rule::Default),
-            _ => Applying::Nothing(Rule::None),
+        match self.per_space.get(space) {
+            Some(own) if !own.policies.is_empty() => ApplicableRules::Rules(own, Rule::Own),
+            _ if !self.defaults.policies.is_empty() => ApplicableRules::Rules(&self.defaults, Rule::Default),
+            _ => ApplicableRules::Nothing(Rule::None),
         }
     }
 }
 
-enum Applying<'p> {
+enum ApplicableRules<'p> {
     Nothing(Rule),
-    Rules(&'p Rules, Rule),
+    Rules(&'p SpaceRules, Rule),
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl fmt::Display for Rule {
 
 /// What applies to one space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
+pub struct PolicyDecision {
     /// The store policies, in the order of the file; empty unless the rule is `Own` or `Default`.
     pub policies: Vec<StorePolicy>,
     /// Why these.
@@ -129,7 +129,7 @@ pub struct Decision {
     pub space: SpaceId,
 }
 
-impl fmt::Display for Decision {
+impl fmt::Display for PolicyDecision {
     /// The explanation that a person reads: the rule on one line, then a line for each store policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "space `{}` of account `{}`: {}", self.space, self.account, self.rule)?;

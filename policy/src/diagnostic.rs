@@ -40,7 +40,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// The fault of a file larger than [`FILE_BYTES_MAX`](crate::FILE_BYTES_MAX), which need not be read to be told.
     pub fn of_large_file(file: impl Into<String>, bytes: u64) -> Self {
-        Self::of_file(file, crate::reading::too_large(bytes))
+        Self::of_file(file, crate::json_schema::too_large(bytes))
     }
 
     /// An error of a file as a whole.
@@ -73,23 +73,23 @@ impl fmt::Display for Diagnostic {
 
 /// The place of a member within its file, built on the way down and written out only for a fault.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Path<'a> {
+pub(crate) enum MemberPath<'a> {
     Root,
-    Member(&'a Path<'a>, &'a str),
-    Index(&'a Path<'a>, usize),
+    Member(&'a MemberPath<'a>, &'a str),
+    Index(&'a MemberPath<'a>, usize),
 }
 
-impl<'a> Path<'a> {
-    pub(crate) fn member(&'a self, name: &'a str) -> Path<'a> {
-        Path::Member(self, name)
+impl<'a> MemberPath<'a> {
+    pub(crate) fn member(&'a self, name: &'a str) -> MemberPath<'a> {
+        MemberPath::Member(self, name)
     }
 
-    pub(crate) fn index(&'a self, index: usize) -> Path<'a> {
-        Path::Index(self, index)
+    pub(crate) fn index(&'a self, index: usize) -> MemberPath<'a> {
+        MemberPath::Index(self, index)
     }
 }
 
-impl fmt::Display for Path<'_> {
+impl fmt::Display for MemberPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
@@ -99,7 +99,7 @@ impl fmt::Display for Path<'_> {
                     && name.len() <= 128
                     && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
                 match (plain, parent) {
-                    (true, Path::Root) => f.write_str(name),
+                    (true, MemberPath::Root) => f.write_str(name),
                     (true, _) => write!(f, "{parent}.{name}"),
                     // A dot is common in the ids of spaces; in quotes it cannot be taken for a step down.
                     (false, _) => write!(f, "{parent}[\"{}\"]", mill_model::ids::escape_for_display(name)),
@@ -114,14 +114,14 @@ impl fmt::Display for Path<'_> {
 pub(crate) struct Diagnostics<'t> {
     file: String,
     text: &'t str,
-    found: Vec<Found>,
+    found: Vec<PendingDiagnostic>,
     left_out: usize,
     left_out_severity: Severity,
     broken: bool,
 }
 
 #[derive(Debug)]
-struct Found {
+struct PendingDiagnostic {
     at: Option<usize>,
     member: String,
     severity: Severity,
@@ -130,7 +130,7 @@ struct Found {
 
 impl<'t> Diagnostics<'t> {
     /// Most faults told of one file: what comes after is only counted, so that no file can fill the memory.
-    const MOST: usize = 1_000;
+    const FOUND_MAX: usize = 1_000;
 
     pub(crate) fn new(file: impl Into<String>, text: &'t str) -> Self {
         Self {
@@ -144,7 +144,7 @@ impl<'t> Diagnostics<'t> {
     }
 
     /// An error that makes the file unusable.
-    pub(crate) fn error(&mut self, at: usize, path: &Path<'_>, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, at: usize, path: &MemberPath<'_>, message: impl Into<String>) {
         self.broken = true;
         self.add(Some(at), path, Severity::Error, message.into());
     }
@@ -152,15 +152,15 @@ impl<'t> Diagnostics<'t> {
     /// An error of the file as a whole, which makes it unusable.
     pub(crate) fn error_of_file(&mut self, message: impl Into<String>) {
         self.broken = true;
-        self.add(None, &Path::Root, Severity::Error, message.into());
+        self.add(None, &MemberPath::Root, Severity::Error, message.into());
     }
 
     /// An error that stops a space only.
-    pub(crate) fn stop(&mut self, at: usize, path: &Path<'_>, message: impl Into<String>) {
+    pub(crate) fn error_of_space(&mut self, at: usize, path: &MemberPath<'_>, message: impl Into<String>) {
         self.add(Some(at), path, Severity::Error, message.into());
     }
 
-    pub(crate) fn warn(&mut self, at: usize, path: &Path<'_>, message: impl Into<String>) {
+    pub(crate) fn warn(&mut self, at: usize, path: &MemberPath<'_>, message: impl Into<String>) {
         self.add(Some(at), path, Severity::Warning, message.into());
     }
 
@@ -169,9 +169,9 @@ impl<'t> Diagnostics<'t> {
         self.broken
     }
 
-    fn add(&mut self, at: Option<usize>, path: &Path<'_>, severity: Severity, message: String) {
-        if self.found.len() < Self::MOST {
-            self.found.push(Found { at, member: path.to_string(), severity, message });
+    fn add(&mut self, at: Option<usize>, path: &MemberPath<'_>, severity: Severity, message: String) {
+        if self.found.len() < Self::FOUND_MAX {
+            self.found.push(PendingDiagnostic { at, member: path.to_string(), severity, message });
         } else {
             self.left_out += 1;
             self.left_out_severity = self.left_out_severity.min(severity);
@@ -179,12 +179,12 @@ impl<'t> Diagnostics<'t> {
     }
 
     /// The faults in the order of the text, those of the file as a whole first.
-    pub(crate) fn into_faults(mut self) -> Vec<Diagnostic> {
+    pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|found| found.at);
-        let mut place = Place { rest: self.text, at: 0, line: 1, column: 1 };
+        let mut position = TextPosition { rest: self.text, at: 0, line: 1, column: 1 };
         let mut out = Vec::with_capacity(self.found.len());
         for found in self.found {
-            let (line, column) = found.at.map_or((0, 0), |at| place.advance(at));
+            let (line, column) = found.at.map_or((0, 0), |at| position.advance(at));
             out.push(Diagnostic {
                 file: self.file.clone(),
                 line,
@@ -204,14 +204,14 @@ impl<'t> Diagnostics<'t> {
 }
 
 /// A place that only moves on, so that all faults of a file are placed in one pass over it.
-struct Place<'t> {
+struct TextPosition<'t> {
     rest: &'t str,
     at: usize,
     line: u32,
     column: u32,
 }
 
-impl Place<'_> {
+impl TextPosition<'_> {
     fn advance(&mut self, to: usize) -> (u32, u32) {
         let mut chars = self.rest.chars();
         while self.at < to {
@@ -232,15 +232,15 @@ mod tests {
     fn a_place_counts_lines_and_characters() {
         let text = "{\r\n  \"Größe\": x\n}";
         let mut faults = Diagnostics::new("f", text);
-        faults.warn(text.find('}').unwrap(), &Path::Root, "end");
-        faults.warn(text.find('x').unwrap(), &Path::Root, "x");
-        let places: Vec<_> = faults.into_faults().iter().map(|f| (f.line, f.column)).collect();
+        faults.warn(text.find('}').unwrap(), &MemberPath::Root, "end");
+        faults.warn(text.find('x').unwrap(), &MemberPath::Root, "x");
+        let places: Vec<_> = faults.into_diagnostics().iter().map(|f| (f.line, f.column)).collect();
         assert_eq!(places, [(2, 12), (3, 1)]);
     }
 
     #[test]
     fn a_member_with_a_dot_stands_in_quotes() {
-        let (root, outer) = (Path::Root, "spaces");
+        let (root, outer) = (MemberPath::Root, "spaces");
         let outer = root.member(outer);
         let (plain, dotted) = (outer.member("a-b"), outer.member("a.b"));
         assert_eq!(plain.index(1).to_string(), "spaces.a-b[1]");
@@ -251,9 +251,9 @@ mod tests {
     fn more_faults_than_fit_are_counted() {
         let mut faults = Diagnostics::new("f", "");
         for _ in 0..1_002 {
-            faults.error(0, &Path::Root, "x");
+            faults.error(0, &MemberPath::Root, "x");
         }
-        let faults = faults.into_faults();
+        let faults = faults.into_diagnostics();
         assert_eq!(faults.len(), 1_001);
         assert_eq!(faults[1_000].to_string(), "f: error: 2 further faults are left out; correct those above first");
     }

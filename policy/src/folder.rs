@@ -1,15 +1,16 @@
 //! All policy files of a folder together: the accounts list, and two files for each account.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 
 use mill_model::AccountId;
 
 use crate::account::AccountPolicy;
-use crate::diagnostic::{Diagnostic, Path, Severity};
-use crate::reading::{self, quoted};
-use crate::rules;
-use crate::stores::{self, ReadStores, StoreKind, plain};
+use crate::diagnostic::{Diagnostic, MemberPath, Severity};
+use crate::json_schema::{self, quoted};
+use crate::policy_file;
+use crate::stores::{StoreKind, lexically_normalized};
+use crate::stores_file::{self, ParsedStores};
 
 /// The file that lists the accounts: a JSON list of account ids.
 pub const ACCOUNTS_FILE: &str = "duplication-accounts.json";
@@ -76,10 +77,10 @@ pub fn accounts_list(bytes: &[u8]) -> Result<Vec<AccountId>, Vec<Diagnostic>> {
 
 /// Reads the accounts list and tells every fault; the list is there unless one is an error.
 fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
-    let (mut faults, document) = reading::open(ACCOUNTS_FILE, bytes);
+    let (mut faults, document) = json_schema::open(ACCOUNTS_FILE, bytes);
     let mut accounts = Vec::new();
     let mut seen = BTreeSet::new();
-    let root = Path::Root;
+    let root = MemberPath::Root;
     let items = document.as_ref().and_then(|document| faults.list(&document.root, &root, "a list of account ids"));
     for (index, item) in items.into_iter().flatten().enumerate() {
         let path = root.index(index);
@@ -93,12 +94,12 @@ fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
         }
     }
     let usable = document.is_some() && !faults.broken();
-    (usable.then_some(accounts), faults.into_faults())
+    (usable.then_some(accounts), faults.into_diagnostics())
 }
 
 /// Every fault of all files of a policy folder, in the order of file names and places. Other files are left alone.
 pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Diagnostic> {
-    let mut folder = Folder { files: BTreeMap::new(), listed: None, faults: Vec::new(), roots: Vec::new() };
+    let mut folder = PolicyFolder { files: BTreeMap::new(), listed: None, faults: Vec::new(), roots: Vec::new() };
     for (name, bytes) in files {
         folder.add(name.as_ref(), bytes.as_ref());
     }
@@ -121,7 +122,7 @@ pub fn policies<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<AccountP
     accounts.into_iter().filter_map(policy).collect()
 }
 
-struct Folder<'b> {
+struct PolicyFolder<'b> {
     files: BTreeMap<PolicyFile, &'b [u8]>,
     /// The accounts, where the list can be read.
     listed: Option<BTreeSet<AccountId>>,
@@ -130,11 +131,11 @@ struct Folder<'b> {
     roots: Vec<(PathBuf, AccountId, String)>,
 }
 
-impl<'b> Folder<'b> {
+impl<'b> PolicyFolder<'b> {
     fn add(&mut self, name: &str, bytes: &'b [u8]) {
         match PolicyFile::named(name) {
             Some(file) => _ = self.files.insert(file, bytes),
-            None if FilePath::new(name).extension().is_some_and(|end| end == "json") && !name.contains('/') => {
+            None if Path::new(name).extension().is_some_and(|end| end == "json") && !name.contains('/') => {
                 let message = format!(
                     "mill reads no file of this name, so it has no effect; read are {ACCOUNTS_FILE}, \
                      ACCOUNT{DUPLICATION_SUFFIX} and ACCOUNT{STORES_SUFFIX}"
@@ -175,7 +176,7 @@ impl<'b> Folder<'b> {
         let mut found = Vec::new();
         let read_stores = match self.files.get(&stores) {
             Some(bytes) => {
-                let (read, faults) = stores::read(&stores.name(), bytes);
+                let (read, faults) = stores_file::read(&stores.name(), bytes);
                 found.extend(faults);
                 Some(read)
             }
@@ -186,7 +187,7 @@ impl<'b> Folder<'b> {
             }
         };
         match self.files.get(&policy) {
-            Some(bytes) => found.extend(rules::read(&policy.name(), bytes, read_stores.as_ref()).1),
+            Some(bytes) => found.extend(policy_file::read(&policy.name(), bytes, read_stores.as_ref()).1),
             None if unlisted => {}
             None => found.push(Diagnostic::of_file(policy.name(), missing(account, "an empty policy is {}"))),
         }
@@ -205,18 +206,18 @@ impl<'b> Folder<'b> {
         self.faults.extend(found);
     }
 
-    fn keep_roots(&mut self, account: &AccountId, read: &ReadStores) {
+    fn keep_roots(&mut self, account: &AccountId, read: &ParsedStores) {
         for spec in &read.specs {
             if let StoreKind::Folder { root } = &spec.kind {
                 let shown = format!("store `{}` ({})", spec.id, quoted(&root.to_string_lossy()));
-                self.roots.push((plain(root), account.clone(), shown));
+                self.roots.push((lexically_normalized(root), account.clone(), shown));
             }
         }
     }
 
     /// Warns of stores of two accounts that lie in one another: each would meet the other's content.
     fn roots_apart(&mut self) {
-        let by_root: BTreeMap<&FilePath, &(PathBuf, AccountId, String)> =
+        let by_root: BTreeMap<&Path, &(PathBuf, AccountId, String)> =
             self.roots.iter().rev().map(|entry| (entry.0.as_path(), entry)).collect();
         let mut faults = Vec::new();
         for (root, account, shown) in &self.roots {

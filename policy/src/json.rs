@@ -15,19 +15,19 @@ const FAULTS_MAX: usize = 50;
 
 /// A value and the byte at which it begins.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
+pub(crate) struct JsonNode {
     pub(crate) at: usize,
-    pub(crate) value: Value,
+    pub(crate) value: JsonValue,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum JsonValue {
     Null,
     Bool(bool),
     /// As written.
     Number(String),
     Text(String),
-    Array(Vec<Node>),
+    Array(Vec<JsonNode>),
     /// In the order of the text; each name once.
     Object(Vec<Member>),
     /// Could not be read; its fault is noted.
@@ -39,36 +39,36 @@ pub(crate) struct Member {
     /// Where the name begins.
     pub(crate) at: usize,
     pub(crate) name: String,
-    pub(crate) value: Node,
+    pub(crate) value: JsonNode,
 }
 
 /// What was read of a text.
 #[derive(Debug)]
-pub(crate) struct Document {
-    pub(crate) root: Node,
+pub(crate) struct JsonDocument {
+    pub(crate) root: JsonNode,
     /// Whether the whole text was read, so that what is not in the tree is not in the text.
     pub(crate) whole: bool,
-    pub(crate) faults: Vec<Malformed>,
+    pub(crate) faults: Vec<JsonSyntaxError>,
 }
 
 /// Where a text is not JSON.
 #[derive(Debug)]
-pub(crate) struct Malformed {
+pub(crate) struct JsonSyntaxError {
     pub(crate) at: usize,
     /// The innermost member or item that it is within.
-    pub(crate) within: Vec<Step>,
+    pub(crate) within: Vec<JsonPathStep>,
     pub(crate) message: &'static str,
 }
 
 /// One step down the tree.
 #[derive(Debug, Clone)]
-pub(crate) enum Step {
+pub(crate) enum JsonPathStep {
     Member(String),
     Index(usize),
 }
 
 /// Reads `text`.
-pub(crate) fn parse(text: &str) -> Document {
+pub(crate) fn parse(text: &str) -> JsonDocument {
     let mut parser =
         Parser { text, bytes: text.as_bytes(), at: 0, path: Vec::new(), faults: Vec::new(), stopped: false };
     parser.skip_blanks();
@@ -80,15 +80,15 @@ pub(crate) fn parse(text: &str) -> Document {
     if !parser.stopped && parser.peek().is_some() {
         parser.fault(parser.at, "something follows after the end of the JSON value; remove it");
     }
-    Document { root, whole: !parser.stopped, faults: parser.faults }
+    JsonDocument { root, whole: !parser.stopped, faults: parser.faults }
 }
 
 struct Parser<'t> {
     text: &'t str,
     bytes: &'t [u8],
     at: usize,
-    path: Vec<Step>,
-    faults: Vec<Malformed>,
+    path: Vec<JsonPathStep>,
+    faults: Vec<JsonSyntaxError>,
     /// Set once what follows cannot be understood; every loop ends on it.
     stopped: bool,
 }
@@ -108,10 +108,10 @@ impl Parser<'_> {
         if self.stopped {
             return;
         }
-        self.faults.push(Malformed { at, within: self.path.clone(), message });
+        self.faults.push(JsonSyntaxError { at, within: self.path.clone(), message });
         if self.faults.len() >= FAULTS_MAX {
             let message = "this is hardly JSON; the rest of the file is not read";
-            self.faults.push(Malformed { at, within: Vec::new(), message });
+            self.faults.push(JsonSyntaxError { at, within: Vec::new(), message });
             self.stopped = true;
         }
     }
@@ -148,53 +148,53 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self) -> Node {
+    fn value(&mut self) -> JsonNode {
         self.skip_blanks();
         let at = self.at;
         let value = match self.peek() {
             Some(b'{') => self.nested(Self::object),
             Some(b'[') => self.nested(Self::array),
-            Some(b'"') => Value::Text(self.string()),
+            Some(b'"') => JsonValue::Text(self.string()),
             Some(b'-' | b'+' | b'.' | b'0'..=b'9') => self.number(),
             Some(b'a'..=b'z' | b'A'..=b'Z' | b'_') => self.word(),
             // Left in place: whoever asked for the value knows what to do with these.
             Some(b',' | b']' | b'}') => {
                 self.fault(at, "a value is missing here");
-                Value::Unreadable
+                JsonValue::Unreadable
             }
             Some(b'\'') => {
                 self.stop(at, "texts stand in double quotes (\"), not in single ones");
-                Value::Unreadable
+                JsonValue::Unreadable
             }
             Some(_) => {
                 self.stop(at, "no value begins like this");
-                Value::Unreadable
+                JsonValue::Unreadable
             }
             None => {
                 self.stop(at, "the file ends where a value is expected");
-                Value::Unreadable
+                JsonValue::Unreadable
             }
         };
-        Node { at, value }
+        JsonNode { at, value }
     }
 
-    fn nested(&mut self, read: fn(&mut Self) -> Value) -> Value {
+    fn nested(&mut self, read: fn(&mut Self) -> JsonValue) -> JsonValue {
         if self.path.len() >= DEPTH_MAX {
             self.stop(self.at, "more than 64 levels of `{` and `[` in one another");
-            return Value::Unreadable;
+            return JsonValue::Unreadable;
         }
         read(self)
     }
 
     /// The value that is reached by `step`.
-    fn value_of(&mut self, step: Step) -> Node {
+    fn value_of(&mut self, step: JsonPathStep) -> JsonNode {
         self.path.push(step);
         let value = self.value();
         self.path.pop();
         value
     }
 
-    fn array(&mut self) -> Value {
+    fn array(&mut self) -> JsonValue {
         let open = self.at;
         self.at += 1;
         let mut items = Vec::new();
@@ -203,22 +203,22 @@ impl Parser<'_> {
             self.skip_blanks();
             match self.peek() {
                 Some(b']') => {
-                    self.trailing(comma);
+                    self.reject_trailing_comma(comma);
                     self.at += 1;
                     break;
                 }
                 Some(b'}') => self.stop(self.at, "`}` where `]` is expected"),
                 None => self.stop(open, "this `[` is never closed with `]`"),
                 Some(_) => {
-                    items.push(self.value_of(Step::Index(items.len())));
+                    items.push(self.value_of(JsonPathStep::Index(items.len())));
                     comma = self.separator(b']');
                 }
             }
         }
-        Value::Array(items)
+        JsonValue::Array(items)
     }
 
-    fn object(&mut self) -> Value {
+    fn object(&mut self) -> JsonValue {
         let open = self.at;
         self.at += 1;
         let mut members: Vec<Member> = Vec::new();
@@ -229,7 +229,7 @@ impl Parser<'_> {
             let at = self.at;
             match self.peek() {
                 Some(b'}') => {
-                    self.trailing(comma);
+                    self.reject_trailing_comma(comma);
                     self.at += 1;
                     break;
                 }
@@ -241,11 +241,11 @@ impl Parser<'_> {
                 }
                 Some(_) => {
                     let Some(name) = self.name() else { break };
-                    let value = self.value_of(Step::Member(name.clone()));
+                    let value = self.value_of(JsonPathStep::Member(name.clone()));
                     if names.insert(name.clone()) {
                         members.push(Member { at, name, value });
                     } else {
-                        self.path.push(Step::Member(name));
+                        self.path.push(JsonPathStep::Member(name));
                         self.fault(at, "a member of this name stands here already; remove one of the two");
                         self.path.pop();
                     }
@@ -253,7 +253,7 @@ impl Parser<'_> {
                 }
             }
         }
-        Value::Object(members)
+        JsonValue::Object(members)
     }
 
     /// A member's name and the colon after it.
@@ -263,7 +263,7 @@ impl Parser<'_> {
             Some(b'"') => self.string(),
             Some(b'a'..=b'z' | b'A'..=b'Z' | b'_') => {
                 self.fault(at, "the name of a member stands in double quotes (\")");
-                self.bare().to_owned()
+                self.bare_word().to_owned()
             }
             _ => {
                 self.stop(at, "the name of a member, in double quotes (\"), is expected here");
@@ -296,7 +296,7 @@ impl Parser<'_> {
         None
     }
 
-    fn trailing(&mut self, comma: Option<usize>) {
+    fn reject_trailing_comma(&mut self, comma: Option<usize>) {
         if let Some(at) = comma {
             self.fault(at, "nothing follows after this comma; remove it");
         }

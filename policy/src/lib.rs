@@ -3,8 +3,8 @@
 //! Promise: from the bytes of an account's files comes either a policy that can be obeyed or every fault at once, each
 //! with its file, line, column and member. DuraCloud's own files are read unchanged.
 //!
-//! Reading order: [`fault`] (what a fault says), `json` (a tree that knows where each value stands), `reading` (that
-//! tree against what is expected), [`stores`] (`<account>-stores.json`), `rules` (`<account>-duplication-policy.json`),
+//! Reading order: [`diagnostic`] (what is wrong with a file), `json` (a tree that knows where each value stands), `json_schema` (that
+//! tree against what is expected), [`stores`] (`<account>-stores.json`), `policy_file` (`<account>-duplication-policy.json`),
 //! `conflict` (cycles, two sources for one destination), [`account`] (the valid whole), [`decision`] (its answers),
 //! `print` (the files again), [`folder`] (all files of a folder together).
 //!
@@ -18,13 +18,14 @@ pub mod decision;
 pub mod diagnostic;
 pub mod folder;
 mod json;
+mod json_schema;
+mod policy_file;
 mod print;
-mod reading;
-mod rules;
 pub mod stores;
+mod stores_file;
 
 pub use account::AccountPolicy;
-pub use decision::{Compare, Coverage, Decision, Rule, SettingOrigin, StorePolicy};
+pub use decision::{Compare, Coverage, PolicyDecision, Rule, SettingOrigin, StorePolicy};
 pub use diagnostic::{Diagnostic, Severity};
 pub use folder::{ACCOUNTS_FILE, FILE_BYTES_MAX, PolicyFile, accounts_list, check, policies};
-pub use stores::{Buckets, Credentials, Dialect, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec};
+pub use stores::{Buckets, Credentials, Dialect, RoleSpec, S3Spec, SecretReference, StoreKind, StoreSpec};

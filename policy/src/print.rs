@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::account::AccountPolicy;
 use crate::decision::{SettingOrigin, SettingOrigins, StorePolicy};
-use crate::rules::Rules;
-use crate::stores::{Buckets, Dialect, Reference, S3Spec, StoreKind, StoreSpec};
+use crate::policy_file::SpaceRules;
+use crate::stores::{Buckets, Dialect, S3Spec, SecretReference, StoreKind, StoreSpec};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,11 +87,15 @@ impl AccountPolicy {
     /// The policy file that says this policy: reading it gives an equal one.
     pub fn print_policy(&self) -> String {
         print(&PolicyOut {
-            space_duplication_store_policies: self.own.iter().map(|(id, rules)| (id.as_str(), list(rules))).collect(),
+            space_duplication_store_policies: self
+                .per_space
+                .iter()
+                .map(|(id, rules)| (id.as_str(), list(rules)))
+                .collect(),
             default_policies: list(&self.defaults),
             spaces_to_ignore: self.ignored.iter().map(mill_model::SpaceId::as_str).collect(),
-            remove_vanished: self.given.remove_vanished,
-            compare: self.given.compare.map(crate::Compare::as_str),
+            remove_vanished: self.file_settings.remove_vanished,
+            compare: self.file_settings.compare.map(crate::Compare::as_str),
             workers: self.workers(),
         })
     }
@@ -109,7 +113,7 @@ fn print(value: &impl Serialize) -> String {
     text
 }
 
-fn list(rules: &Rules) -> Vec<StorePolicyOut<'_>> {
+fn list(rules: &SpaceRules) -> Vec<StorePolicyOut<'_>> {
     rules.policies.iter().zip(&rules.origins).map(|(policy, origins)| store_policy(policy, *origins)).collect()
 }
 
@@ -164,9 +168,9 @@ fn s3_store<'p>(s3: &'p S3Spec, out: &mut StoreOut<'p>) {
             ("secretAccessKey", Some(&credentials.secret_access_key)),
             ("sessionToken", credentials.session_token.as_ref()),
         ];
-        let named = |(name, reference): (&str, Option<&Reference>)| match reference? {
-            Reference::Env(variable) => Some((format!("{name}Env"), variable.clone())),
-            Reference::File(path) => Some((format!("{name}File"), path.to_string_lossy().into_owned())),
+        let named = |(name, reference): (&str, Option<&SecretReference>)| match reference? {
+            SecretReference::Env(variable) => Some((format!("{name}Env"), variable.clone())),
+            SecretReference::File(path) => Some((format!("{name}File"), path.to_string_lossy().into_owned())),
         };
         all.into_iter().filter_map(named).collect()
     });

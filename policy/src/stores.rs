@@ -10,14 +10,11 @@
 //!
 //! A secret itself never stands in it: only the name of the environment variable, or the file, that holds it.
 
-mod file;
-
-use std::path::{Component, Path as FilePath, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use mill_model::{ServiceAddress, SpaceId, StoreId};
 
-pub(crate) use self::file::{ReadStores, read};
-use crate::reading::quoted;
+use crate::json_schema::quoted;
 
 /// Most transfers at once that a store may be set to.
 pub const TRANSFERS_MAX: u32 = 1024;
@@ -54,7 +51,7 @@ impl StoreKind {
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Folder { root: a }, Self::Folder { root: b }) => {
-                let (a, b) = (plain(a), plain(b));
+                let (a, b) = (lexically_normalized(a), lexically_normalized(b));
                 a.has_root() == b.has_root() && (a.starts_with(&b) || b.starts_with(&a))
             }
             (Self::S3(a), Self::S3(b)) => a.overlaps(b),
@@ -173,16 +170,16 @@ impl Buckets {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Where the access key's id is.
-    pub access_key_id: Reference,
+    pub access_key_id: SecretReference,
     /// Where the secret key is.
-    pub secret_access_key: Reference,
+    pub secret_access_key: SecretReference,
     /// Where the session token is, if there is one.
-    pub session_token: Option<Reference>,
+    pub session_token: Option<SecretReference>,
 }
 
 /// Where one secret is to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
+pub enum SecretReference {
     /// In this environment variable.
     Env(String),
     /// In this file, as given: a relative one is the caller's to resolve.
@@ -190,7 +187,7 @@ pub enum Reference {
 }
 
 /// A path without `.` and with `..` taken back, by its text alone.
-pub(crate) fn plain(path: &FilePath) -> PathBuf {
+pub(crate) fn lexically_normalized(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

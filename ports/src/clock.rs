@@ -21,14 +21,14 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// A second clock that nobody sets together with the wall clock, if there is one.
     ///
     /// Where a lapse of time allows a delete, both clocks must agree on it. Without a second clock, none ever lapses.
-    fn witness(&self) -> Option<ClockWitness> {
+    fn second_clock(&self) -> Option<SecondClockReading> {
         None
     }
 }
 
 /// A reading of a second clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClockWitness {
+pub struct SecondClockReading {
     /// Which clock it is: `boot:<boot id>`, `service:<endpoint>`. Readings of two domains cannot be compared.
     pub domain: String,
     /// The reading, from the domain's own origin.

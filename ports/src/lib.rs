@@ -1,28 +1,27 @@
 //! The verbs of Mill: behaviours that two back ends must share.
 //!
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`processor`]
-//! (what a workman hands a task to), [`caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
-//! [`mod@planted`] (bugs on purpose), [`crash`] (where processes are killed) and [`witness`] (what no port shows).
+//! (what a workman hands a task to), [`store_caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
+//! [`planted_bugs`] (bugs on purpose), [`crash`] (where processes are killed) and [`slot_probe`] (what no port shows).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.
 
-pub mod caps;
 pub mod clock;
 pub mod crash;
-pub mod planted;
+pub mod planted_bugs;
 pub mod processor;
 pub mod queue;
+pub mod slot_probe;
 pub mod statistics;
 pub mod store;
+pub mod store_caps;
 pub mod table;
 pub mod task_ledger;
-pub mod witness;
 
-pub use caps::{CapUnknown, NoCaps, StoreCaps};
-pub use clock::{Clock, ClockWitness, Rng, RngExt};
+pub use clock::{Clock, Rng, RngExt, SecondClockReading};
 pub use crash::{CrashPoint, crash_point};
-pub use planted::{PlantedBug, planted};
+pub use planted_bugs::{PlantedBug, planted};
 pub use processor::{
     Attempt, DeliveryLease, FailureClass, FollowUp, ItemOutcomeNote, ProcessorError, Registry, TaskOutcome,
     TaskProcessor, TaskProcessorFactory,
@@ -31,15 +30,17 @@ pub use queue::{
     BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
     QueueLimits, Receipt, TaskQueue,
 };
+pub use slot_probe::report_slots;
 pub use statistics::{ActiveTransfer, PendingCall, PendingWrite, Statistics, StoreWait, TransferGuard, WriteProgress};
 pub use store::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, LeftOutEntries,
     ListEntry, ListPage, Listing, OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason,
-    Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, holds_anything, is_one_thing,
+    Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, directory_has_entries,
+    is_same_object,
 };
+pub use store_caps::{CapUnknownError, NoCaps, StoreCaps};
 pub use table::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 pub use task_ledger::{EndedTask, SubjectHash, subject_of};
-pub use witness::tell_slots;
 
 /// Any error, kept as the source of a port's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

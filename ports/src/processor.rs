@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
 use crate::clock::Clock;
-use crate::planted::{PlantedBug, planted};
+use crate::planted_bugs::{PlantedBug, planted};
 
 /// Recognises tasks of its kind and makes one processor for each.
 pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
@@ -82,7 +82,7 @@ pub struct Attempt {
     /// Until when the lease is known to hold.
     pub lease: DeliveryLease,
     /// What became of the task's item.
-    pub fate: ItemOutcomeNote,
+    pub outcome: ItemOutcomeNote,
 }
 
 /// What a processor notes of the item that its task is about, if it is about one. It is counted when the task is settled and
@@ -92,8 +92,8 @@ pub struct ItemOutcomeNote(Arc<OnceLock<ItemOutcome>>);
 
 impl ItemOutcomeNote {
     /// Notes it, once it is so. A second note of the same attempt is not taken.
-    pub fn note(&self, fate: ItemOutcome) {
-        let _ = self.0.set(fate);
+    pub fn note(&self, outcome: ItemOutcome) {
+        let _ = self.0.set(outcome);
     }
 
     /// What was noted.

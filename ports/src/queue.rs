@@ -40,15 +40,15 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
+        self.receive_excluding(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
     /// Does as [`receive`](Self::receive) does, but brings nothing of the accounts that are passed over and does not count them
     /// as received: their bodies stay as they are.
     ///
     /// Its wait ends early, with nothing, once `passed_over.over` is cancelled. Where
-    /// `limits().passes_over_accounts` is not so, it is an ordinary receive.
-    async fn receive_but(
+    /// `limits().can_exclude_accounts` is not so, it is an ordinary receive.
+    async fn receive_excluding(
         &self,
         passed_over: &ExcludedAccounts,
         max: NonZeroU32,
@@ -114,8 +114,8 @@ pub struct QueueLimits {
     /// Whether an old receipt surely cannot acknowledge or extend a later delivery of the same body.
     /// Standard SQS queues do not promise it.
     pub fences_stale_receipts: bool,
-    /// Whether [`receive_but`](TaskQueue::receive_but) passes accounts over. SQS cannot.
-    pub passes_over_accounts: bool,
+    /// Whether [`receive_excluding`](TaskQueue::receive_excluding) passes accounts over. SQS cannot.
+    pub can_exclude_accounts: bool,
 }
 
 /// The handle of one delivery, meaningful to its back end alone.

@@ -101,8 +101,8 @@ impl Statistics {
 
     /// The sums of the run that was [begun](Self::begin_run): the fates are those of its own tasks.
     pub fn totals_of_run(&self) -> RunTotals {
-        let fates = locked(&self.tasks).fates();
-        RunTotals { sum: RunSum { survey: *locked(&self.survey), fates }, work: *locked(&self.work) }
+        let outcomes = locked(&self.tasks).outcomes();
+        RunTotals { sum: RunSum { survey: *locked(&self.survey), outcomes }, work: *locked(&self.work) }
     }
 
     /// What became of the items of tasks that another run had sent.
@@ -113,7 +113,7 @@ impl Statistics {
     /// The sums now, whoever sent the tasks that ended here.
     pub fn totals(&self) -> RunTotals {
         let mut totals = self.totals_of_run();
-        totals.sum.fates += locked(&self.tasks).others();
+        totals.sum.outcomes += locked(&self.tasks).others();
         totals
     }
 
@@ -136,7 +136,7 @@ impl Statistics {
     }
 
     /// Notes that stores were used, so that nothing waits for them.
-    pub fn used_stores<'s>(&self, stores: impl IntoIterator<Item = &'s StoreAddress>) {
+    pub fn clear_store_waits<'s>(&self, stores: impl IntoIterator<Item = &'s StoreAddress>) {
         let mut awaited = locked(&self.awaited);
         stores.into_iter().for_each(|store| drop(awaited.remove(store)));
     }

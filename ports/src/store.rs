@@ -15,7 +15,7 @@ use mill_model::{
 };
 
 use crate::BoxError;
-use crate::planted::{PlantedBug, planted};
+use crate::planted_bugs::{PlantedBug, planted};
 
 /// `Absent` is a definite no from a store (for items: from a space) that answers; everything else is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing;
 
     /// Whether the store takes names for one another that differ in case or normal form, as far as can be told of a space:
-    /// what vanished there may be there under another spelling. See [`folded`](mill_model::spelling::folded).
+    /// what vanished there may be there under another spelling. See [`folded`](mill_model::name_folding::fold_name).
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
         let _ = space;
         Ok(false)
@@ -237,7 +237,7 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
     /// where it is not there yet, so that it can be nobody's: ask again once it was made, before anything is written into it.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Refused`] with [`RefusalReason::AnothersDestination`] when it is another's.
+    /// [`StoreErrorKind::Refused`] with [`RefusalReason::ForeignDestination`] when it is another's.
     async fn keep(
         &self,
         account: &AccountId,
@@ -313,7 +313,7 @@ pub struct Capabilities {
     /// Whether `Precondition::VersionIs` is decided by the store itself (else check and write under Mill's own lock).
     pub native_conditions: bool,
     /// Whether a version names the very thing: items of one version are one, in two stores too, as a file that both link to.
-    pub versions_name_things: bool,
+    pub versions_identify_objects: bool,
     /// Whether ids are paths of files in directories: of the items `a` and `a/b` it holds one, and `a/` is listed only while
     /// nothing lies in it, though it is there.
     pub ids_are_paths: bool,
@@ -324,7 +324,7 @@ pub struct Capabilities {
 ///
 /// # Errors
 /// Those of the listing.
-pub async fn holds_anything<S: SourceStore + ?Sized>(
+pub async fn directory_has_entries<S: SourceStore + ?Sized>(
     store: &S,
     space: &SpaceId,
     directory: &ContentId,
@@ -342,12 +342,12 @@ pub async fn holds_anything<S: SourceStore + ?Sized>(
 }
 
 /// Whether an item of one store and one of another are one thing, and so neither is a copy of the other.
-pub fn is_one_thing<A, B>((a, of_a): (&A, &Version), (b, of_b): (&B, &Version)) -> bool
+pub fn is_same_object<A, B>((a, of_a): (&A, &Version), (b, of_b): (&B, &Version)) -> bool
 where
     A: SourceStore + ?Sized,
     B: SourceStore + ?Sized,
 {
-    let named = a.capabilities().versions_name_things && b.capabilities().versions_name_things;
+    let named = a.capabilities().versions_identify_objects && b.capabilities().versions_identify_objects;
     named && of_a.token() == of_b.token()
 }
 
@@ -368,7 +368,7 @@ pub struct OpenItem {
 
 impl fmt::Debug for OpenItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reading").field("facts", &self.facts).finish_non_exhaustive()
+        f.debug_struct("OpenItem").field("facts", &self.facts).finish_non_exhaustive()
     }
 }
 
@@ -394,7 +394,7 @@ impl CopySource {
 
 impl fmt::Debug for CopySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Origin")
+        f.write_str("CopySource")
     }
 }
 
@@ -542,13 +542,13 @@ pub enum RefusalReason {
     Archived(String),
     /// It stands beside the spaces and is none.
     #[error("it lies in no space")]
-    InNoSpace,
+    OutsideSpaces,
     /// Another Mill keeps the place in sync, from another source.
     #[error("{0}")]
-    AnothersDestination(String),
+    ForeignDestination(String),
     /// A name that no space can bear.
     #[error("no space can bear its name: {0}")]
-    NoSpaceName(&'static str),
+    InvalidSpaceName(&'static str),
 }
 
 /// A call on a store that failed.

@@ -15,7 +15,7 @@ pub struct EndedTask {
     /// Its id.
     pub id: TaskId,
     /// What became of its item, if it was about one.
-    pub fate: Option<ItemOutcome>,
+    pub outcome: Option<ItemOutcome>,
     /// What it was about, where [the statistics ask for it](crate::Statistics::asks_for_subject).
     pub subject: Option<SubjectHash>,
 }
@@ -28,7 +28,7 @@ pub struct RunTasks {
     begun: bool,
     /// Whether each is about an item.
     open: BTreeMap<TaskId, bool>,
-    fates: ItemOutcomes,
+    outcomes: ItemOutcomes,
     others: ItemOutcomes,
     /// What tasks that an earlier run had sent changed in this one: the run's own task for such an item finds it equal.
     changed_before: BTreeMap<SubjectHash, ItemOutcome>,
@@ -47,7 +47,7 @@ impl RunTasks {
     pub(crate) fn begin_run(&mut self) {
         self.begun = true;
         self.open.clear();
-        self.others += std::mem::take(&mut self.fates);
+        self.others += std::mem::take(&mut self.outcomes);
     }
 
     /// Notes a task that is about to be sent.
@@ -72,26 +72,26 @@ impl RunTasks {
     }
 
     /// Counts a task that has ended.
-    pub(crate) fn end(&mut self, EndedTask { id, fate, subject }: EndedTask) {
+    pub(crate) fn end(&mut self, EndedTask { id, outcome, subject }: EndedTask) {
         let Some(of_item) = self.open.remove(&id) else {
             // Letters are counted when they are sent, whosever task it was.
-            let Some(fate) = fate.filter(|fate| *fate != ItemOutcome::DeadLettered) else { return };
-            self.others.add(fate);
-            if let (Some(subject), ItemOutcome::Copied | ItemOutcome::Updated) = (subject, fate)
+            let Some(outcome) = outcome.filter(|outcome| *outcome != ItemOutcome::DeadLettered) else { return };
+            self.others.add(outcome);
+            if let (Some(subject), ItemOutcome::Copied | ItemOutcome::Updated) = (subject, outcome)
                 && self.changed_before.len() < Self::OPEN_MAX
             {
-                self.changed_before.entry(subject).and_modify(|known| *known = fate.max(*known)).or_insert(fate);
+                self.changed_before.entry(subject).and_modify(|known| *known = outcome.max(*known)).or_insert(outcome);
             }
             return;
         };
-        let Some(fate) = fate.filter(|_| of_item) else { return };
+        let Some(outcome) = outcome.filter(|_| of_item) else { return };
         let before = subject.and_then(|subject| self.changed_before.remove(&subject));
-        self.fates.add(before.filter(|_| fate == ItemOutcome::Unchanged).unwrap_or(fate));
+        self.outcomes.add(before.filter(|_| outcome == ItemOutcome::Unchanged).unwrap_or(outcome));
     }
 
     /// What became of the items of this run's tasks.
-    pub(crate) fn fates(&self) -> ItemOutcomes {
-        self.fates
+    pub(crate) fn outcomes(&self) -> ItemOutcomes {
+        self.outcomes
     }
 
     /// What became of the items of tasks that are not this run's, or that are not followed.
@@ -122,8 +122,8 @@ mod tests {
         TaskId::new(Timestamp::from_millis(0), [number; 10])
     }
 
-    fn ended(number: u8, fate: ItemOutcome) -> EndedTask {
-        EndedTask { id: id(number), fate: Some(fate), subject: Some(u64::from(number % 100)) }
+    fn ended(number: u8, outcome: ItemOutcome) -> EndedTask {
+        EndedTask { id: id(number), outcome: Some(outcome), subject: Some(u64::from(number % 100)) }
     }
 
     #[test]
@@ -135,9 +135,9 @@ mod tests {
         ledger.open(id(2), false);
         for _ in 0..3 {
             ledger.end(ended(1, ItemOutcome::Copied));
-            ledger.end(EndedTask { id: id(2), fate: None, subject: None });
+            ledger.end(EndedTask { id: id(2), outcome: None, subject: None });
         }
-        assert_eq!(ledger.fates(), ItemOutcomes { copied: 1, ..ItemOutcomes::default() });
+        assert_eq!(ledger.outcomes(), ItemOutcomes { copied: 1, ..ItemOutcomes::default() });
         assert_eq!(ledger.others().copied, 2, "seen, but not of this run any more");
     }
 
@@ -152,12 +152,12 @@ mod tests {
         ledger.end(ended(101, ItemOutcome::Copied));
         ledger.end(ended(1, ItemOutcome::Unchanged));
         ledger.end(ended(2, ItemOutcome::Updated));
-        assert_eq!(ledger.fates(), ItemOutcomes { copied: 1, updated: 1, ..ItemOutcomes::default() });
-        assert_eq!(ledger.fates().items(), 2, "the third is still open");
+        assert_eq!(ledger.outcomes(), ItemOutcomes { copied: 1, updated: 1, ..ItemOutcomes::default() });
+        assert_eq!(ledger.outcomes().items(), 2, "the third is still open");
         ledger.begin_run();
-        assert_eq!(ledger.fates(), ItemOutcomes::default());
+        assert_eq!(ledger.outcomes(), ItemOutcomes::default());
         ledger.end(ended(3, ItemOutcome::Copied));
-        assert_eq!(ledger.fates(), ItemOutcomes::default());
+        assert_eq!(ledger.outcomes(), ItemOutcomes::default());
         assert_eq!(ledger.others().items(), 4);
     }
 

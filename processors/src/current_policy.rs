@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use mill_model::SpacePair;
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{TaskOutcome, error_chain};
 use mill_records::policies::{PolicyError, PolicyRepository};
-use mill_records::sync_proofs::SpacePair;
 use tracing::debug;
 
 use crate::early_exit::EarlyExit;

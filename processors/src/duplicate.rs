@@ -48,14 +48,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, Duplicate, ItemAddress, ItemOutcome, SpaceId, StoreAddress, StoreId, Task, TaskKind};
+use mill_model::{
+    AccountId, DuplicateTask, ItemAddress, ItemOutcome, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskKind,
+};
 use mill_ports::{
     Attempt, Clock, FailureClass, ProcessorError, Rng, Statistics, StoreError, StoreErrorKind, Stores, TaskOutcome,
     TaskProcessor, TaskProcessorFactory, error_chain,
 };
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::{SpacePair, SyncProofs};
+use mill_records::sync_proofs::SyncProofs;
 use tracing::warn;
 
 use self::checksum_capabilities::ChecksumCapabilities;
@@ -135,8 +137,8 @@ impl TaskProcessorFactory for DuplicateFactory {
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        let Duplicate { account, source, destination, space, item } =
-            Duplicate::from_task(&task).map_err(|error| ProcessorError {
+        let DuplicateTask { account, source, destination, space, item } =
+            DuplicateTask::from_task(&task).map_err(|error| ProcessorError {
                 class: FailureClass::Permanent,
                 message: "the task cannot be understood".into(),
                 source: Some(error.into()),
@@ -209,7 +211,7 @@ impl DuplicateProcessor {
         let policy = match current_policy::look_up(&self.shared.deps.policies, &self.pair).await {
             CurrentPolicy::Covers(policy) => policy,
             CurrentPolicy::Discard { reason } => {
-                attempt.fate.note(ItemOutcome::Dropped);
+                attempt.outcome.note(ItemOutcome::Dropped);
                 return Err(EarlyExit::discard(reason));
             }
             CurrentPolicy::Unknown { reason } => {
@@ -255,7 +257,7 @@ impl DuplicateProcessor {
     fn refused(&self, attempt: &Attempt, reason: String) -> TaskOutcome {
         let subject = self.subject();
         warn!(reason, "refused");
-        attempt.fate.note(ItemOutcome::Refused);
+        attempt.outcome.note(ItemOutcome::Refused);
         self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone() });
         TaskOutcome::Discard { reason }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededRng, SimClock, StoreBehavior};
 use mill_model::{
-    AccountId, Algorithm, ContentId, Duplicate, Envelope, ItemAddress, ItemOutcomes, Monotonic, Properties, QueueName,
-    SpaceId, StoreAddress, StoreId, Task, TaskId, Timestamp, WorkCounts,
+    AccountId, Algorithm, ContentId, DuplicateTask, Envelope, ItemAddress, ItemOutcomes, Monotonic, Properties,
+    QueueName, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskId, Timestamp, WorkCounts,
 };
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
@@ -20,7 +20,7 @@ use mill_ports::{
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::{SpacePair, SyncProofs};
+use mill_records::sync_proofs::SyncProofs;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::guarded::{GuardedStores, Guards};
@@ -91,7 +91,7 @@ impl Fixture {
         stores.add(store_address("d"), Arc::new(destination_port.clone()));
         source.insert_space(&space());
         destination.insert_space(&space());
-        let lists_table = Arc::new(MemoryTable::new(DeleteLists::BOOK));
+        let lists_table = Arc::new(MemoryTable::new(DeleteLists::TABLE));
         Self {
             source,
             destination,
@@ -146,7 +146,7 @@ impl Fixture {
     /// The `duplicate` task of an item, or of the space.
     pub(crate) fn task(item: Option<&ItemAddress>) -> Task {
         let SpacePair { account, source, destination, space } = Self::pair();
-        Duplicate { account, source, destination, space, item: item.map(|item| item.id.clone()) }.into_task()
+        DuplicateTask { account, source, destination, space, item: item.map(|item| item.id.clone()) }.into_task()
     }
 
     /// From now on the stores are guarded like that.
@@ -173,7 +173,7 @@ impl Fixture {
             receive_count: 1,
             cancelled: CancellationToken::new(),
             lease: DeliveryLease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
-            fate: ItemOutcomeNote::default(),
+            outcome: ItemOutcomeNote::default(),
         }
     }
 
@@ -207,8 +207,8 @@ impl Fixture {
         let answer = factory.processor(task.clone())?.run(attempt).await;
         if let Ok(TaskOutcome::Done { .. } | TaskOutcome::Discard { .. }) = &answer {
             // As a workman does once the task is acknowledged.
-            let (id, fate) = (attempt.envelope.id, attempt.fate.get());
-            self.statistics.end_tasks([EndedTask { id, fate, subject: None }]);
+            let (id, outcome) = (attempt.envelope.id, attempt.outcome.get());
+            self.statistics.end_tasks([EndedTask { id, outcome, subject: None }]);
         }
         answer
     }
@@ -238,7 +238,7 @@ impl Fixture {
 
     pub(crate) fn totals(&self) -> Totals {
         let totals = self.statistics.totals();
-        let ItemOutcomes { copied, updated, unchanged, refused, vanished, .. } = totals.sum.fates;
+        let ItemOutcomes { copied, updated, unchanged, refused, vanished, .. } = totals.sum.outcomes;
         let WorkCounts { deleted, bytes, .. } = totals.work;
         Totals { examined: totals.examined(), copied, updated, deleted, unchanged, refused, vanished, bytes }
     }

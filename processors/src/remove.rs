@@ -26,16 +26,17 @@ mod space;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mill_model::{ItemAddress, Remove, SpaceId, StoreAddress, Task, TaskKind};
+use mill_model::{ItemAddress, RemoveTask, SpaceId, SpacePair, StoreAddress, Task, TaskKind};
 use mill_policy::StorePolicy;
 use mill_ports::{
     Attempt, Clock, DeletableStore, FailureClass, PlantedBug, Presence, ProcessorError, Rng, SourceStore, SpaceFacts,
     Statistics, Stores, TaskOutcome, TaskProcessor, TaskProcessorFactory, planted,
 };
-use mill_records::delete_lists::{DeleteListError, DeleteLists, DeletionScope, ListHead, Versioned};
+use mill_records::Versioned;
+use mill_records::delete_lists::{DeleteListError, DeleteListHead, DeleteLists, DeletionScope};
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::{SpacePair, SyncProofs};
+use mill_records::sync_proofs::SyncProofs;
 use tracing::info;
 
 use crate::current_policy::{self, CurrentPolicy};
@@ -91,12 +92,12 @@ impl TaskProcessorFactory for RemoveFactory {
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        let remove = Remove::from_task(&task).map_err(|error| ProcessorError {
+        let remove = RemoveTask::from_task(&task).map_err(|error| ProcessorError {
             class: FailureClass::Permanent,
             message: "the task cannot be understood".into(),
             source: Some(error.into()),
         })?;
-        let Remove { account, source, destination, space, .. } = remove.clone();
+        let RemoveTask { account, source, destination, space, .. } = remove.clone();
         let pair = SpacePair { account, source, destination, space };
         Ok(Box::new(RemoveProcessor { shared: self.shared.clone(), pair, remove }))
     }
@@ -107,16 +108,16 @@ impl TaskProcessorFactory for RemoveFactory {
 pub struct RemoveProcessor {
     shared: Arc<RemoveShared>,
     pair: SpacePair,
-    remove: Remove,
+    remove: RemoveTask,
 }
 
 /// The context of one attempt.
 struct Removal<'a> {
     shared: &'a RemoveShared,
     pair: &'a SpacePair,
-    remove: &'a Remove,
+    remove: &'a RemoveTask,
     attempt: &'a Attempt,
-    head: Versioned<ListHead>,
+    head: Versioned<DeleteListHead>,
     source: Arc<dyn SourceStore>,
     destination: Arc<dyn DeletableStore>,
 }

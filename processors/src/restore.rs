@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use mill_model::digest::Digester;
-use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress};
+use mill_model::{
+    Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, SpacePair, StoreAddress,
+};
 use mill_ports::{
     Body, CrashPoint, DestinationStore, ListEntry, OpenItem, Precondition, Presence, PutRequest, SourceStore,
     StoreError, StoreErrorKind, crash_point, error_chain,
 };
-use mill_records::sync_proofs::{SpacePair, SyncProof, SyncProofs};
+use mill_records::sync_proofs::{SyncProof, SyncProofs};
 use tokio::task::JoinSet;
 
 use crate::listing::{CompleteListing, SpaceListingError};
@@ -274,7 +276,7 @@ impl Restoration {
         let Presence::Present((theirs, theirs_facts)) = checksums(&*self.to, item, &algorithms).await? else {
             return Ok(Some(false));
         };
-        let alike = Properties::differing(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
+        let alike = Properties::difference(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
         Ok(Some(ours == theirs && alike))
     }
 

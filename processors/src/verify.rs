@@ -7,7 +7,8 @@ use futures::StreamExt;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId};
 use mill_ports::{
-    ListEntry, Presence, Rng, SourceStore, StoreError, StoreErrorKind, error_chain, holds_anything, is_one_thing,
+    ListEntry, Presence, Rng, SourceStore, StoreError, StoreErrorKind, directory_has_entries, error_chain,
+    is_same_object,
 };
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -201,14 +202,14 @@ impl Verification {
             {
                 // A store may keep further properties with the directory, where they cannot be seen.
                 let none = Properties::default();
-                let properties = Properties::differing(from.properties.as_ref(), Some(&none)).is_none();
+                let properties = Properties::difference(from.properties.as_ref(), Some(&none)).is_none();
                 return Ok(ExamineResult::Equal { bytes: 0, properties });
             }
             (Presence::Present(_), Presence::Absent) => return Ok(ExamineResult::Faulty(CopyFault::Missing)),
             // The item went away between the listing and now; the next run reports it.
             (Presence::Absent, _) => return Ok(ExamineResult::Present),
         };
-        if is_one_thing((&*self.source, &from.1.version), (&*self.destination, &to.1.version)) {
+        if is_same_object((&*self.source, &from.1.version), (&*self.destination, &to.1.version)) {
             return Ok(ExamineResult::Faulty(CopyFault::SameFile));
         }
         if from.0 != to.0 {
@@ -217,7 +218,7 @@ impl Verification {
                 to: to.0.to_string(),
             }));
         }
-        Ok(match Properties::differing(from.1.properties.as_ref(), to.1.properties.as_ref()) {
+        Ok(match Properties::difference(from.1.properties.as_ref(), to.1.properties.as_ref()) {
             Some(PropertyDifference::Property(name)) => ExamineResult::Faulty(CopyFault::PropertyDiffers(name)),
             Some(PropertyDifference::Unknown) => ExamineResult::Equal { bytes: to.1.size, properties: false },
             None => ExamineResult::Equal { bytes: to.1.size, properties: true },
@@ -228,7 +229,7 @@ impl Verification {
 /// Whether an item that only stands for a directory is there as a directory that holds something.
 pub(crate) async fn is_implied_directory(store: &dyn SourceStore, item: &ItemAddress) -> Result<bool, StoreError> {
     let may_be = item.id.is_directory() && store.capabilities().ids_are_paths;
-    Ok(may_be && holds_anything(store, &item.space, &item.id).await?)
+    Ok(may_be && directory_has_entries(store, &item.space, &item.id).await?)
 }
 
 enum ExamineResult {

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use mill_model::{ContentId, SurveySum, Timestamp};
+use mill_model::{ContentId, SpacePair, SurveySum, Timestamp};
 use mill_policy::AccountPolicy;
 use mill_ports::{RefusalReason, error_chain};
 use mill_records::lease::AcquireOutcome;
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::{Loaded, PairSurvey, ProducerState, StateError, SurveySubject};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::producer_state::{PairSurvey, ProducerRows, ProducerState, ProducerStateError, SurveySubject};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -70,10 +69,10 @@ impl DuplicationProducer {
             AcquireOutcome::Ours(lease) => lease,
             AcquireOutcome::HeldByAnother { holder } => return Ok(nothing(SessionEnd::HeldByAnother { holder })),
         };
-        let (state, claim) = (self.state(lease.epoch()), lease.inherited());
+        let (state, claim) = (self.state(lease.epoch()), lease.taken_over());
         match lease.hold(Box::pin(ClosingSurvey::run(self, (state, claim), is_refused, stop))).await {
-            Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
-                let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());
+            Some(Err(ProducerError::State(ProducerStateError::TakenOver { .. }))) | None => {
+                let holder = lease.current_holder().await.unwrap_or_else(|| "another".to_owned());
                 Ok(nothing(SessionEnd::HeldByAnother { holder }))
             }
             Some(report) => {
@@ -92,10 +91,10 @@ impl DuplicationProducer {
         let AcquireOutcome::Ours(lease) = self.lease().await? else { return Ok(()) };
         let state = self.state(lease.epoch());
         let noted = async {
-            let runs = ActiveRun::of_all(state.load(lease.inherited()).await?.runs);
-            let surveys = state.surveys().await?.into_iter().map(|kept| kept.row);
+            let runs = ActiveRun::of_all(state.load(lease.taken_over()).await?.runs);
+            let surveys = state.surveys().await?.into_iter().map(|kept| kept.record);
             let is_of_run = |survey: &PairSurvey| {
-                runs.get(&survey.pair.account).is_some_and(|run| run.row.row.number == survey.run)
+                runs.get(&survey.pair.account).is_some_and(|run| run.row.record.number == survey.run)
             };
             let ours = surveys.filter(|survey| is_of_run(survey) && survey.sum.queued > 0);
             let in_sync = |mut survey: PairSurvey| {
@@ -129,11 +128,11 @@ impl<'a> ClosingSurvey<'a> {
         is_refused: IsRefused<'a>,
         stop: &'a CancellationToken,
     ) -> Result<ClosingReport, ProducerError> {
-        let Loaded { runs, failures, .. } = state.load(claim).await?;
+        let ProducerRows { runs, failures, .. } = state.load(claim).await?;
         let mut session = Session::new(producer, state, stop);
         session.runs = ActiveRun::of_all(runs);
         session.failures = SurveyFailures::of(failures);
-        let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.row);
+        let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.record);
         let report = ClosingReport {
             began: session.deps.clock.now(),
             sum: SurveySum::default(),

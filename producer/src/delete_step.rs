@@ -12,14 +12,15 @@
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
-use mill_model::DeleteListId;
+use mill_model::{DeleteListId, SpacePair};
 use mill_ports::{CrashPoint, Place, PlantedBug, RngExt as _, crash_point, planted};
+use mill_records::Versioned;
 use mill_records::delete_lists::{
-    DeleteListError, DeletePairState, DeletionScope, GrantedBy, HeldList, HoldReason, ListHead, ListRow, ListState,
-    RowResult, Versioned,
+    DeleteListError, DeleteListHead, DeleteListRow, DeleteListState, DeletePairState, DeletionScope, GrantedBy,
+    HeldList, HoldReason, RowResult,
 };
-use mill_records::producer_state::{DeleteProgress, Kept, Morsel};
-use mill_records::sync_proofs::{SpacePair, SyncProofs};
+use mill_records::producer_state::{DeleteProgress, Morsel};
+use mill_records::sync_proofs::SyncProofs;
 use tracing::{info, warn};
 
 use crate::delete_scan::{DeleteScan, VanishedFilter};
@@ -46,7 +47,7 @@ pub(crate) enum DeleteStepOutcome {
 /// The current delete list of a pair: held, granted, being carried out, or withdrawn by a person since the last scan.
 struct CurrentList {
     id: DeleteListId,
-    head: Versioned<ListHead>,
+    head: Versioned<DeleteListHead>,
 }
 
 /// What a scan shows about the items that a held list names.
@@ -64,10 +65,10 @@ impl Session<'_> {
     /// Does the next step of a morsel's deletes.
     pub(crate) async fn step_deletes(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
     ) -> Result<DeleteStepOutcome, StepError> {
-        if let DeleteProgress::Sending { list, next } = morsel.row.deletes.clone() {
+        if let DeleteProgress::Sending { list, next } = morsel.record.deletes.clone() {
             return self.send_rows(morsel, endpoints, list, next).await;
         }
         let pair = &endpoints.pair;
@@ -77,7 +78,7 @@ impl Session<'_> {
             self.report.removes_by_earlier_list = true;
             return self.begin_sending(morsel, list.id).await;
         }
-        if matches!(morsel.row.deletes, DeleteProgress::Held { .. }) {
+        if matches!(morsel.record.deletes, DeleteProgress::Held { .. }) {
             // This run has scanned the pair already, and nobody has granted the list since.
             return Ok(DeleteStepOutcome::Settled(None));
         }
@@ -103,7 +104,7 @@ impl Session<'_> {
         let Some(mut head) = lists.head(pair, id).await? else { return Ok(None) };
         let record = &mut head.record;
         match record.state.clone() {
-            ListState::Granted { by, .. } => {
+            DeleteListState::Granted { by, .. } => {
                 let results = lists.results(pair, id).await?;
                 let all_done = results.len() == record.rows as usize && record.of == DeletionScope::Items;
                 if all_done {
@@ -112,17 +113,17 @@ impl Session<'_> {
                         // With the list, the person accepted the places at which it was made.
                         state.record.accept_places(record.places(), &[]);
                     }
-                    record.state = ListState::Done { by, deleted };
+                    record.state = DeleteListState::Done { by, deleted };
                 } else if record.of == of {
                     self.settled_rows.insert(id, results.into_iter().map(|(row, _)| row).collect());
                     return Ok(Some(CurrentList { id, head }));
                 } else {
-                    record.state = ListState::Withdrawn;
+                    record.state = DeleteListState::Withdrawn;
                 }
             }
             // A held list stays held also when the source space went away or came back since.
-            ListState::Held { .. } | ListState::Withdrawn => return Ok(Some(CurrentList { id, head })),
-            ListState::Done { .. } => return Ok(None),
+            DeleteListState::Held { .. } | DeleteListState::Withdrawn => return Ok(Some(CurrentList { id, head })),
+            DeleteListState::Done { .. } => return Ok(None),
         }
         lists.save_head(pair, id, &mut head).await?;
         lists.note_not_held(pair, id).await?;
@@ -156,24 +157,24 @@ impl Session<'_> {
         pair: &SpacePair,
         CurrentList { id, mut head }: CurrentList,
     ) -> Result<(), DeleteListError> {
-        head.record.state = ListState::Withdrawn;
+        head.record.state = DeleteListState::Withdrawn;
         self.deps.delete_lists.save_head(pair, id, &mut head).await?;
         self.deps.delete_lists.remove_rows(pair, id).await
     }
 
     async fn scan_deletes(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
         state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
     ) -> Result<DeleteStepOutcome, StepError> {
         // An earlier turn has compared the items up to the marker.
-        let copies_max = morsel.row.marker.is_none().then(|| self.settings.nibble.get());
+        let copies_max = morsel.record.marker.is_none().then(|| self.settings.nibble.get());
         let keep_max = self.settings.thresholds.unasked_max + 1;
         let (of, sync_proofs) = (endpoints.clone(), self.deps.sync_proofs.clone());
         let reading = async move { vanished(&of, &sync_proofs, keep_max, copies_max).await };
-        let basis = endpoints.read_basis(morsel.row.marker.as_ref());
+        let basis = endpoints.read_basis(morsel.record.marker.as_ref());
         let survey = match self.read(ReadKey::DeleteScan(endpoints.pair.clone()), basis, reading).await? {
             ReadOutcome::Done(survey) => survey?,
             ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
@@ -196,7 +197,7 @@ impl Session<'_> {
     /// Decides about the items that a scan found to have vanished.
     async fn decide(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
         mut state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
@@ -235,7 +236,7 @@ impl Session<'_> {
             self.end_hold(pair, &mut state, current).await?;
             state.record.grant_unasked(survey.count);
             let (by, at) = (GrantedBy::Rule, self.deps.clock.now().as_millis());
-            let list = self.write_list(pair, survey, ListState::Granted { by, at }).await?;
+            let list = self.write_list(pair, survey, DeleteListState::Granted { by, at }).await?;
             state.record.set_list(Some(list));
             lists.save_pair(pair, &mut state).await?;
             return self.begin_sending(morsel, list).await;
@@ -276,7 +277,7 @@ impl Session<'_> {
     /// Keeps a list as it is until every item it names can be examined again.
     async fn keep_held(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         pair: &SpacePair,
         current: Option<CurrentList>,
     ) -> Result<DeleteStepOutcome, StepError> {
@@ -298,7 +299,7 @@ impl Session<'_> {
         let lists = &self.deps.delete_lists;
         if let Some(CurrentList { id, mut head }) = current {
             info!(account = %pair.account, space = %pair.space, "what was held is back; the hold ends");
-            head.record.state = ListState::Withdrawn;
+            head.record.state = DeleteListState::Withdrawn;
             lists.save_head(pair, id, &mut head).await?;
             lists.note_not_held(pair, id).await?;
             lists.remove_rows(pair, id).await?;
@@ -332,7 +333,7 @@ impl Session<'_> {
         &mut self,
         endpoints: &Endpoints,
         survey: DeleteScan,
-        granted: ListState,
+        granted: DeleteListState,
     ) -> Result<DeleteListId, StepError> {
         let mut state = self.deps.delete_lists.pair(&endpoints.pair).await?;
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
@@ -370,7 +371,7 @@ impl Session<'_> {
         };
         if let Some(CurrentList { id, head }) = current.as_ref().filter(same) {
             let (id, mut head) = (*id, head.clone());
-            let state_now = ListState::Held { reason };
+            let state_now = DeleteListState::Held { reason };
             // The note may be gone: a list whose run failed or was killed half-way may have replaced it.
             lists.note_held(pair, id).await?;
             if head.record.state != state_now {
@@ -386,7 +387,7 @@ impl Session<'_> {
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         state.record.set_next(list);
         lists.save_pair(pair, state).await?;
-        self.write_long_list(endpoints, list, survey, (of, ListState::Held { reason })).await?;
+        self.write_long_list(endpoints, list, survey, (of, DeleteListState::Held { reason })).await?;
         if planted(PlantedBug::UngrantedListDeletes) {
             self.sending.send_removes(pair, list, std::iter::once(Some(0))).await?;
         }
@@ -406,7 +407,7 @@ impl Session<'_> {
         &self,
         pair: &SpacePair,
         survey: DeleteScan,
-        state: ListState,
+        state: DeleteListState,
     ) -> Result<DeleteListId, StepError> {
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
@@ -424,7 +425,7 @@ impl Session<'_> {
         endpoints: &Endpoints,
         list: DeleteListId,
         survey: DeleteScan,
-        (of, state): (DeletionScope, ListState),
+        (of, state): (DeletionScope, DeleteListState),
     ) -> Result<(), StepError> {
         let pair = &endpoints.pair;
         let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
@@ -472,7 +473,7 @@ impl Session<'_> {
         pair: &SpacePair,
         list: DeleteListId,
         rows: RowsSummary,
-        (items_total, places, of, state): (u64, Vec<Place>, DeletionScope, ListState),
+        (items_total, places, of, state): (u64, Vec<Place>, DeletionScope, DeleteListState),
     ) -> Result<(), DeleteListError> {
         let RowsSummary { rows, count, digest } = rows;
         let made = self.deps.clock.now().as_millis();
@@ -480,7 +481,7 @@ impl Session<'_> {
             places.into_iter().map(|Place { path, identity }| (path, identity)).collect();
         places.sort();
         places.dedup();
-        let head = ListHead { of, made, count, items_total, rows, digest, places, state };
+        let head = DeleteListHead { of, made, count, items_total, rows, digest, places, state };
         self.deps.delete_lists.add_head(pair, list, head).await?;
         Ok(())
     }
@@ -500,10 +501,10 @@ impl Session<'_> {
 
     async fn settle(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         deletes: DeleteProgress,
     ) -> Result<DeleteStepOutcome, StepError> {
-        morsel.row.deletes = deletes;
+        morsel.record.deletes = deletes;
         self.state.save(morsel).await?;
         crash_point(CrashPoint::ProducerDeletesSaved);
         Ok(DeleteStepOutcome::Settled(None))
@@ -511,11 +512,11 @@ impl Session<'_> {
 
     pub(crate) async fn begin_sending(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         list: DeleteListId,
     ) -> Result<DeleteStepOutcome, StepError> {
         crash_point(CrashPoint::ProducerBeforeDeletes);
-        morsel.row.deletes = DeleteProgress::Sending { list, next: 0 };
+        morsel.record.deletes = DeleteProgress::Sending { list, next: 0 };
         self.state.save(morsel).await?;
         Ok(DeleteStepOutcome::More)
     }
@@ -523,21 +524,21 @@ impl Session<'_> {
     /// Queues the tasks of the next rows of a granted list, except for rows that have a result.
     pub(crate) async fn send_rows(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
         list: DeleteListId,
         next: u32,
     ) -> Result<DeleteStepOutcome, StepError> {
         let pair = &endpoints.pair;
         let head = self.deps.delete_lists.head(pair, list).await?.map(|head| head.record);
-        let Some(head) = head.filter(ListHead::is_granted) else {
+        let Some(head) = head.filter(DeleteListHead::is_granted) else {
             return self.settle(morsel, DeleteProgress::Done).await;
         };
         if !self.settled_rows.contains_key(&list) {
             let results = self.deps.delete_lists.results(pair, list).await?;
             self.settled_rows.insert(list, results.into_iter().map(|(row, _)| row).collect());
         }
-        let steps_max = u32::try_from(self.settings.nibble.get() / ListRow::IDS_MAX).unwrap_or(u32::MAX).max(1);
+        let steps_max = u32::try_from(self.settings.nibble.get() / DeleteListRow::IDS_MAX).unwrap_or(u32::MAX).max(1);
         let end = Lanes::of(head.rows).steps();
         let until = next.saturating_add(steps_max).min(end);
         let settled = self.settled_rows.get(&list);
@@ -555,7 +556,7 @@ impl Session<'_> {
         self.report.removing += sent;
         crash_point(CrashPoint::ProducerDeletesSent);
         if until < end {
-            morsel.row.deletes = DeleteProgress::Sending { list, next: until };
+            morsel.record.deletes = DeleteProgress::Sending { list, next: until };
             self.state.save(morsel).await?;
             return Ok(DeleteStepOutcome::More);
         }

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mill_model::{AccountId, SpaceId, StoreId};
+use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
 use mill_ports::{CrashPoint, LeftOutEntries, PlantedBug, SpaceList, StoreError, crash_point, planted};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::Morsel;
-use mill_records::sync_proofs::SpacePair;
 use tracing::{debug, info, warn};
 
 use crate::report::{LeftOutEntry, ProducerError};
@@ -38,7 +37,7 @@ struct StoreAnswers {
 impl Session<'_> {
     /// Discovers an account's morsels, or those that an earlier attempt could not discover.
     pub(crate) async fn discover_account(&mut self, mut known: AccountDiscovery) -> Result<(), ProducerError> {
-        let account = known.row.row.account.clone();
+        let account = known.row.record.account.clone();
         if let Some(run) = self.runs.get_mut(&account) {
             run.rediscovers_later = false;
         }
@@ -62,7 +61,7 @@ impl Session<'_> {
                 return Ok(());
             }
         };
-        let mut found = covered_pairs(&policy, &spaces, &known.row.row.unanswered);
+        let mut found = covered_pairs(&policy, &spaces, &known.row.record.unanswered);
         found.retain(|pair| known.found.insert(pair.clone()));
         let number = self.run_number(&account);
         if let Some(run) = self.runs.get_mut(&account) {
@@ -71,7 +70,7 @@ impl Session<'_> {
             found.retain(|pair| !run.open.contains(pair));
         }
         self.report_left_out(&policy, &spaces, again.is_some());
-        let first = again.is_some() || known.row.row.unanswered.is_empty();
+        let first = again.is_some() || known.row.record.unanswered.is_empty();
         if known.found.is_empty() && errors.is_empty() && asked.is_empty() && first {
             self.report_idle_account(&policy);
         }

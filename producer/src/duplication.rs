@@ -1,7 +1,7 @@
 //! The duplication producer, as other crates use it.
 
 use mill_records::lease::{AcquireOutcome, LeaseConfig, ProducerLease};
-use mill_records::producer_state::{ProducerState, StateError};
+use mill_records::producer_state::{ProducerState, ProducerStateError};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -20,7 +20,7 @@ pub struct DuplicationProducer {
 
 impl DuplicationProducer {
     /// The partition of the producer's table.
-    pub const BOOK: &str = "duplication-producer";
+    pub const NAME: &str = "duplication-producer";
 
     /// Creates a producer. Reads nothing yet.
     pub fn new(deps: ProducerDeps, settings: ProducerSettings) -> Self {
@@ -45,10 +45,10 @@ impl DuplicationProducer {
             }
         };
         let state = self.state(lease.epoch());
-        let worked = lease.hold(Box::pin(Session::run(self, state, lease.inherited(), stop))).await;
+        let worked = lease.hold(Box::pin(Session::run(self, state, lease.taken_over(), stop))).await;
         match worked {
-            Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
-                let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());
+            Some(Err(ProducerError::State(ProducerStateError::TakenOver { .. }))) | None => {
+                let holder = lease.current_holder().await.unwrap_or_else(|| "another".to_owned());
                 Ok(SessionReport::new(SessionEnd::HeldByAnother { holder }))
             }
             Some(report) => {
@@ -69,7 +69,7 @@ impl DuplicationProducer {
         };
         let state = self.state(lease.epoch());
         let cleared = async {
-            let loaded = state.load(lease.inherited()).await?;
+            let loaded = state.load(lease.taken_over()).await?;
             state.remove_all(&loaded.accounts).await?;
             state.remove_all(&loaded.morsels).await?;
             // Runs come last: an interrupted reset leaves a run without its parts rather than parts without their run.
@@ -87,7 +87,7 @@ impl DuplicationProducer {
     /// Releases a lease. Keeps it if the work failed and the lease was inherited from a producer that may still write: then some
     /// rows may not be taken over yet, and the next holder of a released lease assumes that all rows are.
     pub(crate) async fn give_back(lease: ProducerLease, is_done: bool) {
-        if is_done || !lease.inherited() {
+        if is_done || !lease.taken_over() {
             lease.release().await;
         }
     }
@@ -95,17 +95,17 @@ impl DuplicationProducer {
     pub(crate) async fn lease(&self) -> Result<AcquireOutcome, ProducerError> {
         let terms = LeaseConfig {
             table: self.deps.state.clone(),
-            key: ProducerState::lease_key(Self::BOOK),
+            key: ProducerState::lease_key(Self::NAME),
             holder: self.settings.holder.clone(),
             timeout: self.settings.lease_timeout,
             clock: self.deps.clock.clone(),
-            surely_dead: self.deps.surely_dead.clone(),
+            holder_is_dead: self.deps.holder_is_dead.clone(),
         };
-        ProducerLease::take(terms).await.map_err(|error| ProducerError::State(error.into()))
+        ProducerLease::acquire(terms).await.map_err(|error| ProducerError::State(error.into()))
     }
 
     pub(crate) fn state(&self, epoch: u64) -> ProducerState {
-        ProducerState::new(self.deps.state.clone(), self.deps.clock.clone(), Self::BOOK, epoch)
+        ProducerState::new(self.deps.state.clone(), self.deps.clock.clone(), Self::NAME, epoch)
     }
 }
 

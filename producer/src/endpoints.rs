@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use mill_model::{ContentId, StoreAddress, SumMismatch};
+use mill_model::{ContentId, SpacePair, StoreAddress, SumMismatch};
 use mill_policy::{Compare, StorePolicy};
 use mill_ports::{Presence, RefusalReason, SourceStore, StoreError, StoreErrorKind};
 use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
-use mill_records::sync_proofs::{SpacePair, SyncProofs};
+use mill_records::sync_proofs::SyncProofs;
 
 use crate::listing::{ListingError, OrderedListing};
 use crate::merge::{Merge, MergeError};

@@ -1,16 +1,15 @@
 //! Writes a delete list: its rows in order, each full before the next one.
 
-use mill_model::DeleteListId;
+use mill_model::{DeleteListId, SpacePair};
 use mill_records::delete_lists::rows::IdsDigest;
-use mill_records::delete_lists::{DeleteListError, DeleteLists, ListRow, ListedId};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::delete_lists::{DeleteListError, DeleteListRow, DeleteLists, ListedId};
 
 /// Writes the rows of one list. Rows without a head have no effect.
 pub(crate) struct ListWriter<'a> {
     lists: &'a DeleteLists,
     pair: &'a SpacePair,
     list: DeleteListId,
-    row: ListRow,
+    row: DeleteListRow,
     rows: u32,
     count: u64,
     digest: IdsDigest,
@@ -26,7 +25,7 @@ pub(crate) struct RowsSummary {
 
 impl<'a> ListWriter<'a> {
     pub(crate) fn new(lists: &'a DeleteLists, pair: &'a SpacePair, list: DeleteListId) -> Self {
-        let (row, digest) = (ListRow::default(), IdsDigest::default());
+        let (row, digest) = (DeleteListRow::default(), IdsDigest::default());
         Self { lists, pair, list, row, rows: 0, count: 0, digest }
     }
 

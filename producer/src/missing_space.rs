@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use mill_model::{ItemAddress, Timestamp};
+use mill_model::{ItemAddress, SpacePair, Timestamp};
 use mill_policy::Rule;
 use mill_ports::{PlantedBug, planted};
-use mill_records::delete_lists::{DeletionScope, GrantedBy, HoldReason, ListState};
+use mill_records::Versioned;
+use mill_records::delete_lists::{DeleteListState, DeletionScope, GrantedBy, HoldReason};
 use mill_records::elapsed::ElapsedTime;
-use mill_records::producer_state::{DeleteProgress, Kept, MissingSpace, Morsel};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::producer_state::{DeleteProgress, MissingSpace, Morsel};
 use tracing::{info, warn};
 
 use crate::delete_scan::DeleteScan;
@@ -35,7 +35,7 @@ impl Session<'_> {
     /// Steps a morsel whose source space is missing, though its store answers.
     pub(crate) async fn step_missing_space(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
     ) -> Result<MorselStepOutcome, StepError> {
         if self.settings.absent_source == AbsentSource::Unknown {
@@ -76,11 +76,11 @@ impl Session<'_> {
 
     async fn survey_missing_space(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
         since: MissingSince,
     ) -> Result<DeleteStepOutcome, StepError> {
-        if let DeleteProgress::Sending { list, next } = morsel.row.deletes.clone() {
+        if let DeleteProgress::Sending { list, next } = morsel.record.deletes.clone() {
             return self.send_rows(morsel, endpoints, list, next).await;
         }
         if let Some(list) = self.granted_list(&endpoints.pair, DeletionScope::Space).await? {
@@ -98,14 +98,14 @@ impl Session<'_> {
             }
             Ok::<_, SpaceError>(survey)
         };
-        let basis = endpoints.read_basis(morsel.row.marker.as_ref());
+        let basis = endpoints.read_basis(morsel.record.marker.as_ref());
         let survey = match self.read(ReadKey::RetiringSurvey(endpoints.pair.clone()), basis, reading).await? {
             ReadOutcome::Done(survey) => survey?,
             ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
             ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
         };
         if planted(PlantedBug::MissingSpaceRetiredAtOnce) {
-            let state = ListState::Granted { by: GrantedBy::Rule, at: 0 };
+            let state = DeleteListState::Granted { by: GrantedBy::Rule, at: 0 };
             let list = self.grant_space(endpoints, survey, state).await?;
             return self.begin_sending(morsel, list).await;
         }
@@ -122,14 +122,14 @@ impl Session<'_> {
         let row = MissingSpace { account, store: source, space, first, run, elapsed: ElapsedTime::default() };
         let kept = self.missing.entry(missing_key(&row)).or_insert_with(|| {
             info!(account = %row.account, source = %row.store, space = %row.space, "the source space is missing");
-            Kept::fresh(MissingSpace { run: 0, ..row })
+            Versioned::unsaved(MissingSpace { run: 0, ..row })
         });
-        if kept.row.run != run {
-            kept.row.run = run;
-            kept.row.elapsed.read(&*self.deps.clock);
+        if kept.record.run != run {
+            kept.record.run = run;
+            kept.record.elapsed.read(&*self.deps.clock);
             self.state.save(kept).await?;
         }
-        Ok(MissingSince { first: kept.row.first, for_a_day: kept.row.elapsed.agreed() >= MISSING_MIN })
+        Ok(MissingSince { first: kept.record.first, for_a_day: kept.record.elapsed.agreed() >= MISSING_MIN })
     }
 
     /// Forgets that a source space was missing: it is back.

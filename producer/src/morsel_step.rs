@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use mill_model::{Monotonic, SurveySum};
 use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
-use mill_records::producer_state::{DeleteProgress, Kept, Morsel, PairSurvey, SurveySubject};
+use mill_records::Versioned;
+use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, SurveySubject};
 
 use crate::delete_step::DeleteStepOutcome;
 use crate::endpoints::{Endpoints, SpaceError};
@@ -43,10 +44,10 @@ impl Session<'_> {
     /// Gives a morsel its turn. The gate must be open.
     pub(crate) async fn step_morsel(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         policy: StorePolicy,
     ) -> Result<MorselStepOutcome, StepError> {
-        let pair = morsel.row.pair.clone();
+        let pair = morsel.record.pair.clone();
         self.step_began = self.deps.clock.now();
         let (endpoints, merge) = match self.opened.remove(&pair) {
             Some(OpenMorsel { endpoints, merge }) if endpoints.policy == policy => (endpoints, Some(merge)),
@@ -67,7 +68,7 @@ impl Session<'_> {
         }
         self.forget_missing_mark(&pair).await?;
         let mut surveyed = None;
-        let mut settled = !Self::has_deletes(&morsel.row, &endpoints);
+        let mut settled = !Self::has_deletes(&morsel.record, &endpoints);
         while !settled {
             match self.step_deletes(morsel, &endpoints).await? {
                 DeleteStepOutcome::Settled(nibble) => {
@@ -88,13 +89,13 @@ impl Session<'_> {
         } else {
             let sync_proofs = &self.deps.sync_proofs;
             let mut merge =
-                merge.unwrap_or_else(|| endpoints.merge_for_copies(sync_proofs, morsel.row.marker.as_ref()));
+                merge.unwrap_or_else(|| endpoints.merge_for_copies(sync_proofs, morsel.record.marker.as_ref()));
             let (empty, most) = (endpoints.nibble(), self.settings.nibble.get());
             let gather = async move {
                 let nibble = empty.gather(&mut merge, most).await;
                 (nibble, merge)
             };
-            let basis = endpoints.read_basis(morsel.row.marker.as_ref());
+            let basis = endpoints.read_basis(morsel.record.marker.as_ref());
             match self.read(ReadKey::Nibble(pair.clone()), basis, gather).await? {
                 ReadOutcome::Done((nibble, merge)) => (nibble, Some(merge)),
                 ReadOutcome::GoesOn => return Ok(MorselStepOutcome::Reading),
@@ -107,19 +108,19 @@ impl Session<'_> {
     /// Queues a nibble of copies, then moves the marker after it.
     async fn send_copies(
         &mut self,
-        morsel: &mut Kept<Morsel>,
+        morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
         mut nibble: Nibble,
         merge: Option<Merge>,
     ) -> Result<MorselStepOutcome, StepError> {
         let pair = &endpoints.pair;
-        if morsel.row.marker.is_none() && !endpoints.destination_present {
+        if morsel.record.marker.is_none() && !endpoints.destination_present {
             self.note_before_send(&pair.account, 1).await?;
             self.sent(self.sending.send(pair, std::iter::once(None)).await?);
             crash_point(CrashPoint::ProducerSpaceSent);
         }
         if planted(PlantedBug::MarkerBeforeSend) && !nibble.end {
-            morsel.row.marker.clone_from(&nibble.last);
+            morsel.record.marker.clone_from(&nibble.last);
             self.state.save(morsel).await?;
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
@@ -130,17 +131,17 @@ impl Session<'_> {
         self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
         let (sum, named) = nibble.settle(queued);
         sum.check().map_err(SpaceError::from)?;
-        morsel.row.unproven += nibble.unproven;
+        morsel.record.unproven += nibble.unproven;
         self.add_to_survey(morsel, sum, named);
         if let Some(last) = nibble.last {
-            morsel.row.marker = Some(last);
+            morsel.record.marker = Some(last);
         }
-        morsel.row.nibbles += 1;
+        morsel.record.nibbles += 1;
         if nibble.end {
             if let Some(merge) = &merge {
                 self.remember_places(pair, merge.source_places()).await?;
             }
-            self.note_survey(&morsel.row).await?;
+            self.note_survey(&morsel.record).await?;
             return Ok(MorselStepOutcome::Done);
         }
         self.state.save(morsel).await?;
@@ -155,10 +156,10 @@ impl Session<'_> {
     }
 
     /// Adds the sums of a nibble to the survey.
-    fn add_to_survey(&mut self, morsel: &mut Kept<Morsel>, sum: SurveySum, named: Vec<UncopiedEntry>) {
-        morsel.row.began.get_or_insert(self.step_began);
-        morsel.row.sum += sum;
-        if let Some(run) = self.runs.get_mut(&morsel.row.pair.account) {
+    fn add_to_survey(&mut self, morsel: &mut Versioned<Morsel>, sum: SurveySum, named: Vec<UncopiedEntry>) {
+        morsel.record.began.get_or_insert(self.step_began);
+        morsel.record.sum += sum;
+        if let Some(run) = self.runs.get_mut(&morsel.record.pair.account) {
             run.surveyed += sum;
         }
         self.deps.statistics.add_survey(sum);
@@ -172,7 +173,7 @@ impl Session<'_> {
             DeleteProgress::Held { count, .. } => count,
             DeleteProgress::Pending | DeleteProgress::Sending { .. } | DeleteProgress::Done => 0,
         };
-        let run_began = || self.runs.get(&morsel.pair.account).map_or(self.step_began, |run| run.row.row.started);
+        let run_began = || self.runs.get(&morsel.pair.account).map_or(self.step_began, |run| run.row.record.started);
         let began = morsel.began.unwrap_or_else(run_began);
         let Morsel { sum, unproven, .. } = *morsel;
         let in_sync = (unproven == 0 || planted(PlantedBug::UnprovenCalledInSync)).then_some(began);

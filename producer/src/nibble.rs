@@ -1,10 +1,9 @@
 //! A nibble: the next items of a morsel to be queued, and the other entries that lie between them.
 
 use mill_model::ids::escape_for_display;
-use mill_model::{ContentId, SurveySum};
+use mill_model::{ContentId, SpacePair, SurveySum};
 use mill_policy::Compare;
 use mill_ports::RefusalReason;
-use mill_records::sync_proofs::SpacePair;
 use tracing::warn;
 
 use crate::merge::{Merge, MergeError, MergedEntry};

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use mill_model::{ContentId, ItemAddress, SpaceId};
-use mill_ports::{Presence, SourceStore, StoreError, StoreErrorKind, holds_anything};
+use mill_ports::{Presence, SourceStore, StoreError, StoreErrorKind, directory_has_entries};
 
 /// The rules of a merge for ids that are paths at one side only.
 #[derive(Default)]
@@ -148,5 +148,5 @@ async fn has_beneath(store: &dyn SourceStore, space: &SpaceId, id: &ContentId) -
         Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Ok(false),
         Err(error) => return Err(error),
     }
-    holds_anything(store, space, &directory).await
+    directory_has_entries(store, space, &directory).await
 }

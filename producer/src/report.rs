@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use mill_model::{AccountId, ContentId, SpaceId, StoreId, SurveySum, Timestamp};
+use mill_model::{AccountId, ContentId, SpaceId, SpacePair, StoreId, SurveySum, Timestamp};
 use mill_ports::{QueueError, RefusalReason};
-use mill_records::delete_lists::{DeleteListError, HeldList, HoldReason, ListHead};
+use mill_records::delete_lists::{DeleteListError, DeleteListHead, HeldList, HoldReason};
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::StateError;
-use mill_records::sync_proofs::SpacePair;
+use mill_records::producer_state::ProducerStateError;
 
 /// How a session ended, and what a person must know about it.
 #[derive(Debug, Clone)]
@@ -242,7 +241,7 @@ pub struct HeldDeletes {
 impl HeldDeletes {
     pub(crate) fn of(held: &HeldList) -> Self {
         let SpacePair { account, source, destination, space } = held.pair.clone();
-        let ListHead { count, items_total, .. } = held.head.record;
+        let DeleteListHead { count, items_total, .. } = held.head.record;
         let reason = held.head.record.held().cloned().unwrap_or(HoldReason::TooMany { unasked_today: 0 });
         Self { account, space, source, destination, count, items_total, reason, token: held.token().to_string() }
     }
@@ -300,7 +299,7 @@ pub enum ProducerError {
     Accounts(#[source] PolicyError),
     /// The producer's own book failed, or another producer writes it.
     #[error("the producer's book failed")]
-    State(#[from] StateError),
+    State(#[from] ProducerStateError),
     /// The queue takes no more tasks, or does not tell how many it holds.
     #[error("the queue failed")]
     Queue(#[from] QueueError),

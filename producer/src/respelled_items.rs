@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use mill_model::ContentId;
-use mill_model::spelling::folded;
+use mill_model::name_folding::fold_name;
 
 use crate::merge::{Merge, MergeError, MergedEntry};
 
@@ -37,6 +37,6 @@ impl RespelledItems {
 
 fn mark(id: &ContentId, size: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (folded(id.as_str()), size).hash(&mut hasher);
+    (fold_name(id.as_str()), size).hash(&mut hasher);
     hasher.finish()
 }

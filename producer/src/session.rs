@@ -23,13 +23,13 @@ use std::pin::pin;
 use std::sync::Mutex;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, StoreAddress, StoreId, Timestamp};
+use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, SpacePair, StoreAddress, StoreId, Timestamp};
 use mill_ports::{CrashPoint, crash_point, error_chain};
+use mill_records::Versioned;
 use mill_records::delete_lists::DeleteListError;
 use mill_records::producer_state::{
-    DeleteProgress, Kept, MissingSpace, Morsel, ProducerState, StateError, SurveySubject,
+    DeleteProgress, MissingSpace, Morsel, ProducerState, ProducerStateError, SurveySubject,
 };
-use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -70,8 +70,8 @@ pub(crate) struct Session<'a> {
     /// The current or last run of each account.
     pub(crate) runs: BTreeMap<AccountId, ActiveRun>,
     pub(crate) opened: BTreeMap<SpacePair, OpenMorsel>,
-    pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Kept<MissingSpace>>,
-    pub(crate) waiting: BTreeMap<RoundPriority, Kept<Morsel>>,
+    pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Versioned<MissingSpace>>,
+    pub(crate) waiting: BTreeMap<RoundPriority, Versioned<Morsel>>,
     /// The rows of delete lists that had a result when this session first read the list.
     pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
     /// How many tasks the queue may hold. Held only between awaits.
@@ -86,7 +86,7 @@ pub(crate) struct Session<'a> {
     next_due_check: Option<Monotonic>,
     accounts_failed: BTreeSet<AccountId>,
     /// The morsels whose failure may pass, and when they may have another turn.
-    resting: BTreeMap<(Monotonic, RoundPriority), Kept<Morsel>>,
+    resting: BTreeMap<(Monotonic, RoundPriority), Versioned<Morsel>>,
     failing: BTreeMap<SpacePair, FailureStreak>,
     /// The failed surveys since the last success, for the status.
     pub(crate) failures: SurveyFailures,
@@ -134,8 +134,8 @@ impl From<ProducerError> for StepError {
     }
 }
 
-impl From<StateError> for StepError {
-    fn from(error: StateError) -> Self {
+impl From<ProducerStateError> for StepError {
+    fn from(error: ProducerStateError) -> Self {
         Self::Session(error.into())
     }
 }
@@ -214,12 +214,12 @@ impl<'a> Session<'a> {
     }
 
     /// Reports the deletes that an earlier session of this run held.
-    async fn report_held_of_earlier(&mut self, morsels: &[Kept<Morsel>]) -> Result<(), ProducerError> {
-        if !morsels.iter().any(|morsel| matches!(morsel.row.deletes, DeleteProgress::Held { .. })) {
+    async fn report_held_of_earlier(&mut self, morsels: &[Versioned<Morsel>]) -> Result<(), ProducerError> {
+        if !morsels.iter().any(|morsel| matches!(morsel.record.deletes, DeleteProgress::Held { .. })) {
             return Ok(());
         }
         for held in self.deps.delete_lists.held().await? {
-            if morsels.iter().any(|morsel| morsel.row.pair == held.pair) {
+            if morsels.iter().any(|morsel| morsel.record.pair == held.pair) {
                 self.report_held(&held);
             }
         }

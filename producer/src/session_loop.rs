@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::select;
 use mill_model::Timestamp;
 use mill_ports::{TableErrorKind, error_chain};
-use mill_records::producer_state::StateError;
+use mill_records::producer_state::ProducerStateError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -76,14 +76,14 @@ impl DuplicationProducer {
 fn may_pass(error: &ProducerError) -> bool {
     match error {
         ProducerError::Queue(error) => error.kind.is_retryable(),
-        ProducerError::State(StateError::Table(error)) => match error.kind {
+        ProducerError::State(ProducerStateError::Table(error)) => match error.kind {
             TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected => true,
             TableErrorKind::Conflict | TableErrorKind::TooLarge | TableErrorKind::Denied => false,
         },
         // Policy files may be fixed, and another producer's lease ends.
         ProducerError::Accounts(_)
         | ProducerError::DeleteLists(_)
-        | ProducerError::State(StateError::TakenOver { .. })
+        | ProducerError::State(ProducerStateError::TakenOver { .. })
         | ProducerError::HeldByAnother { .. } => true,
         ProducerError::Wire(_) => false,
     }

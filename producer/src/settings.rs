@@ -39,7 +39,7 @@ pub struct ProducerDeps {
     /// The counters.
     pub statistics: Arc<Statistics>,
     /// Reports whether a holder of the lease is certainly dead.
-    pub surely_dead: HolderIsDead,
+    pub holder_is_dead: HolderIsDead,
 }
 
 impl fmt::Debug for ProducerDeps {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use mill_model::{AccountId, ContentId, DeleteListId, Duplicate, Envelope, Remove, Task, TaskKind, wire};
+use mill_model::{
+    AccountId, ContentId, DeleteListId, DuplicateTask, Envelope, RemoveTask, SpacePair, Task, TaskKind, wire,
+};
 use mill_ports::{
     Clock, CrashPoint, OutgoingMessage, PlantedBug, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics,
     TaskQueue, crash_point, planted,
 };
-use mill_records::sync_proofs::SpacePair;
 
 use crate::report::ProducerError;
 
@@ -39,7 +40,7 @@ impl TaskSender {
         let SpacePair { account, source, destination, space } = pair;
         let task = |item: Option<&ContentId>| {
             let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-            Duplicate { account, source, destination, space: space.clone(), item: item.cloned() }.into_task()
+            DuplicateTask { account, source, destination, space: space.clone(), item: item.cloned() }.into_task()
         };
         self.send_tasks(account, items.map(task)).await
     }
@@ -57,7 +58,7 @@ impl TaskSender {
         let SpacePair { account, source, destination, space } = pair;
         let task = |row| {
             let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-            Remove { account, source, destination, space: space.clone(), list, row }.into_task()
+            RemoveTask { account, source, destination, space: space.clone(), list, row }.into_task()
         };
         self.send_tasks(account, rows.map(task)).await
     }

@@ -12,12 +12,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::future::{Either, select};
-use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, SpaceId, StoreAddress, StoreId, Version};
+use mill_model::{
+    AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, SpaceId, SpacePair, StoreAddress, StoreId, Version,
+};
 use mill_ports::{
     ByteRange, Capabilities, Clock, CopySource, ListPage, Listing, OpenItem, Place, Presence, SourceStore, SpaceFacts,
     SpaceList, Statistics, StoreError, StoreErrorKind, Stores,
 };
-use mill_records::sync_proofs::SpacePair;
 use tokio::task::JoinSet;
 
 use crate::settings::ProducerDeps;

@@ -8,7 +8,7 @@
 //! same finds its row gone, and begins another one.
 
 mod rows;
-mod writing;
+mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,13 +20,13 @@ use mill_ports::{Clock, KeyRange, Row, RowKey, RowPrecondition, RowVersion, Tabl
 use tracing::debug;
 
 use rows::CountsRow;
-pub use writing::CountsWriter;
+pub use writer::CountsWriter;
 
 /// A row that was not written for so long is one of a workman that is gone.
 const GONE_AFTER: Duration = Duration::from_hours(24);
 
 /// The row of those that are gone. No workman's name is empty.
-const FOLDED: &str = "";
+const FOLDED_ROW: &str = "";
 
 /// The book, for one queue.
 #[derive(Clone)]
@@ -55,10 +55,10 @@ pub struct AccountCount {
 }
 
 /// Sums by account.
-pub type Counts = BTreeMap<AccountId, AccountCount>;
+pub type CountsByAccount = BTreeMap<AccountId, AccountCount>;
 
 /// Adds sums to others.
-pub fn add(to: &mut Counts, more: &Counts) {
+pub fn add_counts(to: &mut CountsByAccount, more: &CountsByAccount) {
     for (account, AccountCount { received, ended }) in more {
         let sum = to.entry(account.clone()).or_default();
         sum.received += received;
@@ -68,7 +68,7 @@ pub fn add(to: &mut Counts, more: &Counts) {
 
 impl AccountCounts {
     /// The book's name.
-    pub const BOOK: &'static str = "account-counts";
+    pub const TABLE: &'static str = "account-counts";
     const PAGE_ROWS: usize = 1_000;
 
     /// The sums of all workmen. Rows of those that are gone are folded into one, in which only accounts in `known` stay: of
@@ -76,20 +76,22 @@ impl AccountCounts {
     ///
     /// # Errors
     /// The table's own, where the rows cannot be read. What cannot be folded is folded the next time.
-    pub async fn read(&self, known: &BTreeSet<AccountId>) -> Result<Counts, TableError> {
+    pub async fn read(&self, known: &BTreeSet<AccountId>) -> Result<CountsByAccount, TableError> {
         let mut folded = (CountsRow::default(), None);
         let mut rows = BTreeMap::new();
         for row in self.rows().await? {
             let Row { sort, version, .. } = &row;
             match CountsRow::read(&row) {
-                Some(read) if sort == FOLDED => folded = (read, Some(version.clone())),
+                Some(read) if sort == FOLDED_ROW => folded = (read, Some(version.clone())),
                 Some(read) => drop(rows.insert(sort.clone(), read)),
                 None => {}
             }
         }
         let folded = self.fold(folded, &rows, known).await;
         let mut counts = folded.counts;
-        rows.iter().filter(|(name, _)| !folded.of.contains(*name)).for_each(|(_, row)| add(&mut counts, &row.counts));
+        rows.iter()
+            .filter(|(name, _)| !folded.of.contains(*name))
+            .for_each(|(_, row)| add_counts(&mut counts, &row.counts));
         Ok(counts)
     }
 
@@ -122,13 +124,13 @@ impl AccountCounts {
         let gone: Vec<_> = rows.iter().filter(is_gone).collect();
         if !gone.is_empty() {
             for (name, row) in gone {
-                add(&mut more.counts, &row.counts);
+                add_counts(&mut more.counts, &row.counts);
                 more.of.insert(name.clone());
             }
             more.counts.retain(|account, _| known.contains(account));
             more.written = now;
             let when = version.map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
-            if let Err(error) = self.table.put(&self.key(FOLDED), more.value(), when).await {
+            if let Err(error) = self.table.put(&self.key(FOLDED_ROW), more.value(), when).await {
                 // Another folds them, or it is done the next time.
                 debug!(error = error_chain(&error), "rows of workmen that are gone were not folded");
                 return folded;

@@ -32,10 +32,10 @@ pub struct DeadLetterId(String);
 
 impl DeadLetterId {
     fn of(at: Timestamp, body: &[u8]) -> Self {
-        let mark = Sha256::digest(body);
-        let mark = mark.iter().take(8).fold(0_u64, |mark, byte| mark << 8 | u64::from(*byte));
+        let digest = Sha256::digest(body);
+        let digest = digest.iter().take(8).fold(0_u64, |digest, byte| digest << 8 | u64::from(*byte));
         // Thirteen digits of milliseconds sort as numbers do until the year 2286.
-        Self(format!("{:013}-{mark:016x}", at.as_millis()))
+        Self(format!("{:013}-{digest:016x}", at.as_millis()))
     }
 
     /// An id as a person gives it; whether there is such a letter is found out by looking.
@@ -121,9 +121,9 @@ impl DeadLetter {
     pub fn read(delivery: &Delivery, subject: impl FnOnce(&Task) -> Option<String>) -> Self {
         let (at, reason, body, origin) = match wire::decode_dead_letter(&delivery.body) {
             Ok(letter) => (letter.given_up.at, letter.given_up.reason, letter.body, Some(letter.origin)),
-            Err(_) => (delivery.sent_at, lost(delivery.receive_count), delivery.body.clone(), None),
+            Err(_) => (delivery.sent_at, worker_lost(delivery.receive_count), delivery.body.clone(), None),
         };
-        let opened = opened(&body, delivery.sent_at).ok();
+        let envelope = decode_body(&body, delivery.sent_at).ok();
         let mut letter = Self {
             id: DeadLetterId::of(at, &body),
             at,
@@ -137,7 +137,7 @@ impl DeadLetter {
             body,
             state: DeadLetterState::Open,
         };
-        if let Some(envelope) = opened {
+        if let Some(envelope) = envelope {
             letter.subject = subject(&envelope.task);
             // A body that does not say where it came from was given the queue it was found in.
             letter.origin = letter.origin.or(Some(envelope.origin)).filter(|origin| *origin != QueueName::DeadLetter);
@@ -150,8 +150,8 @@ impl DeadLetter {
     }
 
     /// The body to send again: its failures forgiven, their history kept.
-    fn revived(&self) -> Result<Bytes, WireError> {
-        match opened(&self.body, self.at) {
+    fn body_for_retry(&self) -> Result<Bytes, WireError> {
+        match decode_body(&self.body, self.at) {
             Ok(envelope) => wire::encode(&Envelope { failures: 0, ..envelope }),
             // Another version may be able to open it.
             Err(_) => Ok(self.body.clone()),
@@ -159,11 +159,11 @@ impl DeadLetter {
     }
 }
 
-fn lost(receive_count: u32) -> String {
+fn worker_lost(receive_count: u32) -> String {
     format!("worker lost {receive_count} times: the queue itself gave the task up, no attempt ever ended")
 }
 
-fn opened(body: &[u8], at: Timestamp) -> Result<Envelope, WireError> {
+fn decode_body(body: &[u8], at: Timestamp) -> Result<Envelope, WireError> {
     wire::decode(body, ReceiveContext { id: TaskId::new(at, [0; 10]), queue: QueueName::DeadLetter, sent_at: at })
 }
 
@@ -181,7 +181,7 @@ pub struct DeadLetterFilter {
 }
 
 impl DeadLetterFilter {
-    fn passes(&self, letter: &DeadLetter) -> bool {
+    fn matches(&self, letter: &DeadLetter) -> bool {
         self.state.is_none_or(|state| letter.state.as_str() == state)
             && self.account.as_ref().is_none_or(|account| letter.account.as_ref() == Some(account))
             && self.kind.as_ref().is_none_or(|kind| letter.kind.as_ref() == Some(kind))
@@ -262,9 +262,9 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     /// The name of the book's table.
-    pub const BOOK: &str = "dead-letters";
+    pub const TABLE: &str = "dead-letters";
     /// Rows read at a time.
-    const ROWS: usize = 100;
+    const PAGE_ROWS: usize = 100;
 
     /// The book in `table`.
     pub fn new(table: Arc<dyn Table>) -> Self {
@@ -276,7 +276,7 @@ impl DeadLetters {
     /// # Errors
     /// [`DeadLetterError::Table`]: then the letter must not be acknowledged.
     pub async fn note(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
-        match self.table.put(&key(&letter.id), row::written(letter)?, RowPrecondition::Absent).await {
+        match self.table.put(&key(&letter.id), row::encode(letter)?, RowPrecondition::Absent).await {
             Err(error) if error.kind != TableErrorKind::Conflict => Err(error.into()),
             _ => Ok(()),
         }
@@ -295,11 +295,11 @@ impl DeadLetters {
         let mut letters = Vec::new();
         loop {
             let range = KeyRange { prefix: String::new(), after: after.clone() };
-            let page = self.table.query(PARTITION, &range, Self::ROWS).await?;
+            let page = self.table.query(PARTITION, &range, Self::PAGE_ROWS).await?;
             for row in page.rows {
-                let letter = row::read(&row)?;
+                let letter = row::decode(&row)?;
                 after = Some(row.sort);
-                if filter.passes(&letter) {
+                if filter.matches(&letter) {
                     letters.push(letter);
                     if letters.len() >= limit.max(1) {
                         return Ok(DeadLetterPage { letters, next: after.map(DeadLetterId) });
@@ -316,7 +316,7 @@ impl DeadLetters {
     pub async fn count(&self, filter: &DeadLetterFilter) -> Result<u64, DeadLetterError> {
         let (mut count, mut after) = (0, None);
         loop {
-            let page = self.list(filter, after.as_ref(), Self::ROWS).await?;
+            let page = self.list(filter, after.as_ref(), Self::PAGE_ROWS).await?;
             count += page.letters.len() as u64;
             after = page.next;
             if after.is_none() {
@@ -330,7 +330,7 @@ impl DeadLetters {
     /// # Errors
     /// [`DeadLetterError::Unknown`] when there is none of that name.
     pub async fn show(&self, id: &DeadLetterId) -> Result<DeadLetter, DeadLetterError> {
-        row::read(&self.row(id).await?)
+        row::decode(&self.row(id).await?)
     }
 
     /// Sends a letter's task again, its failures forgiven, and then marks the letter. It goes to `queue`, or else to
@@ -343,23 +343,26 @@ impl DeadLetters {
         id: &DeadLetterId,
         queue: Option<QueueName>,
         queues: &BTreeMap<QueueName, Arc<dyn TaskQueue>>,
-        deciding: OperatorDecision,
+        decision: OperatorDecision,
     ) -> Result<QueueName, DeadLetterError> {
         let (row, letter) = self.open(id).await?;
         let name = queue.or(letter.origin).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
         let queue = queues.get(&name).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
-        let body = letter.revived().map_err(|source| DeadLetterError::Wire { id: id.clone(), source })?;
+        let body = letter.body_for_retry().map_err(|source| DeadLetterError::Wire { id: id.clone(), source })?;
         if planted(PlantedBug::RetryMarkedBeforeSent) {
-            let (by, at) = (deciding.by.clone(), deciding.at);
+            let (by, at) = (decision.by.clone(), decision.at);
             self.decide(&row, letter.clone(), DeadLetterState::Retried { by, at }).await?;
         }
         crash_point(CrashPoint::LettersBeforeRetry);
-        let outgoing =
-            OutgoingMessage { group: letter.account.clone().unwrap_or_else(nobody), body, delay: Duration::ZERO };
+        let outgoing = OutgoingMessage {
+            group: letter.account.clone().unwrap_or_else(unknown_account),
+            body,
+            delay: Duration::ZERO,
+        };
         let sent = queue.send(&[outgoing]).await.and_then(mill_ports::BatchReport::into_result);
         sent.map_err(|source| DeadLetterError::Queue { id: id.clone(), source })?;
         crash_point(CrashPoint::LettersRetrySent);
-        let OperatorDecision { by, at } = deciding;
+        let OperatorDecision { by, at } = decision;
         self.decide(&row, letter, DeadLetterState::Retried { by, at }).await?;
         Ok(name)
     }
@@ -372,10 +375,10 @@ impl DeadLetters {
         &self,
         id: &DeadLetterId,
         reason: &str,
-        deciding: OperatorDecision,
+        decision: OperatorDecision,
     ) -> Result<(), DeadLetterError> {
         let (row, letter) = self.open(id).await?;
-        let OperatorDecision { by, at } = deciding;
+        let OperatorDecision { by, at } = decision;
         self.decide(&row, letter, DeadLetterState::Discarded { reason: reason.to_owned(), by, at }).await
     }
 
@@ -386,7 +389,7 @@ impl DeadLetters {
     /// A letter about which nothing is decided, and its row.
     async fn open(&self, id: &DeadLetterId) -> Result<(Row, DeadLetter), DeadLetterError> {
         let row = self.row(id).await?;
-        let letter = row::read(&row)?;
+        let letter = row::decode(&row)?;
         match letter.state {
             DeadLetterState::Open => Ok((row, letter)),
             ref decided => Err(DeadLetterError::Decided { id: id.clone(), state: decided.as_str() }),
@@ -397,7 +400,7 @@ impl DeadLetters {
         letter.state = state;
         let version = RowPrecondition::VersionIs(row.version.clone());
         let when = if planted(PlantedBug::DecidedTwice) { RowPrecondition::Always } else { version };
-        match self.table.put(&key(&letter.id), row::written(&letter)?, when).await {
+        match self.table.put(&key(&letter.id), row::encode(&letter)?, when).await {
             Ok(_) => {
                 crash_point(CrashPoint::LettersDecided);
                 Ok(())
@@ -416,7 +419,7 @@ fn key(id: &DeadLetterId) -> RowKey {
 
 /// Stands for the account of a body that does not tell it.
 #[allow(clippy::expect_used)] // the text is a valid id: a test retries a letter without account
-fn nobody() -> AccountId {
+fn unknown_account() -> AccountId {
     AccountId::new("unknown").expect("a plain word is an account id")
 }
 

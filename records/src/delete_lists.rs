@@ -22,25 +22,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
-use mill_model::DeleteListId;
-use mill_ports::{KeyRange, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
+use mill_model::{DeleteListId, SpacePair};
+use mill_ports::{KeyRange, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use head::{DeletionScope, GrantedBy, HoldReason, ListHead, ListState};
+pub use head::{DeleteListHead, DeleteListState, DeletionScope, GrantedBy, HoldReason};
 pub use held::{HeldList, HeldListToken};
 pub use pair::DeletePairState;
-pub use rows::{ListRow, ListedId, RowResult};
+pub use rows::{DeleteListRow, ListedId, RowResult};
 
-use crate::sync_proofs::SpacePair;
-
-/// A record as it was last read or written: saved only if nobody else has written it since.
-#[derive(Debug, Clone)]
-pub struct Versioned<R> {
-    /// What it says. Changes are not in the book until it is saved.
-    pub record: R,
-    version: Option<RowVersion>,
-}
+use crate::pair_key::pair_key;
+use crate::versioned::Versioned;
 
 /// Why the book could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +72,7 @@ pub struct DeleteLists {
 
 impl DeleteLists {
     /// The table's name.
-    pub const BOOK: &str = "delete-lists";
+    pub const TABLE: &str = "delete-lists";
     const PAGE_ROWS: usize = 100;
 
     /// The book kept in `table`.
@@ -92,8 +85,8 @@ impl DeleteLists {
     /// # Errors
     /// The table's; [`DeleteListError::Unreadable`].
     pub async fn pair(&self, pair: &SpacePair) -> Result<Versioned<DeletePairState>, DeleteListError> {
-        let found = self.get(RowKey::new(pair.partition(), DeletePairState::SORT)).await?;
-        Ok(found.unwrap_or(Versioned { record: DeletePairState::default(), version: None }))
+        let found = self.get(RowKey::new(pair_key(pair), DeletePairState::SORT)).await?;
+        Ok(found.unwrap_or_else(|| Versioned::unsaved(DeletePairState::default())))
     }
 
     /// Saves what is remembered of a pair.
@@ -105,7 +98,7 @@ impl DeleteLists {
         pair: &SpacePair,
         state: &mut Versioned<DeletePairState>,
     ) -> Result<(), DeleteListError> {
-        self.save(RowKey::new(pair.partition(), DeletePairState::SORT), state).await
+        self.save(RowKey::new(pair_key(pair), DeletePairState::SORT), state).await
     }
 
     /// The head of a list.
@@ -116,7 +109,7 @@ impl DeleteLists {
         &self,
         pair: &SpacePair,
         list: DeleteListId,
-    ) -> Result<Option<Versioned<ListHead>>, DeleteListError> {
+    ) -> Result<Option<Versioned<DeleteListHead>>, DeleteListError> {
         self.get(head_key(pair, list)).await
     }
 
@@ -128,9 +121,9 @@ impl DeleteLists {
         &self,
         pair: &SpacePair,
         list: DeleteListId,
-        head: ListHead,
-    ) -> Result<Versioned<ListHead>, DeleteListError> {
-        let mut head = Versioned { record: head, version: None };
+        head: DeleteListHead,
+    ) -> Result<Versioned<DeleteListHead>, DeleteListError> {
+        let mut head = Versioned::unsaved(head);
         self.save_head(pair, list, &mut head).await?;
         Ok(head)
     }
@@ -143,7 +136,7 @@ impl DeleteLists {
         &self,
         pair: &SpacePair,
         list: DeleteListId,
-        head: &mut Versioned<ListHead>,
+        head: &mut Versioned<DeleteListHead>,
     ) -> Result<(), DeleteListError> {
         self.save(head_key(pair, list), head).await
     }
@@ -157,7 +150,7 @@ impl DeleteLists {
         pair: &SpacePair,
         list: DeleteListId,
         number: u32,
-        row: &ListRow,
+        row: &DeleteListRow,
     ) -> Result<(), DeleteListError> {
         self.table.put(&row_key(pair, list, number), row.written(), RowPrecondition::Always).await?;
         Ok(())
@@ -172,16 +165,16 @@ impl DeleteLists {
         pair: &SpacePair,
         list: DeleteListId,
         number: u32,
-    ) -> Result<Option<ListRow>, DeleteListError> {
+    ) -> Result<Option<DeleteListRow>, DeleteListError> {
         let Some(row) = self.table.get(&row_key(pair, list, number)).await? else { return Ok(None) };
-        ListRow::read(&row.value).map(Some).ok_or(DeleteListError::Unreadable { sort: row.sort })
+        DeleteListRow::read(&row.value).map(Some).ok_or(DeleteListError::Unreadable { sort: row.sort })
     }
 
     /// All ids of a list in order, a few rows at a time in memory.
     pub fn ids(&self, pair: &SpacePair, list: DeleteListId) -> BoxStream<'static, Result<ListedId, DeleteListError>> {
         let rows = self.rows(pair, &format!("list/{list}/row/"));
         rows.and_then(|row| async move {
-            let read = ListRow::read(&row.value).ok_or(DeleteListError::Unreadable { sort: row.sort })?;
+            let read = DeleteListRow::read(&row.value).ok_or(DeleteListError::Unreadable { sort: row.sort })?;
             Ok(stream::iter(read.ids.into_iter().map(Ok)))
         })
         .try_flatten()
@@ -244,7 +237,7 @@ impl DeleteLists {
     /// # Errors
     /// The table's; rows that are left do no harm.
     pub async fn remove_rows(&self, pair: &SpacePair, list: DeleteListId) -> Result<(), DeleteListError> {
-        let partition = pair.partition();
+        let partition = pair_key(pair);
         let mut rows = self.rows(pair, &format!("list/{list}/row/"));
         while let Some(row) = rows.try_next().await? {
             self.table.delete(&RowKey::new(partition.clone(), row.sort), RowPrecondition::Always).await?;
@@ -253,7 +246,7 @@ impl DeleteLists {
     }
 
     fn rows(&self, pair: &SpacePair, prefix: &str) -> BoxStream<'static, Result<Row, DeleteListError>> {
-        self.partition_rows(pair.partition(), prefix.to_owned())
+        self.partition_rows(pair_key(pair), prefix.to_owned())
     }
 
     fn partition_rows(&self, partition: String, prefix: String) -> BoxStream<'static, Result<Row, DeleteListError>> {
@@ -290,7 +283,7 @@ impl DeleteLists {
 
     async fn save<R: Serialize>(&self, key: RowKey, record: &mut Versioned<R>) -> Result<(), DeleteListError> {
         let value = json(&record.record);
-        let when = record.version.clone().map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
+        let when = record.precondition();
         match self.table.put(&key, value.clone(), when).await {
             Ok(version) => {
                 record.version = Some(version);
@@ -310,15 +303,15 @@ impl DeleteLists {
 }
 
 fn head_key(pair: &SpacePair, list: DeleteListId) -> RowKey {
-    RowKey::new(pair.partition(), format!("list/{list}/head"))
+    RowKey::new(pair_key(pair), format!("list/{list}/head"))
 }
 
 fn row_key(pair: &SpacePair, list: DeleteListId, number: u32) -> RowKey {
-    RowKey::new(pair.partition(), format!("list/{list}/row/{number:08}"))
+    RowKey::new(pair_key(pair), format!("list/{list}/row/{number:08}"))
 }
 
 fn result_key(pair: &SpacePair, list: DeleteListId, number: u32) -> RowKey {
-    RowKey::new(pair.partition(), format!("list/{list}/result/{number:08}"))
+    RowKey::new(pair_key(pair), format!("list/{list}/result/{number:08}"))
 }
 
 fn json(value: &impl Serialize) -> Bytes {

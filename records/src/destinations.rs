@@ -49,7 +49,7 @@ impl DestinationPlace {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Row {
+struct DestinationRow {
     keeper: DestinationKeeper,
     ground: DestinationPlace,
 }
@@ -76,7 +76,7 @@ pub struct Destinations {
 
 impl Destinations {
     /// Its name.
-    pub const BOOK: &str = "destinations";
+    pub const TABLE: &str = "destinations";
 
     /// The register kept in `table`.
     pub fn new(table: Arc<dyn Table>) -> Self {
@@ -98,7 +98,9 @@ impl Destinations {
             let page = self.table.query(&ground.holder, &range, 100).await?;
             for row in &page.rows {
                 // What nobody can read any more is nobody's.
-                let Ok(Row { keeper: other, ground: theirs }) = serde_json::from_slice(&row.value) else { continue };
+                let Ok(DestinationRow { keeper: other, ground: theirs }) = serde_json::from_slice(&row.value) else {
+                    continue;
+                };
                 let same = theirs.identity == ground.identity;
                 if (same || nested(&theirs.within, &ground.within)) && !other.is(keeper) && (same || !gone(&theirs)) {
                     return Ok(ClaimOutcome::Anothers { keeper: other, ground: theirs });
@@ -121,7 +123,7 @@ impl Destinations {
         keeper: &DestinationKeeper,
         gone: impl Fn(&DestinationPlace) -> bool,
     ) -> Result<ClaimOutcome, TableError> {
-        let row = Row { keeper: keeper.clone(), ground: ground.clone() };
+        let row = DestinationRow { keeper: keeper.clone(), ground: ground.clone() };
         let written = || serde_json::to_vec(&row).map(Bytes::from).unwrap_or_default();
         match self.table.put(&ground.key(), written(), RowPrecondition::Absent).await {
             Ok(_) => {}
@@ -146,7 +148,7 @@ impl Destinations {
     /// The table's.
     pub async fn keeper(&self, ground: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
         let row = self.table.get(&ground.key()).await?;
-        Ok(row.and_then(|row| serde_json::from_slice::<Row>(&row.value).ok()).map(|row| row.keeper))
+        Ok(row.and_then(|row| serde_json::from_slice::<DestinationRow>(&row.value).ok()).map(|row| row.keeper))
     }
 
     /// Makes a place nobody's. Gives the keeper that it had.
@@ -156,7 +158,7 @@ impl Destinations {
     pub async fn release(&self, ground: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
         let Some(row) = self.table.get(&ground.key()).await? else { return Ok(None) };
         self.table.delete(&ground.key(), RowPrecondition::VersionIs(row.version)).await?;
-        Ok(serde_json::from_slice::<Row>(&row.value).ok().map(|row| row.keeper))
+        Ok(serde_json::from_slice::<DestinationRow>(&row.value).ok().map(|row| row.keeper))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use mill_model::Timestamp;
-use mill_ports::{Clock, ClockWitness};
+use mill_ports::{Clock, SecondClockReading};
 use serde::{Deserialize, Serialize};
 
 /// How much time has surely passed since the first reading.
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 pub struct ElapsedTime {
     /// Milliseconds that both clocks agree on.
     agreed: u64,
-    last: Option<Reading>,
+    last: Option<ClockReading>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Reading {
+struct ClockReading {
     /// The wall clock, in milliseconds since 1970.
     wall: u64,
     /// The second clock's domain, and its reading in milliseconds.
@@ -30,7 +30,7 @@ struct Reading {
 impl ElapsedTime {
     /// Reads both clocks, and gives all the time that has surely passed until now.
     pub fn read(&mut self, clock: &dyn Clock) -> Duration {
-        let reading = clock.witness().map(|witness| Reading::of(clock.now(), witness));
+        let reading = clock.second_clock().map(|witness| ClockReading::of(clock.now(), witness));
         if let (Some(last), Some(now)) = (&self.last, &reading)
             && last.domain == now.domain
         {
@@ -47,8 +47,8 @@ impl ElapsedTime {
     }
 }
 
-impl Reading {
-    fn of(wall: Timestamp, witness: ClockWitness) -> Self {
+impl ClockReading {
+    fn of(wall: Timestamp, witness: SecondClockReading) -> Self {
         let at = u64::try_from(witness.at.as_millis()).unwrap_or(u64::MAX);
         Self { wall: wall.as_millis(), domain: witness.domain, at }
     }
@@ -75,9 +75,9 @@ mod tests {
             Monotonic::default()
         }
         async fn sleep(&self, _: Duration) {}
-        fn witness(&self) -> Option<ClockWitness> {
+        fn second_clock(&self) -> Option<SecondClockReading> {
             let (_, hours, domain) = *self.0.lock().unwrap();
-            Some(ClockWitness { domain: domain?.to_owned(), at: Duration::from_hours(hours) })
+            Some(SecondClockReading { domain: domain?.to_owned(), at: Duration::from_hours(hours) })
         }
     }
 

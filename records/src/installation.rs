@@ -24,16 +24,16 @@ pub struct InstallationTables {
 #[derive(Debug, thiserror::Error)]
 pub enum InstallationError {
     /// It bore the installation's id, and bears none now.
-    #[error("the table of the book `{book}` was emptied, or made anew")]
+    #[error("the table of the book `{table}` was emptied, or made anew")]
     Emptied {
-        /// The book.
-        book: String,
+        /// The table.
+        table: String,
     },
     /// It bears the id of another installation, or one that cannot be read.
-    #[error("the table of the book `{book}` is that of another installation")]
+    #[error("the table of the book `{table}` is that of another installation")]
     Another {
-        /// The book.
-        book: String,
+        /// The table.
+        table: String,
     },
     /// A table that cannot be asked, or that is not there.
     #[error(transparent)]
@@ -41,17 +41,17 @@ pub enum InstallationError {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
+struct InstallationRow {
     id: String,
-    /// The other books that bear the id; only in the first table.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    books: BTreeSet<String>,
+    /// The other tables that bear the id; only in the first table.
+    #[serde(default, rename = "books", skip_serializing_if = "BTreeSet::is_empty")]
+    tables: BTreeSet<String>,
 }
 
 impl InstallationTables {
     /// Looks whether the tables are those that are `remembered` by the id, if any is, and gives their id.
     ///
-    /// With `chance`, tables that bear no id yet are given one, which the first process of an installation draws. Before
+    /// With `rng`, tables that bear no id yet are given one, which the first process of an installation draws. Before
     /// that nothing can be said: `None`. What a process is not permitted to read or write is left to others.
     ///
     /// # Errors
@@ -59,56 +59,56 @@ impl InstallationTables {
     pub async fn recognise(
         &self,
         remembered: Option<&str>,
-        chance: Option<&dyn Rng>,
+        rng: Option<&dyn Rng>,
     ) -> Result<Option<String>, InstallationError> {
-        let Some((mut stamp, row)) = self.first_stamp(remembered, chance).await? else { return Ok(None) };
-        if remembered.is_some_and(|remembered| remembered != stamp.id) {
+        let Some((mut identity, row)) = self.first_row(remembered, rng).await? else { return Ok(None) };
+        if remembered.is_some_and(|remembered| remembered != identity.id) {
             return Err(another(&*self.first));
         }
-        let before = stamp.books.len();
+        let before = identity.tables.len();
         for table in &self.others {
-            let listed = stamp.books.contains(table.name());
-            if self.bears(&**table, &stamp.id, listed, chance.is_some()).await? {
-                stamp.books.insert(table.name().to_owned());
+            let listed = identity.tables.contains(table.name());
+            if self.has_id(&**table, &identity.id, listed, rng.is_some()).await? {
+                identity.tables.insert(table.name().to_owned());
             }
         }
-        if stamp.books.len() > before && chance.is_some() {
+        if identity.tables.len() > before && rng.is_some() {
             // Another process that lists them at the same moment lists the same; one that may not leaves it to others.
-            match self.first.put(&key(), written(&stamp), RowPrecondition::VersionIs(row.version)).await {
+            match self.first.put(&key(), written(&identity), RowPrecondition::VersionIs(row.version)).await {
                 Ok(_) => {}
                 Err(error) if matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Denied) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Some(stamp.id))
+        Ok(Some(identity.id))
     }
 
-    async fn first_stamp(
+    async fn first_row(
         &self,
         remembered: Option<&str>,
-        chance: Option<&dyn Rng>,
-    ) -> Result<Option<(Stamp, Row)>, InstallationError> {
+        rng: Option<&dyn Rng>,
+    ) -> Result<Option<(InstallationRow, Row)>, InstallationError> {
         for _ in 0..2 {
             match permitted(self.first.get(&key()).await)? {
                 None => return Ok(None),
                 Some(Some(row)) => {
-                    let stamp = read(&row).ok_or_else(|| another(&*self.first))?;
-                    return Ok(Some((stamp, row)));
+                    let identity = read(&row).ok_or_else(|| another(&*self.first))?;
+                    return Ok(Some((identity, row)));
                 }
                 Some(None) if remembered.is_some() => return Err(emptied(&*self.first)),
                 Some(None) => {}
             }
-            if self.another_bears_an_id().await? {
+            if self.another_table_has_id().await? {
                 // Unless another process began at this moment: then the first table bears it by now.
                 match permitted(self.first.get(&key()).await)? {
                     Some(None) => return Err(emptied(&*self.first)),
                     _ => continue,
                 }
             }
-            let Some(chance) = chance else { return Ok(None) };
-            let id = format!("{:016x}{:016x}", chance.next_u64(), chance.next_u64());
-            let stamp = Stamp { id, books: BTreeSet::new() };
-            match self.first.put(&key(), written(&stamp), RowPrecondition::Absent).await {
+            let Some(rng) = rng else { return Ok(None) };
+            let id = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64());
+            let identity = InstallationRow { id, tables: BTreeSet::new() };
+            match self.first.put(&key(), written(&identity), RowPrecondition::Absent).await {
                 Ok(_) => {}
                 Err(error) if error.kind == TableErrorKind::Conflict => {}
                 Err(error) if error.kind == TableErrorKind::Denied => return Ok(None),
@@ -118,7 +118,7 @@ impl InstallationTables {
         Ok(None)
     }
 
-    async fn another_bears_an_id(&self) -> Result<bool, TableError> {
+    async fn another_table_has_id(&self) -> Result<bool, TableError> {
         for table in &self.others {
             if permitted(table.get(&key()).await)?.flatten().is_some() {
                 return Ok(true);
@@ -128,18 +128,24 @@ impl InstallationTables {
     }
 
     /// Whether a table bears the id, from now on if it may be written.
-    async fn bears(&self, table: &dyn Table, id: &str, listed: bool, stamps: bool) -> Result<bool, InstallationError> {
+    async fn has_id(
+        &self,
+        table: &dyn Table,
+        id: &str,
+        listed: bool,
+        may_write: bool,
+    ) -> Result<bool, InstallationError> {
         match permitted(table.get(&key()).await)? {
             None => Ok(false),
             Some(Some(row)) => match read(&row) {
-                Some(stamp) if stamp.id == id => Ok(true),
+                Some(identity) if identity.id == id => Ok(true),
                 _ => Err(another(table)),
             },
             Some(None) if listed => Err(emptied(table)),
-            Some(None) if !stamps => Ok(false),
+            Some(None) if !may_write => Ok(false),
             Some(None) => {
-                let stamp = Stamp { id: id.to_owned(), books: BTreeSet::new() };
-                match table.put(&key(), written(&stamp), RowPrecondition::Absent).await {
+                let identity = InstallationRow { id: id.to_owned(), tables: BTreeSet::new() };
+                match table.put(&key(), written(&identity), RowPrecondition::Absent).await {
                     Ok(_) => Ok(true),
                     Err(error) if matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Denied) => Ok(false),
                     Err(error) => Err(error.into()),
@@ -150,11 +156,11 @@ impl InstallationTables {
 }
 
 fn another(table: &dyn Table) -> InstallationError {
-    InstallationError::Another { book: table.name().to_owned() }
+    InstallationError::Another { table: table.name().to_owned() }
 }
 
 fn emptied(table: &dyn Table) -> InstallationError {
-    InstallationError::Emptied { book: table.name().to_owned() }
+    InstallationError::Emptied { table: table.name().to_owned() }
 }
 
 /// `None` where reading is not permitted.
@@ -172,12 +178,12 @@ fn key() -> RowKey {
     RowKey::new("installation", "identity")
 }
 
-fn written(stamp: &Stamp) -> Bytes {
+fn written(identity: &InstallationRow) -> Bytes {
     // A map of texts can always be written.
-    serde_json::to_vec(stamp).unwrap_or_default().into()
+    serde_json::to_vec(identity).unwrap_or_default().into()
 }
 
-fn read(row: &Row) -> Option<Stamp> {
+fn read(row: &Row) -> Option<InstallationRow> {
     serde_json::from_slice(&row.value).ok()
 }
 

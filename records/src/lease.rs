@@ -43,12 +43,12 @@ pub struct LeaseConfig {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What need not wait for the timeout.
-    pub surely_dead: HolderIsDead,
+    pub holder_is_dead: HolderIsDead,
 }
 
 impl fmt::Debug for LeaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LeaseTerms").field("key", &self.key).field("holder", &self.holder).finish_non_exhaustive()
+        f.debug_struct("LeaseConfig").field("key", &self.key).field("holder", &self.holder).finish_non_exhaustive()
     }
 }
 
@@ -66,7 +66,7 @@ pub enum AcquireOutcome {
 
 /// The row as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Written {
+struct LeaseRow {
     holder: String,
     epoch: u64,
     beat: u64,
@@ -77,15 +77,15 @@ struct Written {
 /// The right to work, while it lasts.
 #[derive(Debug)]
 pub struct ProducerLease {
-    terms: LeaseConfig,
+    config: LeaseConfig,
     epoch: u64,
-    inherited: bool,
+    taken_over: bool,
     // Held only between awaits.
-    last: Mutex<Beat>,
+    last: Mutex<LastBeat>,
 }
 
 #[derive(Debug, Clone)]
-struct Beat {
+struct LastBeat {
     number: u64,
     version: RowVersion,
     at: Monotonic,
@@ -96,19 +96,19 @@ impl ProducerLease {
     ///
     /// # Errors
     /// The table's own; a conflict means that another asked at the same moment, and is answered as held by it.
-    pub async fn take(terms: LeaseConfig) -> Result<AcquireOutcome, TableError> {
+    pub async fn acquire(config: LeaseConfig) -> Result<AcquireOutcome, TableError> {
         let mut watched: Option<(RowVersion, Monotonic)> = None;
         loop {
-            let seen_at = terms.clock.monotonic();
-            let row = terms.table.get(&terms.key).await?;
+            let seen_at = config.clock.monotonic();
+            let row = config.table.get(&config.key).await?;
             // The row may have been lost, and with it whoever held the lease.
-            let Some(row) = row else { return Self::put_first(terms, None, 0, true).await };
-            let Some(written) = read(&row) else {
-                warn!(key = %terms.key.sort, "the row of the lease cannot be read; it is taken as released");
-                return Self::put_first(terms, Some(row.version), 0, true).await;
+            let Some(row) = row else { return Self::write_new_epoch(config, None, 0, true).await };
+            let Some(written) = decode(&row) else {
+                warn!(key = %config.key.sort, "the row of the lease cannot be read; it is taken as released");
+                return Self::write_new_epoch(config, Some(row.version), 0, true).await;
             };
             if written.released || planted(PlantedBug::StateLeaseIgnored) {
-                return Self::put_first(terms, Some(row.version), written.epoch, false).await;
+                return Self::write_new_epoch(config, Some(row.version), written.epoch, false).await;
             }
             let since = match watched {
                 // It beat while it was watched: it lives.
@@ -117,36 +117,36 @@ impl ProducerLease {
                 }
                 Some((_, since)) => since,
                 // Not from before the read: it may have beaten until that moment.
-                None => terms.clock.monotonic(),
+                None => config.clock.monotonic(),
             };
-            if (terms.surely_dead)(&written.holder) || seen_at.since(since) >= terms.timeout {
+            if (config.holder_is_dead)(&written.holder) || seen_at.since(since) >= config.timeout {
                 warn!(holder = written.holder, "the lease's holder is gone; it is taken over");
-                return Self::put_first(terms, Some(row.version), written.epoch, true).await;
+                return Self::write_new_epoch(config, Some(row.version), written.epoch, true).await;
             }
             watched = Some((row.version, since));
-            let left = terms.timeout.saturating_sub(seen_at.since(since));
-            terms.clock.sleep(left.min(terms.timeout / 4).max(Duration::from_millis(1))).await;
+            let left = config.timeout.saturating_sub(seen_at.since(since));
+            config.clock.sleep(left.min(config.timeout / 4).max(Duration::from_millis(1))).await;
         }
     }
 
-    async fn put_first(
-        terms: LeaseConfig,
+    async fn write_new_epoch(
+        config: LeaseConfig,
         over: Option<RowVersion>,
         epoch: u64,
-        inherited: bool,
+        taken_over: bool,
     ) -> Result<AcquireOutcome, TableError> {
         let epoch = epoch + 1;
-        let at = terms.clock.monotonic();
-        let value = written(&terms.holder, epoch, 0, false);
+        let at = config.clock.monotonic();
+        let value = encode(&config.holder, epoch, 0, false);
         let when = over.map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
-        match terms.table.put(&terms.key, value, when).await {
+        match config.table.put(&config.key, value, when).await {
             Ok(version) => {
-                let last = Mutex::new(Beat { number: 0, version, at });
-                Ok(AcquireOutcome::Ours(Self { terms, epoch, inherited, last }))
+                let last = Mutex::new(LastBeat { number: 0, version, at });
+                Ok(AcquireOutcome::Ours(Self { config, epoch, taken_over, last }))
             }
             Err(error) if error.kind == TableErrorKind::Conflict => {
-                let row = terms.table.get(&terms.key).await?;
-                let holder = row.as_ref().and_then(read).map_or_else(|| "another".to_owned(), |row| row.holder);
+                let row = config.table.get(&config.key).await?;
+                let holder = row.as_ref().and_then(decode).map_or_else(|| "another".to_owned(), |row| row.holder);
                 Ok(AcquireOutcome::HeldByAnother { holder })
             }
             Err(error) => Err(error),
@@ -159,8 +159,8 @@ impl ProducerLease {
     }
 
     /// Whether the holder before did not release it, or nothing is known of one: it may still believe to hold it.
-    pub fn inherited(&self) -> bool {
-        self.inherited
+    pub fn taken_over(&self) -> bool {
+        self.taken_over
     }
 
     /// Does `work` and beats beside it. `None` when the lease was lost: `work` is dropped then, where it stands.
@@ -174,8 +174,8 @@ impl ProducerLease {
 
     async fn beat_until_lost(&self) {
         loop {
-            self.terms.clock.sleep(self.terms.timeout / 3).await;
-            let at = self.terms.clock.monotonic();
+            self.config.clock.sleep(self.config.timeout / 3).await;
+            let at = self.config.clock.monotonic();
             match self.write(false, at).await {
                 Ok(true) => {}
                 Ok(false) => {
@@ -185,7 +185,7 @@ impl ProducerLease {
                 Err(error) => {
                     warn!(error = mill_ports::error_chain(&error), "no beat of the lease could be written");
                     let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).at;
-                    if self.terms.clock.monotonic().since(last) >= self.terms.timeout {
+                    if self.config.clock.monotonic().since(last) >= self.config.timeout {
                         return;
                     }
                 }
@@ -194,14 +194,14 @@ impl ProducerLease {
     }
 
     /// Who holds the lease now, as far as the book tells: for a message, when it is no longer ours.
-    pub async fn held_by(&self) -> Option<String> {
-        let row = self.terms.table.get(&self.terms.key).await.ok()??;
-        read(&row).map(|written| written.holder)
+    pub async fn current_holder(&self) -> Option<String> {
+        let row = self.config.table.get(&self.config.key).await.ok()??;
+        decode(&row).map(|written| written.holder)
     }
 
     /// Gives the lease back, if it is still ours. When that fails, others take it over after the timeout.
     pub async fn release(self) {
-        let at = self.terms.clock.monotonic();
+        let at = self.config.clock.monotonic();
         if let Err(error) = self.write(true, at).await {
             debug!(error = mill_ports::error_chain(&error), "the lease was not released; it will run out");
         }
@@ -213,19 +213,20 @@ impl ProducerLease {
         // Twice, since a beat that was cancelled or failed may have been written all the same.
         for _ in 0..2 {
             let number = last.number + 1;
-            let value = written(&self.terms.holder, self.epoch, number, released);
-            match self.terms.table.put(&self.terms.key, value, RowPrecondition::VersionIs(last.version.clone())).await {
+            let value = encode(&self.config.holder, self.epoch, number, released);
+            match self.config.table.put(&self.config.key, value, RowPrecondition::VersionIs(last.version.clone())).await
+            {
                 Ok(version) => {
-                    *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Beat { number, version, at };
+                    *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastBeat { number, version, at };
                     return Ok(true);
                 }
                 Err(error) if error.kind == TableErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
-            let Some(row) = self.terms.table.get(&self.terms.key).await? else { return Ok(false) };
-            match read(&row) {
-                Some(found) if found.epoch == self.epoch && found.holder == self.terms.holder => {
-                    last = Beat { number: found.beat, version: row.version, at };
+            let Some(row) = self.config.table.get(&self.config.key).await? else { return Ok(false) };
+            match decode(&row) {
+                Some(found) if found.epoch == self.epoch && found.holder == self.config.holder => {
+                    last = LastBeat { number: found.beat, version: row.version, at };
                 }
                 _ => return Ok(false),
             }
@@ -234,12 +235,12 @@ impl ProducerLease {
     }
 }
 
-fn read(row: &Row) -> Option<Written> {
+fn decode(row: &Row) -> Option<LeaseRow> {
     serde_json::from_slice(&row.value).ok()
 }
 
-fn written(holder: &str, epoch: u64, beat: u64, released: bool) -> Bytes {
-    let row = Written { holder: holder.to_owned(), epoch, beat, released };
+fn encode(holder: &str, epoch: u64, beat: u64, released: bool) -> Bytes {
+    let row = LeaseRow { holder: holder.to_owned(), epoch, beat, released };
     // A struct of texts and numbers is always JSON; an empty row would read as a lost lease.
     serde_json::to_vec(&row).unwrap_or_default().into()
 }

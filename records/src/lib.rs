@@ -17,6 +17,7 @@ pub mod elapsed;
 pub mod installation;
 pub mod lease;
 pub mod owners;
+mod pair_key;
 pub mod permits;
 pub mod places;
 pub mod policies;
@@ -25,3 +26,6 @@ pub mod queue_shares;
 pub mod sync_proofs;
 #[cfg(test)]
 mod test_table;
+mod versioned;
+
+pub use versioned::Versioned;

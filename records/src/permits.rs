@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 /// How often a row is read again that another has written meanwhile.
-const TRIES: u32 = 5;
+const TRIES_MAX: u32 = 5;
 
 /// The book.
 #[derive(Clone)]
@@ -29,12 +29,12 @@ pub struct PermitRepository {
     /// How long permits outlive their holder's last beat.
     pub timeout: Duration,
     /// Whether a holder surely lives no more. Then its permits are free at once.
-    pub surely_dead: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    pub holder_is_dead: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 impl fmt::Debug for PermitRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PermitBook").field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("PermitRepository").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
@@ -83,7 +83,7 @@ struct HolderEntry {
 
 impl PermitRepository {
     /// The book's name.
-    pub const BOOK: &'static str = "permits";
+    pub const TABLE: &'static str = "permits";
 
     /// Takes, keeps or gives back permits of a store, and beats.
     ///
@@ -101,7 +101,7 @@ impl PermitRepository {
             let found = self.table.get(&key).await?;
             let at = self.clock.monotonic();
             let mut row = found.as_ref().map_or_else(StoreRow::default, read);
-            self.bury_dead(&mut row, request, watched, at);
+            self.remove_dead_holders(&mut row, request, watched, at);
             let granted = grant(&mut row, request);
             if granted.permits == 0 && !row.holders.contains_key(&request.holder) && !granted.changed {
                 return Ok(GrantedPermits { permits: 0, until: at, over: granted.over });
@@ -111,24 +111,30 @@ impl PermitRepository {
             let value = serde_json::to_vec(&row).unwrap_or_default().into();
             match self.table.put(&key, value, when).await {
                 Ok(_) => {
-                    let GrantedOf { permits, over, .. } = granted;
+                    let GrantResult { permits, over, .. } = granted;
                     return Ok(GrantedPermits { permits, until: at.plus(self.timeout), over });
                 }
-                Err(error) if error.kind == TableErrorKind::Conflict && tries < TRIES => {}
+                Err(error) if error.kind == TableErrorKind::Conflict && tries < TRIES_MAX => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// Takes out holders that are gone.
-    fn bury_dead(&self, row: &mut StoreRow, request: &PermitRequest, watched: &mut WatchedHolders, at: Monotonic) {
+    fn remove_dead_holders(
+        &self,
+        row: &mut StoreRow,
+        request: &PermitRequest,
+        watched: &mut WatchedHolders,
+        at: Monotonic,
+    ) {
         watched.0.retain(|holder, (beat, _)| row.holders.get(holder).is_some_and(|entry| entry.beat == *beat));
         row.holders.retain(|holder, entry| {
             if *holder == request.holder {
                 return true;
             }
             let (_, since) = *watched.0.entry(holder.clone()).or_insert((entry.beat, at));
-            let gone = at.since(since) >= self.timeout || (self.surely_dead)(holder);
+            let gone = at.since(since) >= self.timeout || (self.holder_is_dead)(holder);
             if gone {
                 info!(holder, store = %request.store, permits = entry.permits, "the permits of a workman that is gone are free");
             }
@@ -137,7 +143,7 @@ impl PermitRepository {
     }
 }
 
-struct GrantedOf {
+struct GrantResult {
     permits: u32,
     over: bool,
     /// Whether the row is to be written although this workman has nothing in it.
@@ -145,7 +151,7 @@ struct GrantedOf {
 }
 
 /// Writes into the row what a workman gets.
-fn grant(row: &mut StoreRow, request: &PermitRequest) -> GrantedOf {
+fn grant(row: &mut StoreRow, request: &PermitRequest) -> GrantResult {
     let before = row.holders.remove(&request.holder);
     let others: u32 = row.holders.values().map(|entry| entry.permits).sum();
     let free = request.cap.saturating_sub(others);
@@ -155,7 +161,7 @@ fn grant(row: &mut StoreRow, request: &PermitRequest) -> GrantedOf {
     if permits > 0 {
         row.holders.insert(request.holder.clone(), HolderEntry { permits, beat: row.writes });
     }
-    GrantedOf { permits, over: others + permits > request.cap, changed: before.is_some() }
+    GrantResult { permits, over: others + permits > request.cap, changed: before.is_some() }
 }
 
 fn read(row: &Row) -> StoreRow {

@@ -80,14 +80,14 @@ pub enum PlaceError {
 
 /// The book of places, a row a destination and host.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct PlaceRepository {
     table: Arc<dyn Table>,
     host: String,
 }
 
-impl Places {
+impl PlaceRepository {
     /// Its name.
-    pub const BOOK: &str = "places";
+    pub const TABLE: &str = "places";
 
     /// The book kept in `table`, as far as it is about `host`: a path means something on one host alone.
     pub fn new(table: Arc<dyn Table>, host: impl Into<String>) -> Self {
@@ -244,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_root_is_remembered_until_another_is_accepted_on_each_host_its_own() {
         let table = Arc::new(TestTable::default());
-        let places = Places::new(table.clone(), "one");
+        let places = PlaceRepository::new(table.clone(), "one");
         let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("2").unwrap() };
         let (disk, folder) = (place("d/2", "d", true), place("r/7", "r", false));
         assert_eq!(places.meet(&store, &disk).await.unwrap(), Ok(()));
@@ -254,7 +254,7 @@ mod tests {
             Err(PlaceChange::NotMounted),
             "it is not forgotten for that"
         );
-        assert_eq!(Places::new(table.clone(), "other").meet(&store, &folder).await.unwrap(), Ok(()));
+        assert_eq!(PlaceRepository::new(table.clone(), "other").meet(&store, &folder).await.unwrap(), Ok(()));
         places.remember(&store, &folder).await.unwrap();
         assert_eq!(places.meet(&store, &folder).await.unwrap(), Ok(()));
         assert_eq!(places.meet(&store, &place("r/8", "r", false)).await.unwrap(), Ok(()));

@@ -5,10 +5,10 @@
 //! for one that asks for nothing: an account is [`PolicyError::NotListed`] only by a list that was read in full, and
 //! every other error means that nothing is known. One account's files never hold up or stop another's.
 //!
-//! Reading order: this file (what is asked and answered), `kept` (a file's last good version), `watched` (reading).
+//! Reading order: this file (what is asked and answered), `cached_policy` (a file's last good version), `policy_watcher` (reading).
 
-mod kept;
-mod watched;
+mod cached_policy;
+mod policy_watcher;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,7 +19,7 @@ use mill_model::{AccountId, SpaceId, Timestamp};
 use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, Severity};
 use mill_ports::{Clock, SourceStore, StoreError};
 
-use self::watched::Watched;
+use self::policy_watcher::PolicyWatcher;
 
 /// Why no policy can be given.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -77,7 +77,7 @@ fn first(faults: &[Diagnostic]) -> String {
 
 /// What is in use of an account's policy, or of the accounts list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InUse {
+pub enum PolicyFreshness {
     /// Today's files.
     Current,
     /// An older version, since today's files cannot be used.
@@ -92,7 +92,7 @@ pub struct PolicyStatus {
     /// The account; `None` for the accounts list.
     pub account: Option<AccountId>,
     /// What is in use.
-    pub in_use: InUse,
+    pub in_use: PolicyFreshness,
     /// Since when the state is this one.
     pub since: Timestamp,
     /// Why today's files cannot be used.
@@ -103,22 +103,22 @@ pub struct PolicyStatus {
 
 /// The policies of all accounts. Cheap to ask: once for each task.
 pub struct PolicyRepository {
-    kind: Kind,
+    source: PolicySource,
 }
 
-enum Kind {
+enum PolicySource {
     Fixed(BTreeMap<AccountId, Arc<AccountPolicy>>),
-    Watched(Box<Watched>),
+    Watched(Box<PolicyWatcher>),
 }
 
 /// Every account with its policy, or why it has none.
-pub type Accounts = Vec<(AccountId, Result<Arc<AccountPolicy>, PolicyError>)>;
+pub type AccountPolicies = Vec<(AccountId, Result<Arc<AccountPolicy>, PolicyError>)>;
 
 impl PolicyRepository {
     /// Policies that no file describes and that never change. Of two for one account the last counts.
     pub fn fixed(policies: Vec<AccountPolicy>) -> Self {
         let policies = policies.into_iter().map(|policy| (policy.account().clone(), Arc::new(policy)));
-        Self { kind: Kind::Fixed(policies.collect()) }
+        Self { source: PolicySource::Fixed(policies.collect()) }
     }
 
     /// Policies that stand as items in a space of a store. Nothing is read before the first question.
@@ -127,7 +127,7 @@ impl PolicyRepository {
     /// read again when its version differs. So a change is obeyed at most `refresh`, and the time that reading takes,
     /// after it was made.
     pub fn of_store(store: Arc<dyn SourceStore>, space: SpaceId, clock: Arc<dyn Clock>, refresh: Duration) -> Self {
-        Self { kind: Kind::Watched(Box::new(Watched::new(store, space, clock, refresh))) }
+        Self { source: PolicySource::Watched(Box::new(PolicyWatcher::new(store, space, clock, refresh))) }
     }
 
     /// The policy of one account as of today, or the last good one.
@@ -135,11 +135,11 @@ impl PolicyRepository {
     /// # Errors
     /// [`PolicyError::NotListed`] where the account surely has none; any other where that is not known.
     pub async fn account(&self, account: &AccountId) -> Result<Arc<AccountPolicy>, PolicyError> {
-        match &self.kind {
-            Kind::Fixed(policies) => {
+        match &self.source {
+            PolicySource::Fixed(policies) => {
                 policies.get(account).cloned().ok_or_else(|| PolicyError::NotListed { account: account.clone() })
             }
-            Kind::Watched(watched) => watched.account(account).await,
+            PolicySource::Watched(watched) => watched.account(account).await,
         }
     }
 
@@ -148,9 +148,9 @@ impl PolicyRepository {
     /// # Errors
     /// When the list cannot be used and no good version of it is known; never [`PolicyError::NotListed`].
     pub async fn account_count(&self) -> Result<usize, PolicyError> {
-        match &self.kind {
-            Kind::Fixed(policies) => Ok(policies.len()),
-            Kind::Watched(watched) => watched.count().await,
+        match &self.source {
+            PolicySource::Fixed(policies) => Ok(policies.len()),
+            PolicySource::Watched(watched) => watched.count().await,
         }
     }
 
@@ -159,9 +159,9 @@ impl PolicyRepository {
     /// # Errors
     /// As [`Self::account_count`].
     pub async fn account_ids(&self) -> Result<BTreeSet<AccountId>, PolicyError> {
-        match &self.kind {
-            Kind::Fixed(policies) => Ok(policies.keys().cloned().collect()),
-            Kind::Watched(watched) => watched.ids().await,
+        match &self.source {
+            PolicySource::Fixed(policies) => Ok(policies.keys().cloned().collect()),
+            PolicySource::Watched(watched) => watched.ids().await,
         }
     }
 
@@ -169,21 +169,21 @@ impl PolicyRepository {
     ///
     /// # Errors
     /// Only when the list itself cannot be used and no good version of it is known; never [`PolicyError::NotListed`].
-    pub async fn accounts(&self) -> Result<Accounts, PolicyError> {
-        match &self.kind {
-            Kind::Fixed(policies) => {
+    pub async fn accounts(&self) -> Result<AccountPolicies, PolicyError> {
+        match &self.source {
+            PolicySource::Fixed(policies) => {
                 Ok(policies.iter().map(|(account, policy)| (account.clone(), Ok(Arc::clone(policy)))).collect())
             }
-            Kind::Watched(watched) => watched.accounts().await,
+            PolicySource::Watched(watched) => watched.accounts().await,
         }
     }
 
     /// How it stands with the files that were asked for so far: the accounts list first, then the accounts in order.
     /// Reads nothing. Empty for policies that no file describes.
     pub fn states(&self) -> Vec<PolicyStatus> {
-        match &self.kind {
-            Kind::Fixed(_) => Vec::new(),
-            Kind::Watched(watched) => watched.states(),
+        match &self.source {
+            PolicySource::Fixed(_) => Vec::new(),
+            PolicySource::Watched(watched) => watched.states(),
         }
     }
 
@@ -195,9 +195,9 @@ impl PolicyRepository {
 
 impl fmt::Debug for PolicyRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            Kind::Fixed(policies) => f.debug_tuple("PolicyBook::Fixed").field(&policies.keys()).finish(),
-            Kind::Watched(watched) => f.debug_tuple("PolicyBook::Watched").field(watched).finish(),
+        match &self.source {
+            PolicySource::Fixed(policies) => f.debug_tuple("PolicyRepository::Fixed").field(&policies.keys()).finish(),
+            PolicySource::Watched(watched) => f.debug_tuple("PolicyRepository::Watched").field(watched).finish(),
         }
     }
 }

@@ -9,10 +9,10 @@
 //! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
 //! touch what it reads too late: a row of a later epoch tells it that it is over.
 
-mod failure;
+mod account_run;
+mod account_share;
 mod rows;
-mod run;
-mod share;
+mod survey_failure;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,34 +25,16 @@ use mill_ports::{
 };
 use tracing::warn;
 
-pub use failure::{SurveyFailure, SurveySubject};
-pub use rows::{AccountRow, DeleteProgress, MissingSpace, Morsel, PairSurvey, QueueSize, Record};
-pub use run::{AccountRun, RunOfAllAccounts};
-pub use share::AccountShare;
+pub use account_run::{AccountRun, RunOfAllAccounts};
+pub use account_share::AccountShare;
+pub use rows::{DeleteProgress, MissingSpace, Morsel, PairSurvey, QueueSize, Record, UnansweredStores};
+pub use survey_failure::{SurveyFailure, SurveySubject};
 
-/// A row, as this producer last read or wrote it.
-#[derive(Debug, Clone)]
-pub struct Kept<R> {
-    /// What it says. Changes are not in the book until it is saved.
-    pub row: R,
-    version: Option<RowVersion>,
-}
-
-impl<R> Kept<R> {
-    /// A row that is not in the book yet.
-    pub fn fresh(row: R) -> Self {
-        Self { row, version: None }
-    }
-
-    /// Whether it was never in the book.
-    pub fn is_fresh(&self) -> bool {
-        self.version.is_none()
-    }
-}
+use crate::versioned::Versioned;
 
 /// Why the book could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum StateError {
+pub enum ProducerStateError {
     /// Another producer has written the row: the lease is lost, or the book was reset.
     #[error("another producer has written the row `{sort}`")]
     TakenOver {
@@ -66,32 +48,32 @@ pub enum StateError {
 
 /// All rows of the book.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub struct ProducerRows {
     /// The run of each account that is going on, or its last one.
-    pub runs: Vec<Kept<AccountRun>>,
+    pub runs: Vec<Versioned<AccountRun>>,
     /// The run of all accounts, where a version that kept no other has written one.
-    pub run_of_all: Option<Kept<RunOfAllAccounts>>,
+    pub run_of_all: Option<Versioned<RunOfAllAccounts>>,
     /// Accounts of which some stores did not tell their spaces.
-    pub accounts: Vec<Kept<AccountRow>>,
+    pub accounts: Vec<Versioned<UnansweredStores>>,
     /// What is not done yet, in order.
-    pub morsels: Vec<Kept<Morsel>>,
+    pub morsels: Vec<Versioned<Morsel>>,
     /// Source spaces that were missing when last looked for.
-    pub missing: Vec<Kept<MissingSpace>>,
+    pub missing: Vec<Versioned<MissingSpace>>,
     /// How many tasks the queue may hold, where that was found out.
-    pub queue_size: Option<Kept<QueueSize>>,
+    pub queue_size: Option<Versioned<QueueSize>>,
     /// What is known of accounts' shares of the queue, where it cannot tell them.
-    pub shares: Vec<Kept<AccountShare>>,
+    pub shares: Vec<Versioned<AccountShare>>,
     /// What could not be surveyed since it last was.
-    pub failures: Vec<Kept<SurveyFailure>>,
+    pub failures: Vec<Versioned<SurveyFailure>>,
 }
 
 /// What the book has of an account's run besides its own row.
 #[derive(Debug, Default)]
-pub struct AccountParts {
+pub struct AccountRunRows {
     /// Which stores did not tell their spaces.
-    pub unanswered: Option<Kept<AccountRow>>,
+    pub unanswered: Option<Versioned<UnansweredStores>>,
     /// What is not done yet, in order.
-    pub morsels: Vec<Kept<Morsel>>,
+    pub morsels: Vec<Versioned<Morsel>>,
 }
 
 /// The book, for one holder of the lease.
@@ -132,14 +114,14 @@ impl ProducerState {
     /// Reads all rows. With `claim`, writes each of them first, so that no earlier holder can save it any more.
     ///
     /// # Errors
-    /// [`StateError::TakenOver`] when a later holder has written one; the table's own.
-    pub async fn load(&self, claim: bool) -> Result<Loaded, StateError> {
+    /// [`ProducerStateError::TakenOver`] when a later holder has written one; the table's own.
+    pub async fn load(&self, claim: bool) -> Result<ProducerRows, ProducerStateError> {
         if claim && !planted(PlantedBug::RowsNotClaimed) {
             // Whatever their epoch: where the lease's row was lost, epochs begin anew.
             let found = self.read(u64::MAX).await?;
             let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
             // After the look: who stood still before it sees what a later holder has written since.
-            self.ensure_the_lease_is_ours().await?;
+            self.ensure_lease_is_ours().await?;
             self.claim(found.runs).await?;
             self.claim(found.run_of_all.into_iter().collect()).await?;
             self.claim(found.accounts).await?;
@@ -154,26 +136,28 @@ impl ProducerState {
     }
 
     /// Writes rows again as they were read, unless somebody has written them since.
-    async fn claim<R: Record>(&self, rows: Vec<Kept<R>>) -> Result<(), StateError> {
+    async fn claim<R: Record>(&self, rows: Vec<Versioned<R>>) -> Result<(), ProducerStateError> {
         let claims = rows.into_iter().map(Ok);
-        let claim = |mut kept: Kept<R>| async move { self.save(&mut kept).await };
+        let claim = |mut row: Versioned<R>| async move { self.save(&mut row).await };
         stream::iter(claims).try_for_each_concurrent(Self::WRITES_AT_ONCE, claim).await
     }
 
     /// Insists that no later holder has the lease. Of a row that was lost nothing is known.
-    async fn ensure_the_lease_is_ours(&self) -> Result<(), StateError> {
+    async fn ensure_lease_is_ours(&self) -> Result<(), ProducerStateError> {
         let key = Self::lease_key(&self.partition);
         match self.table.get(&key).await? {
-            Some(lease) if rows::epoch(&lease.value) != self.epoch => Err(StateError::TakenOver { sort: key.sort }),
+            Some(lease) if rows::epoch(&lease.value) != self.epoch => {
+                Err(ProducerStateError::TakenOver { sort: key.sort })
+            }
             _ => Ok(()),
         }
     }
 
-    async fn read(&self, epoch_max: u64) -> Result<Loaded, StateError> {
-        Ok(Loaded {
+    async fn read(&self, epoch_max: u64) -> Result<ProducerRows, ProducerStateError> {
+        Ok(ProducerRows {
             runs: self.rows(AccountRun::PREFIX, epoch_max).await?,
             run_of_all: self.rows(RunOfAllAccounts::SORT, epoch_max).await?.pop(),
-            accounts: self.rows(AccountRow::PREFIX, epoch_max).await?,
+            accounts: self.rows(UnansweredStores::PREFIX, epoch_max).await?,
             morsels: self.rows(Morsel::PREFIX, epoch_max).await?,
             missing: self.rows(MissingSpace::PREFIX, epoch_max).await?,
             queue_size: self.rows(QueueSize::PREFIX, epoch_max).await?.pop(),
@@ -185,16 +169,16 @@ impl ProducerState {
     /// Saves a row, durably before it answers.
     ///
     /// # Errors
-    /// [`StateError::TakenOver`] when another has written it meanwhile.
-    pub async fn save<R: Record>(&self, kept: &mut Kept<R>) -> Result<(), StateError> {
-        let (key, value) = self.written(&kept.row);
-        let when = kept.version.clone().map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
+    /// [`ProducerStateError::TakenOver`] when another has written it meanwhile.
+    pub async fn save<R: Record>(&self, row: &mut Versioned<R>) -> Result<(), ProducerStateError> {
+        let (key, value) = self.encode(&row.record);
+        let when = row.precondition();
         let when = if planted(PlantedBug::UnconditionalSave) { RowPrecondition::Always } else { when };
         let mut tries = 0;
         loop {
             let error = match self.table.put(&key, value.clone(), when.clone()).await {
                 Ok(version) => {
-                    kept.version = Some(version);
+                    row.version = Some(version);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -202,14 +186,14 @@ impl ProducerState {
             if error.kind == TableErrorKind::Conflict {
                 // An earlier try that was not answered may have been written: then it stands there, epoch and all.
                 match self.table.get(&key).await? {
-                    Some(row) if row.value == value => {
-                        kept.version = Some(row.version);
+                    Some(found) if found.value == value => {
+                        row.version = Some(found.version);
                         return Ok(());
                     }
-                    _ => return Err(StateError::TakenOver { sort: key.sort }),
+                    _ => return Err(ProducerStateError::TakenOver { sort: key.sort }),
                 }
             }
-            self.pause_or_give_up(&mut tries, error).await?;
+            self.pause_or_fail(&mut tries, error).await?;
         }
     }
 
@@ -218,23 +202,23 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::save`].
-    pub async fn save_over_earlier<R: Record>(&self, kept: &mut Kept<R>) -> Result<(), StateError> {
-        if kept.is_fresh() {
-            kept.version = Some(self.write_unless_later(&kept.row).await?);
+    pub async fn save_over_earlier<R: Record>(&self, row: &mut Versioned<R>) -> Result<(), ProducerStateError> {
+        if row.is_unsaved() {
+            row.version = Some(self.write_unless_later(&row.record).await?);
             return Ok(());
         }
-        self.save(kept).await
+        self.save(row).await
     }
 
     /// Removes a row: what it stands for is done.
     ///
     /// # Errors
-    /// [`StateError::TakenOver`] when another has written it meanwhile.
-    pub async fn remove<R: Record>(&self, kept: &Kept<R>) -> Result<(), StateError> {
-        let Some(version) = &kept.version else { return Ok(()) };
+    /// [`ProducerStateError::TakenOver`] when another has written it meanwhile.
+    pub async fn remove<R: Record>(&self, row: &Versioned<R>) -> Result<(), ProducerStateError> {
+        let Some(version) = &row.version else { return Ok(()) };
         let when = RowPrecondition::VersionIs(version.clone());
         let when = if planted(PlantedBug::UnconditionalRemoval) { RowPrecondition::Always } else { when };
-        let key = RowKey::new(&*self.partition, kept.row.sort());
+        let key = RowKey::new(&*self.partition, row.record.sort());
         let mut tries = 0;
         loop {
             let error = match self.table.delete(&key, when.clone()).await {
@@ -244,10 +228,10 @@ impl ProducerState {
             if error.kind == TableErrorKind::Conflict {
                 match self.table.get(&key).await? {
                     None => return Ok(()),
-                    Some(_) => return Err(StateError::TakenOver { sort: key.sort }),
+                    Some(_) => return Err(ProducerStateError::TakenOver { sort: key.sort }),
                 }
             }
-            self.pause_or_give_up(&mut tries, error).await?;
+            self.pause_or_fail(&mut tries, error).await?;
         }
     }
 
@@ -255,8 +239,8 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::remove`]; some may be removed then.
-    pub async fn remove_all<R: Record + Sync>(&self, rows: &[Kept<R>]) -> Result<(), StateError> {
-        let removals = rows.iter().map(|kept| Ok(self.remove(kept)));
+    pub async fn remove_all<R: Record + Sync>(&self, rows: &[Versioned<R>]) -> Result<(), ProducerStateError> {
+        let removals = rows.iter().map(|row| Ok(self.remove(row)));
         stream::iter(removals).try_for_each_concurrent(Self::WRITES_AT_ONCE, |removal| removal).await
     }
 
@@ -266,9 +250,9 @@ impl ProducerState {
     /// As [`Self::save`]; some may be saved then.
     pub async fn save_all_over_earlier<'a, R: Record + 'a>(
         &self,
-        rows: impl Iterator<Item = &'a mut Kept<R>>,
-    ) -> Result<(), StateError> {
-        let saves = rows.map(|kept| Ok(self.save_over_earlier(kept)));
+        rows: impl Iterator<Item = &'a mut Versioned<R>>,
+    ) -> Result<(), ProducerStateError> {
+        let saves = rows.map(|row| Ok(self.save_over_earlier(row)));
         stream::iter(saves).try_for_each_concurrent(Self::WRITES_AT_ONCE, |save| save).await
     }
 
@@ -276,41 +260,46 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn parts_of(&self, account: &AccountId) -> Result<AccountParts, StateError> {
-        let mut accounts =
-            self.rows::<AccountRow>(&format!("{}{}", AccountRow::PREFIX, account.as_str()), self.epoch).await?;
+    pub async fn parts_of(&self, account: &AccountId) -> Result<AccountRunRows, ProducerStateError> {
+        let mut accounts = self
+            .rows::<UnansweredStores>(&format!("{}{}", UnansweredStores::PREFIX, account.as_str()), self.epoch)
+            .await?;
         // Another account's name may begin with that of this one.
-        accounts.retain(|kept| kept.row.account == *account);
+        accounts.retain(|row| row.record.account == *account);
         let morsels = self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await?;
-        Ok(AccountParts { unanswered: accounts.pop(), morsels })
+        Ok(AccountRunRows { unanswered: accounts.pop(), morsels })
     }
 
     /// Adds morsels of one account, and gives all that it has now.
     ///
     /// # Errors
     /// As [`Self::load`]; some may be added then.
-    pub async fn add_morsels(&self, account: &AccountId, rows: &[Morsel]) -> Result<Vec<Kept<Morsel>>, StateError> {
-        self.add(rows).await?;
+    pub async fn add_morsels(
+        &self,
+        account: &AccountId,
+        rows: &[Morsel],
+    ) -> Result<Vec<Versioned<Morsel>>, ProducerStateError> {
+        self.add_rows(rows).await?;
         self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await
     }
 
     /// Writes down what surveys found, over what earlier holders of the lease knew of these pairs.
     ///
     /// # Errors
-    /// [`StateError::TakenOver`] when a later holder has surveyed one; the table's own. Some may be written then.
-    pub async fn note_surveys(&self, surveys: &[PairSurvey]) -> Result<(), StateError> {
+    /// [`ProducerStateError::TakenOver`] when a later holder has surveyed one; the table's own. Some may be written then.
+    pub async fn note_surveys(&self, surveys: &[PairSurvey]) -> Result<(), ProducerStateError> {
         let notes = surveys.iter().map(|survey| Ok(self.write_unless_later(survey)));
         stream::iter(notes).try_for_each_concurrent(Self::WRITES_AT_ONCE, async |note| note.await.map(drop)).await
     }
 
     /// Adds rows, of which hardly any is there; over those of earlier holders.
-    async fn add<R: Record>(&self, rows: &[R]) -> Result<(), StateError> {
-        let adds = rows.iter().map(|row| Ok(self.add_one(row)));
+    async fn add_rows<R: Record>(&self, rows: &[R]) -> Result<(), ProducerStateError> {
+        let adds = rows.iter().map(|row| Ok(self.add_row(row)));
         stream::iter(adds).try_for_each_concurrent(Self::WRITES_AT_ONCE, |add| add).await
     }
 
-    async fn add_one(&self, row: &impl Record) -> Result<(), StateError> {
-        let (key, value) = self.written(row);
+    async fn add_row(&self, row: &impl Record) -> Result<(), ProducerStateError> {
+        let (key, value) = self.encode(row);
         match self.table.put(&key, value, RowPrecondition::Absent).await {
             Ok(_) => Ok(()),
             Err(_) => self.write_unless_later(row).await.map(drop),
@@ -318,13 +307,13 @@ impl ProducerState {
     }
 
     /// Writes a row unless a later holder of the lease has written it.
-    async fn write_unless_later(&self, row: &impl Record) -> Result<RowVersion, StateError> {
-        let (key, value) = self.written(row);
+    async fn write_unless_later(&self, row: &impl Record) -> Result<RowVersion, ProducerStateError> {
+        let (key, value) = self.encode(row);
         let mut tries = 0;
         loop {
             let error = match self.write_over_earlier(&key, &value).await {
                 Ok(Some(version)) => return Ok(version),
-                Ok(None) => return Err(StateError::TakenOver { sort: key.sort }),
+                Ok(None) => return Err(ProducerStateError::TakenOver { sort: key.sort }),
                 Err(error) => error,
             };
             // Somebody wrote in between: it is looked at again, who.
@@ -332,7 +321,7 @@ impl ProducerState {
                 tries += 1;
                 continue;
             }
-            self.pause_or_give_up(&mut tries, error).await?;
+            self.pause_or_fail(&mut tries, error).await?;
         }
     }
 
@@ -351,7 +340,7 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn surveys_of(&self, account: &AccountId) -> Result<Vec<Kept<PairSurvey>>, StateError> {
+    pub async fn surveys_of(&self, account: &AccountId) -> Result<Vec<Versioned<PairSurvey>>, ProducerStateError> {
         self.rows(&format!("{}{}/", PairSurvey::PREFIX, account.as_str()), self.epoch).await
     }
 
@@ -359,7 +348,7 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn surveys(&self) -> Result<Vec<Kept<PairSurvey>>, StateError> {
+    pub async fn surveys(&self) -> Result<Vec<Versioned<PairSurvey>>, ProducerStateError> {
         self.rows(PairSurvey::PREFIX, self.epoch).await
     }
 
@@ -367,11 +356,11 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn failures(&self) -> Result<Vec<Kept<SurveyFailure>>, StateError> {
+    pub async fn failures(&self) -> Result<Vec<Versioned<SurveyFailure>>, ProducerStateError> {
         self.rows(SurveyFailure::PREFIX, self.epoch).await
     }
 
-    async fn rows<R: Record>(&self, prefix: &str, epoch_max: u64) -> Result<Vec<Kept<R>>, StateError> {
+    async fn rows<R: Record>(&self, prefix: &str, epoch_max: u64) -> Result<Vec<Versioned<R>>, ProducerStateError> {
         let mut out = Vec::new();
         let mut range = KeyRange { prefix: prefix.to_owned(), after: None };
         let mut tries = 0;
@@ -379,26 +368,26 @@ impl ProducerState {
             let page = match self.table.query(&self.partition, &range, Self::PAGE_ROWS).await {
                 Ok(page) => page,
                 Err(error) => {
-                    self.pause_or_give_up(&mut tries, error).await?;
+                    self.pause_or_fail(&mut tries, error).await?;
                     continue;
                 }
             };
             if let Some(later) = page.rows.iter().find(|row| rows::epoch(&row.value) > epoch_max) {
-                return Err(StateError::TakenOver { sort: later.sort.clone() });
+                return Err(ProducerStateError::TakenOver { sort: later.sort.clone() });
             }
             range.after = page.rows.last().map(|row| row.sort.clone()).or(range.after);
-            out.extend(page.rows.into_iter().filter_map(kept));
+            out.extend(page.rows.into_iter().filter_map(decode));
             if page.end {
                 return Ok(out);
             }
         }
     }
 
-    fn written(&self, row: &impl Record) -> (RowKey, Bytes) {
+    fn encode(&self, row: &impl Record) -> (RowKey, Bytes) {
         (RowKey::new(&*self.partition, row.sort()), row.value(self.epoch))
     }
 
-    async fn pause_or_give_up(&self, tries: &mut u32, error: TableError) -> Result<(), StateError> {
+    async fn pause_or_fail(&self, tries: &mut u32, error: TableError) -> Result<(), ProducerStateError> {
         *tries += 1;
         let retryable = match error.kind {
             TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected => true,
@@ -412,13 +401,13 @@ impl ProducerState {
     }
 }
 
-fn kept<R: Record>(row: Row) -> Option<Kept<R>> {
+fn decode<R: Record>(row: Row) -> Option<Versioned<R>> {
     let read = R::read(&row.sort, &row.value);
     if read.is_none() {
         // Nothing is lost by it: the next run finds the same work again.
         warn!(sort = row.sort, "a row of the producer's book cannot be read; it is passed over");
     }
-    Some(Kept { row: read?, version: Some(row.version) })
+    Some(Versioned { record: read?, version: Some(row.version) })
 }
 
 #[cfg(test)]

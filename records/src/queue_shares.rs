@@ -16,23 +16,23 @@ use std::time::Duration;
 
 use mill_model::{AccountId, Timestamp};
 
-use crate::account_counts::{AccountCount, Counts};
+use crate::account_counts::{AccountCount, CountsByAccount};
 use crate::producer_state::AccountShare;
 
 /// A queue tells its depth as late as that.
-const DEPTH_LATE: Duration = Duration::from_mins(1);
+const DEPTH_DELAY_MAX: Duration = Duration::from_mins(1);
 
 /// Longer than a task that is put back is away.
-const UNSEEN_MAX: Duration = Duration::from_mins(20);
+const HIDDEN_MAX: Duration = Duration::from_mins(20);
 
 /// What is known of all accounts, as of the last look.
 #[derive(Debug, Clone, Default)]
 pub struct QueueShares {
     shares: BTreeMap<AccountId, AccountShare>,
-    counts: Counts,
+    counts: CountsByAccount,
     received: u64,
     depth: u64,
-    looked: Timestamp,
+    updated: Timestamp,
 }
 
 impl QueueShares {
@@ -48,7 +48,7 @@ impl QueueShares {
     }
 
     /// Takes in what workmen have counted, and how many tasks the queue holds.
-    pub fn looked(&mut self, counts: Counts, depth: u64, now: Timestamp) {
+    pub fn update(&mut self, counts: CountsByAccount, depth: u64, now: Timestamp) {
         let received = counts.values().map(|counted| counted.received).sum();
         for (account, share) in &mut self.shares {
             let counted = counts.get(account).copied().unwrap_or_default();
@@ -58,10 +58,10 @@ impl QueueShares {
             // A time in the future is none: the clock was wrong when it was written.
             share.since = share.since.min(now);
             let quiet = now.since(share.since);
-            let is_empty = depth == 0 && quiet >= DEPTH_LATE;
+            let is_empty = depth == 0 && quiet >= DEPTH_DELAY_MAX;
             // Fewer than before: rows that were folded forget accounts of which nothing is known.
             let others = received.checked_sub(share.received_of_all);
-            let passed_over = quiet >= UNSEEN_MAX && others.is_some_and(|others| others >= 2 * depth.max(1));
+            let passed_over = quiet >= HIDDEN_MAX && others.is_some_and(|others| others >= 2 * depth.max(1));
             if share.sent < counted.ended || is_empty || passed_over {
                 share.sent = counted.ended;
             }
@@ -69,11 +69,11 @@ impl QueueShares {
                 share.received_of_all = received;
             }
         }
-        (self.counts, self.received, self.depth, self.looked) = (counts, received, depth, now);
+        (self.counts, self.received, self.depth, self.updated) = (counts, received, depth, now);
     }
 
     /// Notes that tasks of an account are about to be sent, and gives what is to be in the book before that.
-    pub fn sends(&mut self, account: &AccountId, tasks: u64, now: Timestamp) -> AccountShare {
+    pub fn note_sends(&mut self, account: &AccountId, tasks: u64, now: Timestamp) -> AccountShare {
         let (counted, received) = (self.counts.get(account).copied().unwrap_or_default(), self.received);
         let fresh = || AccountShare {
             account: account.clone(),
@@ -89,23 +89,23 @@ impl QueueShares {
     }
 
     /// How many tasks of an account the queue holds, as far as can be told.
-    pub fn held(&self, account: &AccountId) -> u64 {
+    pub fn in_queue(&self, account: &AccountId) -> u64 {
         let Some(share) = self.shares.get(account) else { return 0 };
-        let held = self.left(share);
-        if self.looked.since(share.since) >= DEPTH_LATE {
-            return self.with_others(held).min(self.depth);
+        let held = self.unended(share);
+        if self.updated.since(share.since) >= DEPTH_DELAY_MAX {
+            return self.scaled_to_depth(held).min(self.depth);
         }
-        self.with_others(held)
+        self.scaled_to_depth(held)
     }
 
-    fn left(&self, share: &AccountShare) -> u64 {
+    fn unended(&self, share: &AccountShare) -> u64 {
         let ended = self.counts.get(&share.account).map_or(0, |counted| counted.ended);
         share.sent.saturating_sub(ended)
     }
 
     /// With its part of what nobody is known to have sent.
-    fn with_others(&self, held: u64) -> u64 {
-        let all: u64 = self.shares.values().map(|share| self.left(share)).sum();
+    fn scaled_to_depth(&self, held: u64) -> u64 {
+        let all: u64 = self.shares.values().map(|share| self.unended(share)).sum();
         if all == 0 || all >= self.depth {
             return held;
         }
@@ -115,7 +115,7 @@ impl QueueShares {
 
     /// Forgets accounts that have had none for long, and gives them: their rows are to be removed.
     pub fn forget_idle(&mut self) -> Vec<AccountId> {
-        let is_idle = |share: &AccountShare| self.left(share) == 0 && self.looked.since(share.since) >= UNSEEN_MAX;
+        let is_idle = |share: &AccountShare| self.unended(share) == 0 && self.updated.since(share.since) >= HIDDEN_MAX;
         let idle: Vec<_> =
             self.shares.values().filter(|share| is_idle(share)).map(|share| share.account.clone()).collect();
         self.shares.retain(|account, _| !idle.contains(account));

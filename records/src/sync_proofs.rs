@@ -7,31 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
-use mill_model::{AccountId, Algorithm, Checksum, ContentId, SpaceId, StoreId, Version};
+use mill_model::{Algorithm, Checksum, ContentId, SpacePair, Version};
 use mill_ports::{KeyRange, PlantedBug, RowKey, RowPage, RowPrecondition, Table, TableError, TableErrorKind, planted};
 use sha2::{Digest as _, Sha256};
 use tracing::debug;
 
-/// One space of one store policy: what the seals of a partition are about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SpacePair {
-    /// The owner of both stores.
-    pub account: AccountId,
-    /// The store that is read.
-    pub source: StoreId,
-    /// The store that is written.
-    pub destination: StoreId,
-    /// The space, of one id at both ends.
-    pub space: SpaceId,
-}
-
-impl SpacePair {
-    /// No id in it can hold a `/`, so two pairs never share a partition.
-    pub(crate) fn partition(&self) -> String {
-        let Self { account, source, destination, space } = self;
-        [account.as_str(), source.as_str(), destination.as_str(), space.as_str()].join("/")
-    }
-}
+use crate::pair_key::pair_key;
 
 /// Both sides' states, as marks, and the checksum of the bytes that both held in them.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,7 +62,7 @@ pub struct SyncProofRow {
     /// The state in which the copy was no copy of what the source has under another spelling of its name.
     no_twin: Option<VersionDigest>,
     /// The proof, where both states could prove something.
-    pub seal: Option<SyncProof>,
+    pub proof: Option<SyncProof>,
 }
 
 impl SyncProofRow {
@@ -93,18 +74,18 @@ impl SyncProofRow {
 
     /// Whether it was the source in this state that was copied, or found to be equal.
     pub fn is_of(&self, source: &Version) -> bool {
-        self.source.is_some_and(|seen| same(&seen, source))
+        self.source.is_some_and(|seen| is_same(&seen, source))
     }
 
     /// Whether a destination in this state holds what this pair wrote there, or proved to be equal to its source.
     pub fn is_ours(&self, destination: &Version) -> bool {
-        self.destination.is_some_and(|left| same(&left, destination))
+        self.destination.is_some_and(|left| is_same(&left, destination))
     }
 
     /// Whether a destination in this state was compared with what the source has under another spelling of its name, and
     /// holds other bytes.
     pub fn is_no_twin(&self, destination: &Version) -> bool {
-        self.no_twin.is_some_and(|seen| same(&seen, destination))
+        self.no_twin.is_some_and(|seen| is_same(&seen, destination))
     }
 }
 
@@ -120,22 +101,28 @@ impl SyncProof {
         if !source.settled() || !destination.settled() {
             return None;
         }
-        Self::of_marks(VersionDigest::of(source), VersionDigest::of(destination), checksum.algorithm, &checksum.value)
+        Self::from_digests(
+            VersionDigest::of(source),
+            VersionDigest::of(destination),
+            checksum.algorithm,
+            &checksum.value,
+        )
     }
 
     /// Whether both sides are as sealed: the same bytes and properties at both, without reading any.
     pub fn holds(&self, source: &Version, destination: &Version) -> bool {
-        (same(&self.source, source) && same(&self.destination, destination)) || planted(PlantedBug::StaleSealBelieved)
+        (is_same(&self.source, source) && is_same(&self.destination, destination))
+            || planted(PlantedBug::StaleSealBelieved)
     }
 
     /// The checksum of the destination's bytes, if it is in the state that was sealed.
     pub fn checksum_of_destination(&self, destination: &Version) -> Option<Checksum> {
-        same(&self.destination, destination).then(|| self.checksum())
+        is_same(&self.destination, destination).then(|| self.checksum())
     }
 
     /// The checksum of the source's bytes, if it is in the state that was sealed.
     pub fn checksum_of_source(&self, source: &Version) -> Option<Checksum> {
-        same(&self.source, source).then(|| self.checksum())
+        is_same(&self.source, source).then(|| self.checksum())
     }
 
     /// The checksum of the bytes that both sides held when they were sealed, whatever they hold now.
@@ -143,7 +130,12 @@ impl SyncProof {
         Checksum { algorithm: self.algorithm, value: self.checksum[..value_bytes(self.algorithm)].into() }
     }
 
-    fn of_marks(source: VersionDigest, destination: VersionDigest, algorithm: Algorithm, value: &[u8]) -> Option<Self> {
+    fn from_digests(
+        source: VersionDigest,
+        destination: VersionDigest,
+        algorithm: Algorithm,
+        value: &[u8],
+    ) -> Option<Self> {
         if value.len() != value_bytes(algorithm) {
             return None;
         }
@@ -152,7 +144,7 @@ impl SyncProof {
         Some(Self { source, destination, algorithm, checksum })
     }
 
-    fn written(&self) -> Bytes {
+    fn encode(&self) -> Bytes {
         let value = &self.checksum[..value_bytes(self.algorithm)];
         let mut out = Vec::with_capacity(Self::HEAD_BYTES + value.len());
         out.extend([Self::FORM, algorithm_tag(self.algorithm)]);
@@ -162,7 +154,7 @@ impl SyncProof {
         out.into()
     }
 
-    fn read(written: &[u8]) -> Option<Self> {
+    fn decode(written: &[u8]) -> Option<Self> {
         let (&[form, tag], rest) = written.split_first_chunk()?;
         let (source, rest) = rest.split_first_chunk()?;
         let (destination, value) = rest.split_first_chunk()?;
@@ -172,19 +164,19 @@ impl SyncProof {
         if form != Self::FORM {
             return None;
         }
-        Self::of_marks(VersionDigest(*source), VersionDigest(*destination), algorithm, value)
+        Self::from_digests(VersionDigest(*source), VersionDigest(*destination), algorithm, value)
     }
 }
 
 impl std::fmt::Debug for SyncProof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seal").field("checksum", &self.checksum()).finish_non_exhaustive()
+        f.debug_struct("SyncProof").field("checksum", &self.checksum()).finish_non_exhaustive()
     }
 }
 
 /// What was sealed was settled, so an equal mark proves that nothing changed since, however young it looks now.
-fn same(sealed: &VersionDigest, version: &Version) -> bool {
-    *sealed == VersionDigest::of(version)
+fn is_same(proven: &VersionDigest, version: &Version) -> bool {
+    *proven == VersionDigest::of(version)
 }
 
 const fn value_bytes(algorithm: Algorithm) -> usize {
@@ -224,15 +216,15 @@ impl SyncProofs {
     /// # Errors
     /// The table's own; a caller loses no correctness by going on without a seal.
     pub async fn get(&self, pair: &SpacePair, item: &ContentId) -> Result<Option<SyncProof>, TableError> {
-        Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)?.seal))
+        Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)?.proof))
     }
 
     /// Writes an item's seal over any that there is.
     ///
     /// # Errors
     /// The table's own; whether the seal is there is then unknown, and matters not.
-    pub async fn put(&self, pair: &SpacePair, item: &ContentId, seal: &SyncProof) -> Result<(), TableError> {
-        self.table.put(&key(pair, item), seal.written(), RowPrecondition::Always).await.map(drop)
+    pub async fn put(&self, pair: &SpacePair, item: &ContentId, proof: &SyncProof) -> Result<(), TableError> {
+        self.table.put(&key(pair, item), proof.encode(), RowPrecondition::Always).await.map(drop)
     }
 
     /// Notes that this pair wrote the copy that the destination holds in this state, where nothing could be proven. It
@@ -303,17 +295,17 @@ impl SyncProofs {
         pair: &SpacePair,
         after: Option<&ContentId>,
     ) -> BoxStream<'static, Result<(ContentId, SyncProofRow), TableError>> {
-        let start = Next { after: after.map(|id| id.as_str().to_owned()), end: false };
-        let place = (self.table.clone(), pair.partition());
+        let start = StreamPosition { after: after.map(|id| id.as_str().to_owned()), end: false };
+        let place = (self.table.clone(), pair_key(pair));
         stream::try_unfold((place, start), |(place, next)| async move {
             if next.end {
                 return Ok(None);
             }
             let range = KeyRange { prefix: String::new(), after: next.after };
             let page = place.0.query(&place.1, &range, Self::PAGE_ROWS).await?;
-            let next = Next::behind(&page, place.0.name())?;
-            let seals = page.rows.into_iter().filter_map(|row| read(row.sort, &row.value)).map(Ok);
-            Ok::<_, TableError>(Some((stream::iter(seals), (place, next))))
+            let next = StreamPosition::behind(&page, place.0.name())?;
+            let proofs = page.rows.into_iter().filter_map(|row| read(row.sort, &row.value)).map(Ok);
+            Ok::<_, TableError>(Some((stream::iter(proofs), (place, next))))
         })
         .try_flatten()
         .boxed()
@@ -321,12 +313,12 @@ impl SyncProofs {
 }
 
 /// Where a stream goes on.
-struct Next {
+struct StreamPosition {
     after: Option<String>,
     end: bool,
 }
 
-impl Next {
+impl StreamPosition {
     fn behind(page: &RowPage, table: &str) -> Result<Self, TableError> {
         let after = page.rows.last().map(|row| row.sort.clone());
         if after.is_none() && !page.end {
@@ -343,7 +335,7 @@ impl Next {
 }
 
 fn key(pair: &SpacePair, item: &ContentId) -> RowKey {
-    RowKey::new(pair.partition(), item.as_str())
+    RowKey::new(pair_key(pair), item.as_str())
 }
 
 /// The form of a row that only says what was written; an earlier Mill passes over it.
@@ -367,9 +359,9 @@ fn read_row(value: &[u8]) -> Option<SyncProofRow> {
         let known = read_row(rest).filter(|_| rest.first() != Some(&NO_TWIN_FORM)).unwrap_or_default();
         return Some(SyncProofRow { no_twin: Some(VersionDigest(*no_twin)), ..known });
     }
-    if let Some(seal) = SyncProof::read(value) {
-        let (destination, source) = (Some(seal.destination), Some(seal.source));
-        return Some(SyncProofRow { destination, source, seal: Some(seal), ..SyncProofRow::default() });
+    if let Some(proof) = SyncProof::decode(value) {
+        let (destination, source) = (Some(proof.destination), Some(proof.source));
+        return Some(SyncProofRow { destination, source, proof: Some(proof), ..SyncProofRow::default() });
     }
     let (&form, digests) = value.split_first()?;
     let (destination, source) = digests.split_first_chunk()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mill_model::{AccountId, QueueName};
 use mill_ports::error_chain;
-use mill_records::account_counts::{AccountCount, AccountCounts, Counts, CountsWriter, add};
+use mill_records::account_counts::{AccountCount, AccountCounts, CountsByAccount, CountsWriter, add_counts};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -26,7 +26,7 @@ const LAST_TRIES: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct AccountCounter {
     repository: AccountCounts,
-    unwritten: Mutex<Counts>,
+    unwritten: Mutex<CountsByAccount>,
     added: Notify,
 }
 
@@ -62,7 +62,7 @@ impl AccountCounter {
         }
     }
 
-    fn unwritten(&self) -> MutexGuard<'_, Counts> {
+    fn unwritten(&self) -> MutexGuard<'_, CountsByAccount> {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,7 +72,7 @@ impl AccountCounter {
         let Err(error) = writer.add(&unwritten, last).await else { return true };
         let mut again = self.unwritten();
         let meanwhile = std::mem::replace(&mut *again, unwritten);
-        add(&mut again, &meanwhile);
+        add_counts(&mut again, &meanwhile);
         debug!(error = error_chain(&error), "what was counted of accounts was not written down");
         false
     }

@@ -64,7 +64,7 @@ async fn execute(shared: &WorkmanShared, decoded: DecodedTask, stores: Vec<Store
         receive_count: received.delivery.receive_count,
         cancelled: received.in_flight().cancelled.clone(),
         lease: received.in_flight().lease.clone(),
-        fate: ItemOutcomeNote::default(),
+        outcome: ItemOutcomeNote::default(),
     };
     if planted(PlantedBug::AcknowledgeBeforeWrite) {
         let _ = shared.input_queues[received.queue_index]
@@ -144,7 +144,7 @@ impl ResultHandler<'_> {
         match result {
             AttemptResult::Answered(outcome) => {
                 let over = self.shared.backoff.note_success(self.stores, self.space, self.shared.clock.monotonic());
-                self.shared.statistics.used_stores(&over);
+                self.shared.statistics.clear_store_waits(&over);
                 match outcome {
                     TaskOutcome::Done { .. } if planted(PlantedBug::FollowUpsForgotten) => {
                         DispositionBuilder::discard()

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, Task};
 use mill_ports::{
     Clock, PlantedBug, QueueError, QueueErrorKind, Registry, Rng, Statistics, StoreCaps, TaskQueue, error_chain,
-    planted, tell_slots,
+    planted, report_slots,
 };
 use mill_records::permits::PermitRepository;
 use tokio::sync::{Notify, mpsc};
@@ -317,7 +317,7 @@ impl RunLoop {
                     PollStep::Full | PollStep::Listen(_) => {}
                 }
             }
-            tell_slots(&shared.settings.name, self.begun());
+            report_slots(&shared.settings.name, self.begun());
             tokio::select! {
                 biased;
                 () = stop.immediate.cancelled() => break,
@@ -333,7 +333,7 @@ impl RunLoop {
                 () = shared.woken.notified() => {}
             }
         }
-        tell_slots(&shared.settings.name, 0);
+        report_slots(&shared.settings.name, 0);
     }
 
     /// Notes ended attempts, freed slots and sent tasks.

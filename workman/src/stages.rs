@@ -59,7 +59,7 @@ pub(crate) struct SettledTask {
 pub(crate) struct ExecutedTask {
     pub(crate) id: TaskId,
     account: AccountId,
-    fate: Option<ItemOutcome>,
+    outcome: Option<ItemOutcome>,
     subject: Option<SubjectHash>,
 }
 
@@ -67,17 +67,17 @@ impl ExecutedTask {
     pub(crate) fn of(attempt: &Attempt, statistics: &Statistics) -> Self {
         let Envelope { id, task, .. } = &attempt.envelope;
         let subject = statistics.asks_for_subject(id).then(|| mill_ports::subject_of(task));
-        Self { id: *id, account: task.account.clone(), fate: attempt.fate.get(), subject }
+        Self { id: *id, account: task.account.clone(), outcome: attempt.outcome.get(), subject }
     }
 }
 
 impl SettledTask {
     /// The task to count once its delivery is acknowledged, if the task comes to its end then.
     pub(crate) fn ended_task(&self) -> Option<EndedTask> {
-        let &ExecutedTask { id, fate, subject, .. } =
+        let &ExecutedTask { id, outcome, subject, .. } =
             self.task.as_ref().filter(|_| self.disposition.is_end_of_task())?;
         let dead_lettered = self.disposition.dead_lettered.is_some();
-        Some(EndedTask { id, fate: if dead_lettered { Some(ItemOutcome::DeadLettered) } else { fate }, subject })
+        Some(EndedTask { id, outcome: if dead_lettered { Some(ItemOutcome::DeadLettered) } else { outcome }, subject })
     }
 
     /// The account of a task that leaves this queue for good once its delivery is acknowledged: done, dead-lettered, or sent to

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
-use mill_model::{AccountId, QueueName, SpaceId, StoreId};
+use mill_model::{AccountId, QueueName, SpaceId, SpacePair, StoreId};
 use mill_policy::{AccountPolicy, StorePolicy};
 use mill_ports::{SourceStore, error_chain};
 use mill_producer::DuplicationProducer;
-use mill_records::policies::InUse;
+use mill_records::policies::PolicyFreshness;
 use mill_records::producer_state::{AccountRun, PairSurvey, ProducerState, SurveyFailure, SurveySubject};
-use mill_records::sync_proofs::SpacePair;
 
 use super::{
     AccountRunStatus, AccountStatus, FailureStatus, PairStatus, PolicyInUse, ProducerStatus, QueueStatus, RunStatus,
@@ -68,16 +67,16 @@ async fn queues(installation: &Installation) -> Result<Vec<QueueStatus>> {
 /// How it stands with the loops of all accounts: of each, and of the one that lags behind most.
 async fn producer(installation: &Installation, config: &Config) -> Result<ProducerStatus> {
     let table = installation.engine.table("producer-state");
-    let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::BOOK);
+    let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::NAME);
     let loaded = state.load(false).await?;
     let frequency = config.duration("producer.frequency")?;
     let mut runs: BTreeMap<AccountId, AccountRun> =
-        loaded.runs.into_iter().map(|kept| (kept.row.account.clone(), kept.row)).collect();
+        loaded.runs.into_iter().map(|kept| (kept.record.account.clone(), kept.record)).collect();
     let listed = within(installation.policies.account_ids()).await.and_then(Result::ok);
     let listed = listed.unwrap_or_else(|| runs.keys().cloned().collect());
     if let Some(of_all) = loaded.run_of_all {
         for account in &listed {
-            runs.entry(account.clone()).or_insert_with(|| of_all.row.of(account.clone()));
+            runs.entry(account.clone()).or_insert_with(|| of_all.record.of(account.clone()));
         }
     }
     runs.retain(|account, _| listed.contains(account));
@@ -86,7 +85,7 @@ async fn producer(installation: &Installation, config: &Config) -> Result<Produc
     let first = runs.values().map(|run| run.started).min();
     let rows = listed.iter().map(|account| {
         let run = runs.get(account);
-        let left = loaded.morsels.iter().filter(|morsel| morsel.row.pair.account == *account).count();
+        let left = loaded.morsels.iter().filter(|morsel| morsel.record.pair.account == *account).count();
         AccountRunStatus {
             account: account.as_str().to_owned(),
             run: RunStatus {
@@ -122,10 +121,10 @@ fn agree(runs: &BTreeMap<AccountId, AccountRun>) -> bool {
 /// could not be looked at since.
 async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Result<Vec<PairStatus>> {
     let table = installation.engine.table("producer-state");
-    let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::BOOK);
+    let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::NAME);
     let mut known: BTreeMap<SpacePair, PairSurvey> =
-        state.surveys().await?.into_iter().map(|kept| (kept.row.pair.clone(), kept.row)).collect();
-    let failures: Vec<SurveyFailure> = state.failures().await?.into_iter().map(|kept| kept.row).collect();
+        state.surveys().await?.into_iter().map(|kept| (kept.record.pair.clone(), kept.record)).collect();
+    let failures: Vec<SurveyFailure> = state.failures().await?.into_iter().map(|kept| kept.record).collect();
     let mut rows: Vec<PairStatus> =
         covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref(), &failures)).collect();
     // Those of stores that do not answer now.
@@ -200,9 +199,9 @@ async fn accounts(installation: &Installation) -> (Vec<AccountStatus>, BTreeSet<
     for (account, policy) in accounts {
         let state = installation.policies.states().into_iter().find(|state| state.account.as_ref() == Some(&account));
         let in_use = match state.as_ref().map(|state| state.in_use) {
-            Some(InUse::Current) => PolicyInUse::Current,
-            Some(InUse::LastGood) => PolicyInUse::LastGood,
-            Some(InUse::Nothing) | None => PolicyInUse::Nothing,
+            Some(PolicyFreshness::Current) => PolicyInUse::Current,
+            Some(PolicyFreshness::LastGood) => PolicyInUse::LastGood,
+            Some(PolicyFreshness::Nothing) | None => PolicyInUse::Nothing,
         };
         let trouble = state.and_then(|state| state.trouble).map(|error| error_chain(&error));
         let mut stores = Vec::new();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::Parser;
 use mill_conformance::sim::campaign::{self, Campaign, Tally};
 use mill_conformance::sim::{self, Outcome};
-use mill_ports::planted::{PlantedBug, plant};
+use mill_ports::planted_bugs::{PlantedBug, plant};
 
 /// Runs worlds in which everything goes wrong, and judges whether Mill keeps its promises in them.
 #[derive(Parser)]

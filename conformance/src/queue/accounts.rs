@@ -38,7 +38,7 @@ async fn drain_but(subject: &QueueSubject, accounts: &[&str], visibility: Durati
     let (mut deliveries, mut empty) = (Vec::new(), 0);
     while empty < EMPTY_RECEIVES {
         let passed_over = passed_over(accounts);
-        let more = subject.queue.receive_but(&passed_over, MANY, visibility, Duration::ZERO).await.unwrap();
+        let more = subject.queue.receive_excluding(&passed_over, MANY, visibility, Duration::ZERO).await.unwrap();
         empty += u32::from(more.is_empty());
         deliveries.extend(more);
         assert!(deliveries.len() < 10_000, "what was received is not hidden");
@@ -59,7 +59,7 @@ pub async fn an_account_is_passed_over_just_where_that_is_promised(subject: Queu
     send(&subject, "a", 1..3).await;
     send(&subject, "b", 1..3).await;
     let got = bodies(&drain_but(&subject, &["a"], LONG).await);
-    let promised = subject.queue.limits().passes_over_accounts;
+    let promised = subject.queue.limits().can_exclude_accounts;
     assert_eq!(got, if promised { vec!["b1", "b2"] } else { vec!["a1", "a2", "b1", "b2"] });
 }
 
@@ -129,7 +129,7 @@ pub async fn a_wait_past_an_account_ends_when_another_sends(subject: QueueSubjec
         send(&subject, "b", 1..2).await;
     };
     let passed_over = passed_over(&["a"]);
-    let waiting = subject.queue.receive_but(&passed_over, MANY, LONG, WAIT);
+    let waiting = subject.queue.receive_excluding(&passed_over, MANY, LONG, WAIT);
     let ((deliveries, ()), waited) = while_time_passes(&*subject.time, futures::future::join(waiting, sending)).await;
     assert_eq!(bodies(&deliveries.unwrap()), ["b1"]);
     assert!(waited < WAIT / 2, "waited {waited:?}");
@@ -139,7 +139,7 @@ pub async fn a_wait_past_an_account_ends_when_another_sends(subject: QueueSubjec
 pub async fn a_wait_past_an_account_that_nothing_ends_is_over_in_time(subject: QueueSubject) {
     send(&subject, "a", 1..4).await;
     let passed_over = passed_over(&["a"]);
-    let waiting = subject.queue.receive_but(&passed_over, MANY, LONG, SHORT);
+    let waiting = subject.queue.receive_excluding(&passed_over, MANY, LONG, SHORT);
     let (deliveries, waited) = while_time_passes(&*subject.time, waiting).await;
     assert!(deliveries.unwrap().is_empty());
     assert!(waited >= SHORT / 2 && waited <= SHORT * 2, "waited {waited:?}");
@@ -156,7 +156,7 @@ pub async fn a_wait_ends_when_others_are_to_be_passed_over(subject: QueueSubject
             tokio::time::sleep(Duration::from_millis(20)).await;
             passed_over.over.cancel();
         };
-        let waiting = subject.queue.receive_but(&passed_over, MANY, LONG, WAIT);
+        let waiting = subject.queue.receive_excluding(&passed_over, MANY, LONG, WAIT);
         let ((deliveries, ()), waited) =
             while_time_passes(&*subject.time, futures::future::join(waiting, changing)).await;
         assert!(deliveries.unwrap().is_empty());

@@ -179,7 +179,7 @@ impl Attempts {
     }
 
     /// Takes a workman's report of how many of its slots are taken.
-    pub(crate) fn hear_slots(world: &World, workman: &str, taken: u32) {
+    pub(crate) fn observe_slots(world: &World, workman: &str, taken: u32) {
         let told = Self::judge_slots_of(world, workman);
         lock(&world.attempts).slots.entry(workman.to_owned()).or_default().0 = taken;
         if let Err(what) = told.and_then(|()| Self::judge_slots_of(world, workman)) {
@@ -222,7 +222,7 @@ fn slots_for_any(world: &World) -> u32 {
 /// The permits of each workman at a store, by the table.
 fn permits(world: &World, store: &StoreAddress) -> BTreeMap<String, u64> {
     let key = RowKey::new(format!("account/{}", store.account.as_str()), store.store.as_str());
-    let row = world.tables[PermitRepository::BOOK].rows().into_iter().find(|(of, _)| *of == key);
+    let row = world.tables[PermitRepository::TABLE].rows().into_iter().find(|(of, _)| *of == key);
     let row = row.and_then(|(_, value)| serde_json::from_slice::<serde_json::Value>(&value).ok()).unwrap_or_default();
     let holders = row["holders"].as_object().into_iter().flatten();
     holders.map(|(name, entry)| (name.clone(), entry["permits"].as_u64().unwrap_or(0))).collect()

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use mill_ports::planted::{PlantedBug, plant};
+use mill_ports::planted_bugs::{PlantedBug, plant};
 
 use super::fault::FaultCounts;
 use super::seed::{self, Outcome};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::{
-    AccountId, DeleteListId, Duplicate, Envelope, QueueName, Remove, SpaceId, StoreId, Task, TaskId, TaskKind,
+    AccountId, DeleteListId, DuplicateTask, Envelope, QueueName, RemoveTask, SpaceId, StoreId, Task, TaskId, TaskKind,
     Timestamp, wire,
 };
 use mill_ports::OutgoingMessage;
@@ -302,9 +302,9 @@ impl Chaos<'_> {
 
 impl Chaos<'_> {
     /// A task for the first row of a random delete list, or for its space; preferably of a list that nobody granted.
-    fn some_remove(&self) -> Option<Remove> {
+    fn some_remove(&self) -> Option<RemoveTask> {
         let world = self.world;
-        let rows = world.tables[DeleteLists::BOOK].rows();
+        let rows = world.tables[DeleteLists::TABLE].rows();
         let heads = rows.iter().filter(|(key, _)| key.sort.ends_with("/head"));
         let is_held = |value: &Bytes| String::from_utf8_lossy(value).contains("\"held\"");
         let (held, others): (Vec<_>, Vec<_>) = heads.partition(|(_, value)| is_held(value));
@@ -315,7 +315,7 @@ impl Chaos<'_> {
         let (head, _) = *world.rng.pick(&from);
         let list = head.sort.strip_prefix("list/")?.strip_suffix("/head")?;
         let mut ids = head.partition.splitn(4, '/');
-        Some(Remove {
+        Some(RemoveTask {
             account: AccountId::new(ids.next()?).ok()?,
             source: StoreId::new(ids.next()?).ok()?,
             destination: StoreId::new(ids.next()?).ok()?,
@@ -326,7 +326,7 @@ impl Chaos<'_> {
     }
 
     /// A task that a policy covers but no producer queued, whoever owns the destination.
-    fn some_duplicate(&self, account: &AccountId) -> Option<Duplicate> {
+    fn some_duplicate(&self, account: &AccountId) -> Option<DuplicateTask> {
         let world = self.world;
         let desired_policy = lock(&world.desired_policies).0.get(account).cloned()?;
         let space = world.rng.pick(&world.spaces);
@@ -337,7 +337,7 @@ impl Chaos<'_> {
         let desired_copy = world.rng.pick(desired_copies);
         let items = world.sim_store(account, &desired_copy.source)?.inner.contents(space).unwrap_or_default();
         let ids: Vec<_> = items.into_keys().collect();
-        Some(Duplicate {
+        Some(DuplicateTask {
             account: account.clone(),
             source: desired_copy.source.clone(),
             destination: desired_copy.destination.clone(),

@@ -67,7 +67,9 @@ pub(crate) fn compare(world: &World, held: &HeldCounts) -> Result<(), String> {
 fn are_twins(one: &ContentId, other: &ContentId) -> bool {
     let names = |id: &ContentId| id.as_str().trim_end_matches('/').split('/').map(str::to_owned).collect::<Vec<_>>();
     let differing = names(one).into_iter().zip(names(other)).find(|(one, other)| one != other);
-    differing.is_some_and(|(one, other)| mill_model::spelling::folded(&one) == mill_model::spelling::folded(&other))
+    differing.is_some_and(|(one, other)| {
+        mill_model::name_folding::fold_name(&one) == mill_model::name_folding::fold_name(&other)
+    })
 }
 
 struct PairCheck<'w> {

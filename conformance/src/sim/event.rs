@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
-    AccountId, ContentId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, Remove, SpaceId,
+    AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName, RemoveTask, SpaceId,
     StoreAddress, TaskId, TaskKind, Timestamp,
 };
 use mill_producer::SessionReport;
@@ -83,15 +83,15 @@ impl DecodedBody {
     }
 
     /// Its duplicate task, if it is one.
-    pub(crate) fn duplicate(&self) -> Option<Duplicate> {
+    pub(crate) fn duplicate(&self) -> Option<DuplicateTask> {
         let task = &self.envelope.as_ref()?.task;
-        (task.kind == TaskKind::DUPLICATE).then(|| Duplicate::from_task(task).ok()).flatten()
+        (task.kind == TaskKind::DUPLICATE).then(|| DuplicateTask::from_task(task).ok()).flatten()
     }
 
     /// Its remove task, if it is one.
-    pub(crate) fn remove(&self) -> Option<Remove> {
+    pub(crate) fn remove(&self) -> Option<RemoveTask> {
         let task = &self.envelope.as_ref()?.task;
-        (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten()
+        (task.kind == TaskKind::REMOVE).then(|| RemoveTask::from_task(task).ok()).flatten()
     }
 }
 
@@ -102,10 +102,10 @@ impl fmt::Display for DecodedBody {
         if let Some(envelope) = &self.envelope {
             write!(f, " f{} s{}", envelope.failures, envelope.snoozes)?;
         }
-        if let Some(Duplicate { account, source, destination, space, item }) = self.duplicate() {
+        if let Some(DuplicateTask { account, source, destination, space, item }) = self.duplicate() {
             write!(f, " {account} {source}→{destination} {space}/{}", item.as_ref().map_or("", |item| item.as_str()))?;
         }
-        if let Some(Remove { account, source, destination, space, list, row }) = self.remove() {
+        if let Some(RemoveTask { account, source, destination, space, list, row }) = self.remove() {
             write!(f, " remove {account} {source}→{destination} {space} list {list} row {row:?}")?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{QueueName, StoreAddress};
-use mill_ports::{CapUnknown, Registry, Statistics, StoreCaps, TaskQueue};
+use mill_ports::{CapUnknownError, Registry, Statistics, StoreCaps, TaskQueue};
 use mill_processors::{DuplicateFactory, RemoveFactory};
 use mill_producer::{AbsentSource, DuplicationProducer, RunStart, SessionReport, WhenFull};
 use mill_records::account_counts::AccountCounts;
@@ -195,28 +195,28 @@ impl ProcessDeps {
     }
 
     pub(crate) fn delete_lists(&self) -> DeleteLists {
-        DeleteLists::new(TableClient::new(&self.process, DeleteLists::BOOK))
+        DeleteLists::new(TableClient::new(&self.process, DeleteLists::TABLE))
     }
 
     pub(crate) fn letters(&self) -> DeadLetters {
-        DeadLetters::new(TableClient::new(&self.process, DeadLetters::BOOK))
+        DeadLetters::new(TableClient::new(&self.process, DeadLetters::TABLE))
     }
 
     fn permits(&self) -> PermitRepository {
         let world = self.process.world.clone();
         let same_host = world.swarm.same_host;
         PermitRepository {
-            table: TableClient::new(&self.process, PermitRepository::BOOK),
+            table: TableClient::new(&self.process, PermitRepository::TABLE),
             clock: self.process.clock.clone(),
             timeout: world.swarm.visibility,
-            surely_dead: Arc::new(move |name| same_host && lock(&world.dead).contains(name)),
+            holder_is_dead: Arc::new(move |name| same_host && lock(&world.dead).contains(name)),
         }
     }
 
     /// The queues of the world cannot tell how many tasks of an account they hold.
     fn counts(&self) -> AccountCounts {
         AccountCounts {
-            table: TableClient::new(&self.process, AccountCounts::BOOK),
+            table: TableClient::new(&self.process, AccountCounts::TABLE),
             clock: self.process.clock.clone(),
             queue: QueueName::DuplicationLow,
         }
@@ -288,7 +288,7 @@ impl ProcessDeps {
             clock: self.process.clock.clone(),
             chance: self.chance(),
             statistics: Arc::new(Statistics::default()),
-            surely_dead: {
+            holder_is_dead: {
                 let world = world.clone();
                 Arc::new(move |name| same_host && lock(&world.dead).contains(name))
             },
@@ -303,8 +303,8 @@ struct PolicyCaps(Arc<PolicyRepository>);
 
 #[async_trait]
 impl StoreCaps for PolicyCaps {
-    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
-        let policy = self.0.account(&store.account).await.map_err(|_| CapUnknown)?;
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknownError> {
+        let policy = self.0.account(&store.account).await.map_err(|_| CapUnknownError)?;
         Ok(policy.workers().and_then(NonZeroU32::new))
     }
 

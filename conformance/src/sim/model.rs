@@ -8,8 +8,7 @@ mod tasks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, StoreAddress};
-use mill_records::sync_proofs::SpacePair;
+use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, SpacePair, StoreAddress};
 
 pub(crate) use self::stores::{ItemSnapshot, StoreModel};
 pub(crate) use self::tasks::TaskModel;
@@ -149,7 +148,7 @@ impl WorldModel {
                 self.tasks.entry((*key).to_owned()).or_default().ran(execution_result)
             }
             Event::Row { by, table, sort, value, .. } => match *table {
-                mill_records::dead_letters::DeadLetters::BOOK => self.letter(sort, *value),
+                mill_records::dead_letters::DeadLetters::TABLE => self.letter(sort, *value),
                 "producer-state" if *sort == "lease" => self.lease(by, *value),
                 "producer-state" => {
                     if let Some(account) = sort.strip_prefix("account-run/").and_then(|id| AccountId::new(id).ok()) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mill_engine::{MemoryQueue, MemoryStore, QueueBehavior, SimClock, StoreBehavior};
 use mill_model::{AccountId, Algorithm, QueueName, SpaceId, StoreAddress, StoreId};
-use mill_ports::witness::hear_slots;
+use mill_ports::slot_probe::observe_slots;
 use mill_ports::{Clock, Rng};
 
 use super::attempts::Attempts;
@@ -55,10 +55,10 @@ pub fn run(seed: u64, lines: bool) -> Outcome {
     runtime.block_on(local.run_until(async {
         let world = draw(seed, lines);
         let listening = world.clone();
-        let listener = move |workman: &str, taken| Attempts::hear_slots(&listening, workman, taken);
-        hear_slots(Some(Rc::new(listener)));
+        let listener = move |workman: &str, taken| Attempts::observe_slots(&listening, workman, taken);
+        observe_slots(Some(Rc::new(listener)));
         live(&world).await;
-        hear_slots(None);
+        observe_slots(None);
         let journal = world.journal();
         Outcome {
             seed,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_engine::SimClock;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::{Clock, ClockWitness};
+use mill_ports::{Clock, SecondClockReading};
 use mill_workman::StopSignal;
 use tokio_util::sync::CancellationToken;
 
@@ -200,8 +200,8 @@ impl Clock for ProcessClock {
         self.inner.monotonic()
     }
 
-    fn witness(&self) -> Option<ClockWitness> {
-        self.inner.witness()
+    fn second_clock(&self) -> Option<SecondClockReading> {
+        self.inner.second_clock()
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -123,9 +123,9 @@ impl World {
             "seals",
             "owners",
             "delete-lists",
-            PermitRepository::BOOK,
-            AccountCounts::BOOK,
-            mill_records::dead_letters::DeadLetters::BOOK,
+            PermitRepository::TABLE,
+            AccountCounts::TABLE,
+            mill_records::dead_letters::DeadLetters::TABLE,
         ];
         let tables = tables.into_iter().map(|name| (name, Arc::new(MemoryTable::with_pages_of(name, 7)))).collect();
         Arc::new(Self {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mill_engine::{MemoryQueues, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock};
 use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{
-    AccountId, ContentId, Duplicate, Envelope, QueueName, SpaceId, StoreId, Task, TaskId, TaskKind, Timestamp,
+    AccountId, ContentId, DuplicateTask, Envelope, QueueName, SpaceId, StoreId, Task, TaskId, TaskKind, Timestamp,
 };
 use mill_policy::{AccountPolicy, accounts_list};
 use mill_ports::{Clock, OutgoingMessage, Registry, Rng, TaskQueue as _};
@@ -28,7 +28,7 @@ fn arrival() -> ReceiveContext {
 }
 
 fn good(item: &str) -> Bytes {
-    let task = Duplicate {
+    let task = DuplicateTask {
         account: AccountId::new("nobody").unwrap(),
         source: StoreId::new("1").unwrap(),
         destination: StoreId::new("2").unwrap(),

@@ -10,8 +10,8 @@ use mill_engine::{
 };
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
-    AccountId, ContentId, DeleteListId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, Remove,
-    SpaceId, StoreAddress, StoreId, Task, TaskId,
+    AccountId, ContentId, DeleteListId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName,
+    RemoveTask, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskId,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
@@ -23,10 +23,10 @@ use mill_producer::{
     AbsentSource, DeleteThresholds, DuplicationProducer, HeldDeletes, ProducerDeps, ProducerSettings, SessionEnd,
     WhenFull,
 };
-use mill_records::delete_lists::{DeleteListError, DeleteLists, GrantedBy, HoldReason, ListState};
+use mill_records::delete_lists::{DeleteListError, DeleteListState, DeleteLists, GrantedBy, HoldReason};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::{SpacePair, SyncProofs};
+use mill_records::sync_proofs::SyncProofs;
 use tokio_util::sync::CancellationToken;
 
 /// More than two rows of a delete list.
@@ -117,7 +117,7 @@ impl Installation {
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: Arc::default(),
-            surely_dead: Arc::new(|_| false),
+            holder_is_dead: Arc::new(|_| false),
         };
         let settings = ProducerSettings {
             holder: "producer".into(),
@@ -194,7 +194,7 @@ impl Installation {
             receive_count: delivery.receive_count,
             cancelled: CancellationToken::new(),
             lease: DeliveryLease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
-            fate: ItemOutcomeNote::default(),
+            outcome: ItemOutcomeNote::default(),
         };
         match registry.processor(envelope.task.clone()).unwrap().run(&attempt).await.unwrap() {
             TaskOutcome::Snooze { delay, task } => self.send(&envelope.snoozed(task), delay).await,
@@ -223,7 +223,7 @@ impl Installation {
         Ok(held.list)
     }
 
-    async fn state_of(&self, list: DeleteListId) -> ListState {
+    async fn state_of(&self, list: DeleteListId) -> DeleteListState {
         self.delete_lists.head(&pair(), list).await.unwrap().unwrap().record.state
     }
 
@@ -282,7 +282,7 @@ async fn a_space_gone_for_a_day_goes_from_its_copy_when_a_person_confirms_it_and
         all.work().await;
         assert!(!all.destination_is_here().await);
         assert_eq!(all.owner().await, None);
-        let done = ListState::Done { by: GrantedBy::Person("ann".into()), deleted: ITEMS as u64 };
+        let done = DeleteListState::Done { by: GrantedBy::Person("ann".into()), deleted: ITEMS as u64 };
         assert_eq!(all.state_of(list).await, done);
         assert_eq!(all.statistics.totals().work.deleted, ITEMS as u64);
         assert_eq!(all.source.writes(), written, "the source is never written");
@@ -302,7 +302,7 @@ async fn a_space_that_comes_back_after_it_was_confirmed_is_copied_again_whatever
         all.work().await;
         assert_eq!(all.destination.contents(&space()).unwrap().len(), ITEMS, "all were looked at, none deleted");
         assert_eq!(all.produce().await, []);
-        assert_eq!(all.state_of(list).await, ListState::Withdrawn);
+        assert_eq!(all.state_of(list).await, DeleteListState::Withdrawn);
         all.work().await;
         assert!(all.is_in_sync());
         assert_eq!((all.owner().await, all.statistics.totals().work.deleted), (Some(address("1")), 0));
@@ -338,7 +338,7 @@ async fn what_others_wrote_into_a_space_that_was_confirmed_is_held_under_another
     all.destination.insert(&at(3), "theirs", Properties::default());
     all.work().await;
     assert_eq!(all.destination.contents(&space()).unwrap().len(), 1);
-    let done = ListState::Done { by: GrantedBy::Person("ann".into()), deleted: ITEMS as u64 - 1 };
+    let done = DeleteListState::Done { by: GrantedBy::Person("ann".into()), deleted: ITEMS as u64 - 1 };
     assert_eq!((all.state_of(list).await, all.owner().await), (done, Some(address("1"))));
     let rest = all.produce().await;
     assert_eq!(held(&rest), Some((1, true)));
@@ -370,10 +370,10 @@ async fn vanished_items_go_as_exactly_they_were_confirmed() {
         let left = all.destination.contents(&space()).unwrap();
         assert_eq!(left.len(), 110, "those that are back, and those that no list named");
         assert!((0..10).chain(500..ITEMS).all(|number| left.contains_key(&at(number).id)));
-        assert!(matches!(all.state_of(list).await, ListState::Granted { .. }));
+        assert!(matches!(all.state_of(list).await, DeleteListState::Granted { .. }));
         // The next survey ends the list; ten of 110 are few enough for the rule.
         assert_eq!(all.produce().await, []);
-        let done = ListState::Done { by: GrantedBy::Person("ann".into()), deleted: 490 };
+        let done = DeleteListState::Done { by: GrantedBy::Person("ann".into()), deleted: 490 };
         assert_eq!(all.state_of(list).await, done);
         all.work().await;
         assert!(all.is_in_sync());
@@ -421,7 +421,7 @@ async fn tasks_that_nobody_confirmed_delete_nothing_of_a_space_that_is_gone() {
     let SpacePair { account, source, destination, space: name } = pair();
     for item in (0..ITEMS).map(|number| Some(at(number).id)).chain([None]) {
         let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-        let task = Duplicate { account, source, destination, space: name.clone(), item }.into_task();
+        let task = DuplicateTask { account, source, destination, space: name.clone(), item }.into_task();
         all.send_task(task.clone()).await;
         // As an earlier version confirmed it.
         let mut retiring = task;
@@ -430,7 +430,7 @@ async fn tasks_that_nobody_confirmed_delete_nothing_of_a_space_that_is_gone() {
     }
     for row in [Some(0), Some(1), Some(2), Some(3), None] {
         let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-        let remove = Remove { account, source, destination, space: name.clone(), list, row };
+        let remove = RemoveTask { account, source, destination, space: name.clone(), list, row };
         all.send_task(remove.into_task()).await;
     }
     all.work().await;

@@ -2,7 +2,7 @@
 
 use mill_conformance::sim::campaign::{self, Campaign};
 use mill_conformance::sim::fault::SimFault;
-use mill_ports::planted::PlantedBug;
+use mill_ports::planted_bugs::PlantedBug;
 
 const QUIET: Campaign = Campaign { from: 0, seeds: 60, threads: 2, planted: None, stops: false };
 

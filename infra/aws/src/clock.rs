@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::{Clock, ClockWitness};
+use mill_ports::{Clock, SecondClockReading};
 
 use crate::connection::Connection;
 use crate::request_stats::RequestStats;
@@ -42,8 +42,8 @@ impl Clock for ServiceClock {
         self.own.sleep(duration).await;
     }
 
-    fn witness(&self) -> Option<ClockWitness> {
+    fn second_clock(&self) -> Option<SecondClockReading> {
         // Since the beginning of 1970.
-        Some(ClockWitness { domain: self.domain.clone(), at: self.requests.service_time()? })
+        Some(SecondClockReading { domain: self.domain.clone(), at: self.requests.service_time()? })
     }
 }

@@ -176,7 +176,7 @@ impl TaskQueue for SqsQueue {
             visibility_max: VISIBILITY_MAX,
             visibility_total_max: VISIBILITY_MAX,
             fences_stale_receipts: false,
-            passes_over_accounts: false,
+            can_exclude_accounts: false,
         }
     }
 
@@ -185,7 +185,7 @@ impl TaskQueue for SqsQueue {
         self.send_all(out).await
     }
 
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         _: &ExcludedAccounts,
         max: NonZeroU32,

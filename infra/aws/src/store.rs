@@ -213,7 +213,7 @@ impl SourceStore for S3Store {
             transfers_max: None,
             versions_in_listings: true,
             native_conditions: self.0.settings.native_conditions,
-            versions_name_things: false,
+            versions_identify_objects: false,
             ids_are_paths: false,
         }
     }

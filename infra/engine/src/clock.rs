@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::{Clock, ClockWitness};
+use mill_ports::{Clock, SecondClockReading};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -59,8 +59,8 @@ impl Clock for SimClock {
         tokio::time::sleep(duration).await;
     }
 
-    fn witness(&self) -> Option<ClockWitness> {
-        Some(ClockWitness { domain: "simulated".into(), at: self.monotonic().since_origin() })
+    fn second_clock(&self) -> Option<SecondClockReading> {
+        Some(SecondClockReading { domain: "simulated".into(), at: self.monotonic().since_origin() })
     }
 }
 
@@ -111,8 +111,8 @@ impl Clock for ManualClock {
         let _ = passed.wait_for(|passed| *passed >= until).await;
     }
 
-    fn witness(&self) -> Option<ClockWitness> {
-        Some(ClockWitness { domain: "by hand".into(), at: self.monotonic().since_origin() })
+    fn second_clock(&self) -> Option<SecondClockReading> {
+        Some(SecondClockReading { domain: "by hand".into(), at: self.monotonic().since_origin() })
     }
 }
 

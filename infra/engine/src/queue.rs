@@ -230,7 +230,7 @@ impl TaskQueue for MemoryQueue {
             visibility_max: Self::VISIBILITY_MAX,
             visibility_total_max: self.behavior.visibility_total_max,
             fences_stale_receipts: self.behavior.fences_stale_receipts,
-            passes_over_accounts: self.behavior.knows_accounts,
+            can_exclude_accounts: self.behavior.knows_accounts,
         }
     }
 
@@ -256,7 +256,7 @@ impl TaskQueue for MemoryQueue {
         Ok(report)
     }
 
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         passed_over: &ExcludedAccounts,
         max: NonZeroU32,

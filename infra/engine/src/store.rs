@@ -262,7 +262,7 @@ impl SourceStore for MemoryStore {
             transfers_max: None,
             versions_in_listings: true,
             native_conditions: true,
-            versions_name_things: false,
+            versions_identify_objects: false,
             ids_are_paths: self.0.behavior.ids_are_paths,
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::{Clock, ClockWitness, Rng};
+use mill_ports::{Clock, Rng, SecondClockReading};
 
 /// The operating system's clocks.
 ///
@@ -29,9 +29,9 @@ impl Clock for OsClock {
     }
 
     /// The boot clock under its boot id: setting the wall clock does not move it.
-    fn witness(&self) -> Option<ClockWitness> {
+    fn second_clock(&self) -> Option<SecondClockReading> {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(ClockWitness { domain: format!("boot:{}", id.trim()), at: since_boot() })
+        Some(SecondClockReading { domain: format!("boot:{}", id.trim()), at: since_boot() })
     }
 }
 

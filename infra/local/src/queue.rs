@@ -198,7 +198,7 @@ impl TaskQueue for SqliteQueue {
             visibility_max: HIDDEN_MAX,
             visibility_total_max: HIDDEN_MAX,
             fences_stale_receipts: true,
-            passes_over_accounts: true,
+            can_exclude_accounts: true,
         }
     }
 
@@ -226,7 +226,7 @@ impl TaskQueue for SqliteQueue {
         Ok(report)
     }
 
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         excluded: &ExcludedAccounts,
         max: NonZeroU32,

@@ -33,10 +33,10 @@ fn sum(entries: &[Class]) -> RunSum {
         let mut one = SurveySum { listed: 1, ..SurveySum::default() };
         match entry {
             Class::Unchanged => one.unchanged = 1,
-            Class::Queued(fate) => {
+            Class::Queued(outcome) => {
                 one.queued = 1;
-                if let Some(fate) = fate {
-                    sum.fates.add(*fate);
+                if let Some(outcome) = outcome {
+                    sum.outcomes.add(*outcome);
                 }
             }
             Class::Refused => one.refused = 1,
@@ -51,7 +51,7 @@ fn sum(entries: &[Class]) -> RunSum {
 /// The same judgement by looking at each entry, in a few words.
 fn judged_naively(entries: &[Class]) -> Evidence {
     let open = entries.iter().filter(|entry| **entry == Class::Queued(None)).count() as u64;
-    let lost = |entry: &Class| matches!(entry, Class::Queued(Some(fate)) if ![ItemOutcome::Copied, ItemOutcome::Updated, ItemOutcome::Unchanged, ItemOutcome::Refused].contains(fate));
+    let lost = |entry: &Class| matches!(entry, Class::Queued(Some(outcome)) if ![ItemOutcome::Copied, ItemOutcome::Updated, ItemOutcome::Unchanged, ItemOutcome::Refused].contains(outcome));
     match open {
         0 if entries.iter().any(lost) => Evidence::NotAll,
         0 => Evidence::Complete,
@@ -88,7 +88,7 @@ proptest! {
 #[test]
 fn a_fate_counted_twice_is_an_error_and_never_shown_as_more_than_all() {
     let mut sum = sum(&[Class::Queued(Some(ItemOutcome::Copied)), Class::Queued(Some(ItemOutcome::Copied))]);
-    sum.fates.add(ItemOutcome::Copied);
+    sum.outcomes.add(ItemOutcome::Copied);
     assert_eq!(sum.evidence(), Evidence::SumMismatch(SumMismatch { listed: 2, explained: 3 }));
     assert_eq!(sum.done(), 2);
 }
@@ -96,7 +96,7 @@ fn a_fate_counted_twice_is_an_error_and_never_shown_as_more_than_all() {
 #[test]
 fn counters_of_one_name_add_up_in_what_is_shown() {
     let mut totals = RunTotals { sum: sum(&[Class::Unchanged, Class::Refused]), ..RunTotals::default() };
-    totals.sum.fates = ItemOutcomes { unchanged: 2, refused: 3, dead_lettered: 4, ..ItemOutcomes::default() };
+    totals.sum.outcomes = ItemOutcomes { unchanged: 2, refused: 3, dead_lettered: 4, ..ItemOutcomes::default() };
     totals.work.dead_lettered = 5;
     let shown = |name: &str| totals.each().into_iter().find(|(counter, _)| counter.name == name).unwrap().1;
     assert_eq!((shown("unchanged"), shown("refused"), shown("dead_lettered")), (3, 4, 9));

@@ -58,13 +58,13 @@ fn unhex(hex: &str) -> Result<Vec<u8>, WireError> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SealedV1 {
+struct DeadLetterEnvelopeV1 {
     v: u64,
-    letter: LetterV1,
+    letter: DeadLetterV1,
 }
 
 #[derive(Serialize, Deserialize)]
-struct LetterV1 {
+struct DeadLetterV1 {
     queue: String,
     given_up: FailureV1,
     receives: u32,
@@ -76,16 +76,16 @@ struct LetterV1 {
 /// # Errors
 /// [`WireError::Malformed`], which no letter is known to cause.
 pub fn encode_dead_letter(letter: &DeadLetterMessage) -> Result<Bytes, WireError> {
-    let sealed = SealedV1 {
+    let envelope = DeadLetterEnvelopeV1 {
         v: 1,
-        letter: LetterV1 {
+        letter: DeadLetterV1 {
             queue: letter.origin.as_str().to_owned(),
             given_up: FailureV1::of(&letter.given_up),
             receives: letter.receive_count,
             body: RawBody::of(&letter.body),
         },
     };
-    serde_json::to_vec(&sealed).map(Bytes::from).map_err(|error| WireError::Malformed(error.to_string()))
+    serde_json::to_vec(&envelope).map(Bytes::from).map_err(|error| WireError::Malformed(error.to_string()))
 }
 
 /// Reads a dead letter.
@@ -93,11 +93,12 @@ pub fn encode_dead_letter(letter: &DeadLetterMessage) -> Result<Bytes, WireError
 /// # Errors
 /// [`WireError`] for every body that is none, such as an envelope that the back end's own redrive has moved.
 pub fn decode_dead_letter(body: &[u8]) -> Result<DeadLetterMessage, WireError> {
-    let sealed: SealedV1 = serde_json::from_slice(body).map_err(|error| WireError::Malformed(error.to_string()))?;
-    if sealed.v != 1 {
-        return Err(WireError::Version(sealed.v));
+    let envelope: DeadLetterEnvelopeV1 =
+        serde_json::from_slice(body).map_err(|error| WireError::Malformed(error.to_string()))?;
+    if envelope.v != 1 {
+        return Err(WireError::Version(envelope.v));
     }
-    let LetterV1 { queue, given_up, receives, body } = sealed.letter;
+    let DeadLetterV1 { queue, given_up, receives, body } = envelope.letter;
     Ok(DeadLetterMessage {
         body: body.bytes()?,
         origin: queue.parse()?,

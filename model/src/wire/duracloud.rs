@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{ReceiveContext, WireError};
 use crate::envelope::Envelope;
 use crate::ids::{AccountId, ContentId, SpaceId, StoreId};
-use crate::task::Duplicate;
+use crate::task::DuplicateTask;
 
 /// Reads a message of type `DUP`. `attempts` becomes the count of failures.
 pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireError> {
@@ -18,7 +18,7 @@ pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, W
     let member =
         |name: &str| found.get(name).cloned().ok_or_else(|| WireError::Malformed(format!("it has no `{name}`")));
     let item = found.get("contentId").filter(|id| !id.is_empty()).map(ContentId::new).transpose()?;
-    let duplicate = Duplicate {
+    let duplicate = DuplicateTask {
         account: AccountId::new(member("account")?)?,
         source: StoreId::new(member("storeId")?)?,
         destination: StoreId::new(member("destStoreId")?)?,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ids::{ContentId, SpaceId, StoreId};
-use crate::task::Duplicate;
+use crate::task::DuplicateTask;
 
 fn arrival() -> ReceiveContext {
     ReceiveContext {
@@ -10,8 +10,8 @@ fn arrival() -> ReceiveContext {
     }
 }
 
-fn duplicate(item: &str) -> Duplicate {
-    Duplicate {
+fn duplicate(item: &str) -> DuplicateTask {
+    DuplicateTask {
         account: AccountId::new("acct").unwrap(),
         source: StoreId::new("1").unwrap(),
         destination: StoreId::new("2").unwrap(),
@@ -24,7 +24,7 @@ fn duplicate(item: &str) -> Duplicate {
 fn version_1_is_opened_for_ever() {
     let golden = include_bytes!("../../testdata/wire/v1-duplicate.json");
     let envelope = decode(golden, arrival()).unwrap();
-    assert_eq!(Duplicate::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1.txt"));
+    assert_eq!(DuplicateTask::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1.txt"));
     assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (2, 1, 2));
     assert_eq!(encode(&envelope).unwrap(), golden.trim_ascii_end());
 }
@@ -36,8 +36,8 @@ fn a_remove_task_of_version_1_is_opened_for_ever() {
     let list = crate::ids::DeleteListId::parse("019a0f00-0000-7000-8000-000000000002").unwrap();
     let (account, space) = (AccountId::new("acct").unwrap(), SpaceId::new("space").unwrap());
     let (source, destination) = (StoreId::new("1").unwrap(), StoreId::new("2").unwrap());
-    let expected = crate::task::Remove { account, source, destination, space, list, row: Some(7) };
-    assert_eq!(crate::task::Remove::from_task(&envelope.task).unwrap(), expected);
+    let expected = crate::task::RemoveTask { account, source, destination, space, list, row: Some(7) };
+    assert_eq!(crate::task::RemoveTask::from_task(&envelope.task).unwrap(), expected);
     assert_eq!(encode(&envelope).unwrap(), golden.trim_ascii_end());
 }
 
@@ -45,20 +45,20 @@ fn a_remove_task_of_version_1_is_opened_for_ever() {
 fn a_retirement_of_an_earlier_version_is_read_as_a_look_at_both_sides() {
     let mut task = duplicate("x").into_task();
     task.detail.insert("retire".into(), true.into());
-    assert_eq!(Duplicate::from_task(&task).unwrap(), duplicate("x"));
+    assert_eq!(DuplicateTask::from_task(&task).unwrap(), duplicate("x"));
 }
 
 #[test]
 fn a_duracloud_message_is_opened() {
     let envelope = decode(include_bytes!("../../testdata/wire/duracloud-dup.properties"), arrival()).unwrap();
-    assert_eq!(Duplicate::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1 é\n=#.txt"));
+    assert_eq!(DuplicateTask::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1 é\n=#.txt"));
     assert_eq!((envelope.failures, envelope.origin), (1, QueueName::DuplicationHigh));
 }
 
 #[test]
 fn a_duracloud_message_without_content_means_the_space() {
     let body = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=\n";
-    assert_eq!(Duplicate::from_task(&decode(body, arrival()).unwrap().task).unwrap().item, None);
+    assert_eq!(DuplicateTask::from_task(&decode(body, arrival()).unwrap().task).unwrap().item, None);
 }
 
 #[test]
@@ -78,11 +78,11 @@ fn a_duracloud_message_is_read_as_java_reads_properties() {
     ];
     for end in ["\n", "\r\n", "\r"] {
         let envelope = decode(lines.join(end).as_bytes(), arrival()).unwrap();
-        assert_eq!(Duplicate::from_task(&envelope.task).unwrap().item.unwrap().as_str(), "onetwo\téq\r\n\u{c}\\");
+        assert_eq!(DuplicateTask::from_task(&envelope.task).unwrap().item.unwrap().as_str(), "onetwo\téq\r\n\u{c}\\");
         assert_eq!(envelope.failures, 0, "a count that is none");
     }
     let cut_short = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=a\\";
-    let item = Duplicate::from_task(&decode(cut_short, arrival()).unwrap().task).unwrap().item;
+    let item = DuplicateTask::from_task(&decode(cut_short, arrival()).unwrap().task).unwrap().item;
     assert_eq!(item.unwrap().as_str(), "a");
 }
 

@@ -1,10 +1,10 @@
 //! Words, numbers and texts of JSON.
 
-use super::{Parser, Value};
+use super::{JsonValue, Parser};
 
 impl Parser<'_> {
     /// A run of what words and numbers are made of.
-    pub(super) fn bare(&mut self) -> &str {
+    pub(super) fn bare_word(&mut self) -> &str {
         let start = self.at;
         while matches!(self.peek(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'+' | b'.')) {
             self.at += 1;
@@ -12,27 +12,27 @@ impl Parser<'_> {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    pub(super) fn word(&mut self) -> Value {
+    pub(super) fn word(&mut self) -> JsonValue {
         let at = self.at;
-        match self.bare() {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            "null" => Value::Null,
+        match self.bare_word() {
+            "true" => JsonValue::Bool(true),
+            "false" => JsonValue::Bool(false),
+            "null" => JsonValue::Null,
             _ => {
                 self.fault(at, "a text stands in double quotes (\"); without them only true, false and null may stand");
-                Value::Unreadable
+                JsonValue::Unreadable
             }
         }
     }
 
-    pub(super) fn number(&mut self) -> Value {
+    pub(super) fn number(&mut self) -> JsonValue {
         let at = self.at;
-        let text = self.bare();
+        let text = self.bare_word();
         if is_number(text.as_bytes()) {
-            Value::Number(text.to_owned())
+            JsonValue::Number(text.to_owned())
         } else {
             self.fault(at, "this is neither a JSON number nor a text in double quotes (\")");
-            Value::Unreadable
+            JsonValue::Unreadable
         }
     }
 

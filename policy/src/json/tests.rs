@@ -6,18 +6,18 @@ fn faults(text: &str) -> Vec<(usize, &'static str)> {
     parse(text).faults.into_iter().map(|fault| (fault.at, fault.message)).collect()
 }
 
-fn same(ours: &Value, theirs: &serde_json::Value) -> bool {
+fn same(ours: &JsonValue, theirs: &serde_json::Value) -> bool {
     match (ours, theirs) {
-        (Value::Null, serde_json::Value::Null) => true,
-        (Value::Bool(a), serde_json::Value::Bool(b)) => a == b,
-        (Value::Number(a), serde_json::Value::Number(b)) => {
+        (JsonValue::Null, serde_json::Value::Null) => true,
+        (JsonValue::Bool(a), serde_json::Value::Bool(b)) => a == b,
+        (JsonValue::Number(a), serde_json::Value::Number(b)) => {
             serde_json::from_str::<serde_json::Number>(a).is_ok_and(|a| a == *b)
         }
-        (Value::Text(a), serde_json::Value::String(b)) => a == b,
-        (Value::Array(a), serde_json::Value::Array(b)) => {
+        (JsonValue::Text(a), serde_json::Value::String(b)) => a == b,
+        (JsonValue::Array(a), serde_json::Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(&a.value, b))
         }
-        (Value::Object(a), serde_json::Value::Object(b)) => {
+        (JsonValue::Object(a), serde_json::Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|m| b.get(&m.name).is_some_and(|b| same(&m.value.value, b)))
         }
         _ => false,
@@ -97,8 +97,8 @@ fn what_was_read_before_the_end_is_kept() {
     let document = parse("{\"a\": [1, {\"b\": \"never");
     assert!(!document.whole);
     assert_eq!(document.faults.len(), 1);
-    let Value::Object(members) = &document.root.value else { panic!() };
-    assert!(matches!(&members[0].value.value, Value::Array(items) if items.len() == 2));
+    let JsonValue::Object(members) = &document.root.value else { panic!() };
+    assert!(matches!(&members[0].value.value, JsonValue::Array(items) if items.len() == 2));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_fault_never_repeats_the_text() {
 
 #[test]
 fn surrogate_pairs_are_one_character() {
-    assert_eq!(parse(r#""\ud83d\ude00""#).root.value, Value::Text("\u{1F600}".into()));
+    assert_eq!(parse(r#""\ud83d\ude00""#).root.value, JsonValue::Text("\u{1F600}".into()));
     for lone in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\u0041""#, r#""\u00g0""#] {
         assert_eq!(faults(lone).len(), 1, "{lone}");
     }

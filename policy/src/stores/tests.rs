@@ -1,4 +1,5 @@
 use super::*;
+use crate::stores_file::{self, read};
 
 fn overlap(a: &str, b: &str) -> bool {
     let folder = |root: &str| StoreKind::Folder { root: root.into() };
@@ -37,8 +38,8 @@ fn a_store_of_s3_names_its_secrets_and_nothing_more() {
     let StoreKind::S3(s3) = &stores.specs[1].kind else { panic!() };
     assert_eq!(s3.buckets, Buckets::Prefix("dora-".into()));
     let credentials = s3.credentials.as_ref().unwrap();
-    assert_eq!(credentials.access_key_id, Reference::Env("DORA_KEY_ID".into()));
-    assert_eq!(credentials.secret_access_key, Reference::File("/run/secrets/dora".into()));
+    assert_eq!(credentials.access_key_id, SecretReference::Env("DORA_KEY_ID".into()));
+    assert_eq!(credentials.secret_access_key, SecretReference::File("/run/secrets/dora".into()));
     let StoreKind::S3(s3) = &stores.specs[2].kind else { panic!() };
     assert!(s3.path_style && s3.credentials.is_none());
 }
@@ -77,10 +78,10 @@ fn what_looks_like_a_secret_is_one() {
     for name in
         ["secretAccessKey", "secret_access_key", "password", "accessKeyId", "apiKey", "sessionToken", "AWS-SECRET"]
     {
-        assert!(file::is_secret(name), "{name}");
+        assert!(stores_file::is_secret(name), "{name}");
     }
     for name in ["secretAccessKeyEnv", "secretAccessKeyFile", "root", "bucket"] {
-        assert!(!file::is_secret(name), "{name}");
+        assert!(!stores_file::is_secret(name), "{name}");
     }
 }
 

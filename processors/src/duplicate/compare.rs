@@ -3,7 +3,7 @@
 use futures::StreamExt as _;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
-use mill_ports::{PlantedBug, Presence, StoreErrorKind, is_one_thing, planted};
+use mill_ports::{PlantedBug, Presence, StoreErrorKind, is_same_object, planted};
 use mill_records::sync_proofs::SyncProof;
 use tracing::debug;
 
@@ -59,7 +59,7 @@ impl AttemptContext<'_> {
         (at_destination, destination): (&ItemAddress, &ItemFacts),
         seal: Option<&SyncProof>,
     ) -> Result<ByteComparison, EarlyExit> {
-        if is_one_thing((&*self.source, &source.version), (&*self.destination, &destination.version)) {
+        if is_same_object((&*self.source, &source.version), (&*self.destination, &destination.version)) {
             debug!(item = %at_source, "one file, linked into both stores, is no copy: written anew");
             return Ok(ByteComparison::Differ);
         }

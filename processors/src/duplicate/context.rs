@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Version};
+use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, ItemState, SpacePair, Version};
 use mill_ports::{
     Attempt, CrashPoint, DestinationStore, FailureClass, PlantedBug, Presence, RefusalReason, SourceStore, SpaceFacts,
     StoreError, StoreErrorKind, TableError, crash_point, error_chain, planted,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
-use mill_records::sync_proofs::{SpacePair, SyncProof};
+use mill_records::sync_proofs::SyncProof;
 use tracing::{debug, warn};
 
 use super::ownership_cache::CreationCount;

@@ -46,7 +46,7 @@ impl AttemptContext<'_> {
 
     /// Notes that the item is gone at the source since it was listed there.
     pub(super) fn note_vanished(&self) {
-        self.attempt.fate.note(ItemOutcome::Vanished);
+        self.attempt.outcome.note(ItemOutcome::Vanished);
     }
 
     async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), EarlyExit> {
@@ -65,7 +65,7 @@ impl AttemptContext<'_> {
             ByteComparison::Same(checksum) => checksum,
         };
         let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
-        if Properties::differing(Some(wanted), destination.properties.as_ref()).is_none() {
+        if Properties::difference(Some(wanted), destination.properties.as_ref()).is_none() {
             let (source, destination) = (&source.version, &destination.version);
             self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
             self.note_unchanged();
@@ -77,14 +77,14 @@ impl AttemptContext<'_> {
         crash_point(CrashPoint::DuplicateBeforeProperties);
         let written = self.shared.retry.run(|| self.destination.put_properties(item, wanted, &when)).await?;
         crash_point(CrashPoint::DuplicatePropertiesSet);
-        self.attempt.fate.note(ItemOutcome::Updated);
+        self.attempt.outcome.note(ItemOutcome::Updated);
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
         Ok(())
     }
 
     fn note_unchanged(&self) {
-        self.attempt.fate.note(ItemOutcome::Unchanged);
+        self.attempt.outcome.note(ItemOutcome::Unchanged);
     }
 
     /// The properties at the source are not known. To set none would lose those at the destination.

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mill_model::Monotonic;
-use mill_records::sync_proofs::SpacePair;
+use mill_model::{Monotonic, SpacePair};
 use tokio::sync::OwnedMutexGuard;
 
 /// The destination space of each pair, as far as it is known.

@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 
 use futures::StreamExt as _;
 use mill_model::ids::escape_for_display;
-use mill_model::spelling::folded;
+use mill_model::name_folding::fold_name;
 use mill_model::{ContentId, ItemAddress, ItemOutcome, Version};
 use mill_ports::{
     FailureClass, ListEntry, PlantedBug, Presence, RefusalReason, Respelling, StoreError, StoreErrorKind, planted,
@@ -46,7 +46,7 @@ impl Twins {
         // Deeper names may be spelled otherwise too; they come next.
         let to_there = |path: &str| path.split('/').take(same + 1).collect::<Vec<_>>().join("/");
         let (wanted, there) = (to_there(path), to_there(there.trim_end_matches('/')));
-        let differ = wanted != there && folded(&wanted) == folded(&there);
+        let differ = wanted != there && fold_name(&wanted) == fold_name(&there);
         differ.then(|| Self { whole: wanted == path, wanted, there })
     }
 
@@ -105,7 +105,7 @@ impl AttemptContext<'_> {
         let (from, to) = twins.paths(item);
         let respelling = Respelling { from, to, compared, version };
         if self.shared.retry.run(|| self.destination.respell(&item.space, &respelling)).await? {
-            self.attempt.fate.note(ItemOutcome::Updated);
+            self.attempt.outcome.note(ItemOutcome::Updated);
             let (from, to) = (escape_for_display(&respelling.from), escape_for_display(&respelling.to));
             info!(account = %self.pair.account, space = %item.space, from, to,
                 "spelled as at the source");
@@ -175,12 +175,12 @@ impl AttemptContext<'_> {
 
     /// The id beneath the destination's spelling that differs from this item's only in spelling.
     async fn find_spelled_otherwise(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<ContentId>, EarlyExit> {
-        let (prefix, key) = (twins.beneath_there(), folded(item.id.as_str()));
+        let (prefix, key) = (twins.beneath_there(), fold_name(item.id.as_str()));
         let found = self.scan(Side::Destination, item, &prefix, |listed| match listed {
             ListEntry::Item(id, _) if !id.as_str().starts_with(&*prefix) && id.as_str() > prefix.as_str() => {
                 ControlFlow::Break(None)
             }
-            ListEntry::Item(id, _) if folded(id.as_str()) == key => ControlFlow::Break(Some(id.clone())),
+            ListEntry::Item(id, _) if fold_name(id.as_str()) == key => ControlFlow::Break(Some(id.clone())),
             _ => ControlFlow::Continue(()),
         });
         Ok(found.await?.flatten())

@@ -70,7 +70,11 @@ impl AttemptContext<'_> {
             self.note_vanished();
             return Ok(());
         };
-        self.attempt.fate.note(if *when == Precondition::Absent { ItemOutcome::Copied } else { ItemOutcome::Updated });
+        self.attempt.outcome.note(if *when == Precondition::Absent {
+            ItemOutcome::Copied
+        } else {
+            ItemOutcome::Updated
+        });
         let (source, destination) = (&copied.source, &copied.written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &copied.checksum }).await;
         Ok(())

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use mill_model::StoreAddress;
+use mill_model::{SpacePair, StoreAddress};
 use mill_ports::{Presence, StoreErrorKind, TaskOutcome};
-use mill_records::delete_lists::{DeletionScope, ListState, RowResult};
+use mill_records::delete_lists::{DeleteListState, DeletionScope, RowResult};
 use mill_records::owners::DestinationSpace;
-use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
 use super::{Removal, list_exit, owner_exit};
@@ -56,9 +55,9 @@ impl Removal<'_> {
     /// Marks the list as done.
     async fn finish(self, results: &[(u32, RowResult)]) -> Result<(), EarlyExit> {
         let mut head = self.head;
-        if let ListState::Granted { by, .. } = head.record.state.clone() {
+        if let DeleteListState::Granted { by, .. } = head.record.state.clone() {
             let deleted = results.iter().map(|(_, result)| result.deleted).sum();
-            head.record.state = ListState::Done { by, deleted };
+            head.record.state = DeleteListState::Done { by, deleted };
             let lists = &self.shared.deps.delete_lists;
             lists.save_head(self.pair, self.remove.list, &mut head).await.map_err(list_exit)?;
         }

@@ -12,13 +12,15 @@ use std::collections::BTreeSet;
 use futures::TryStreamExt as _;
 use mill_model::{DeleteListId, Timestamp, Version};
 use mill_records::delete_lists::rows::IdsDigest;
-use mill_records::delete_lists::{DeletionScope, GrantedBy, HoldReason, ListRow, ListState, ListedId, RowResult};
+use mill_records::delete_lists::{
+    DeleteListRow, DeleteListState, DeletionScope, GrantedBy, HoldReason, ListedId, RowResult,
+};
 use mill_records::sync_proofs::VersionDigest;
 
 use super::*;
 use crate::fixture::*;
 
-const GRANTED: ListState = ListState::Granted { by: GrantedBy::Rule, at: 1 };
+const GRANTED: DeleteListState = DeleteListState::Granted { by: GrantedBy::Rule, at: 1 };
 
 fn deleted(deleted: u64) -> RowResult {
     RowResult { deleted, ..RowResult::default() }
@@ -64,7 +66,7 @@ fn row_task(row: u32) -> Task {
 
 fn task(row: Option<u32>) -> Task {
     let SpacePair { account, source, destination, space } = Fixture::pair();
-    Remove { account, source, destination, space, list: list_id(), row }.into_task()
+    RemoveTask { account, source, destination, space, list: list_id(), row }.into_task()
 }
 
 impl Fixture {
@@ -73,10 +75,10 @@ impl Fixture {
     }
 
     /// Writes a list of items in these rows as they stand at the destination, like a survey does.
-    async fn list(&self, of: DeletionScope, state: ListState, rows: &[&[&str]]) {
+    async fn list(&self, of: DeletionScope, state: DeleteListState, rows: &[&[&str]]) {
         let (mut digest, mut count) = (IdsDigest::default(), 0);
         for (number, ids) in (0..).zip(rows) {
-            let mut row = ListRow::default();
+            let mut row = DeleteListRow::default();
             for id in *ids {
                 let id = at(id).id;
                 digest.add(&id);
@@ -88,7 +90,8 @@ impl Fixture {
         }
         let items_total = self.destination.contents(&space()).unwrap().len() as u64;
         let (rows, digest) = (rows.len() as u32, digest.finish());
-        let head = ListHead { of, made: 1, count, items_total, rows, digest, places: self.places(of).await, state };
+        let head =
+            DeleteListHead { of, made: 1, count, items_total, rows, digest, places: self.places(of).await, state };
         self.delete_lists.add_head(&Fixture::pair(), list_id(), head).await.unwrap();
     }
 
@@ -127,11 +130,11 @@ impl Fixture {
         self.delete_lists.result(&Fixture::pair(), list_id(), row).await.unwrap()
     }
 
-    async fn state(&self) -> ListState {
+    async fn state(&self) -> DeleteListState {
         self.delete_lists.head(&Fixture::pair(), list_id()).await.unwrap().unwrap().record.state
     }
 
-    async fn set_state(&self, state: ListState) {
+    async fn set_state(&self, state: DeleteListState) {
         let mut head = self.delete_lists.head(&Fixture::pair(), list_id()).await.unwrap().unwrap();
         head.record.state = state;
         self.delete_lists.save_head(&Fixture::pair(), list_id(), &mut head).await.unwrap();

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
+use mill_model::{AccountId, Monotonic, SpacePair, StoreAddress, StoreId};
 use mill_ports::{CrashPoint, StoreError, StoreWait, crash_point, error_chain};
-use mill_records::producer_state::{AccountRow, Kept};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::Versioned;
+use mill_records::producer_state::UnansweredStores;
 use tracing::warn;
 
 use super::Session;
@@ -18,7 +18,7 @@ pub(crate) type PendingDiscoveries = BTreeMap<(Monotonic, AccountId), AccountDis
 
 /// The discovery of an account that is not complete yet.
 pub(crate) struct AccountDiscovery {
-    pub(crate) row: Kept<AccountRow>,
+    pub(crate) row: Versioned<UnansweredStores>,
     /// The pairs that this session discovered. Some may be done already.
     pub(crate) found: BTreeSet<SpacePair>,
     failing: FailureStreak,
@@ -33,13 +33,13 @@ pub(crate) struct AccountDiscovery {
 impl AccountDiscovery {
     /// The stores to ask again; `None` if all stores are asked, for the first time in this session.
     pub(crate) fn stores_to_ask_again(&self) -> Option<&[StoreId]> {
-        self.again.then_some(&self.row.row.unanswered)
+        self.again.then_some(&self.row.record.unanswered)
     }
 }
 
 impl Session<'_> {
     /// Begins the discovery of an account.
-    pub(crate) fn new_discovery(&self, row: Kept<AccountRow>) -> AccountDiscovery {
+    pub(crate) fn new_discovery(&self, row: Versioned<UnansweredStores>) -> AccountDiscovery {
         let failing = FailureStreak::since(self.deps.clock.monotonic());
         AccountDiscovery {
             row,
@@ -59,19 +59,19 @@ impl Session<'_> {
         errors: BTreeMap<StoreId, StoreError>,
         asked: BTreeSet<StoreId>,
     ) -> Result<(), ProducerError> {
-        let name = account.row.row.account.clone();
+        let name = account.row.record.account.clone();
         account.again = true;
         let unanswered: Vec<StoreId> = errors.keys().chain(&asked).cloned().collect();
-        let before = std::mem::replace(&mut account.row.row.unanswered, unanswered);
+        let before = std::mem::replace(&mut account.row.record.unanswered, unanswered);
         let mut answered = std::mem::take(&mut account.awaited);
         answered.retain(|store| errors.values().all(|error| error.store != *store));
-        self.deps.statistics.used_stores(&answered);
-        self.forget_failed_stores(&name, &account.row.row.unanswered).await?;
+        self.deps.statistics.clear_store_waits(&answered);
+        self.forget_failed_stores(&name, &account.row.record.unanswered).await?;
         if errors.is_empty() && asked.is_empty() {
             self.state.remove(&account.row).await?;
             return self.account_listed(&name, false).await;
         }
-        if before != account.row.row.unanswered {
+        if before != account.row.record.unanswered {
             self.state.save_over_earlier(&mut account.row).await?;
         }
         if errors.is_empty() {
@@ -107,8 +107,8 @@ impl Session<'_> {
     async fn account_listed(&mut self, account: &AccountId, rediscovers_later: bool) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
         run.rediscovers_later = rediscovers_later;
-        if !run.row.row.listed {
-            run.row.row.listed = true;
+        if !run.row.record.listed {
+            run.row.record.listed = true;
             self.state.save(&mut run.row).await?;
             crash_point(CrashPoint::ProducerAccountListed);
         }
@@ -119,7 +119,7 @@ impl Session<'_> {
     pub(crate) async fn rediscover_due(&mut self, now: Monotonic) -> Result<(), ProducerError> {
         while let Some(due) = self.later_accounts.first_entry().filter(|first| first.key().0 <= now) {
             let known = due.remove();
-            let account = known.row.row.account.clone();
+            let account = known.row.record.account.clone();
             self.discover_account(known).await?;
             self.finish_if_done(&account).await?;
         }

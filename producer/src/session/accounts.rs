@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::AccountId;
 use mill_ports::error_chain;
-use mill_records::producer_state::{AccountParts, Kept, Loaded, RunOfAllAccounts, StateError};
+use mill_records::Versioned;
+use mill_records::producer_state::{AccountRunRows, ProducerRows, ProducerStateError, RunOfAllAccounts};
 use tracing::{info, warn};
 
 use super::runs::ActiveRun;
@@ -14,23 +15,23 @@ use super::{Session, SurveyFailures, missing_key};
 use crate::report::ProducerError;
 
 /// The loaded rows of the runs in progress, by account.
-pub(super) type PartsByAccount = BTreeMap<AccountId, AccountParts>;
+pub(super) type PartsByAccount = BTreeMap<AccountId, AccountRunRows>;
 
 impl Session<'_> {
     /// Takes the loaded rows into the session. Returns the parts of the listed accounts or, if the list cannot be read, of all.
-    pub(super) async fn load_parts(&mut self, loaded: Loaded) -> Result<PartsByAccount, ProducerError> {
-        let Loaded { runs, run_of_all, accounts, morsels, missing, queue_size: _, shares, failures } = loaded;
+    pub(super) async fn load_parts(&mut self, loaded: ProducerRows) -> Result<PartsByAccount, ProducerError> {
+        let ProducerRows { runs, run_of_all, accounts, morsels, missing, queue_size: _, shares, failures } = loaded;
         self.shares = AccountShares::of(shares);
         self.failures = SurveyFailures::of(failures);
-        self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.row), kept)));
+        self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.record), kept)));
         self.runs = ActiveRun::of_all(runs);
         let mut parts = PartsByAccount::new();
         for kept in accounts {
-            let account = kept.row.account.clone();
+            let account = kept.record.account.clone();
             parts.entry(account).or_default().unanswered = Some(kept);
         }
         for kept in morsels {
-            let account = kept.row.pair.account.clone();
+            let account = kept.record.pair.account.clone();
             parts.entry(account).or_default().morsels.push(kept);
         }
         let is_listed = match self.list_accounts().await {
@@ -69,17 +70,17 @@ impl Session<'_> {
     /// Gives each account a run of its own, if the rows come from a version of Mill that had one run for all accounts.
     async fn split_run_of_all(
         &mut self,
-        of_all: Kept<RunOfAllAccounts>,
+        of_all: Versioned<RunOfAllAccounts>,
         parts: &PartsByAccount,
         is_listed: bool,
     ) -> Result<(), ProducerError> {
         let accounts: BTreeSet<AccountId> = self.accounts.iter().chain(parts.keys()).cloned().collect();
         for account in &accounts {
-            let run = of_all.row.of(account.clone());
+            let run = of_all.record.of(account.clone());
             match self.runs.get_mut(account) {
-                Some(own) if own.row.row.started >= run.started => {}
-                Some(own) => own.row.row = run,
-                None => drop(self.runs.insert(account.clone(), ActiveRun::of(Kept::fresh(run)))),
+                Some(own) if own.row.record.started >= run.started => {}
+                Some(own) => own.row.record = run,
+                None => drop(self.runs.insert(account.clone(), ActiveRun::of(Versioned::unsaved(run)))),
             }
         }
         let rows = self.runs.iter_mut().filter(|(account, _)| accounts.contains(account)).map(|(_, run)| &mut run.row);
@@ -94,7 +95,7 @@ impl Session<'_> {
     pub(super) async fn forget_account(
         &mut self,
         account: &AccountId,
-        parts: AccountParts,
+        parts: AccountRunRows,
     ) -> Result<(), ProducerError> {
         info!(%account, "the account is no longer listed; its run is forgotten");
         self.remove_from_rounds(account);
@@ -120,9 +121,13 @@ impl Session<'_> {
     }
 
     /// Forgets which source spaces of an account were missing, except for those that run `run` found missing.
-    pub(super) async fn forget_missing(&mut self, account: &AccountId, run: Option<u64>) -> Result<(), StateError> {
+    pub(super) async fn forget_missing(
+        &mut self,
+        account: &AccountId,
+        run: Option<u64>,
+    ) -> Result<(), ProducerStateError> {
         let of_account = self.missing.iter().filter(|((owner, ..), _)| owner == account);
-        let stale = of_account.filter(|(_, kept)| Some(kept.row.run) != run).map(|(key, _)| key.clone());
+        let stale = of_account.filter(|(_, kept)| Some(kept.record.run) != run).map(|(key, _)| key.clone());
         for key in stale.collect::<Vec<_>>() {
             if let Some(kept) = self.missing.remove(&key) {
                 self.state.remove(&kept).await?;

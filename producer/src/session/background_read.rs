@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{Either, select};
-use mill_model::{AccountId, ContentId, StoreId, Timestamp};
+use mill_model::{AccountId, ContentId, SpacePair, StoreId, Timestamp};
 use mill_policy::{AccountPolicy, StorePolicy};
-use mill_records::producer_state::{Kept, Morsel};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::Versioned;
+use mill_records::producer_state::Morsel;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::info;
 
@@ -128,7 +128,7 @@ pub(super) struct BackgroundReads {
     asked: BTreeMap<ReadKey, PendingRead>,
     nth: u64,
     /// The morsels whose turn ended while their read goes on.
-    morsels: BTreeMap<SpacePair, (RoundPriority, Kept<Morsel>)>,
+    morsels: BTreeMap<SpacePair, (RoundPriority, Versioned<Morsel>)>,
     /// The accounts whose stores are being listed.
     accounts: BTreeMap<AccountId, AccountDiscovery>,
 }
@@ -163,12 +163,12 @@ impl BackgroundReads {
     }
 
     /// Lets a morsel wait until its read is done.
-    pub(super) fn leave(&mut self, place: RoundPriority, morsel: Kept<Morsel>) {
+    pub(super) fn leave(&mut self, place: RoundPriority, morsel: Versioned<Morsel>) {
         self.morsels.insert(place.2.clone(), (place, morsel));
     }
 
     /// Collects the finished reads. Returns the accounts with a result, and the morsels whose reads are all done.
-    fn take_up(&mut self) -> (Vec<AccountDiscovery>, Vec<(RoundPriority, Kept<Morsel>)>) {
+    fn take_up(&mut self) -> (Vec<AccountDiscovery>, Vec<(RoundPriority, Versioned<Morsel>)>) {
         while let Some(joined) = self.going_on.try_join_next() {
             // An error means that the read was forgotten and aborted.
             if let Ok(answer) = joined {
@@ -236,7 +236,7 @@ impl BackgroundReads {
 impl Session<'_> {
     /// Discovers an account again once one of its stores has listed its spaces.
     pub(crate) fn rediscover_once_read(&mut self, known: AccountDiscovery) {
-        let account = known.row.row.account.clone();
+        let account = known.row.record.account.clone();
         if self.runs.contains_key(&account) {
             self.readings.accounts.insert(account, known);
         }
@@ -247,7 +247,7 @@ impl Session<'_> {
         let (accounts, morsels) = self.readings.take_up();
         self.waiting.extend(morsels);
         for known in accounts {
-            let account = known.row.row.account.clone();
+            let account = known.row.record.account.clone();
             self.discover_account(known).await?;
             self.finish_if_done(&account).await?;
         }

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
-use mill_records::producer_state::{Kept, StateError, SurveyFailure, SurveySubject};
+use mill_records::Versioned;
+use mill_records::producer_state::{ProducerStateError, SurveyFailure, SurveySubject};
 
 use super::{ActiveRun, Session};
 
 /// The failures since the last successful survey, by subject.
 #[derive(Default)]
 pub(crate) struct SurveyFailures {
-    rows: BTreeMap<SurveySubject, Kept<SurveyFailure>>,
+    rows: BTreeMap<SurveySubject, Versioned<SurveyFailure>>,
     /// The subjects whose rows are not saved yet.
     unsaved: BTreeSet<SurveySubject>,
 }
@@ -21,8 +22,8 @@ impl SurveyFailures {
     const REASON_CHARS: usize = 500;
     const SAVED_EVERY: Duration = Duration::from_mins(10);
 
-    pub(crate) fn of(rows: Vec<Kept<SurveyFailure>>) -> Self {
-        let rows = rows.into_iter().map(|kept| (kept.row.subject.clone(), kept)).collect();
+    pub(crate) fn of(rows: Vec<Versioned<SurveyFailure>>) -> Self {
+        let rows = rows.into_iter().map(|kept| (kept.record.subject.clone(), kept)).collect();
         Self { rows, unsaved: BTreeSet::new() }
     }
 
@@ -31,14 +32,14 @@ impl SurveyFailures {
     fn note(&mut self, subject: SurveySubject, (at, is_new_run): (Timestamp, bool), reason: &str) {
         let reason: String = reason.chars().take(Self::REASON_CHARS).collect();
         if let Some(kept) = self.rows.get_mut(&subject) {
-            if is_new_run || at.since(kept.row.last) >= Self::SAVED_EVERY {
-                (kept.row.last, kept.row.reason) = (at, reason);
+            if is_new_run || at.since(kept.record.last) >= Self::SAVED_EVERY {
+                (kept.record.last, kept.record.reason) = (at, reason);
                 self.unsaved.insert(subject);
             }
             return;
         }
         let fresh = SurveyFailure { subject: subject.clone(), first: at, last: at, reason };
-        self.rows.insert(subject.clone(), Kept::fresh(fresh));
+        self.rows.insert(subject.clone(), Versioned::unsaved(fresh));
         self.unsaved.insert(subject);
     }
 }
@@ -51,7 +52,7 @@ impl Session<'_> {
     }
 
     /// Saves the failures that are not saved yet.
-    pub(crate) async fn save_failures(&mut self) -> Result<(), StateError> {
+    pub(crate) async fn save_failures(&mut self) -> Result<(), ProducerStateError> {
         while let Some(subject) = self.failures.unsaved.pop_first() {
             if let Some(kept) = self.failures.rows.get_mut(&subject) {
                 self.state.save_over_earlier(kept).await?;
@@ -61,7 +62,7 @@ impl Session<'_> {
     }
 
     /// Forgets a failure, since a later survey succeeded.
-    pub(crate) async fn forget_failure(&mut self, subject: &SurveySubject) -> Result<(), StateError> {
+    pub(crate) async fn forget_failure(&mut self, subject: &SurveySubject) -> Result<(), ProducerStateError> {
         self.failures.unsaved.remove(subject);
         match self.failures.rows.remove(subject) {
             Some(kept) => self.state.remove(&kept).await,
@@ -74,7 +75,7 @@ impl Session<'_> {
         &mut self,
         account: &AccountId,
         unanswered: &[StoreId],
-    ) -> Result<(), StateError> {
+    ) -> Result<(), ProducerStateError> {
         let answers = |subject: &SurveySubject| match subject {
             SurveySubject::Store(StoreAddress { account: owner, store }) => {
                 owner == account && !unanswered.contains(store)
@@ -85,11 +86,11 @@ impl Session<'_> {
     }
 
     /// Forgets all failures of an account: its run had none, or the account is no longer listed.
-    pub(super) async fn forget_failures_of(&mut self, account: &AccountId) -> Result<(), StateError> {
+    pub(super) async fn forget_failures_of(&mut self, account: &AccountId) -> Result<(), ProducerStateError> {
         self.forget_failures(|subject| subject.account() == account).await
     }
 
-    async fn forget_failures(&mut self, which: impl Fn(&SurveySubject) -> bool) -> Result<(), StateError> {
+    async fn forget_failures(&mut self, which: impl Fn(&SurveySubject) -> bool) -> Result<(), ProducerStateError> {
         let these: Vec<SurveySubject> = self.failures.rows.keys().filter(|subject| which(subject)).cloned().collect();
         for subject in &these {
             self.forget_failure(subject).await?;

@@ -4,7 +4,8 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::AccountId;
-use mill_records::producer_state::{Kept, QueueSize};
+use mill_records::Versioned;
+use mill_records::producer_state::QueueSize;
 use tracing::info;
 
 use super::Session;
@@ -87,14 +88,17 @@ impl Session<'_> {
     }
 
     /// Sizes the queue by the size that earlier sessions found, and by its loss since the last session left it full.
-    pub(super) async fn size_queue(&self, known: Option<Kept<QueueSize>>) -> Result<Kept<QueueSize>, ProducerError> {
-        let fresh = || Kept::fresh(QueueSize { max: self.settings.queue_max, full: None });
+    pub(super) async fn size_queue(
+        &self,
+        known: Option<Versioned<QueueSize>>,
+    ) -> Result<Versioned<QueueSize>, ProducerError> {
+        let fresh = || Versioned::unsaved(QueueSize { max: self.settings.queue_max, full: None });
         let size = known.unwrap_or_else(fresh);
         if self.settings.queue_sizing == QueueSizing::Fixed {
             return Ok(size);
         }
-        let mut queue_sizer = QueueSizer::new(size.row.max, 2 * self.settings.nibble.get() as u64);
-        if let Some((left, held)) = size.row.full {
+        let mut queue_sizer = QueueSizer::new(size.record.max, 2 * self.settings.nibble.get() as u64);
+        if let Some((left, held)) = size.record.full {
             let away = self.deps.clock.now().since(left);
             // The next session may come a little later than this one.
             let lasting = away + away / 2;
@@ -105,7 +109,7 @@ impl Session<'_> {
     }
 
     /// Saves for the next session how many tasks the queue may hold, and how many it holds if it is full.
-    pub(super) async fn remember_size(&self, mut size: Kept<QueueSize>) -> Result<(), ProducerError> {
+    pub(super) async fn remember_size(&self, mut size: Versioned<QueueSize>) -> Result<(), ProducerError> {
         if self.settings.queue_sizing == QueueSizing::Fixed {
             return Ok(());
         }
@@ -113,8 +117,8 @@ impl Session<'_> {
             SessionEnd::QueueFull => Some((self.deps.clock.now(), self.sending.depth().await?)),
             _ => None,
         };
-        let before = std::mem::replace(&mut size.row, QueueSize { max: self.queue_sizer().max(), full });
-        if size.row != before || size.is_fresh() {
+        let before = std::mem::replace(&mut size.record, QueueSize { max: self.queue_sizer().max(), full });
+        if size.record != before || size.is_unsaved() {
             self.state.save(&mut size).await?;
         }
         Ok(())

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use mill_model::{Monotonic, StoreAddress, StoreId};
+use mill_model::{Monotonic, SpacePair, StoreAddress, StoreId};
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{CrashPoint, StoreWait, crash_point, error_chain};
+use mill_records::Versioned;
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::{Kept, Morsel};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::producer_state::Morsel;
 use tracing::{info, warn};
 
 use super::shares::NextCandidate;
@@ -32,7 +32,7 @@ impl FailureStreak {
 
 /// The next morsel of the rounds.
 enum NextMorsel {
-    Step(RoundPriority, Box<Kept<Morsel>>),
+    Step(RoundPriority, Box<Versioned<Morsel>>),
     /// Each account that has work has its share of the queue.
     Full,
     /// No morsel is left, or the session must stop.
@@ -136,8 +136,8 @@ impl Session<'_> {
         }
     }
 
-    async fn take_step(&mut self, morsel: &mut Kept<Morsel>) -> Result<MorselStepOutcome, ProducerError> {
-        let pair = morsel.row.pair.clone();
+    async fn take_step(&mut self, morsel: &mut Versioned<Morsel>) -> Result<MorselStepOutcome, ProducerError> {
+        let pair = morsel.record.pair.clone();
         // A ready result is used at once. Otherwise it would be read again and again while the queue is full each time.
         if !self.readings.holds(&pair) {
             match self.check_gate(&pair.account).await? {
@@ -165,7 +165,7 @@ impl Session<'_> {
                 let read = matches!(turn, MorselStepOutcome::Again | MorselStepOutcome::Done);
                 if read && self.failing.remove(&pair).is_some() {
                     let used = [&pair.source, &pair.destination].map(|store| address(&pair, store));
-                    self.deps.statistics.used_stores(&used);
+                    self.deps.statistics.clear_store_waits(&used);
                 }
                 Ok(turn)
             }

@@ -10,10 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mill_model::{AccountId, SurveySum, Timestamp};
+use mill_model::{AccountId, SpacePair, SurveySum, Timestamp};
 use mill_ports::{CrashPoint, PlantedBug, crash_point, error_chain, planted};
-use mill_records::producer_state::{AccountParts, AccountRow, AccountRun, Kept, Morsel};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::Versioned;
+use mill_records::producer_state::{AccountRun, AccountRunRows, Morsel, UnansweredStores};
 use tracing::{debug, info, warn};
 
 use super::Session;
@@ -35,7 +35,7 @@ enum Participation {
 
 /// An account's run and its state in this session.
 pub(crate) struct ActiveRun {
-    pub(crate) row: Kept<AccountRun>,
+    pub(crate) row: Versioned<AccountRun>,
     /// Its open morsels: those that wait, rest or have their turn.
     pub(crate) open: BTreeSet<SpacePair>,
     /// Its morsels that failed. Their rows stay.
@@ -55,7 +55,7 @@ pub(crate) struct ActiveRun {
 }
 
 impl ActiveRun {
-    pub(crate) fn of(row: Kept<AccountRun>) -> Self {
+    pub(crate) fn of(row: Versioned<AccountRun>) -> Self {
         Self {
             row,
             open: BTreeSet::new(),
@@ -71,8 +71,8 @@ impl ActiveRun {
     }
 
     /// Indexes runs by account.
-    pub(crate) fn of_all(rows: Vec<Kept<AccountRun>>) -> BTreeMap<AccountId, Self> {
-        rows.into_iter().map(|row| (row.row.account.clone(), Self::of(row))).collect()
+    pub(crate) fn of_all(rows: Vec<Versioned<AccountRun>>) -> BTreeMap<AccountId, Self> {
+        rows.into_iter().map(|row| (row.record.account.clone(), Self::of(row))).collect()
     }
 
     pub(super) fn is_worked_on(&self) -> bool {
@@ -85,12 +85,12 @@ impl ActiveRun {
     }
 
     fn is_going_on(&self) -> bool {
-        self.row.row.finished.is_none()
+        self.row.record.finished.is_none()
     }
 
     /// Whether work may be left: the run is not finished, or its account could not be discovered.
     pub(super) fn has_work_left(&self) -> bool {
-        self.is_going_on() || !self.row.row.listed
+        self.is_going_on() || !self.row.record.listed
     }
 }
 
@@ -110,7 +110,7 @@ impl Session<'_> {
 
     fn is_due(&self, account: &AccountId, now: Timestamp, forced: bool) -> bool {
         let Some(run) = self.runs.get(account) else { return true };
-        let started = run.row.row.started;
+        let started = run.row.record.started;
         // A start in the future counts as due: the clock was wrong when it was written.
         !run.is_going_on() && (forced || now >= self.next_run_after(started) || started > now)
     }
@@ -121,7 +121,7 @@ impl Session<'_> {
 
     /// When the next run of any account is due.
     pub(crate) fn next_run(&self) -> Timestamp {
-        let first = self.runs.values().map(|run| run.row.row.started).min();
+        let first = self.runs.values().map(|run| run.row.record.started).min();
         self.next_run_after(first.unwrap_or_else(|| self.deps.clock.now()))
     }
 
@@ -131,7 +131,7 @@ impl Session<'_> {
         mut parts: PartsByAccount,
         due: BTreeSet<AccountId>,
     ) -> Result<(), ProducerError> {
-        let begun: Vec<(AccountId, AccountParts)> =
+        let begun: Vec<(AccountId, AccountRunRows)> =
             due.into_iter().map(|account| (account.clone(), parts.remove(&account).unwrap_or_default())).collect();
         for (account, parts) in parts {
             self.resume(&account, parts).await?;
@@ -146,17 +146,17 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn resume(&mut self, account: &AccountId, parts: AccountParts) -> Result<(), ProducerError> {
+    async fn resume(&mut self, account: &AccountId, parts: AccountRunRows) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
         run.hand = Participation::Resumed;
         self.report.resumed = true;
-        let (number, listed) = (run.row.row.number, run.row.row.listed);
-        let AccountParts { unanswered, morsels } = parts;
-        info!(%account, started = %run.row.row.started, morsels = morsels.len(), "resumes a run");
+        let (number, listed) = (run.row.record.number, run.row.record.listed);
+        let AccountRunRows { unanswered, morsels } = parts;
+        info!(%account, started = %run.row.record.started, morsels = morsels.len(), "resumes a run");
         self.report_held_of_earlier(&morsels).await?;
         self.enqueue(account, morsels);
         let unanswered = match unanswered {
-            Some(late) if late.row.run != number => {
+            Some(late) if late.record.run != number => {
                 // A producer that slept wrote this row after its run had ended.
                 self.state.remove(&late).await?;
                 None
@@ -164,31 +164,31 @@ impl Session<'_> {
             other => other,
         };
         if (unanswered.is_some() || !listed) && !self.stop.is_cancelled() {
-            let row = unanswered.unwrap_or_else(|| Kept::fresh(blank(account, number)));
+            let row = unanswered.unwrap_or_else(|| Versioned::unsaved(blank(account, number)));
             self.discover_account(self.new_discovery(row)).await?;
         }
         self.finish_if_done(account).await
     }
 
     /// Begins an account's run. Forgets the rest of the previous run.
-    async fn begin(&mut self, account: &AccountId, parts: AccountParts) -> Result<(), ProducerError> {
+    async fn begin(&mut self, account: &AccountId, parts: AccountRunRows) -> Result<(), ProducerError> {
         let last = self.runs.remove(account);
         // A morsel that the last run skipped may be read at this moment.
         self.remove_from_rounds(account);
         self.remove_from_report(account, last.as_ref());
         let last = last.map(|run| run.row);
-        let last_number = last.as_ref().map(|last| last.row.number);
+        let last_number = last.as_ref().map(|last| last.record.number);
         // A space that the last run did not find missing may have been there again.
         self.forget_missing(account, last_number).await?;
-        let number = AccountRun::number(self.state.epoch(), self.begun, last.as_ref().map(|last| &last.row));
+        let number = AccountRun::number(self.state.epoch(), self.begun, last.as_ref().map(|last| &last.record));
         let started = self.deps.clock.now();
         let run = AccountRun { account: account.clone(), number, started, listed: false, finished: None };
         let mut row = match last {
             Some(mut last) => {
-                last.row = run;
+                last.record = run;
                 last
             }
-            None => Kept::fresh(run),
+            None => Versioned::unsaved(run),
         };
         // The row of the run is saved before the old rows are removed: another producer may have begun a run since they were
         // read, and then the save fails. Until they are removed, old morsel rows count as fresh ones.
@@ -204,7 +204,7 @@ impl Session<'_> {
         self.accounts_failed.remove(account);
         info!(%account, run = number, "begins a run");
         self.runs.insert(account.clone(), ActiveRun { hand: Participation::Begun, ..ActiveRun::of(row) });
-        self.discover_account(self.new_discovery(Kept::fresh(blank(account, number)))).await?;
+        self.discover_account(self.new_discovery(Versioned::unsaved(blank(account, number)))).await?;
         self.finish_if_done(account).await
     }
 
@@ -250,35 +250,36 @@ impl Session<'_> {
             && !self.settings.frequency.is_zero()
             && !planted(PlantedBug::OneRunOverAll);
         let now = self.deps.clock.now();
-        let done = self.runs.values().filter(|run| !run.is_going_on()).map(|run| run.row.row.started);
+        let done = self.runs.values().filter(|run| !run.is_going_on()).map(|run| run.row.record.started);
         let until = done.map(|started| self.next_run_after(started).since(now)).min();
         let until = until.unwrap_or(LIST_EVERY).min(LIST_EVERY);
         self.next_due_check = again.then(|| self.deps.clock.monotonic().plus(until));
     }
 
     /// Adds morsels to the rounds, behind those that have had their turn in the current round.
-    pub(crate) fn enqueue(&mut self, account: &AccountId, mut morsels: Vec<Kept<Morsel>>) {
+    pub(crate) fn enqueue(&mut self, account: &AccountId, mut morsels: Vec<Versioned<Morsel>>) {
         let Some(run) = self.runs.get_mut(account) else { return };
-        let number = run.row.row.number;
-        morsels.retain(|morsel| !run.open.contains(&morsel.row.pair) && !run.passed_over.contains(&morsel.row.pair));
+        let number = run.row.record.number;
+        morsels
+            .retain(|morsel| !run.open.contains(&morsel.record.pair) && !run.passed_over.contains(&morsel.record.pair));
         morsels.sort_by(|a, b| {
-            let (a, b) = (&a.row.pair, &b.row.pair);
+            let (a, b) = (&a.record.pair, &b.record.pair);
             (&a.space, &a.source, &a.destination).cmp(&(&b.space, &b.source, &b.destination))
         });
         for morsel in &mut morsels {
             // A producer that slept may write a row of an earlier run after this one has begun. Its counts are not of this run.
-            if morsel.row.run != number {
-                morsel.row = Morsel::fresh(morsel.row.pair.clone(), number);
+            if morsel.record.run != number {
+                morsel.record = Morsel::fresh(morsel.record.pair.clone(), number);
             }
         }
         // Within an account, the morsel with the fewest nibbles is first. Between accounts, earlier nibbles do not count:
         // otherwise an account with many short runs would keep another one waiting for ever.
-        let fewest = morsels.iter().map(|morsel| morsel.row.nibbles).min().unwrap_or(0);
+        let fewest = morsels.iter().map(|morsel| morsel.record.nibbles).min().unwrap_or(0);
         for morsel in morsels {
             run.ranks += 1;
-            let round = self.round + (morsel.row.nibbles - fewest);
-            run.open.insert(morsel.row.pair.clone());
-            self.waiting.insert((round, run.ranks, morsel.row.pair.clone()), morsel);
+            let round = self.round + (morsel.record.nibbles - fewest);
+            run.open.insert(morsel.record.pair.clone());
+            self.waiting.insert((round, run.ranks, morsel.record.pair.clone()), morsel);
         }
     }
 
@@ -291,14 +292,14 @@ impl Session<'_> {
         }
         if run.is_going_on() {
             crash_point(CrashPoint::ProducerBeforeFinish);
-            run.row.row.finished = Some(self.deps.clock.now());
+            run.row.record.finished = Some(self.deps.clock.now());
             self.state.save(&mut run.row).await?;
             crash_point(CrashPoint::ProducerFinished);
         }
         if run.failed {
             warn!(%account, "the loop is complete but for what failed; that is tried again in the next session");
         }
-        let due = self.next_run_after(self.runs[account].row.row.started);
+        let due = self.next_run_after(self.runs[account].row.record.started);
         let now = self.deps.clock.monotonic();
         let look = now.plus(due.since(self.deps.clock.now()));
         self.next_due_check = self.next_due_check.map(|planned| planned.min(look));
@@ -312,12 +313,13 @@ impl Session<'_> {
             return Ok(());
         }
         let surveys = self.state.surveys_of(account).await?;
-        let (ours, others): (Vec<_>, Vec<_>) = surveys.into_iter().partition(|kept| kept.row.run == run.row.row.number);
+        let (ours, others): (Vec<_>, Vec<_>) =
+            surveys.into_iter().partition(|kept| kept.record.run == run.row.record.number);
         if run.hand == Participation::Resumed {
             run.surveyed = SurveySum::default();
             run.pairs = ours.len() as u64;
             for kept in &ours {
-                run.surveyed += kept.row.sum;
+                run.surveyed += kept.record.sum;
             }
         }
         let SurveySum { listed, queued, refused, .. } = run.surveyed;
@@ -325,7 +327,7 @@ impl Session<'_> {
         if !run.failed {
             let mut gone = Vec::new();
             for kept in others {
-                if matches!(self.current_coverage(&kept.row.pair).await, CurrentCoverage::NotCovered) {
+                if matches!(self.current_coverage(&kept.record.pair).await, CurrentCoverage::NotCovered) {
                     gone.push(kept);
                 }
             }
@@ -337,7 +339,7 @@ impl Session<'_> {
 
     /// Reports the sums of all runs that this session worked on.
     pub(super) fn report_sums(&mut self) {
-        let began = self.runs.values().filter(|run| run.is_worked_on()).map(|run| run.row.row.started).min();
+        let began = self.runs.values().filter(|run| run.is_worked_on()).map(|run| run.row.record.started).min();
         self.report.began = began.unwrap_or_else(|| self.deps.clock.now());
         for run in self.runs.values().filter(|run| run.is_worked_on()) {
             self.report.survey += run.surveyed;
@@ -348,7 +350,7 @@ impl Session<'_> {
 
     /// The number of an account's run; 0 where it has none.
     pub(crate) fn run_number(&self, account: &AccountId) -> u64 {
-        self.runs.get(account).map_or(0, |run| run.row.row.number)
+        self.runs.get(account).map_or(0, |run| run.row.record.number)
     }
 
     pub(super) fn run_failed(&mut self, account: &AccountId) {
@@ -372,6 +374,6 @@ impl Session<'_> {
 }
 
 /// The row of an account whose stores were not asked yet.
-fn blank(account: &AccountId, run: u64) -> AccountRow {
-    AccountRow { account: account.clone(), run, unanswered: Vec::new() }
+fn blank(account: &AccountId, run: u64) -> UnansweredStores {
+    UnansweredStores { account: account.clone(), run, unanswered: Vec::new() }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic};
 use mill_ports::error_chain;
-use mill_records::producer_state::{AccountShare, Kept};
+use mill_records::Versioned;
+use mill_records::producer_state::AccountShare;
 use mill_records::queue_shares::QueueShares;
 use tracing::warn;
 
@@ -34,7 +35,7 @@ pub(super) enum NextCandidate {
 #[derive(Default)]
 pub(super) struct AccountShares {
     known: QueueShares,
-    rows: BTreeMap<AccountId, Kept<AccountShare>>,
+    rows: BTreeMap<AccountId, Versioned<AccountShare>>,
     looked: Option<Monotonic>,
     /// When the counts were last read successfully.
     counted: Option<Monotonic>,
@@ -42,9 +43,9 @@ pub(super) struct AccountShares {
 
 impl AccountShares {
     /// Restores the shares from their rows.
-    pub(super) fn of(rows: Vec<Kept<AccountShare>>) -> Self {
-        let known = QueueShares::new(rows.iter().map(|kept| kept.row.clone()));
-        let rows = rows.into_iter().map(|kept| (kept.row.account.clone(), kept)).collect();
+    pub(super) fn of(rows: Vec<Versioned<AccountShare>>) -> Self {
+        let known = QueueShares::new(rows.iter().map(|kept| kept.record.clone()));
+        let rows = rows.into_iter().map(|kept| (kept.record.account.clone(), kept)).collect();
         Self { known, rows, looked: None, counted: None }
     }
 }
@@ -97,7 +98,7 @@ impl Session<'_> {
         self.refresh_shares().await?;
         let now = self.deps.clock.monotonic();
         let is_known = self.shares.counted.is_some_and(|counted| now.since(counted) < COUNTS_OLD);
-        Ok(is_known.then(|| self.shares.known.held(account)))
+        Ok(is_known.then(|| self.shares.known.in_queue(account)))
     }
 
     /// Saves that tasks of an account are about to be sent, if the queue cannot count them.
@@ -106,9 +107,9 @@ impl Session<'_> {
             return Ok(());
         }
         self.refresh_shares().await?;
-        let row = self.shares.known.sends(account, tasks as u64, self.deps.clock.now());
-        let mut kept = self.shares.rows.remove(account).unwrap_or_else(|| Kept::fresh(row.clone()));
-        kept.row = row;
+        let row = self.shares.known.note_sends(account, tasks as u64, self.deps.clock.now());
+        let mut kept = self.shares.rows.remove(account).unwrap_or_else(|| Versioned::unsaved(row.clone()));
+        kept.record = row;
         self.state.save_over_earlier(&mut kept).await?;
         self.shares.rows.insert(account.clone(), kept);
         Ok(())
@@ -134,7 +135,7 @@ impl Session<'_> {
         };
         let depth = self.sending.depth().await?;
         self.shares.counted = Some(now);
-        self.shares.known.looked(counted, depth, self.deps.clock.now());
+        self.shares.known.update(counted, depth, self.deps.clock.now());
         for account in self.shares.known.forget_idle() {
             if let Some(kept) = self.shares.rows.remove(&account) {
                 self.state.remove(&kept).await?;

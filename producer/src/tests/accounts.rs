@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_engine::{FaultPlan, FaultRates, FaultyStore, SeededRng};
-use mill_model::Properties;
+use mill_model::{Properties, SpacePair};
 use mill_ports::{Clock as _, RowKey, RowPrecondition};
 use mill_records::account_counts::CountsWriter;
 use mill_records::policies::PolicyRepository;
-use mill_records::producer_state::{AccountRun, DeleteProgress, Loaded, Morsel, ProducerState};
-use mill_records::sync_proofs::SpacePair;
+use mill_records::producer_state::{AccountRun, DeleteProgress, Morsel, ProducerRows, ProducerState};
 use tokio_util::sync::CancellationToken;
 
 use super::runs::{files, put};
@@ -57,13 +56,13 @@ fn waiting(settings: &mut ProducerSettings) {
     settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(30) };
 }
 
-async fn book(world: &World) -> Loaded {
-    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
+async fn book(world: &World) -> ProducerRows {
+    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
     state.load(false).await.unwrap()
 }
 
 async fn runs(world: &World) -> Vec<AccountRun> {
-    book(world).await.runs.into_iter().map(|kept| kept.row).collect()
+    book(world).await.runs.into_iter().map(|kept| kept.record).collect()
 }
 
 async fn run_of(world: &World, name: &str) -> Option<AccountRun> {
@@ -146,7 +145,13 @@ async fn in_one_session_too_each_account_begins_its_loops_when_they_are_due() {
 /// How many entries of an account's current run were surveyed.
 async fn run_surveyed(world: &World, name: &str) -> u64 {
     let of_account = |morsel: &Morsel| morsel.pair.account == account(name);
-    book(world).await.morsels.into_iter().filter(|kept| of_account(&kept.row)).map(|kept| kept.row.sum.listed).sum()
+    book(world)
+        .await
+        .morsels
+        .into_iter()
+        .filter(|kept| of_account(&kept.record))
+        .map(|kept| kept.record.sum.listed)
+        .sum()
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +168,7 @@ async fn loops_that_are_short_and_many_do_not_keep_a_long_one_waiting() {
         world.pass(Duration::from_mins(1)).await;
     }
     let AccountRun { finished, .. } = run_of(&world, "a").await.unwrap();
-    let left = book(&world).await.morsels.iter().map(|kept| kept.row.nibbles).max();
+    let left = book(&world).await.morsels.iter().map(|kept| kept.record.nibbles).max();
     assert!(finished.is_none() && left > Some(100), "{left:?} nibbles of a after a hundred loops of b");
 }
 
@@ -230,7 +235,7 @@ async fn write_run_of_all(world: &World, started: mill_model::Timestamp, finishe
     let finished = finished.map_or("null".to_owned(), |at| at.to_string());
     let row =
         format!(r#"{{"epoch":0,"number":1,"started":{},"listed":true,"finished":{finished}}}"#, started.as_millis());
-    let key = RowKey::new(DuplicationProducer::BOOK, "run");
+    let key = RowKey::new(DuplicationProducer::NAME, "run");
     world.state.put(&key, row.into(), RowPrecondition::Always).await.unwrap();
 }
 
@@ -244,7 +249,7 @@ async fn of_the_version_before() -> World {
         marker: Some(content("of a00019")),
         ..Morsel::fresh(World::pair(), 1)
     };
-    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 0);
+    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 0);
     state.add_morsels(&account("a"), &[morsel]).await.unwrap();
     world.pass(HOUR / 2).await;
     world
@@ -257,9 +262,9 @@ async fn the_run_of_an_earlier_version_is_gone_on_with_as_each_accounts_own() {
     assert!(is_finished(&report) && report.resumed, "{report:?}");
     let ids = world.ids();
     assert_eq!((ids.len(), &*ids[0]), (40, "of a00020"), "nothing is queued again, and nothing lost");
-    let Loaded { run_of_all, runs, .. } = book(&world).await;
+    let ProducerRows { run_of_all, runs, .. } = book(&world).await;
     assert!(run_of_all.is_none());
-    assert!(runs.len() == 2 && runs.iter().all(|kept| kept.row.finished.is_some()), "{runs:?}");
+    assert!(runs.len() == 2 && runs.iter().all(|kept| kept.record.finished.is_some()), "{runs:?}");
     assert!(matches!(world.session_with(small).await.ended, SessionEnd::NotDue { .. }));
     world.pass(HOUR / 2).await;
     world.queue.drain().await;
@@ -336,7 +341,7 @@ async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_leas
     let pair = SpacePair { account: account("b"), space: space("s"), source: store("1"), destination: store("2") };
     let marker = Some(content("of b 0199"));
     let late = Morsel { nibbles: 40, deletes: DeleteProgress::Done, marker, ..Morsel::fresh(pair, first) };
-    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 1);
+    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
     state.add_morsels(&account("b"), &[late]).await.unwrap();
     world.queue.drain().await;
     let report = world.session().await;
@@ -403,9 +408,10 @@ async fn of_an_account_that_is_taken_out_of_the_list_nothing_is_left_and_another
             unlisting.await;
             world.session_with(small).await;
         }
-        let Loaded { runs, accounts, morsels, .. } = book(&world).await;
-        let owners = runs.iter().map(|kept| &kept.row.account).chain(accounts.iter().map(|kept| &kept.row.account));
-        let owners = owners.chain(morsels.iter().map(|kept| &kept.row.pair.account));
+        let ProducerRows { runs, accounts, morsels, .. } = book(&world).await;
+        let owners =
+            runs.iter().map(|kept| &kept.record.account).chain(accounts.iter().map(|kept| &kept.record.account));
+        let owners = owners.chain(morsels.iter().map(|kept| &kept.record.pair.account));
         assert!(owners.clone().count() > 0 && owners.clone().all(|owner| *owner == account("b")), "{in_session}");
         // Once listed again, the account begins at the beginning, not at the marker of the forgotten run.
         put(&files, "duplication-accounts.json", r#"["a", "b"]"#);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededRng};
 use mill_ports::Clock as _;
-use mill_records::producer_state::{AccountRun, Kept};
+use mill_records::Versioned;
+use mill_records::producer_state::AccountRun;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, World, account, policy, space, store};
@@ -40,7 +41,7 @@ async fn what_is_read_is_used_only_while_its_policy_its_marker_and_its_run_are_t
     let mut session = Session::new(&producer, producer.state(1), &stop);
     let now = world.clock.now();
     let run = |number| AccountRun { account: account("a"), number, started: now, listed: true, finished: None };
-    session.runs.insert(account("a"), ActiveRun::of(Kept::fresh(run(1))));
+    session.runs.insert(account("a"), ActiveRun::of(Versioned::unsaved(run(1))));
     let other_policy = ONE.replace("true", "false");
     for (then, number, is_used) in [
         (basis(ONE, None), 1, true),
@@ -48,10 +49,10 @@ async fn what_is_read_is_used_only_while_its_policy_its_marker_and_its_run_are_t
         (basis(ONE, Some("m")), 1, false),
         (basis(&other_policy, None), 1, false),
     ] {
-        session.runs.get_mut(&account("a")).unwrap().row.row.number = 1;
+        session.runs.get_mut(&account("a")).unwrap().row.record.number = 1;
         assert_eq!(read(&mut session, basis(ONE, None), 1, LONG).await, None);
         world.pass(LONG).await;
-        session.runs.get_mut(&account("a")).unwrap().row.row.number = number;
+        session.runs.get_mut(&account("a")).unwrap().row.record.number = number;
         let expected = if is_used { 1 } else { 2 };
         assert_eq!(read(&mut session, then, 2, SOON).await, Some(expected));
     }

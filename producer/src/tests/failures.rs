@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededRng};
+use mill_model::SpacePair;
 use mill_ports::{Clock as _, DeletableStore};
 use mill_records::producer_state::{ProducerState, SurveyFailure, SurveySubject};
-use mill_records::sync_proofs::SpacePair;
 
 use super::world::{DEFAULT, TWO, World, account, address, space, store};
 use crate::{DuplicationProducer, RunStart};
 
 async fn failures(world: &World) -> Vec<SurveyFailure> {
-    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
-    state.failures().await.unwrap().into_iter().map(|kept| kept.row).collect()
+    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
+    state.failures().await.unwrap().into_iter().map(|kept| kept.record).collect()
 }
 
 /// Lets a store's calls fail until the plan is calm.

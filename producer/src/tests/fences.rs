@@ -18,7 +18,7 @@ const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1"
 async fn book(world: &World) -> Vec<(String, Vec<u8>)> {
     let (mut rows, mut range) = (Vec::new(), KeyRange { prefix: String::new(), after: None });
     loop {
-        let page = world.state.query(DuplicationProducer::BOOK, &range, 100).await.unwrap();
+        let page = world.state.query(DuplicationProducer::NAME, &range, 100).await.unwrap();
         range.after = page.rows.last().map(|row| row.sort.clone()).or(range.after);
         rows.extend(page.rows.into_iter().map(|row| (row.sort, row.value.to_vec())));
         if page.end {

@@ -376,7 +376,7 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
         }
         let world = world;
         world.insert("1", "item", 5);
-        world.store("1").insert_left_out("beside", mill_ports::RefusalReason::InNoSpace);
+        world.store("1").insert_left_out("beside", mill_ports::RefusalReason::OutsideSpaces);
         world.store_of("b", "1").insert(&item("s", "of b"), "x", Properties::default());
         let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
         plan.set_outage(Some(mill_engine::FaultKind::Unreachable));

@@ -8,12 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use mill_engine::MemoryStores;
-use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreId, Version};
+use mill_model::{
+    AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, SpacePair, StoreId, Version,
+};
 use mill_ports::{
     ByteRange, Capabilities, Clock, DeletableStore, DestinationStore, Listing, OpenItem, Place, Presence, SourceStore,
     SpaceFacts, SpaceList, StoreError, Stores,
 };
-use mill_records::sync_proofs::SpacePair;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use mill_engine::PortCall;
 use mill_engine::{FaultKind, FaultPlan, FaultyStore, InjectedFault, SeededRng};
-use mill_model::{Properties, SurveySum};
+use mill_model::{Properties, SpacePair, SurveySum};
 use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, ProducerState};
-use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, address, is_finished, item, space, store};
 use crate::{AbsentSource, ClosingReport, DuplicationProducer, ProducerSettings, SessionEnd, SpaceFailureKind};
 
 async fn surveys(world: &World) -> Vec<PairSurvey> {
-    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
-    state.surveys().await.unwrap().into_iter().map(|kept| kept.row).collect()
+    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
+    state.surveys().await.unwrap().into_iter().map(|kept| kept.record).collect()
 }
 
 /// Of 40 items 30 are proven in sync; and there are 3 links.
@@ -84,7 +83,7 @@ async fn rows_that_a_sleeper_writes_late_count_for_nothing_in_the_run() {
     let world = half_in_sync(DIFFERENCES).await;
     let little = |settings: &mut ProducerSettings| settings.queue_max = 0;
     assert_eq!(world.session_with(little).await.ended, SessionEnd::QueueFull);
-    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 1);
+    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
     let pair = SpacePair { account: account("a"), space: space("s"), source: store("1"), destination: store("2") };
     let late = Morsel {
         nibbles: 3,
@@ -207,13 +206,13 @@ async fn what_a_rule_leaves_out_is_named_once_with_the_rule() {
     // An item that only the destination has is no entry of a source.
     world.store("2").insert_space(&space("x-theirs"));
     for n in 0..120 {
-        world.store("1").insert_left_out(&format!("loose {n:03}"), RefusalReason::InNoSpace);
+        world.store("1").insert_left_out(&format!("loose {n:03}"), RefusalReason::OutsideSpaces);
     }
     let report = world.session().await;
     assert_eq!((report.left_out.count, report.left_out.first.len(), report.failed()), (123, 100, false));
     let world = World::new(DEFAULT);
     world.store("1").insert(&item("x-rays", "i"), "x", Properties::default());
-    world.store("1").insert_left_out("loose", RefusalReason::InNoSpace);
+    world.store("1").insert_left_out("loose", RefusalReason::OutsideSpaces);
     let report = world.session().await;
     let told: Vec<_> =
         report.left_out.first.iter().map(|entry| (&*entry.shown, entry.is_space, &*entry.rule)).collect();

@@ -13,8 +13,8 @@ use mill_engine::{
 };
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
-    AccountId, ContentId, Duplicate, Envelope, ItemAddress, Properties, QueueName, Remove, SpaceId, StoreAddress,
-    StoreId, TaskId, TaskKind, Timestamp,
+    AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Properties, QueueName, RemoveTask, SpaceId, SpacePair,
+    StoreAddress, StoreId, TaskId, TaskKind, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
@@ -22,11 +22,11 @@ use mill_ports::{
     QueueDepth, QueueError, QueueLimits, Receipt, Row, RowKey, RowPage, RowPrecondition, RowVersion, SourceStore as _,
     Statistics, Table, TableError, TaskQueue,
 };
-use mill_records::account_counts::{AccountCounts, Counts, CountsWriter};
+use mill_records::account_counts::{AccountCounts, CountsByAccount, CountsWriter};
 use mill_records::delete_lists::{DeleteLists, RowResult};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::{SpacePair, SyncProof, SyncProofs};
+use mill_records::sync_proofs::{SyncProof, SyncProofs};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -63,8 +63,8 @@ pub(super) fn item(place: &str, id: &str) -> ItemAddress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
     QueueDepth,
-    Sent(Duplicate),
-    Removes(Remove),
+    Sent(DuplicateTask),
+    Removes(RemoveTask),
 }
 
 /// Stops everything for good at a chosen instant, like a crash.
@@ -129,7 +129,7 @@ pub(super) struct Trace {
     /// Whether it can count the tasks of an account.
     tells: AtomicBool,
     /// The accounts of the tasks that were taken out.
-    pub(super) drained: Mutex<Counts>,
+    pub(super) drained: Mutex<CountsByAccount>,
 }
 
 impl Trace {
@@ -137,12 +137,12 @@ impl Trace {
         self.asked.lock().unwrap().clone()
     }
 
-    pub(super) fn sent(&self) -> Vec<Duplicate> {
+    pub(super) fn sent(&self) -> Vec<DuplicateTask> {
         let sent = |asked| if let Asked::Sent(task) = asked { Some(task) } else { None };
         self.asked().into_iter().filter_map(sent).collect()
     }
 
-    pub(super) fn removes(&self) -> Vec<Remove> {
+    pub(super) fn removes(&self) -> Vec<RemoveTask> {
         let removes = |asked| if let Asked::Removes(task) = asked { Some(task) } else { None };
         self.asked().into_iter().filter_map(removes).collect()
     }
@@ -240,9 +240,9 @@ impl TaskQueue for Trace {
         for one in out {
             let envelope = envelope_of(&one.body);
             assert_eq!(one.group, envelope.task.account);
-            let asked = match Remove::from_task(&envelope.task) {
+            let asked = match RemoveTask::from_task(&envelope.task) {
                 Ok(remove) if envelope.task.kind == TaskKind::REMOVE => Asked::Removes(remove),
-                _ => Asked::Sent(Duplicate::from_task(&envelope.task).unwrap()),
+                _ => Asked::Sent(DuplicateTask::from_task(&envelope.task).unwrap()),
             };
             self.asked.lock().unwrap().push(asked);
         }
@@ -250,14 +250,14 @@ impl TaskQueue for Trace {
         Ok(report)
     }
 
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         hide: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.inner.receive_but(passed_over, max, hide, wait).await
+        self.inner.receive_excluding(passed_over, max, hide, wait).await
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
@@ -391,7 +391,7 @@ impl World {
             drained: Mutex::default(),
         });
         let table = |name: &str| Arc::new(MemoryTable::with_pages_of(name, 3));
-        let lists_table = table(DeleteLists::BOOK);
+        let lists_table = table(DeleteLists::TABLE);
         let settings = ProducerSettings {
             holder: "holder-0".into(),
             lease_timeout: Duration::from_mins(1),
@@ -417,7 +417,7 @@ impl World {
             sync_proofs: SyncProofs::new(table("seals")),
             delete_lists: DeleteLists::new(Arc::new(Fused { inner: lists_table.clone(), fuse })),
             lists_table,
-            counts: table(AccountCounts::BOOK),
+            counts: table(AccountCounts::TABLE),
             owners: Owners::new(table("owners")),
             statistics: Arc::default(),
             policies: Arc::new(PolicyRepository::fixed(policies)),
@@ -519,7 +519,7 @@ impl World {
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: self.statistics.clone(),
-            surely_dead: Arc::new(move |_| dead),
+            holder_is_dead: Arc::new(move |_| dead),
         };
         let mut settings = self.settings.clone();
         change(&mut settings);
@@ -549,7 +549,7 @@ impl World {
         let ids = |asked: Asked| match asked {
             Asked::QueueDepth => Vec::new(),
             Asked::Sent(task) => vec![task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned())],
-            Asked::Removes(Remove { row: None, .. }) => vec!["/".to_owned()],
+            Asked::Removes(RemoveTask { row: None, .. }) => vec!["/".to_owned()],
             Asked::Removes(remove) => self.row_ids(&remove),
         };
         self.queue.asked().into_iter().flat_map(ids).collect()
@@ -568,7 +568,7 @@ impl World {
     }
 
     /// The ids in a task's row.
-    pub(super) fn row_ids(&self, remove: &Remove) -> Vec<String> {
+    pub(super) fn row_ids(&self, remove: &RemoveTask) -> Vec<String> {
         let sort = format!("list/{}/row/{:08}", remove.list, remove.row.unwrap());
         let rows = self.lists_table.rows();
         let (_, value) = rows.into_iter().find(|(key, _)| key.sort == sort).expect("a row is written before its task");

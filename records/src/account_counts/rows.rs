@@ -8,7 +8,7 @@ use mill_ports::Row;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{AccountCount, Counts};
+use super::{AccountCount, CountsByAccount};
 
 /// What one workman has counted, or all that are gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,13 +16,13 @@ pub(super) struct CountsRow {
     pub(super) written: Timestamp,
     /// Nobody writes it again.
     pub(super) last: bool,
-    pub(super) counts: Counts,
+    pub(super) counts: CountsByAccount,
     /// The rows whose counts are in this one too, and that are to be deleted.
     pub(super) of: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Value {
+struct CountsValue {
     written: u64,
     #[serde(default)]
     last: bool,
@@ -37,13 +37,13 @@ impl CountsRow {
             (account.as_str().to_owned(), (counted.received, counted.ended))
         };
         let accounts = self.counts.iter().map(counted).collect();
-        let value = Value { written: self.written.as_millis(), last: self.last, accounts, of: self.of.clone() };
+        let value = CountsValue { written: self.written.as_millis(), last: self.last, accounts, of: self.of.clone() };
         // A struct of texts and numbers is always JSON.
         serde_json::to_vec(&value).unwrap_or_default().into()
     }
 
     pub(super) fn read(row: &Row) -> Option<Self> {
-        let Value { written, last, accounts, of } = serde_json::from_slice(&row.value)
+        let CountsValue { written, last, accounts, of } = serde_json::from_slice(&row.value)
             .inspect_err(
                 |error| warn!(row = row.sort, %error, "a workman's counts cannot be read; they are passed over"),
             )

@@ -11,8 +11,8 @@ fn account(name: &str) -> AccountId {
     AccountId::new(name).unwrap()
 }
 
-fn of(name: &str, received: u64, ended: u64) -> Counts {
-    Counts::from([(account(name), AccountCount { received, ended })])
+fn of(name: &str, received: u64, ended: u64) -> CountsByAccount {
+    CountsByAccount::from([(account(name), AccountCount { received, ended })])
 }
 
 impl Desk {
@@ -32,7 +32,7 @@ impl Desk {
         CountsWriter::new(self.book.clone(), holder.to_owned())
     }
 
-    async fn read(&self) -> Counts {
+    async fn read(&self) -> CountsByAccount {
         self.book.read(&["a", "b"].map(account).into()).await.unwrap()
     }
 
@@ -50,7 +50,7 @@ async fn workmen_write_beside_each_other_and_all_of_them_count() {
         writer.add(&of("a", 1, 1), false).await.unwrap();
         writer.add(&of("b", 2, 2), false).await.unwrap();
     }
-    assert_eq!(desk.read().await, of("a", 20, 10).into_iter().chain(of("b", 10, 10)).collect::<Counts>());
+    assert_eq!(desk.read().await, of("a", 20, 10).into_iter().chain(of("b", 10, 10)).collect::<CountsByAccount>());
     assert_eq!(desk.rows().await, 5);
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{DeadLetter, DeadLetterError, DeadLetterId, DeadLetterState};
 
 #[derive(Serialize, Deserialize)]
-struct RowV1 {
+struct DeadLetterRowV1 {
     v: u64,
     at: u64,
     reason: String,
@@ -18,13 +18,13 @@ struct RowV1 {
     subject: Option<String>,
     origin: Option<String>,
     failures: u32,
-    history: Vec<FailureV1>,
+    history: Vec<HistoryEntryV1>,
     body: RawBody,
-    state: StateV1,
+    state: DeadLetterStateV1,
 }
 
 #[derive(Serialize, Deserialize)]
-struct FailureV1 {
+struct HistoryEntryV1 {
     at: u64,
     workman: String,
     reason: String,
@@ -32,19 +32,19 @@ struct FailureV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum StateV1 {
+enum DeadLetterStateV1 {
     Open,
     Retried { by: String, at: u64 },
     Discarded { reason: String, by: String, at: u64 },
 }
 
-pub(super) fn written(letter: &DeadLetter) -> Result<Bytes, DeadLetterError> {
-    let failure = |failure: &Failure| FailureV1 {
+pub(super) fn encode(letter: &DeadLetter) -> Result<Bytes, DeadLetterError> {
+    let failure = |failure: &Failure| HistoryEntryV1 {
         at: failure.at.as_millis(),
         workman: failure.workman.clone(),
         reason: failure.reason.clone(),
     };
-    let row = RowV1 {
+    let row = DeadLetterRowV1 {
         v: 1,
         at: letter.at.as_millis(),
         reason: letter.reason.clone(),
@@ -56,10 +56,10 @@ pub(super) fn written(letter: &DeadLetter) -> Result<Bytes, DeadLetterError> {
         history: letter.history.iter().map(failure).collect(),
         body: RawBody::of(&letter.body),
         state: match &letter.state {
-            DeadLetterState::Open => StateV1::Open,
-            DeadLetterState::Retried { by, at } => StateV1::Retried { by: by.clone(), at: at.as_millis() },
+            DeadLetterState::Open => DeadLetterStateV1::Open,
+            DeadLetterState::Retried { by, at } => DeadLetterStateV1::Retried { by: by.clone(), at: at.as_millis() },
             DeadLetterState::Discarded { reason, by, at } => {
-                StateV1::Discarded { reason: reason.clone(), by: by.clone(), at: at.as_millis() }
+                DeadLetterStateV1::Discarded { reason: reason.clone(), by: by.clone(), at: at.as_millis() }
             }
         },
     };
@@ -68,13 +68,13 @@ pub(super) fn written(letter: &DeadLetter) -> Result<Bytes, DeadLetterError> {
         .map_err(|error| DeadLetterError::Damaged { id: letter.id.clone(), why: error.to_string() })
 }
 
-pub(super) fn read(row: &Row) -> Result<DeadLetter, DeadLetterError> {
+pub(super) fn decode(row: &Row) -> Result<DeadLetter, DeadLetterError> {
     let id = DeadLetterId(row.sort.clone());
-    parsed(&id, &row.value).map_err(|why| DeadLetterError::Damaged { id, why })
+    decode_value(&id, &row.value).map_err(|why| DeadLetterError::Damaged { id, why })
 }
 
-fn parsed(id: &DeadLetterId, value: &[u8]) -> Result<DeadLetter, String> {
-    let row: RowV1 = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+fn decode_value(id: &DeadLetterId, value: &[u8]) -> Result<DeadLetter, String> {
+    let row: DeadLetterRowV1 = serde_json::from_slice(value).map_err(|error| error.to_string())?;
     if row.v != 1 {
         return Err(format!("it is of version {}", row.v));
     }
@@ -99,9 +99,9 @@ fn parsed(id: &DeadLetterId, value: &[u8]) -> Result<DeadLetter, String> {
             .collect(),
         body: row.body.bytes().map_err(|error| error.to_string())?,
         state: match row.state {
-            StateV1::Open => DeadLetterState::Open,
-            StateV1::Retried { by, at } => DeadLetterState::Retried { by, at: time(at) },
-            StateV1::Discarded { reason, by, at } => DeadLetterState::Discarded { reason, by, at: time(at) },
+            DeadLetterStateV1::Open => DeadLetterState::Open,
+            DeadLetterStateV1::Retried { by, at } => DeadLetterState::Retried { by, at: time(at) },
+            DeadLetterStateV1::Discarded { reason, by, at } => DeadLetterState::Discarded { reason, by, at: time(at) },
         },
     })
 }

@@ -77,7 +77,7 @@ impl TaskQueue for Inbox {
         }
         Ok(report)
     }
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         _: &ExcludedAccounts,
         _: NonZeroU32,
@@ -156,7 +156,7 @@ async fn a_retry_is_sent_before_it_is_marked_and_only_once() {
     let inbox = Arc::new(Inbox::default());
     book.retry(&letter.id, None, &queues(&inbox), by("op")).await.unwrap();
     let sent = inbox.sent.lock().unwrap().clone();
-    let again = opened(&sent[0].body, at(0)).unwrap();
+    let again = decode_body(&sent[0].body, at(0)).unwrap();
     assert_eq!((sent.len(), again.failures, again.history.len(), sent[0].group.as_str()), (1, 0, 1, "a"));
     let twice = book.retry(&letter.id, None, &queues(&inbox), by("op")).await;
     assert!(matches!(twice, Err(DeadLetterError::Decided { state: "retried", .. })), "{twice:?}");
@@ -203,5 +203,5 @@ async fn a_row_of_version_1_is_read_for_ever() {
     table.put(&RowKey::new(PARTITION, "x"), Bytes::from_static(row.as_bytes()), RowPrecondition::Always).await.unwrap();
     let letter = DeadLetters::new(table).show(&DeadLetterId::new("x")).await.unwrap();
     assert_eq!((&letter.body[..], letter.history.len(), letter.state.as_str()), (&b"\xff"[..], 1, "discarded"));
-    assert_eq!(&row::written(&letter).unwrap()[..], row.as_bytes());
+    assert_eq!(&row::encode(&letter).unwrap()[..], row.as_bytes());
 }

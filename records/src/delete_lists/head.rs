@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is said of a list as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListHead {
+pub struct DeleteListHead {
     /// What vanished.
     pub of: DeletionScope,
     /// When the survey ended, by the host's clock, in milliseconds since 1970. For people: nothing is decided by it.
@@ -22,7 +22,7 @@ pub struct ListHead {
     /// The places of the source at the survey: path and identity. An id is deleted only while those on its way are the same.
     pub places: Vec<(String, String)>,
     /// Whether it may be carried out.
-    pub state: ListState,
+    pub state: DeleteListState,
 }
 
 /// What vanished.
@@ -38,7 +38,7 @@ pub enum DeletionScope {
 /// Whether a list may be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ListState {
+pub enum DeleteListState {
     /// It waits for a person.
     Held {
         /// Why.
@@ -119,7 +119,7 @@ impl HoldReason {
     }
 }
 
-impl ListHead {
+impl DeleteListHead {
     /// The places of the source at the survey.
     pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
         self.places.iter().map(|(path, identity)| Place { path: path.clone(), identity: identity.clone() })
@@ -142,13 +142,13 @@ impl ListHead {
 
     /// Whether it may be carried out now.
     pub fn is_granted(&self) -> bool {
-        matches!(self.state, ListState::Granted { .. })
+        matches!(self.state, DeleteListState::Granted { .. })
     }
 
     /// Why it waits for a person, if it does.
     pub fn held(&self) -> Option<&HoldReason> {
         match &self.state {
-            ListState::Held { reason } => Some(reason),
+            DeleteListState::Held { reason } => Some(reason),
             _ => None,
         }
     }

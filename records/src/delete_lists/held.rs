@@ -3,13 +3,14 @@
 use std::fmt;
 
 use futures::stream::TryStreamExt as _;
-use mill_model::{AccountId, Algorithm, Checksum, DeleteListId, SpaceId, StoreId, Timestamp};
+use mill_model::{Algorithm, Checksum, DeleteListId, SpacePair, Timestamp};
 use mill_ports::{PlantedBug, RowKey, RowPrecondition, TableErrorKind, planted};
 use sha2::{Digest as _, Sha256};
 
-use super::head::{GrantedBy, HoldReason, ListHead, ListState};
-use super::{DeleteListError, DeleteLists, Versioned};
-use crate::sync_proofs::SpacePair;
+use super::head::{DeleteListHead, DeleteListState, GrantedBy, HoldReason};
+use super::{DeleteListError, DeleteLists};
+use crate::pair_key::{pair_key, parse_pair_key};
+use crate::versioned::Versioned;
 
 /// The partition of the index. No pair's partition has this name: theirs have slashes.
 const INDEX: &str = "held";
@@ -19,8 +20,8 @@ const INDEX: &str = "held";
 pub struct HeldListToken(String);
 
 impl HeldListToken {
-    fn of(pair: &SpacePair, list: DeleteListId, head: &ListHead) -> Self {
-        let all = format!("{}\n{list}\n{}\n{}", pair.partition(), head.count, head.digest);
+    fn of(pair: &SpacePair, list: DeleteListId, head: &DeleteListHead) -> Self {
+        let all = format!("{}\n{list}\n{}\n{}", pair_key(pair), head.count, head.digest);
         let hash = Sha256::digest(all);
         let short = Checksum { algorithm: Algorithm::Sha256, value: hash[..8].into() };
         Self(format!("{}-{}", head.count, short.hex()))
@@ -41,7 +42,7 @@ pub struct HeldList {
     /// The list.
     pub list: DeleteListId,
     /// What is said of it.
-    pub head: Versioned<ListHead>,
+    pub head: Versioned<DeleteListHead>,
 }
 
 impl HeldList {
@@ -62,7 +63,7 @@ impl DeleteLists {
     /// # Errors
     /// The table's.
     pub async fn note_held(&self, pair: &SpacePair, list: DeleteListId) -> Result<(), DeleteListError> {
-        let key = RowKey::new(INDEX, pair.partition());
+        let key = RowKey::new(INDEX, pair_key(pair));
         self.table.put(&key, list.to_string().into(), RowPrecondition::Always).await?;
         Ok(())
     }
@@ -72,7 +73,7 @@ impl DeleteLists {
     /// # Errors
     /// The table's.
     pub async fn note_not_held(&self, pair: &SpacePair, list: DeleteListId) -> Result<(), DeleteListError> {
-        let key = RowKey::new(INDEX, pair.partition());
+        let key = RowKey::new(INDEX, pair_key(pair));
         let Some(row) = self.table.get(&key).await?.filter(|row| row.value == list.to_string()) else { return Ok(()) };
         match self.table.delete(&key, RowPrecondition::VersionIs(row.version)).await {
             Err(error) if error.kind == TableErrorKind::Conflict => Ok(()),
@@ -89,7 +90,7 @@ impl DeleteLists {
         let mut held = Vec::new();
         for row in rows {
             let list = std::str::from_utf8(&row.value).ok().and_then(|text| DeleteListId::parse(text).ok());
-            let Some((pair, list)) = pair_of(&row.sort).zip(list) else {
+            let Some((pair, list)) = parse_pair_key(&row.sort).zip(list) else {
                 return Err(DeleteListError::Unreadable { sort: row.sort });
             };
             // The index is written before the head and removed after it: the head decides.
@@ -121,7 +122,7 @@ impl DeleteLists {
         if let Some(HoldReason::SpaceMissing { for_a_day: false, .. }) = held.head.record.held() {
             return Err(DeleteListError::NotMissingForADay);
         }
-        let granted = ListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
+        let granted = DeleteListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
         if planted(PlantedBug::ConfirmedForAll) {
             for mut other in self.held().await? {
                 self.settle(&mut other, granted.clone()).await?;
@@ -136,22 +137,12 @@ impl DeleteLists {
     /// # Errors
     /// [`DeleteListError::Changed`] when the list was changed meanwhile; the table's.
     pub async fn withdraw(&self, held: &mut HeldList) -> Result<(), DeleteListError> {
-        self.settle(held, ListState::Withdrawn).await
+        self.settle(held, DeleteListState::Withdrawn).await
     }
 
-    async fn settle(&self, held: &mut HeldList, state: ListState) -> Result<(), DeleteListError> {
+    async fn settle(&self, held: &mut HeldList, state: DeleteListState) -> Result<(), DeleteListError> {
         held.head.record.state = state;
         self.save_head(&held.pair, held.list, &mut held.head).await?;
         self.note_not_held(&held.pair, held.list).await
     }
-}
-
-fn pair_of(partition: &str) -> Option<SpacePair> {
-    let mut ids = partition.splitn(4, '/');
-    Some(SpacePair {
-        account: AccountId::new(ids.next()?).ok()?,
-        source: StoreId::new(ids.next()?).ok()?,
-        destination: StoreId::new(ids.next()?).ok()?,
-        space: SpaceId::new(ids.next()?).ok()?,
-    })
 }

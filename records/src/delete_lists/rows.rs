@@ -18,12 +18,12 @@ pub struct ListedId {
 
 /// Some ids of a list: what one task deletes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListRow {
+pub struct DeleteListRow {
     /// In the order of their bytes.
     pub ids: Vec<ListedId>,
 }
 
-impl ListRow {
+impl DeleteListRow {
     /// Most ids of a row.
     pub const IDS_MAX: usize = 256;
     /// From so many bytes of ids on, a row is full: DynamoDB takes 400 KB, and one byte of an id may take six in JSON.

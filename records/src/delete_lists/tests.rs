@@ -32,8 +32,8 @@ fn listed(id: &str) -> ListedId {
     ListedId { id: ContentId::new(id).unwrap(), seen: VersionDigest::of(&Version::settled_at(id)) }
 }
 
-fn head(count: u64, state: ListState) -> ListHead {
-    ListHead {
+fn head(count: u64, state: DeleteListState) -> DeleteListHead {
+    DeleteListHead {
         of: DeletionScope::Items,
         made: 1_795_249_800_000,
         count,
@@ -45,8 +45,8 @@ fn head(count: u64, state: ListState) -> ListHead {
     }
 }
 
-fn held_state() -> ListState {
-    ListState::Held { reason: HoldReason::TooMany { unasked_today: 0 } }
+fn held_state() -> DeleteListState {
+    DeleteListState::Held { reason: HoldReason::TooMany { unasked_today: 0 } }
 }
 
 fn book() -> (DeleteLists, Arc<MemoryTable>) {
@@ -55,7 +55,7 @@ fn book() -> (DeleteLists, Arc<MemoryTable>) {
 }
 
 /// Puts a list that waits for a person into the book, as the producer does.
-async fn hold(lists: &DeleteLists, pair: &SpacePair, id: DeleteListId, head: ListHead) -> HeldList {
+async fn hold(lists: &DeleteLists, pair: &SpacePair, id: DeleteListId, head: DeleteListHead) -> HeldList {
     lists.note_held(pair, id).await.unwrap();
     lists.add_head(pair, id, head).await.unwrap();
     let all = lists.held().await.unwrap();

@@ -42,7 +42,7 @@ async fn each_table_that_is_emptied_is_found_out_by_a_process_that_remembers_not
         room.recognise(None, 1).await.unwrap();
         room.tables[place] = fresh(name);
         let error = room.recognise(None, 2).await.unwrap_err();
-        assert!(matches!(&error, InstallationError::Emptied { book } if book == name), "{name}: {error}");
+        assert!(matches!(&error, InstallationError::Emptied { table } if table == name), "{name}: {error}");
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_table_of_another_installation_is_found_out() {
     other.recognise(None, 2).await.unwrap();
     let mixed = Room { tables: vec![room.tables[0].clone(), other.tables[1].clone(), room.tables[2].clone()] };
     let error = mixed.recognise(None, 3).await.unwrap_err();
-    assert!(matches!(&error, InstallationError::Another { book } if book == "seals"), "{error}");
+    assert!(matches!(&error, InstallationError::Another { table } if table == "seals"), "{error}");
 }
 
 #[tokio::test]

@@ -15,19 +15,19 @@ impl World {
         Self { clock: Arc::new(SimClock::new()), table: Arc::new(TestTable::yielding()) }
     }
 
-    fn terms(&self, holder: &str) -> LeaseConfig {
+    fn config(&self, holder: &str) -> LeaseConfig {
         LeaseConfig {
             table: self.table.clone(),
             key: RowKey::new("p", "lease"),
             holder: holder.to_owned(),
             timeout: TIMEOUT,
             clock: self.clock.clone(),
-            surely_dead: Arc::new(|_| false),
+            holder_is_dead: Arc::new(|_| false),
         }
     }
 
     async fn take(&self, holder: &str) -> Option<ProducerLease> {
-        match ProducerLease::take(self.terms(holder)).await.unwrap() {
+        match ProducerLease::acquire(self.config(holder)).await.unwrap() {
             AcquireOutcome::Ours(lease) => Some(lease),
             AcquireOutcome::HeldByAnother { .. } => None,
         }
@@ -45,7 +45,7 @@ async fn a_lease_that_was_given_back_is_taken_at_once_under_a_higher_epoch() {
     for epoch in 1..4 {
         let lease = world.take("a").await.unwrap();
         // Without a row nobody knows who held it before.
-        assert_eq!((lease.epoch(), lease.inherited()), (epoch, epoch == 1));
+        assert_eq!((lease.epoch(), lease.taken_over()), (epoch, epoch == 1));
         lease.release().await;
     }
     assert_eq!(world.since(start), Duration::ZERO);
@@ -75,8 +75,8 @@ async fn a_lease_without_beats_is_taken_over_after_the_timeout_and_not_before() 
     let start = world.clock.monotonic();
     let lease = world.take("b").await.unwrap();
     assert_eq!(world.since(start), TIMEOUT);
-    assert_eq!((lease.epoch(), lease.inherited()), (2, true));
-    assert_eq!(dead.held_by().await.as_deref(), Some("b"));
+    assert_eq!((lease.epoch(), lease.taken_over()), (2, true));
+    assert_eq!(dead.current_holder().await.as_deref(), Some("b"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,8 +84,8 @@ async fn a_holder_that_is_surely_dead_is_not_waited_for() {
     let world = World::new();
     let _dead = world.take("a").await.unwrap();
     let start = world.clock.monotonic();
-    let terms = LeaseConfig { surely_dead: Arc::new(|holder| holder == "a"), ..world.terms("b") };
-    assert!(matches!(ProducerLease::take(terms).await.unwrap(), AcquireOutcome::Ours(lease) if lease.inherited()));
+    let config = LeaseConfig { holder_is_dead: Arc::new(|holder| holder == "a"), ..world.config("b") };
+    assert!(matches!(ProducerLease::acquire(config).await.unwrap(), AcquireOutcome::Ours(lease) if lease.taken_over()));
     assert_eq!(world.since(start), Duration::ZERO);
 }
 
@@ -97,7 +97,7 @@ async fn who_lost_the_lease_stops_working_and_cannot_give_it_back() {
     assert!(sleeper.hold(std::future::pending::<()>()).await.is_none());
     sleeper.release().await;
     assert!(other.hold(world.clock.sleep(Duration::from_mins(10))).await.is_some());
-    assert!(world.take("c").await.is_some_and(|lease| lease.inherited()));
+    assert!(world.take("c").await.is_some_and(|lease| lease.taken_over()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,12 +118,12 @@ async fn a_beat_that_was_written_but_not_answered_does_not_lose_the_lease() {
     let world = World::new();
     let lease = world.take("a").await.unwrap();
     // As if a cancelled beat had been written after all.
-    let row = world.table.get(&world.terms("a").key).await.unwrap().unwrap();
-    let beat = written("a", 1, 1, false);
-    world.table.put(&world.terms("a").key, beat, RowPrecondition::VersionIs(row.version)).await.unwrap();
+    let row = world.table.get(&world.config("a").key).await.unwrap().unwrap();
+    let beat = encode("a", 1, 1, false);
+    world.table.put(&world.config("a").key, beat, RowPrecondition::VersionIs(row.version)).await.unwrap();
     assert!(lease.hold(world.clock.sleep(Duration::from_mins(10))).await.is_some());
     lease.release().await;
-    assert!(world.take("b").await.is_some_and(|lease| !lease.inherited()));
+    assert!(world.take("b").await.is_some_and(|lease| !lease.taken_over()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,11 +131,11 @@ async fn who_cannot_beat_for_a_timeout_stops_working() {
     let world = World::new();
     let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("t"));
-    let terms = LeaseConfig {
+    let config = LeaseConfig {
         table: Arc::new(mill_engine::FaultInjector::<dyn Table>::new(table, plan.clone())),
-        ..world.terms("a")
+        ..world.config("a")
     };
-    let AcquireOutcome::Ours(lease) = ProducerLease::take(terms).await.unwrap() else { panic!("free") };
+    let AcquireOutcome::Ours(lease) = ProducerLease::acquire(config).await.unwrap() else { panic!("free") };
     plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
     let start = world.clock.monotonic();
     assert!(lease.hold(std::future::pending::<()>()).await.is_none());
@@ -155,7 +155,7 @@ async fn a_slow_look_takes_nothing_over_before_the_timeout() {
     let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     plan.fail(mill_engine::PortCall::GetRow, 1, mill_engine::InjectedFault::Delay(Duration::from_secs(30)));
     let table = Arc::new(mill_engine::FaultInjector::<dyn Table>::new(world.table.clone(), plan));
-    let other = ProducerLease::take(LeaseConfig { table, ..world.terms("b") });
+    let other = ProducerLease::acquire(LeaseConfig { table, ..world.config("b") });
     let (taken, ()) = futures::join!(other, beats);
     assert!(matches!(taken.unwrap(), AcquireOutcome::Ours(_)));
     let last_beat = TIMEOUT / 3;

@@ -16,7 +16,7 @@ impl Clock for ManualClock {
         Monotonic::from_origin(*self.0.lock().unwrap())
     }
 
-    fn witness(&self) -> Option<mill_ports::ClockWitness> {
+    fn second_clock(&self) -> Option<mill_ports::SecondClockReading> {
         None
     }
 
@@ -38,7 +38,7 @@ impl Fleet {
             table: Arc::new(table),
             clock: clock.clone(),
             timeout: Duration::from_mins(1),
-            surely_dead: Arc::new(|holder| holder == "killed"),
+            holder_is_dead: Arc::new(|holder| holder == "killed"),
         };
         Self { book, clock, watched: BTreeMap::new() }
     }

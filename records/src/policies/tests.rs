@@ -87,7 +87,7 @@ async fn a_broken_file_stops_its_account_only_and_the_last_good_version_stays() 
     assert!(covers(&book.account(&account("alice")).await.unwrap()));
     let states = book.states();
     let alice = states.iter().find(|state| state.account == Some(account("alice"))).unwrap();
-    assert_eq!((alice.in_use, alice.since), (InUse::LastGood, place.now()));
+    assert_eq!((alice.in_use, alice.since), (PolicyFreshness::LastGood, place.now()));
     assert_eq!((alice.faults[0].line, alice.faults[0].column), (1, 57));
 
     // Without a good version nothing is known of it; the other account goes on.
@@ -108,7 +108,7 @@ async fn what_was_corrected_is_obeyed_soon() {
     place.write(ALICE, ONE_TO_TWO);
     place.pass(Duration::from_secs(10));
     assert!(covers(&book.account(&account("alice")).await.unwrap()));
-    assert!(book.states().iter().all(|state| state.in_use == InUse::Current && state.trouble.is_none()));
+    assert!(book.states().iter().all(|state| state.in_use == PolicyFreshness::Current && state.trouble.is_none()));
 }
 
 #[tokio::test]

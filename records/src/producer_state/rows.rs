@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, StoreId, SurveySum, Timestamp};
+use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, SpacePair, StoreId, SurveySum, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::elapsed::ElapsedTime;
-use crate::sync_proofs::SpacePair;
+use crate::pair_key::{pair_key, parse_pair_key};
 
 /// A row of the book.
 pub trait Record: Sized + Send + Sync {
@@ -21,7 +21,7 @@ pub trait Record: Sized + Send + Sync {
 
 /// An account of which some stores did not tell their spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountRow {
+pub struct UnansweredStores {
     /// The account.
     pub account: AccountId,
     /// The run it belongs to.
@@ -161,7 +161,7 @@ impl Record for QueueSize {
     }
 }
 
-impl AccountRow {
+impl UnansweredStores {
     pub(super) const PREFIX: &str = "account/";
 }
 
@@ -172,33 +172,33 @@ impl MissingSpace {
 /// The epoch under which a row was written; 0 where it does not say.
 pub(super) fn epoch(value: &[u8]) -> u64 {
     #[derive(Deserialize)]
-    struct Written {
+    struct EpochOnly {
         epoch: u64,
     }
-    serde_json::from_slice(value).map_or(0, |written: Written| written.epoch)
+    serde_json::from_slice(value).map_or(0, |written: EpochOnly| written.epoch)
 }
 
 #[derive(Serialize, Deserialize)]
-struct AccountValue {
+struct UnansweredStoresValue {
     epoch: u64,
     run: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unanswered: Vec<String>,
 }
 
-impl Record for AccountRow {
+impl Record for UnansweredStores {
     fn sort(&self) -> String {
         format!("{}{}", Self::PREFIX, self.account.as_str())
     }
 
     fn value(&self, epoch: u64) -> Bytes {
         let unanswered = self.unanswered.iter().map(|store| store.as_str().to_owned()).collect();
-        json(&AccountValue { epoch, run: self.run, unanswered })
+        json(&UnansweredStoresValue { epoch, run: self.run, unanswered })
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
         let account = AccountId::new(sort.strip_prefix(Self::PREFIX)?).ok()?;
-        let AccountValue { run, unanswered, .. } = serde_json::from_slice(value).ok()?;
+        let UnansweredStoresValue { run, unanswered, .. } = serde_json::from_slice(value).ok()?;
         let unanswered = unanswered.into_iter().map(StoreId::new).collect::<Result<_, _>>().ok()?;
         Some(Self { account, run, unanswered })
     }
@@ -253,7 +253,7 @@ enum DeletesValue {
 
 impl Record for Morsel {
     fn sort(&self) -> String {
-        pair_sort(Self::PREFIX, &self.pair)
+        format!("{}{}", Self::PREFIX, pair_key(&self.pair))
     }
 
     fn value(&self, epoch: u64) -> Bytes {
@@ -280,7 +280,7 @@ impl Record for Morsel {
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
-        let pair = pair_of(sort.strip_prefix(Self::PREFIX)?)?;
+        let pair = parse_pair_key(sort.strip_prefix(Self::PREFIX)?)?;
         let MorselValue { run, nibbles, deletes, marker, began, sum, unproven, .. } =
             serde_json::from_slice(value).ok()?;
         let deletes = match deletes {
@@ -295,20 +295,6 @@ impl Record for Morsel {
         let unproven = read_unproven(unproven, &sum);
         Some(Self { pair, run, nibbles, deletes, marker: content(marker).ok()?, began, sum, unproven })
     }
-}
-
-pub(super) fn pair_sort(prefix: &str, SpacePair { account, source, destination, space }: &SpacePair) -> String {
-    [prefix, account.as_str(), "/", source.as_str(), "/", destination.as_str(), "/", space.as_str()].concat()
-}
-
-pub(super) fn pair_of(sort: &str) -> Option<SpacePair> {
-    let mut ids = sort.splitn(4, '/');
-    Some(SpacePair {
-        account: AccountId::new(ids.next()?).ok()?,
-        source: StoreId::new(ids.next()?).ok()?,
-        destination: StoreId::new(ids.next()?).ok()?,
-        space: SpaceId::new(ids.next()?).ok()?,
-    })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -327,7 +313,7 @@ struct PairSurveyValue {
 
 impl Record for PairSurvey {
     fn sort(&self) -> String {
-        pair_sort(Self::PREFIX, &self.pair)
+        format!("{}{}", Self::PREFIX, pair_key(&self.pair))
     }
 
     fn value(&self, epoch: u64) -> Bytes {
@@ -337,7 +323,7 @@ impl Record for PairSurvey {
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
-        let pair = pair_of(sort.strip_prefix(Self::PREFIX)?)?;
+        let pair = parse_pair_key(sort.strip_prefix(Self::PREFIX)?)?;
         let PairSurveyValue { run, began, sum, unproven, held, in_sync, .. } = serde_json::from_slice(value).ok()?;
         let (began, in_sync) = (Timestamp::from_millis(began), in_sync.map(Timestamp::from_millis));
         let sum = read_sum(&sum);
@@ -350,7 +336,7 @@ fn content(id: Option<String>) -> Result<Option<ContentId>, mill_model::IdError>
 }
 
 #[derive(Serialize, Deserialize)]
-struct MissingValue {
+struct MissingSpaceValue {
     epoch: u64,
     first: u64,
     run: u64,
@@ -365,12 +351,12 @@ impl Record for MissingSpace {
     }
 
     fn value(&self, epoch: u64) -> Bytes {
-        json(&MissingValue { epoch, first: self.first.as_millis(), run: self.run, elapsed: self.elapsed.clone() })
+        json(&MissingSpaceValue { epoch, first: self.first.as_millis(), run: self.run, elapsed: self.elapsed.clone() })
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
         let mut ids = sort.strip_prefix(Self::PREFIX)?.splitn(3, '/');
-        let MissingValue { first, run, elapsed, .. } = serde_json::from_slice(value).ok()?;
+        let MissingSpaceValue { first, run, elapsed, .. } = serde_json::from_slice(value).ok()?;
         Some(Self {
             account: AccountId::new(ids.next()?).ok()?,
             store: StoreId::new(ids.next()?).ok()?,

@@ -1,11 +1,10 @@
 use mill_engine::{
     FaultInjector, FaultKind, FaultPlan, InjectedFault, ManualClock, MemoryTable, PortCall, SeededRng, SimClock,
 };
-use mill_model::{ContentId, DeleteListId, SpaceId, StoreAddress, StoreId, SurveySum, Timestamp};
+use mill_model::{ContentId, DeleteListId, SpaceId, SpacePair, StoreAddress, StoreId, SurveySum, Timestamp};
 
 use super::*;
 use crate::elapsed::ElapsedTime;
-use crate::sync_proofs::SpacePair;
 
 fn pair(space: &str) -> SpacePair {
     SpacePair {
@@ -32,7 +31,7 @@ fn rows_are_read_as_they_were_written() {
     for finished in [None, Some(started)] {
         round_trip(&AccountRun { account: account.clone(), number: 3, started, listed: true, finished });
     }
-    round_trip(&AccountRow { account: account.clone(), run: 3, unanswered: vec![StoreId::new("2").unwrap()] });
+    round_trip(&UnansweredStores { account: account.clone(), run: 3, unanswered: vec![StoreId::new("2").unwrap()] });
     let (store, space) = (StoreId::new("1").unwrap(), SpaceId::new("Fotos & Briefe").unwrap());
     let clock = ManualClock::new();
     let mut elapsed = ElapsedTime::default();
@@ -144,7 +143,7 @@ impl World {
     }
 }
 
-async fn with_morsels(state: &ProducerState, count: usize) -> Vec<Kept<Morsel>> {
+async fn with_morsels(state: &ProducerState, count: usize) -> Vec<Versioned<Morsel>> {
     let rows: Vec<Morsel> = (0..count).map(|number| Morsel::fresh(pair(&format!("s{number}")), 1)).collect();
     state.add_morsels(&pair("s").account, &rows).await.unwrap()
 }
@@ -154,13 +153,13 @@ async fn rows_added_saved_and_removed_are_loaded_so() {
     let world = World::new();
     let state = world.state(1);
     let mut morsels = with_morsels(&state, 5).await;
-    morsels[1].row.marker = some("m");
+    morsels[1].record.marker = some("m");
     state.save(&mut morsels[1]).await.unwrap();
     state.save(&mut morsels[1]).await.unwrap();
     state.remove(&morsels[2]).await.unwrap();
     let loaded = world.state(2).load(false).await.unwrap();
     let found: Vec<_> =
-        loaded.morsels.iter().map(|kept| (kept.row.pair.space.as_str(), kept.row.marker.is_some())).collect();
+        loaded.morsels.iter().map(|kept| (kept.record.pair.space.as_str(), kept.record.marker.is_some())).collect();
     assert_eq!(found, [("s0", false), ("s1", true), ("s3", false), ("s4", false)]);
     state.remove_all(&loaded.morsels).await.unwrap();
     assert!(world.state(2).load(false).await.unwrap().morsels.is_empty());
@@ -174,9 +173,9 @@ async fn after_a_claim_the_earlier_holder_can_save_and_remove_nothing() {
     let new = world.state(2);
     let mut claimed = new.load(true).await.unwrap().morsels;
     assert_eq!(claimed.len(), 3);
-    morsels[0].row.marker = some("m");
-    assert!(matches!(old.save(&mut morsels[0]).await, Err(StateError::TakenOver { .. })));
-    assert!(matches!(old.remove(&morsels[1]).await, Err(StateError::TakenOver { .. })));
+    morsels[0].record.marker = some("m");
+    assert!(matches!(old.save(&mut morsels[0]).await, Err(ProducerStateError::TakenOver { .. })));
+    assert!(matches!(old.remove(&morsels[1]).await, Err(ProducerStateError::TakenOver { .. })));
     for kept in &mut claimed {
         new.save(kept).await.unwrap();
     }
@@ -186,32 +185,32 @@ async fn after_a_claim_the_earlier_holder_can_save_and_remove_nothing() {
 async fn of_two_producers_only_the_later_one_says_what_was_sent_of_an_account() {
     let world = World::new();
     let (earlier, later) = (world.state(1), world.state(2));
-    let mut of_earlier = Kept::fresh(share(10));
+    let mut of_earlier = Versioned::unsaved(share(10));
     earlier.save_over_earlier(&mut of_earlier).await.unwrap();
     let mut of_later = later.load(true).await.unwrap().shares.remove(0);
-    assert_eq!(of_later.row, share(10));
-    of_earlier.row.sent = 1_000;
+    assert_eq!(of_later.record, share(10));
+    of_earlier.record.sent = 1_000;
     let late = earlier.save_over_earlier(&mut of_earlier).await;
-    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
-    of_later.row.sent = 20;
+    assert!(matches!(late, Err(ProducerStateError::TakenOver { .. })), "{late:?}");
+    of_later.record.sent = 20;
     later.save_over_earlier(&mut of_later).await.unwrap();
     // What the earlier one writes late and anew is written over, and neither of them fails by it before its time.
     later.remove(&of_later).await.unwrap();
-    earlier.save_over_earlier(&mut Kept::fresh(share(30))).await.unwrap();
-    later.save_over_earlier(&mut Kept::fresh(share(40))).await.unwrap();
-    let late = earlier.save_over_earlier(&mut Kept::fresh(share(50))).await;
-    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
-    assert_eq!(later.load(false).await.unwrap().shares[0].row, share(40));
+    earlier.save_over_earlier(&mut Versioned::unsaved(share(30))).await.unwrap();
+    later.save_over_earlier(&mut Versioned::unsaved(share(40))).await.unwrap();
+    let late = earlier.save_over_earlier(&mut Versioned::unsaved(share(50))).await;
+    assert!(matches!(late, Err(ProducerStateError::TakenOver { .. })), "{late:?}");
+    assert_eq!(later.load(false).await.unwrap().shares[0].record, share(40));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_earlier_holder_that_reads_what_a_later_one_wrote_is_over() {
     let world = World::new();
     let old = world.state(1);
-    let row = AccountRow { account: pair("s").account, run: 2, unanswered: Vec::new() };
-    world.state(2).save_over_earlier(&mut Kept::fresh(row)).await.unwrap();
-    assert!(matches!(old.load(false).await, Err(StateError::TakenOver { .. })));
-    assert!(matches!(old.parts_of(&pair("s").account).await, Err(StateError::TakenOver { .. })));
+    let row = UnansweredStores { account: pair("s").account, run: 2, unanswered: Vec::new() };
+    world.state(2).save_over_earlier(&mut Versioned::unsaved(row)).await.unwrap();
+    assert!(matches!(old.load(false).await, Err(ProducerStateError::TakenOver { .. })));
+    assert!(matches!(old.parts_of(&pair("s").account).await, Err(ProducerStateError::TakenOver { .. })));
     let reader = ProducerState::to_read(world.table.clone(), world.clock.clone(), "p");
     assert_eq!(reader.load(false).await.unwrap().accounts.len(), 1);
 }
@@ -232,14 +231,14 @@ async fn what_a_later_holder_surveyed_stays_whatever_an_earlier_one_writes_late(
     earlier.note_surveys(&[survey(1, 7)]).await.unwrap();
     later.note_surveys(&[survey(2, 9)]).await.unwrap();
     let late = earlier.note_surveys(&[survey(1, 8)]).await;
-    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    assert!(matches!(late, Err(ProducerStateError::TakenOver { .. })), "{late:?}");
     later.note_surveys(&[survey(2, 9)]).await.unwrap();
-    assert_eq!(later.surveys().await.unwrap()[0].row, survey(2, 9));
+    assert_eq!(later.surveys().await.unwrap()[0].record, survey(2, 9));
     // Where the row of the lease was lost, a lower epoch claims them.
     let anew = world.state(1);
     anew.load(true).await.unwrap();
     anew.note_surveys(&[survey(3, 1)]).await.unwrap();
-    assert_eq!(anew.surveys().await.unwrap()[0].row, survey(3, 1));
+    assert_eq!(anew.surveys().await.unwrap()[0].record, survey(3, 1));
 }
 
 #[test]
@@ -270,16 +269,16 @@ async fn the_parts_of_an_account_are_none_of_one_whose_name_begins_so() {
     let state = world.state(1);
     let other = AccountId::new("ab").unwrap();
     for account in [&pair("s").account, &other] {
-        let row = AccountRow { account: account.clone(), run: 1, unanswered: vec![StoreId::new("1").unwrap()] };
-        state.save_over_earlier(&mut Kept::fresh(row)).await.unwrap();
+        let row = UnansweredStores { account: account.clone(), run: 1, unanswered: vec![StoreId::new("1").unwrap()] };
+        state.save_over_earlier(&mut Versioned::unsaved(row)).await.unwrap();
         let morsel = Morsel::fresh(SpacePair { account: account.clone(), ..pair("s") }, 1);
         state.add_morsels(account, &[morsel]).await.unwrap();
     }
     for account in [&pair("s").account, &other] {
-        let AccountParts { unanswered, morsels } = state.parts_of(account).await.unwrap();
-        assert_eq!(unanswered.unwrap().row.account, *account);
+        let AccountRunRows { unanswered, morsels } = state.parts_of(account).await.unwrap();
+        assert_eq!(unanswered.unwrap().record.account, *account);
         assert_eq!(morsels.len(), 1);
-        assert_eq!(morsels[0].row.pair.account, *account);
+        assert_eq!(morsels[0].record.pair.account, *account);
     }
 }
 
@@ -309,12 +308,12 @@ async fn a_write_that_was_done_but_not_answered_is_no_takeover() {
     let mut morsels = with_morsels(&state, 1).await;
     for nth in 1..4 {
         plan.fail(PortCall::PutRow, 1, InjectedFault::After(FaultKind::Unavailable));
-        morsels[0].row.nibbles = nth;
+        morsels[0].record.nibbles = nth;
         state.save(&mut morsels[0]).await.unwrap();
     }
     plan.fail(PortCall::DeleteRow, 1, InjectedFault::After(FaultKind::Unexpected));
     state.remove(&morsels[0]).await.unwrap();
     assert!(state.load(false).await.unwrap().morsels.is_empty());
     plan.set_outage(Some(FaultKind::Unavailable));
-    assert!(matches!(state.load(false).await, Err(StateError::Table(_))));
+    assert!(matches!(state.load(false).await, Err(ProducerStateError::Table(_))));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{CapUnknown, CrashPoint, PlantedBug, StoreCaps, crash_point, planted};
+use mill_ports::{CapUnknownError, CrashPoint, PlantedBug, StoreCaps, crash_point, planted};
 use tokio::task::JoinError;
 use tracing::debug;
 
@@ -20,7 +20,7 @@ use crate::poller::PollRequest;
 use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
 
 /// The caps of stores, as of a moment ago.
-type StoreCapResults = Vec<(StoreAddress, Result<Option<NonZeroU32>, CapUnknown>)>;
+type StoreCapResults = Vec<(StoreAddress, Result<Option<NonZeroU32>, CapUnknownError>)>;
 
 /// The result of a lookup.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl RunLoop {
         for (store, cap) in caps {
             match cap {
                 Ok(cap) => self.admission.note_cap(store, *cap, now),
-                Err(CapUnknown) => self.admission.note_unknown_cap(store, now),
+                Err(CapUnknownError) => self.admission.note_unknown_cap(store, now),
             }
         }
     }

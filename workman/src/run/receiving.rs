@@ -47,7 +47,7 @@ impl RunLoop {
             while let Some(max) = NonZeroU32::new(left) {
                 let max = max.min(batch_max);
                 left -= max.get();
-                receives.push(queue.receive_but(&excluded, max, visibility, wait));
+                receives.push(queue.receive_excluding(&excluded, max, visibility, wait));
             }
             let receives = join_all(receives).await;
             let woken = !wait.is_zero() && excluded.over.is_cancelled();
@@ -58,7 +58,7 @@ impl RunLoop {
 
     /// The accounts that a request must exclude.
     fn excluded_accounts(&mut self, request: &PollRequest) -> ExcludedAccounts {
-        let accounts = if self.shared.input_queues[request.queue_index].limits().passes_over_accounts {
+        let accounts = if self.shared.input_queues[request.queue_index].limits().can_exclude_accounts {
             self.admission.excluded_accounts(request.queue_index, self.shared.clock.monotonic())
         } else {
             BTreeSet::new()

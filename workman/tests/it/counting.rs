@@ -14,17 +14,17 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
         match item {
             "fails" => return Err(failed(FailureClass::Retryable, "it did not work")),
             "throttled" if attempt.envelope.snoozes == 0 => {
-                attempt.fate.note(ItemOutcome::Updated);
+                attempt.outcome.note(ItemOutcome::Updated);
                 return Ok(TaskOutcome::Snooze { delay: secs(5), task: None });
             }
             // What an attempt noted that came to nothing does not count.
             "late" if attempt.envelope.failures == 0 => {
-                attempt.fate.note(ItemOutcome::Updated);
+                attempt.outcome.note(ItemOutcome::Updated);
                 return Err(failed(FailureClass::Retryable, "it did not work"));
             }
-            "refused" => attempt.fate.note(ItemOutcome::Refused),
+            "refused" => attempt.outcome.note(ItemOutcome::Refused),
             _ => {
-                attempt.fate.note(if attempt.receive_count == 1 {
+                attempt.outcome.note(if attempt.receive_count == 1 {
                     ItemOutcome::Copied
                 } else {
                     ItemOutcome::Unchanged
@@ -46,7 +46,7 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
     }
     fixture.work_off().await.unwrap();
     assert!(fixture.probe.begun().len() > 12, "{:?}", fixture.probe.begun());
-    let fates = fixture.statistics.totals_of_run().sum.fates;
+    let fates = fixture.statistics.totals_of_run().sum.outcomes;
     assert_eq!(fates.items(), 7, "{fates:?}");
     assert_eq!((fates.refused, fates.dead_lettered, fates.updated), (1, 1, 0), "{fates:?}");
 }
@@ -54,7 +54,7 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
 #[tokio::test(start_paused = true)]
 async fn tasks_that_another_run_sent_are_told_apart() {
     let fixture = Fixture::new(|_, call| async move {
-        call.attempt.fate.note(if call.item == "both" { ItemOutcome::Copied } else { ItemOutcome::Unchanged });
+        call.attempt.outcome.note(if call.item == "both" { ItemOutcome::Copied } else { ItemOutcome::Unchanged });
         Ok(TaskOutcome::done())
     });
     fixture.statistics.follow_tasks();
@@ -62,9 +62,9 @@ async fn tasks_that_another_run_sent_are_told_apart() {
     fixture.send(LOW, "theirs").await;
     fixture.work_off().await.unwrap();
     fixture.statistics.begin_run();
-    assert_eq!(fixture.statistics.totals_of_run().sum.fates, ItemOutcomes::default());
+    assert_eq!(fixture.statistics.totals_of_run().sum.outcomes, ItemOutcomes::default());
     assert_eq!(
-        fixture.statistics.totals().sum.fates,
+        fixture.statistics.totals().sum.outcomes,
         ItemOutcomes { copied: 1, unchanged: 1, ..ItemOutcomes::default() }
     );
 }

@@ -14,7 +14,7 @@ use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::failed;
 
 pub(crate) fn drain(fixture: &Fixture) -> DeadLetterDrain {
-    let table: Arc<dyn Table> = Arc::new(MemoryTable::new(DeadLetters::BOOK));
+    let table: Arc<dyn Table> = Arc::new(MemoryTable::new(DeadLetters::TABLE));
     DeadLetterDrain {
         queue: Arc::new(FaultInjector::new(
             fixture.queues.get(QueueName::DeadLetter) as Arc<dyn mill_ports::TaskQueue>,

@@ -340,7 +340,7 @@ impl mill_ports::TaskQueue for Denied {
         let kind = mill_ports::QueueErrorKind::Denied;
         Err(mill_ports::QueueError { kind, op: "receive", queue: self.name(), source: None })
     }
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         _: &mill_ports::ExcludedAccounts,
         max: std::num::NonZeroU32,

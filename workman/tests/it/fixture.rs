@@ -59,9 +59,9 @@ impl Caps {
 
 #[async_trait]
 impl StoreCaps for Caps {
-    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, mill_ports::CapUnknown> {
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, mill_ports::CapUnknownError> {
         match self.0.lock().unwrap().get(store) {
-            Some(&u32::MAX) => Err(mill_ports::CapUnknown),
+            Some(&u32::MAX) => Err(mill_ports::CapUnknownError),
             cap => Ok(cap.copied().and_then(NonZeroU32::new)),
         }
     }
@@ -130,21 +130,21 @@ impl Fixture {
 
     /// From now on workmen share caps by a repository; returns its table.
     pub(crate) fn shares(&mut self) -> Arc<CallRecorder<dyn Table>> {
-        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(PermitRepository::BOOK));
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(PermitRepository::TABLE));
         let faulty: Arc<dyn Table> = Arc::new(FaultInjector::new(table, self.plan.clone()));
         let recorded = Arc::new(CallRecorder::new(faulty));
         self.permits = Some(PermitRepository {
             table: recorded.clone(),
             clock: self.clock.clone(),
             timeout: self.settings.visibility,
-            surely_dead: Arc::new(|_| false),
+            holder_is_dead: Arc::new(|_| false),
         });
         recorded
     }
 
     /// From now on workmen write down what they do of each account of the low queue. Returns the table of the counts.
     pub(crate) fn counts(&mut self) -> Arc<CallRecorder<dyn Table>> {
-        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(AccountCounts::BOOK));
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(AccountCounts::TABLE));
         let faulty: Arc<dyn Table> = Arc::new(FaultInjector::new(table, self.plan.clone()));
         let recorded = Arc::new(CallRecorder::new(faulty));
         self.counts = Some(AccountCounts { table: recorded.clone(), clock: self.clock.clone(), queue: LOW });

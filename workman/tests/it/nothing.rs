@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_local::{OsClock, OsRng};
-use mill_model::{AccountId, ContentId, Duplicate, Envelope, QueueName, SpaceId, StoreAddress, StoreId, Task, wire};
+use mill_model::{
+    AccountId, ContentId, DuplicateTask, Envelope, QueueName, SpaceId, StoreAddress, StoreId, Task, wire,
+};
 use mill_ports::{
     Attempt, Clock as _, OutgoingMessage, ProcessorError, RngExt as _, TaskOutcome, TaskProcessor, TaskProcessorFactory,
 };
@@ -21,7 +23,7 @@ impl TaskProcessorFactory for Nothing {
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        Duplicate::from_task(&task).unwrap();
+        DuplicateTask::from_task(&task).unwrap();
         Ok(Box::new(Counted(self.0.clone())))
     }
 }
@@ -52,7 +54,7 @@ impl TaskProcessor for Counted {
 /// A task like those that a producer sends.
 pub(crate) fn outgoing(number: u64) -> OutgoingMessage {
     let account = AccountId::new("acct").unwrap();
-    let duplicate = Duplicate {
+    let duplicate = DuplicateTask {
         account: account.clone(),
         source: StoreId::new("1").unwrap(),
         destination: StoreId::new("2").unwrap(),

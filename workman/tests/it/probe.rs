@@ -147,7 +147,7 @@ impl TaskProcessor for ProbeProcessor {
             receive_count: attempt.receive_count,
             cancelled: attempt.cancelled.clone(),
             lease: attempt.lease.clone(),
-            fate: attempt.fate.clone(),
+            outcome: attempt.outcome.clone(),
         };
         self.probe.note(Event::Begun(self.item.clone()));
         let mut unended = Unended(&self.probe, Some(self.item.clone()));

@@ -13,7 +13,7 @@ impl Invariant for RetriedOnceSent {
 
     fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Row { by, table, sort, .. } = event else { return Ok(()) };
-        if *table != mill_records::dead_letters::DeadLetters::BOOK {
+        if *table != mill_records::dead_letters::DeadLetters::TABLE {
             return Ok(());
         }
         let Some(row) = model.dead_letters.get(*sort).filter(|row| !row.open) else { return Ok(()) };
@@ -34,7 +34,7 @@ impl Invariant for DecisionsStand {
 
     fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Row { by, table, sort, .. } = event else { return Ok(()) };
-        let of_letter = *table == mill_records::dead_letters::DeadLetters::BOOK;
+        let of_letter = *table == mill_records::dead_letters::DeadLetters::TABLE;
         match model.dead_letters.get(*sort) {
             Some(row) if of_letter && row.decided_again => {
                 Err(format!("{by} decided once more about the letter {sort}"))

@@ -92,7 +92,7 @@ impl Invariant for GrantedDeletes {
 
     fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         match event {
-            Event::Row { by, table, partition, sort, value: Some(value) } if *table == DeleteLists::BOOK => {
+            Event::Row { by, table, partition, sort, value: Some(value) } if *table == DeleteLists::TABLE => {
                 self.row(by, partition, sort, value, model)
             }
             Event::Confirming { list } => {

@@ -1,9 +1,8 @@
 //! A run that reports itself complete has queued every item that was out of sync from its beginning to its end. No run waits
 //! for the run of another account.
 
-use mill_model::{AccountId, ContentId, Monotonic, StoreAddress, StoreId};
+use mill_model::{AccountId, ContentId, Monotonic, SpacePair, StoreAddress, StoreId};
 use mill_producer::{SessionEnd, SessionReport};
-use mill_records::sync_proofs::SpacePair;
 
 use super::Invariant;
 use crate::sim::desired_policies::DesiredPolicy;

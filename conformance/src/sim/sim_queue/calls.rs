@@ -215,10 +215,10 @@ impl TaskQueue for QueueClient {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
+        self.receive_excluding(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         passed_over: &ExcludedAccounts,
         max: NonZeroU32,
@@ -229,7 +229,7 @@ impl TaskQueue for QueueClient {
         if draw_fault == QueueCallFault::Before {
             return Err(self.some_error("receive"));
         }
-        let deliveries = self.sim_queue.inner.receive_but(passed_over, max, visibility, wait).await?;
+        let deliveries = self.sim_queue.inner.receive_excluding(passed_over, max, visibility, wait).await?;
         let world = &self.process.world;
         if deliveries.len() > 1 && !world.is_calm() {
             world.count(SimFault::DeliveriesShuffled, &self.process.name);

@@ -160,14 +160,14 @@ impl StoreInner {
                 .map_err(failed)?;
             let of_others = |key: &&ListedKey| !key.text().is_some_and(is_witness);
             for key in page.objects.iter().map(|(key, _)| key).filter(of_others) {
-                left_out.add(|| display_key(key), RefusalReason::InNoSpace);
+                left_out.add(|| display_key(key), RefusalReason::OutsideSpaces);
             }
             for common_prefix in &page.common_prefixes {
                 let id = common_prefix.text().and_then(|name| SpaceId::new(name.strip_suffix('/')?).ok());
                 let Some(id) = id else {
                     left_out.add(
                         || display_key(common_prefix),
-                        RefusalReason::NoSpaceName("it breaks the rules of space ids"),
+                        RefusalReason::InvalidSpaceName("it breaks the rules of space ids"),
                     );
                     continue;
                 };

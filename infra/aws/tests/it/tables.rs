@@ -7,7 +7,9 @@ use bytes::Bytes;
 use mill_aws::{DynamoTable, ServiceClock};
 use mill_conformance::{Keep, TableSubject};
 use mill_local::OsRng;
-use mill_ports::{Clock as _, ClockWitness, KeyRange, RowKey, RowPrecondition, RowVersion, Table, TableErrorKind};
+use mill_ports::{
+    Clock as _, KeyRange, RowKey, RowPrecondition, RowVersion, SecondClockReading, Table, TableErrorKind,
+};
 
 use crate::canned_server::{Answer, answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack};
@@ -167,20 +169,20 @@ async fn an_answer_that_contradicts_itself_or_the_question_is_no_answer() {
 }
 
 /// The time since 1970 in the service's responses.
-async fn told_time(headers: Vec<(&'static str, &'static str)>) -> Option<ClockWitness> {
+async fn told_time(headers: Vec<(&'static str, &'static str)>) -> Option<SecondClockReading> {
     let endpoint = serve(move |_| {
         let all = [&[("content-type", "application/x-amz-json-1.0")][..], &headers].concat();
         answer(200, &all, "{}")
     });
     let connection = connect(&endpoint).await.without_retries();
     let clock = ServiceClock::new(clock(), &connection);
-    assert_eq!(clock.witness(), None, "nothing was told yet");
+    assert_eq!(clock.second_clock(), None, "nothing was told yet");
     let table = DynamoTable::new(&connection, "seals", "mill-seals", self::clock(), Arc::new(OsRng));
     table.get(&RowKey::new("p", "s")).await.unwrap();
-    let told = clock.witness()?;
+    let told = clock.second_clock()?;
     assert!(told.domain.starts_with("service:localhost:"), "{told:?}");
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    assert!(clock.witness().unwrap().at >= told.at + std::time::Duration::from_millis(20), "it goes on");
+    assert!(clock.second_clock().unwrap().at >= told.at + std::time::Duration::from_millis(20), "it goes on");
     Some(told)
 }
 

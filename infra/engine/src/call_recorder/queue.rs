@@ -33,10 +33,10 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for CallRecorder<Q> {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
+        self.receive_excluding(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         passed_over: &ExcludedAccounts,
         max: NonZeroU32,
@@ -44,7 +44,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for CallRecorder<Q> {
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
         self.log.call(PortCall::Receive, 0);
-        let deliveries = self.inner.receive_but(passed_over, max, visibility, wait).await?;
+        let deliveries = self.inner.receive_excluding(passed_over, max, visibility, wait).await?;
         self.log.entries(PortCall::Receive, deliveries.len());
         Ok(deliveries)
     }

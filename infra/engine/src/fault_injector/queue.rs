@@ -35,10 +35,10 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for FaultInjector<Q> {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
+        self.receive_excluding(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
-    async fn receive_but(
+    async fn receive_excluding(
         &self,
         passed_over: &ExcludedAccounts,
         max: NonZeroU32,
@@ -46,8 +46,13 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for FaultInjector<Q> {
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
         let fault = self.plan.next_fault(PortCall::Receive).await;
-        call_with_fault(self, PortCall::Receive, fault, self.inner.receive_but(passed_over, max, visibility, wait))
-            .await
+        call_with_fault(
+            self,
+            PortCall::Receive,
+            fault,
+            self.inner.receive_excluding(passed_over, max, visibility, wait),
+        )
+        .await
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {

@@ -1,6 +1,6 @@
 //! Name folding of a memory store, as on exFAT, where its behavior says so.
 
-use mill_model::spelling::folded;
+use mill_model::name_folding::fold_name;
 use mill_model::{ContentId, ItemAddress, SpaceId};
 use mill_ports::{PlantedBug, RefusalReason, Respelling, StoreError, StoreErrorKind, planted};
 
@@ -13,8 +13,8 @@ impl MemoryStoreInner {
     pub(super) fn resolve_name(&self, spaces: &StoredSpaces, item: &ItemAddress) -> ItemAddress {
         let unseen = self.behavior.folds_names && planted(PlantedBug::FoldUnseen);
         let space = spaces.space(&item.space).filter(|space| unseen && !space.entries.contains_key(&item.id));
-        let key = folded(item.id.as_str());
-        let twin = space.and_then(|space| space.entries.keys().find(|id| folded(id.as_str()) == key));
+        let key = fold_name(item.id.as_str());
+        let twin = space.and_then(|space| space.entries.keys().find(|id| fold_name(id.as_str()) == key));
         twin.map_or_else(|| item.clone(), |id| ItemAddress { space: item.space.clone(), id: id.clone() })
     }
 
@@ -40,7 +40,7 @@ impl MemoryStoreInner {
             return Err(self.error("respell", space, StoreErrorKind::SpaceAbsent));
         };
         let moved = |id: &ContentId| respelled(id, from, to);
-        if !self.behavior.folds_names || folded(from) != folded(to) {
+        if !self.behavior.folds_names || fold_name(from) != fold_name(to) {
             return Err(self.error("respell", space, StoreErrorKind::Unexpected));
         }
         if !there.entries.keys().any(|id| moved(id).is_some()) {
@@ -82,7 +82,7 @@ fn twin(space: &StoredSpace, id: &ContentId) -> Option<String> {
         }
         let bare = |name: &str| name.trim_end_matches('/').to_owned();
         let name = bare(wanted[at]);
-        let is_twin = |there: &Vec<&str>| bare(there[at]) != name && folded(&bare(there[at])) == folded(&name);
+        let is_twin = |there: &Vec<&str>| bare(there[at]) != name && fold_name(&bare(there[at])) == fold_name(&name);
         let is_alike = |there: &Vec<&str>| there[at].ends_with('/') == wanted[at].ends_with('/');
         let found = there().filter(is_twin).min_by_key(|there| !is_alike(there))?;
         Some(bare(&found[..=at].concat()))

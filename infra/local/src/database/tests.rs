@@ -265,7 +265,7 @@ async fn one_of_an_older_version_is_opened_and_keeps_its_bodies() {
         let passed_over =
             ExcludedAccounts { accounts: [AccountId::new("a").unwrap()].into(), ..ExcludedAccounts::default() };
         let max = std::num::NonZeroU32::new(10).unwrap();
-        let got = queue.receive_but(&passed_over, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+        let got = queue.receive_excluding(&passed_over, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
         assert_eq!(got.len(), 2, "nobody's bodies are never passed over");
         assert!(database.check().await.unwrap().is_empty());
         drop((queue, database));

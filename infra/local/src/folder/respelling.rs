@@ -13,7 +13,7 @@ use super::committer::{Change, ChangeResult};
 use super::error::{FileOperation, FolderError};
 use super::item_path::{ItemPath, split};
 use super::item_reader::find;
-use super::spelling::{self, folded};
+use super::spelling::{self, fold_name};
 use super::{FolderStore, space_subject};
 
 /// A name, and its new spelling.
@@ -37,7 +37,7 @@ impl Applier<'_> {
         let SpellingChange { from, to, directory: is_directory, shown, compared: (compared, version) } = change;
         let write = |errno| FolderError::of(FileOperation::Write, errno);
         let ((parent, old), (to_parent, new)) = (split(from), split(to));
-        if parent != to_parent || folded(old) != folded(new) {
+        if parent != to_parent || fold_name(old) != fold_name(new) {
             return Err(FolderError::unexpected("these are no two spellings of one name"));
         }
         let directory = self.root.waypoint_within(parent).map_err(write)?;

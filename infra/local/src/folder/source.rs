@@ -29,7 +29,7 @@ impl SourceStore for FolderStore {
             transfers_max: None,
             versions_in_listings: true,
             native_conditions: false,
-            versions_name_things: true,
+            versions_identify_objects: true,
             ids_are_paths: true,
         }
     }
@@ -296,9 +296,9 @@ fn spaces(root: &RootDir) -> Result<SpaceList, FolderError> {
 fn space(name: &[u8], kind: FileType) -> Result<SpaceId, RefusalReason> {
     match item_reader::refusal(kind) {
         Some(refusal) => return Err(refusal),
-        None if kind != FileType::Directory => return Err(RefusalReason::InNoSpace),
+        None if kind != FileType::Directory => return Err(RefusalReason::OutsideSpaces),
         None => {}
     }
     let name = std::str::from_utf8(name).map_err(|_| RefusalReason::NotUtf8)?;
-    SpaceId::new(name).map_err(|error| RefusalReason::NoSpaceName(error.why))
+    SpaceId::new(name).map_err(|error| RefusalReason::InvalidSpaceName(error.why))
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mill_model::ids::escape_bytes_for_display;
-pub(super) use mill_model::spelling::folded;
+pub(super) use mill_model::name_folding::fold_name;
 use mill_ports::RefusalReason;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::AtFlags;
@@ -214,10 +214,10 @@ fn of_name(root: &RootDir, path: &str, directory: &OwnedFd, name: &str) -> Resul
 /// lists no name that `name` could find.
 pub(super) fn listed_otherwise(directory: impl AsFd, name: &str) -> Result<Option<String>, Errno> {
     let (mut own, mut twin) = (false, None);
-    let key = folded(name);
+    let key = fold_name(name);
     Dirents::with_buffer(32 * 1024).read(directory_in(directory, ".")?, |listed, _| {
         own = listed == name.as_bytes();
-        if !own && std::str::from_utf8(listed).is_ok_and(|listed| folded(listed) == key) {
+        if !own && std::str::from_utf8(listed).is_ok_and(|listed| fold_name(listed) == key) {
             twin = Some(escape_bytes_for_display(listed));
         }
         !own

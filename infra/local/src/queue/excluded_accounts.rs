@@ -198,7 +198,7 @@ mod tests {
         let max = NonZeroU32::new(100).unwrap();
         assert_eq!(queue.receive(max, Duration::ZERO, Duration::ZERO).await.unwrap().len(), 60);
         let excluded = ExcludedAccounts { accounts: [account("a")].into(), ..ExcludedAccounts::default() };
-        let got = queue.receive_but(&excluded, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+        let got = queue.receive_excluding(&excluded, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
         assert_eq!(got.len(), 30);
         assert!(got.iter().all(|one| one.receive_count == 2));
         assert_eq!(queue.depth_of(&account("a")).await.unwrap(), Some(30));

@@ -18,7 +18,7 @@ use crate::database::writer::Durability;
 use crate::database::{Database, DatabaseError};
 use crate::process;
 
-const BOOK: &str = "receivers";
+const TABLE: &str = "receivers";
 
 /// How many bits of a handle count the receives of one process. They need only distinguish the receives of one message.
 const COUNT_BITS: u32 = 24;
@@ -79,12 +79,12 @@ async fn register(database: &Database, process: String) -> Result<i64, DatabaseE
     let work = move |transaction: &mut WriteTransaction<'_>| {
         transaction
             .statement("DELETE FROM entry WHERE book = ?1 AND CAST(CAST(value AS TEXT) AS INTEGER) < ?2")?
-            .execute(params![BOOK, forgotten])?;
+            .execute(params![TABLE, forgotten])?;
         let number = transaction.next_number()?;
         let mut statement = transaction
             .statement("INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)")?;
         let (name, value) = (name.as_bytes(), now.to_string().into_bytes());
-        statement.execute(params![BOOK, &b""[..], name, number, value])?;
+        statement.execute(params![TABLE, &b""[..], name, number, value])?;
         Ok(number)
     };
     database.write(Durability::Process, 0, work).await
@@ -116,7 +116,7 @@ pub(super) async fn release_from_dead_receivers(database: &Database) -> Result<b
 
 fn dead_receivers(connection: &Connection) -> rusqlite::Result<Vec<Receiver>> {
     let mut statement = connection.prepare_cached("SELECT CAST(sort AS TEXT), version FROM entry WHERE book = ?1")?;
-    let all = statement.query_map([BOOK], |row| Ok(Receiver { name: row.get(0)?, number: row.get(1)? }))?;
+    let all = statement.query_map([TABLE], |row| Ok(Receiver { name: row.get(0)?, number: row.get(1)? }))?;
     let all = all.collect::<rusqlite::Result<Vec<_>>>()?;
     let is_dead = |receiver: &Receiver| receiver.name.split(' ').next().is_some_and(process::is_dead);
     Ok(all.into_iter().filter(is_dead).collect())
@@ -144,7 +144,7 @@ fn release_messages(
         }
         let mut statement =
             transaction.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
-        statement.execute(params![BOOK, &b""[..], name.as_bytes()])?;
+        statement.execute(params![TABLE, &b""[..], name.as_bytes()])?;
     }
     Ok(freed)
 }

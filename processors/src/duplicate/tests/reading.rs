@@ -179,7 +179,7 @@ async fn known(site: &Fixture) -> Option<(bool, bool)> {
     let version = site.destination.head(&at("x")).await.unwrap().present().unwrap().version;
     let all: Vec<_> = site.seals.stream(&Fixture::pair(), None).try_collect().await.unwrap();
     assert!(all.len() <= 1);
-    all.first().map(|(_, row)| (row.is_ours(&version), row.seal.is_some()))
+    all.first().map(|(_, row)| (row.is_ours(&version), row.proof.is_some()))
 }
 
 #[tokio::test(start_paused = true)]

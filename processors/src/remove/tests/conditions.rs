@@ -9,7 +9,7 @@ use mill_ports::StoreErrorKind;
 async fn what_a_granted_list_names_is_deleted_and_nothing_else() {
     for by in [GrantedBy::Rule, GrantedBy::Person("ann".into())] {
         let site = vanished(&["a", "a/b", "b", "ü"]).await;
-        site.list(DeletionScope::Items, ListState::Granted { by, at: 1 }, &[&["a", "b"], &["ü"]]).await;
+        site.list(DeletionScope::Items, DeleteListState::Granted { by, at: 1 }, &[&["a", "b"], &["ü"]]).await;
         assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!(site.left().unwrap(), ["a/b", "ü"], "the second row has a task of its own");
         assert_eq!((site.result(0).await, site.result(1).await), (Some(deleted(2)), None));
@@ -21,9 +21,9 @@ async fn what_a_granted_list_names_is_deleted_and_nothing_else() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_not_granted_deletes_nothing() {
-    let held = ListState::Held { reason: HoldReason::TooMany { unasked_today: 0 } };
-    let done = ListState::Done { by: GrantedBy::Rule, deleted: 0 };
-    for state in [held, ListState::Withdrawn, done] {
+    let held = DeleteListState::Held { reason: HoldReason::TooMany { unasked_today: 0 } };
+    let done = DeleteListState::Done { by: GrantedBy::Rule, deleted: 0 };
+    for state in [held, DeleteListState::Withdrawn, done] {
         let site = vanished(&["x"]).await;
         site.list(DeletionScope::Items, state, &[&["x"]]).await;
         assert!(is_discard(&site.remove().await.unwrap(), "not granted"));
@@ -36,7 +36,7 @@ async fn a_list_that_is_not_granted_deletes_nothing() {
 async fn rows_without_a_head_delete_nothing() {
     let site = vanished(&["x"]).await;
     let seen = VersionDigest::of(&site.version("x").await);
-    let row = ListRow { ids: vec![ListedId { id: at("x").id, seen }] };
+    let row = DeleteListRow { ids: vec![ListedId { id: at("x").id, seen }] };
     site.delete_lists.put_row(&Fixture::pair(), list_id(), 0, &row).await.unwrap();
     assert!(is_discard(&site.remove().await.unwrap(), "not granted"));
     site.assert_untouched(&["x"]).await;
@@ -50,7 +50,7 @@ async fn a_list_granted_for_one_pair_lets_go_nothing_of_another() {
     let place = DestinationSpace { store: store_address("d"), space: other.space.clone() };
     site.owners.claim(&place, &store_address("s")).await.unwrap();
     let SpacePair { account, source, destination, space } = other.clone();
-    let elsewhere = Remove { account, source, destination, space, list: list_id(), row: Some(0) };
+    let elsewhere = RemoveTask { account, source, destination, space, list: list_id(), row: Some(0) };
     let outcome = site.remove_under(policy_of(other, true), elsewhere.into_task(), &site.attempt()).await.unwrap();
     assert!(is_discard(&outcome, "not granted"), "{outcome:?}");
     site.assert_untouched(&["x"]).await;
@@ -141,7 +141,7 @@ async fn a_space_of_nobody_is_not_claimed_by_a_worker_whose_lease_ended_nor_for_
     attempt.cancelled.cancel();
     assert_eq!(class(site.remove_under(policy(true), row_task(0), &attempt).await), FailureClass::LeaseLost);
     assert_eq!(site.owners.owner(&Fixture::place()).await.unwrap(), None);
-    site.set_state(ListState::Held { reason: HoldReason::TooMuchHidden }).await;
+    site.set_state(DeleteListState::Held { reason: HoldReason::TooMuchHidden }).await;
     site.remove().await.unwrap();
     assert_eq!(site.owners.owner(&Fixture::place()).await.unwrap(), None);
     site.assert_untouched(&["x"]).await;

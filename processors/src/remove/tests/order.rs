@@ -72,7 +72,7 @@ impl Trial {
             destination.insert(at(&id).id, self.site.version(&id).await);
         }
         let source = self.site.source.contents(&space()).unwrap_or_default().into_keys().collect();
-        let granted = matches!(self.site.state().await, ListState::Granted { .. });
+        let granted = matches!(self.site.state().await, DeleteListState::Granted { .. });
         Before { destination, source, granted, results: vec![self.site.result(0).await, self.site.result(1).await] }
     }
 
@@ -107,7 +107,7 @@ impl Trial {
             Step::OtherDisk => site.source.mount(&space(), "disk/", "disk two"),
             Step::SpaceGone => site.source.remove_space(&space()),
             Step::Granted(granted) => {
-                site.set_state(if granted { GRANTED } else { ListState::Withdrawn }).await;
+                site.set_state(if granted { GRANTED } else { DeleteListState::Withdrawn }).await;
             }
             Step::LastAttempt => *failures = 2,
         }

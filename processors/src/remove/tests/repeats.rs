@@ -131,7 +131,7 @@ async fn a_worker_whose_lease_ended_gives_no_news_of_a_store() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_withdrawn_after_its_task_was_sent_deletes_nothing() {
     let site = of_many().await;
-    site.set_state(ListState::Withdrawn).await;
+    site.set_state(DeleteListState::Withdrawn).await;
     assert!(is_discard(&site.remove().await.unwrap(), "not granted"));
     assert_eq!(site.left().unwrap().len(), MANY);
 }

@@ -12,7 +12,7 @@ async fn granted() -> Fixture {
     let site = orphaned(&["a", "b"]).await;
     site.list(
         DeletionScope::Space,
-        ListState::Granted { by: GrantedBy::Person("ann".into()), at: 1 },
+        DeleteListState::Granted { by: GrantedBy::Person("ann".into()), at: 1 },
         &[&["a"], &["b"]],
     )
     .await;
@@ -48,8 +48,8 @@ async fn wait_out(site: &Fixture) -> Duration {
     waited
 }
 
-fn person_done(deleted: u64) -> ListState {
-    ListState::Done { by: GrantedBy::Person("ann".into()), deleted }
+fn person_done(deleted: u64) -> DeleteListState {
+    DeleteListState::Done { by: GrantedBy::Person("ann".into()), deleted }
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +131,7 @@ async fn a_space_waits_for_its_rows_a_bounded_while_and_its_list_stays_granted()
     let waited = wait_out(&site).await;
     assert!((Duration::from_mins(10)..Duration::from_mins(20)).contains(&waited), "{waited:?}");
     assert_eq!(site.left().unwrap(), ["a", "b"]);
-    assert!(matches!(site.state().await, ListState::Granted { .. }), "its rows are sent again by the next run");
+    assert!(matches!(site.state().await, DeleteListState::Granted { .. }), "its rows are sent again by the next run");
     rows(&site).await;
     run(&site, None).await.unwrap();
     assert_eq!(site.left(), None);
@@ -178,9 +178,9 @@ async fn a_space_goes_only_by_grant_policy_and_owner() {
         match case {
             "held" => {
                 let reason = HoldReason::SpaceMissing { since: 1, for_a_day: true };
-                site.set_state(ListState::Held { reason }).await;
+                site.set_state(DeleteListState::Held { reason }).await;
             }
-            "withdrawn" => site.set_state(ListState::Withdrawn).await,
+            "withdrawn" => site.set_state(DeleteListState::Withdrawn).await,
             "policy keeps" => book = policy(false),
             "not covered" => book = NoPolicy::CoversNothing.book(),
             "nobody's" => drop(site.owners.release(&Fixture::place()).await.unwrap()),
@@ -208,7 +208,7 @@ async fn no_error_of_either_side_removes_a_space() {
             let _ = run(&site, None).await;
             assert!(site.left().is_some(), "{port} {op} {kind:?}");
             assert_eq!(owner(&site).await, Some(store_address("s")));
-            assert!(matches!(site.state().await, ListState::Granted { .. }));
+            assert!(matches!(site.state().await, DeleteListState::Granted { .. }));
             probe.clear();
             assert_eq!(run(&site, None).await.unwrap(), TaskOutcome::done());
             assert_eq!((site.left(), owner(&site).await), (None, None));

@@ -4,7 +4,7 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(7);
 
-async fn state(lists: &DeleteLists, id: DeleteListId) -> ListState {
+async fn state(lists: &DeleteLists, id: DeleteListId) -> DeleteListState {
     lists.head(&pair(), id).await.unwrap().unwrap().record.state
 }
 
@@ -15,7 +15,7 @@ fn is_index_empty(table: &MemoryTable) -> bool {
 #[tokio::test]
 async fn a_token_names_one_pair_list_count_and_digest() {
     let named = |pair: SpacePair, number: u8, count: u64, digest: &str| {
-        let record = ListHead { digest: digest.into(), ..head(count, held_state()) };
+        let record = DeleteListHead { digest: digest.into(), ..head(count, held_state()) };
         HeldList { pair, list: list(number), head: Versioned { record, version: None } }.token().to_string()
     };
     let token = named(pair(), 1, 21, "d");
@@ -47,7 +47,7 @@ async fn the_reason_of_a_hold_is_no_part_of_its_token() {
     let (lists, _) = book();
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     let token = held.token();
-    held.head.record.state = ListState::Held { reason: HoldReason::TooMuchHidden };
+    held.head.record.state = DeleteListState::Held { reason: HoldReason::TooMuchHidden };
     lists.save_head(&pair(), list(1), &mut held.head).await.unwrap();
     let found = lists.by_token(&token.to_string()).await.unwrap();
     assert_eq!(found.head.record.held(), Some(&HoldReason::TooMuchHidden));
@@ -78,7 +78,7 @@ async fn a_grant_says_who_and_when_and_ends_the_hold() {
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     assert!(!held.head.record.is_granted());
     lists.grant(&mut held, "ann", NOW).await.unwrap();
-    assert_eq!(state(&lists, list(1)).await, ListState::Granted { by: GrantedBy::Person("ann".into()), at: 7 });
+    assert_eq!(state(&lists, list(1)).await, DeleteListState::Granted { by: GrantedBy::Person("ann".into()), at: 7 });
     assert!(lists.head(&pair(), list(1)).await.unwrap().unwrap().record.is_granted());
     assert!(lists.held().await.unwrap().is_empty());
     assert!(lists.by_token(&held.token().to_string()).await.is_err(), "a token is good for once");
@@ -90,7 +90,7 @@ async fn a_withdrawn_list_is_neither_held_nor_granted() {
     let (lists, table) = book();
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     lists.withdraw(&mut held).await.unwrap();
-    assert_eq!(state(&lists, list(1)).await, ListState::Withdrawn);
+    assert_eq!(state(&lists, list(1)).await, DeleteListState::Withdrawn);
     assert!(!lists.head(&pair(), list(1)).await.unwrap().unwrap().record.is_granted());
     assert!(lists.held().await.unwrap().is_empty() && is_index_empty(&table));
 }
@@ -98,8 +98,8 @@ async fn a_withdrawn_list_is_neither_held_nor_granted() {
 #[tokio::test]
 async fn a_space_that_was_not_missing_for_a_day_is_not_granted() {
     let (lists, _) = book();
-    let missing = |for_a_day| ListState::Held { reason: HoldReason::SpaceMissing { since: 1, for_a_day } };
-    let of_space = |for_a_day| ListHead { of: DeletionScope::Space, ..head(3, missing(for_a_day)) };
+    let missing = |for_a_day| DeleteListState::Held { reason: HoldReason::SpaceMissing { since: 1, for_a_day } };
+    let of_space = |for_a_day| DeleteListHead { of: DeletionScope::Space, ..head(3, missing(for_a_day)) };
     let mut held = hold(&lists, &pair(), list(1), of_space(false)).await;
     let refused = lists.grant(&mut held, "ann", NOW).await.unwrap_err();
     assert!(matches!(refused, DeleteListError::NotMissingForADay));
@@ -107,7 +107,7 @@ async fn a_space_that_was_not_missing_for_a_day_is_not_granted() {
     assert_eq!(lists.held().await.unwrap().len(), 1, "it is held as before");
     let mut held = hold(&lists, &pair(), list(2), of_space(true)).await;
     lists.grant(&mut held, "ann", NOW).await.unwrap();
-    assert!(matches!(state(&lists, list(2)).await, ListState::Granted { .. }));
+    assert!(matches!(state(&lists, list(2)).await, DeleteListState::Granted { .. }));
 }
 
 #[tokio::test]
@@ -125,9 +125,9 @@ async fn of_two_people_who_decide_at_once_one_does() {
         let lost = first.and(second).unwrap_err();
         assert!(matches!(lost, DeleteListError::Changed { .. }), "{lost}");
         let expected = match (done[0], other_grants) {
-            (true, _) => ListState::Granted { by: GrantedBy::Person("ann".into()), at: 7 },
-            (false, true) => ListState::Granted { by: GrantedBy::Person("bob".into()), at: 7 },
-            (false, false) => ListState::Withdrawn,
+            (true, _) => DeleteListState::Granted { by: GrantedBy::Person("ann".into()), at: 7 },
+            (false, true) => DeleteListState::Granted { by: GrantedBy::Person("bob".into()), at: 7 },
+            (false, false) => DeleteListState::Withdrawn,
         };
         assert_eq!(state(&lists, list(1)).await, expected);
     }
@@ -137,7 +137,7 @@ async fn of_two_people_who_decide_at_once_one_does() {
 async fn a_list_that_changed_since_it_was_shown_is_not_granted_by_that_look() {
     let (lists, _) = book();
     let stale = hold(&lists, &pair(), list(1), head(21, held_state())).await;
-    for now in [held_state(), ListState::Withdrawn] {
+    for now in [held_state(), DeleteListState::Withdrawn] {
         let mut head = lists.head(&pair(), list(1)).await.unwrap().unwrap();
         head.record.state = now.clone();
         lists.save_head(&pair(), list(1), &mut head).await.unwrap();
@@ -206,7 +206,7 @@ async fn an_index_that_points_at_nothing_or_at_nonsense_holds_nothing() {
     let (lists, table) = book();
     lists.note_held(&pair(), list(1)).await.unwrap();
     assert!(lists.held().await.unwrap().is_empty(), "the head was never written");
-    for state in [ListState::Withdrawn, ListState::Granted { by: GrantedBy::Rule, at: 1 }] {
+    for state in [DeleteListState::Withdrawn, DeleteListState::Granted { by: GrantedBy::Rule, at: 1 }] {
         lists.note_held(&pair(), list(2)).await.unwrap();
         let _ = lists.add_head(&pair(), list(2), head(1, state)).await;
         assert!(lists.held().await.unwrap().is_empty(), "the head decides");

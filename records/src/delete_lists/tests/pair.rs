@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use mill_model::Monotonic;
-use mill_ports::{Clock, ClockWitness, Place};
+use mill_ports::{Clock, Place, SecondClockReading};
 
 use super::*;
 
@@ -94,7 +94,7 @@ async fn what_is_remembered_of_a_pair_comes_back_and_only_from_its_last_writer()
     lists.save_pair(&pair(), &mut first).await.unwrap();
     assert_eq!(lists.pair(&pair()).await.unwrap().record.list(), None);
     assert_eq!(lists.pair(&pair_of_space("q")).await.unwrap().record, DeletePairState::default());
-    let key = RowKey::new(pair().partition(), "pair");
+    let key = RowKey::new(pair_key(&pair()), "pair");
     table.put(&key, "{".into(), RowPrecondition::Always).await.unwrap();
     // As a pair never seen before it would accept every place, and count nothing that was deleted unasked.
     assert!(matches!(lists.pair(&pair()).await, Err(DeleteListError::Unreadable { .. })));
@@ -132,9 +132,9 @@ impl Clock for Clocks {
 
     async fn sleep(&self, _: Duration) {}
 
-    fn witness(&self) -> Option<ClockWitness> {
+    fn second_clock(&self) -> Option<SecondClockReading> {
         let (_, hours, domain) = *self.0.lock().unwrap();
-        Some(ClockWitness { domain: domain?.to_owned(), at: Duration::from_hours(hours) })
+        Some(SecondClockReading { domain: domain?.to_owned(), at: Duration::from_hours(hours) })
     }
 }
 

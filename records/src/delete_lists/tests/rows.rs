@@ -5,18 +5,18 @@ use crate::delete_lists::rows::IdsDigest;
 use futures::StreamExt as _;
 
 /// Splits ids into rows, as the producer's writer does.
-fn split(ids: impl IntoIterator<Item = ListedId>) -> Vec<ListRow> {
-    let mut rows = vec![ListRow::default()];
+fn split(ids: impl IntoIterator<Item = ListedId>) -> Vec<DeleteListRow> {
+    let mut rows = vec![DeleteListRow::default()];
     for listed in ids {
         if rows.last().unwrap().is_full() {
-            rows.push(ListRow::default());
+            rows.push(DeleteListRow::default());
         }
         rows.last_mut().unwrap().ids.push(listed);
     }
     rows
 }
 
-async fn write(lists: &DeleteLists, id: DeleteListId, rows: &[ListRow]) {
+async fn write(lists: &DeleteLists, id: DeleteListId, rows: &[DeleteListRow]) {
     for (number, row) in (0..).zip(rows) {
         lists.put_row(&pair(), id, number, row).await.unwrap();
     }
@@ -44,15 +44,15 @@ fn a_row_of_the_nastiest_ids_fits_every_table() {
     row.ids.push(listed(&"\u{1}".repeat(309)));
     assert!(!row.is_full());
     row.ids.push(listed(&"\u{1}".repeat(1_024)));
-    assert!(row.is_full() && row.ids.len() <= ListRow::IDS_MAX);
+    assert!(row.is_full() && row.ids.len() <= DeleteListRow::IDS_MAX);
     assert_fits(&row);
 }
 
-fn assert_fits(row: &ListRow) {
+fn assert_fits(row: &DeleteListRow) {
     let written = row.written().len();
-    assert!(row.ids.len() <= ListRow::IDS_MAX);
+    assert!(row.ids.len() <= DeleteListRow::IDS_MAX);
     assert!(written + 1_500 < 400_000, "{} ids, {written} bytes", row.ids.len());
-    assert_eq!(ListRow::read(&row.written()).as_ref(), Some(row));
+    assert_eq!(DeleteListRow::read(&row.written()).as_ref(), Some(row));
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn ids_come_in_order_over_many_rows_and_pages() {
 async fn rows_are_in_order_beyond_ten_thousand() {
     let (lists, _) = book();
     for number in [0, 9, 10, 99_999, 100_000, 3_906_250] {
-        let row = ListRow { ids: vec![listed(&format!("{number:08}"))] };
+        let row = DeleteListRow { ids: vec![listed(&format!("{number:08}"))] };
         lists.put_row(&pair(), list(1), number, &row).await.unwrap();
     }
     let found: Vec<ListedId> = lists.ids(&pair(), list(1)).try_collect().await.unwrap();
@@ -141,7 +141,7 @@ async fn rows_of_a_list_that_is_dropped_go_and_nothing_else() {
     let (lists, _) = book();
     for id in [list(1), list(2)] {
         write(&lists, id, &split((0..1_500).map(|number| listed(&format!("{number:05}"))))).await;
-        lists.add_head(&pair(), id, head(1_500, ListState::Withdrawn)).await.unwrap();
+        lists.add_head(&pair(), id, head(1_500, DeleteListState::Withdrawn)).await.unwrap();
     }
     lists.remove_rows(&pair(), list(1)).await.unwrap();
     assert_eq!(lists.ids(&pair(), list(1)).count().await, 0);

@@ -126,7 +126,7 @@ impl SourceStore for Place {
             transfers_max: None,
             versions_in_listings: false,
             native_conditions: false,
-            versions_name_things: false,
+            versions_identify_objects: false,
             ids_are_paths: false,
         }
     }

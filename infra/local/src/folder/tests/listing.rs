@@ -83,10 +83,10 @@ async fn what_stands_beside_the_spaces_is_named_with_its_reason() {
     assert_eq!(spaces, [SpaceId::new("b").unwrap(), space()]);
     assert_eq!(left_out.count, 4);
     let named: BTreeMap<_, _> = left_out.first.into_iter().collect();
-    assert_eq!(named["file"], RefusalReason::InNoSpace);
+    assert_eq!(named["file"], RefusalReason::OutsideSpaces);
     assert_eq!(named["link"], RefusalReason::SymbolicLink);
     assert_eq!(named["sp\\xe9"], RefusalReason::NotUtf8);
-    assert!(matches!(named["tab\\tbed"], RefusalReason::NoSpaceName(_)), "{named:?}");
+    assert!(matches!(named["tab\\tbed"], RefusalReason::InvalidSpaceName(_)), "{named:?}");
 }
 
 #[tokio::test]

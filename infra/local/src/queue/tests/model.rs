@@ -137,7 +137,7 @@ async fn step(room: &Room, queue: &SqliteQueue, model: &mut Model, op: Op) {
         Op::Receive { excluded: 0, max, visibility } => receive(queue, model, now, (max, ms(visibility))).await,
         Op::Receive { excluded, max, visibility } => {
             let excluded = (0..ACCOUNTS).filter(|account| excluded & (1 << account) != 0).collect();
-            receive_but(queue, model, now, excluded, (max, ms(visibility))).await;
+            receive_excluding(queue, model, now, excluded, (max, ms(visibility))).await;
         }
         Op::Extend { which, visibility } => {
             let Some((which, receipt)) = one(model, which) else { return };
@@ -189,7 +189,7 @@ async fn receive(queue: &SqliteQueue, model: &mut Model, now: Timestamp, (max, v
     received(model, now, visibility, got, &expected);
 }
 
-async fn receive_but(
+async fn receive_excluding(
     queue: &SqliteQueue,
     model: &mut Model,
     now: Timestamp,
@@ -198,7 +198,7 @@ async fn receive_but(
 ) {
     let excluded =
         ExcludedAccounts { accounts: over.iter().map(|one| account(*one)).collect(), ..ExcludedAccounts::default() };
-    let got = queue.receive_but(&excluded, most(max.into()), visibility, Duration::ZERO).await.unwrap();
+    let got = queue.receive_excluding(&excluded, most(max.into()), visibility, Duration::ZERO).await.unwrap();
     for body in model.bodies.iter_mut().filter(|body| body.visible_at <= now) {
         body.woken = true;
     }

@@ -8,16 +8,16 @@ use mill_policy::Diagnostic;
 use mill_ports::error_chain;
 use tracing::{info, warn};
 
-use super::{InUse, PolicyError, PolicyStatus};
+use super::{PolicyError, PolicyFreshness, PolicyStatus};
 
 /// How soon a file is looked at again while something is wrong with it.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// How often, at most, a change for the worse is said of one account.
-const SAY: Duration = Duration::from_mins(1);
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The answer to a question.
 #[derive(Debug)]
-pub(super) enum Answer<T> {
+pub(super) enum PolicyAnswer<T> {
     /// Today's version.
     Current(Arc<T>),
     /// The last good version, and why it is not today's.
@@ -26,7 +26,7 @@ pub(super) enum Answer<T> {
     Nothing(PolicyError),
 }
 
-impl<T> Clone for Answer<T> {
+impl<T> Clone for PolicyAnswer<T> {
     fn clone(&self) -> Self {
         match self {
             Self::Current(value) => Self::Current(Arc::clone(value)),
@@ -38,7 +38,7 @@ impl<T> Clone for Answer<T> {
 
 /// What looking at the files gave.
 #[derive(Debug)]
-pub(super) enum Looked<T> {
+pub(super) enum LookResult<T> {
     /// They are as they were when they were last judged.
     Same,
     /// They were read and are good, though spaces may be stopped or warned of.
@@ -49,64 +49,64 @@ pub(super) enum Looked<T> {
     Failed(PolicyError),
 }
 
-/// Kept for one account, or for the accounts list.
+/// CachedPolicy for one account, or for the accounts list.
 #[derive(Debug)]
-pub(super) struct Kept<T> {
+pub(super) struct CachedPolicy<T> {
     /// For messages; `None` for the accounts list.
     account: Option<AccountId>,
     /// Held while the files are looked at, so that one caller does it for all.
     pub(super) turn: tokio::sync::Mutex<()>,
     /// Never held across an await.
-    state: Mutex<State<T>>,
+    state: Mutex<CacheState<T>>,
 }
 
 #[derive(Debug)]
-struct State<T> {
-    answer: Option<Answer<T>>,
+struct CacheState<T> {
+    answer: Option<PolicyAnswer<T>>,
     since: Timestamp,
     faults: Vec<Diagnostic>,
     /// Of the files that were last judged; empty where they must be read again in any case.
     versions: Vec<Version>,
     due: Monotonic,
-    said: Option<String>,
-    said_at: Option<Monotonic>,
+    logged: Option<String>,
+    logged_at: Option<Monotonic>,
 }
 
 /// When the files were looked at.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct LookTime {
     pub(super) now: Timestamp,
     pub(super) monotonic: Monotonic,
     pub(super) refresh: Duration,
 }
 
-impl<T> Kept<T> {
+impl<T> CachedPolicy<T> {
     pub(super) fn new(account: Option<AccountId>) -> Self {
-        let state = State {
+        let state = CacheState {
             answer: None,
             since: Timestamp::default(),
             faults: Vec::new(),
             versions: Vec::new(),
             due: Monotonic::default(),
-            said: None,
-            said_at: None,
+            logged: None,
+            logged_at: None,
         };
         Self { account, turn: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, CacheState<T>> {
         // The state is replaced in whole, so that it is sound whoever panicked while holding it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer, unless it is time to look again.
-    pub(super) fn fresh(&self, monotonic: Monotonic) -> Option<Answer<T>> {
+    pub(super) fn fresh(&self, monotonic: Monotonic) -> Option<PolicyAnswer<T>> {
         let state = self.state();
         (monotonic < state.due).then(|| state.answer.clone()).flatten()
     }
 
     /// The answer, however old.
-    pub(super) fn any(&self) -> Option<Answer<T>> {
+    pub(super) fn newest(&self) -> Option<PolicyAnswer<T>> {
         self.state().answer.clone()
     }
 
@@ -116,85 +116,85 @@ impl<T> Kept<T> {
     }
 
     /// Takes in what looking gave, says what changed, and answers. `None` only for `Same` before anything was judged.
-    pub(super) fn settle(&self, looked: Looked<T>, at: Moment) -> Option<Answer<T>> {
+    pub(super) fn update(&self, looked: LookResult<T>, at: LookTime) -> Option<PolicyAnswer<T>> {
         let mut state = self.state();
         match looked {
-            Looked::Same => {}
-            Looked::Good { value, faults, versions } => {
-                state.set(Answer::Current(Arc::new(value)), at.now);
+            LookResult::Same => {}
+            LookResult::Good { value, faults, versions } => {
+                state.set(PolicyAnswer::Current(Arc::new(value)), at.now);
                 (state.faults, state.versions) = (faults, versions);
             }
-            Looked::Broken { error, versions } => {
+            LookResult::Broken { error, versions } => {
                 state.faults = error.faults().to_vec();
                 state.versions = versions;
                 state.fail(error, at.now);
             }
-            Looked::Failed(error) => {
+            LookResult::Failed(error) => {
                 // What today's files say is not known any more: they must be judged anew.
                 (state.faults, state.versions) = (error.faults().to_vec(), Vec::new());
                 state.fail(error, at.now);
             }
         }
-        let well = matches!(state.answer, Some(Answer::Current(_)));
-        state.due = at.monotonic.plus(if well { at.refresh } else { at.refresh.min(RETRY) });
-        self.say(&mut state, at.monotonic);
+        let well = matches!(state.answer, Some(PolicyAnswer::Current(_)));
+        state.due = at.monotonic.plus(if well { at.refresh } else { at.refresh.min(RETRY_INTERVAL) });
+        self.log_change(&mut state, at.monotonic);
         state.answer.clone()
     }
 
     /// Says what changed: each trouble once, however often it is met again, and its end.
-    fn say(&self, state: &mut State<T>, monotonic: Monotonic) {
-        let trouble = state.trouble();
-        if trouble == state.said {
+    fn log_change(&self, state: &mut CacheState<T>, monotonic: Monotonic) {
+        let trouble = state.problem();
+        if trouble == state.logged {
             return;
         }
         let account = self.account.as_ref().map_or("(all)", AccountId::as_str);
         let Some(text) = trouble else {
             info!(account, "policy files are in order again");
-            state.said = None;
+            state.logged = None;
             return;
         };
-        if state.said_at.is_some_and(|last| monotonic.since(last) < SAY) {
+        if state.logged_at.is_some_and(|last| monotonic.since(last) < WARNING_INTERVAL) {
             return; // Said later, if it is still so.
         }
         match &state.answer {
-            Some(Answer::LastGood(_, error)) => {
+            Some(PolicyAnswer::LastGood(_, error)) => {
                 warn!(account, error = %error_chain(error), "policy files cannot be used; the last good version stays in use");
             }
-            Some(Answer::Nothing(error)) => {
+            Some(PolicyAnswer::Nothing(error)) => {
                 warn!(account, error = %error_chain(error), "policy files cannot be used, and no good version is known; its tasks wait");
             }
-            Some(Answer::Current(_)) | None => {
+            Some(PolicyAnswer::Current(_)) | None => {
                 let faults: Vec<String> = state.faults.iter().take(5).map(ToString::to_string).collect();
                 let (count, faults) = (state.faults.len(), faults.join("; "));
                 warn!(account, count, faults, "policy files are used, but have faults");
             }
         }
-        (state.said, state.said_at) = (Some(text), Some(monotonic));
+        (state.logged, state.logged_at) = (Some(text), Some(monotonic));
     }
 
     /// How it stands; `None` before anything was read.
     pub(super) fn report(&self) -> Option<PolicyStatus> {
         let state = self.state();
         let (in_use, trouble) = match state.answer.as_ref()? {
-            Answer::Current(_) => (InUse::Current, None),
-            Answer::LastGood(_, error) => (InUse::LastGood, Some(error.clone())),
-            Answer::Nothing(error) => (InUse::Nothing, Some(error.clone())),
+            PolicyAnswer::Current(_) => (PolicyFreshness::Current, None),
+            PolicyAnswer::LastGood(_, error) => (PolicyFreshness::LastGood, Some(error.clone())),
+            PolicyAnswer::Nothing(error) => (PolicyFreshness::Nothing, Some(error.clone())),
         };
         let faults = state.faults.clone();
         Some(PolicyStatus { account: self.account.clone(), in_use, since: state.since, trouble, faults })
     }
 }
 
-impl<T> State<T> {
+impl<T> CacheState<T> {
     fn fail(&mut self, error: PolicyError, now: Timestamp) {
         let good = match &self.answer {
-            Some(Answer::Current(good) | Answer::LastGood(good, _)) => Some(Arc::clone(good)),
-            Some(Answer::Nothing(_)) | None => None,
+            Some(PolicyAnswer::Current(good) | PolicyAnswer::LastGood(good, _)) => Some(Arc::clone(good)),
+            Some(PolicyAnswer::Nothing(_)) | None => None,
         };
-        self.set(good.map_or(Answer::Nothing(error.clone()), |good| Answer::LastGood(good, error)), now);
+        self.set(good.map_or(PolicyAnswer::Nothing(error.clone()), |good| PolicyAnswer::LastGood(good, error)), now);
     }
 
-    fn set(&mut self, answer: Answer<T>, now: Timestamp) {
+    fn set(&mut self, answer: PolicyAnswer<T>, now: Timestamp) {
         let kind = self.answer.as_ref().map(std::mem::discriminant);
         if kind != Some(std::mem::discriminant(&answer)) {
             self.since = now;
@@ -203,12 +203,16 @@ impl<T> State<T> {
     }
 
     /// What is wrong, as a text that stays the same while the same is wrong (a store's own words may differ each time).
-    fn trouble(&self) -> Option<String> {
+    fn problem(&self) -> Option<String> {
         match self.answer.as_ref()? {
-            Answer::Current(_) if self.faults.is_empty() => None,
-            Answer::LastGood(_, PolicyError::Unreadable { file, source })
-            | Answer::Nothing(PolicyError::Unreadable { file, source }) => Some(format!("{file}: {}", source.kind)),
-            Answer::LastGood(_, error) | Answer::Nothing(error) if error.faults().is_empty() => Some(error.to_string()),
+            PolicyAnswer::Current(_) if self.faults.is_empty() => None,
+            PolicyAnswer::LastGood(_, PolicyError::Unreadable { file, source })
+            | PolicyAnswer::Nothing(PolicyError::Unreadable { file, source }) => {
+                Some(format!("{file}: {}", source.kind))
+            }
+            PolicyAnswer::LastGood(_, error) | PolicyAnswer::Nothing(error) if error.faults().is_empty() => {
+                Some(error.to_string())
+            }
             _ => Some(self.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         }
     }

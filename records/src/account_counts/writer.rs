@@ -4,24 +4,24 @@ use bytes::Bytes;
 use mill_ports::{RowPrecondition, RowVersion, TableError, TableErrorKind};
 
 use super::rows::CountsRow;
-use super::{AccountCounts, Counts, add};
+use super::{AccountCounts, CountsByAccount, add_counts};
 
 /// Most accounts in one row; a workman that has met more begins another.
 const ROW_ACCOUNTS: usize = 500;
 
 /// How often a row is written again that is not as it was left.
-const TRIES: u32 = 3;
+const TRIES_MAX: u32 = 3;
 
 /// Writes one workman's sums.
 #[derive(Debug)]
 pub struct CountsWriter {
-    book: AccountCounts,
+    table: AccountCounts,
     /// The workman's name, which no other bears, also not when it is started again.
     holder: String,
     /// Which of its rows it writes.
     part: u32,
     /// The row as it surely stands there.
-    kept: Counts,
+    kept: CountsByAccount,
     version: Option<RowVersion>,
     /// What was written last, and may stand there without an answer.
     tried: Bytes,
@@ -29,53 +29,55 @@ pub struct CountsWriter {
 
 impl CountsWriter {
     /// Of a workman that has counted nothing yet.
-    pub fn new(book: AccountCounts, holder: String) -> Self {
-        Self { book, holder, part: 0, kept: Counts::new(), version: None, tried: Bytes::new() }
+    pub fn new(table: AccountCounts, holder: String) -> Self {
+        Self { table, holder, part: 0, kept: CountsByAccount::new(), version: None, tried: Bytes::new() }
     }
 
     /// Adds what was counted since the last time that this answered with success; `last` says that nothing follows.
     ///
     /// # Errors
     /// The table's own. Then the same is to be given again, with what was counted meanwhile.
-    pub async fn add(&mut self, fresh: &Counts, last: bool) -> Result<(), TableError> {
+    pub async fn add(&mut self, fresh: &CountsByAccount, last: bool) -> Result<(), TableError> {
         let mut tries = 0;
         loop {
             tries += 1;
             let mut counts = self.kept.clone();
-            add(&mut counts, fresh);
+            add_counts(&mut counts, fresh);
             if counts.len() > ROW_ACCOUNTS && !self.kept.is_empty() {
-                self.begin_another();
+                self.begin_another_row();
                 continue;
             }
-            let row = CountsRow { written: self.book.clock.now(), last, counts, ..CountsRow::default() };
+            let row = CountsRow { written: self.table.clock.now(), last, counts, ..CountsRow::default() };
             let when = self.version.clone().map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
             let before = std::mem::replace(&mut self.tried, row.value());
-            match self.book.table.put(&self.key(), self.tried.clone(), when).await {
+            match self.table.table.put(&self.key(), self.tried.clone(), when).await {
                 Ok(version) => {
                     (self.kept, self.version) = (row.counts, Some(version));
                     return Ok(());
                 }
-                Err(error) if error.kind == TableErrorKind::Conflict && tries < TRIES => self.found(&before).await?,
+                Err(error) if error.kind == TableErrorKind::Conflict && tries < TRIES_MAX => {
+                    self.adopt_unanswered_write(&before).await?
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// Finds out what stands there: what an earlier try wrote that was not answered, or nothing of this workman's.
-    async fn found(&mut self, before: &Bytes) -> Result<(), TableError> {
-        match self.book.table.get(&self.key()).await? {
+    async fn adopt_unanswered_write(&mut self, before: &Bytes) -> Result<(), TableError> {
+        match self.table.table.get(&self.key()).await? {
             Some(row) if row.value == *before || row.value == self.tried => self.version = Some(row.version),
-            _ => self.begin_another(),
+            _ => self.begin_another_row(),
         }
         Ok(())
     }
 
-    fn begin_another(&mut self) {
+    fn begin_another_row(&mut self) {
         self.part += 1;
-        (self.kept, self.version) = (Counts::new(), None);
+        (self.kept, self.version) = (CountsByAccount::new(), None);
     }
 
     fn key(&self) -> mill_ports::RowKey {
-        self.book.key(&format!("{}/{}", self.holder, self.part))
+        self.table.key(&format!("{}/{}", self.holder, self.part))
     }
 }

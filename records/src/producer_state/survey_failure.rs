@@ -1,11 +1,11 @@
 //! The row of what could not be surveyed.
 
 use bytes::Bytes;
-use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
+use mill_model::{AccountId, SpacePair, StoreAddress, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Record, json, pair_of, pair_sort};
-use crate::sync_proofs::SpacePair;
+use super::rows::{Record, json};
+use crate::pair_key::{pair_key, parse_pair_key};
 
 /// What a survey was to be of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ impl Record for SurveyFailure {
             SurveySubject::Store(StoreAddress { account, store }) => {
                 [Self::PREFIX, account.as_str(), "/", store.as_str()].concat()
             }
-            SurveySubject::SpacePair(pair) => pair_sort(Self::PREFIX, pair),
+            SurveySubject::SpacePair(pair) => format!("{}{}", Self::PREFIX, pair_key(pair)),
         }
     }
 
@@ -84,7 +84,7 @@ impl Record for SurveyFailure {
                 let (account, store) = (AccountId::new(account).ok()?, StoreId::new(store).ok()?);
                 SurveySubject::Store(StoreAddress { account, store })
             }
-            _ => SurveySubject::SpacePair(pair_of(ids)?),
+            _ => SurveySubject::SpacePair(parse_pair_key(ids)?),
         };
         let SurveyFailureValue { first, last, reason, .. } = serde_json::from_slice(value).ok()?;
         Some(Self { subject, first: Timestamp::from_millis(first), last: Timestamp::from_millis(last), reason })

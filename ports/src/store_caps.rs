@@ -12,8 +12,8 @@ pub trait StoreCaps: fmt::Debug + Send + Sync + 'static {
     /// The cap of a store as people want it today, if it has one.
     ///
     /// # Errors
-    /// [`CapUnknown`] where it cannot be told now: what was known before holds on.
-    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown>;
+    /// [`CapUnknownError`] where it cannot be told now: what was known before holds on.
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknownError>;
 
     /// Whether tasks of more than one account may come. `true` where that cannot be told now.
     async fn several_accounts(&self) -> bool;
@@ -22,7 +22,7 @@ pub trait StoreCaps: fmt::Debug + Send + Sync + 'static {
 /// It cannot be told now how many tasks may use a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store's cap is not known now")]
-pub struct CapUnknown;
+pub struct CapUnknownError;
 
 /// No store has a cap, and there is one account.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,7 +30,7 @@ pub struct NoCaps;
 
 #[async_trait]
 impl StoreCaps for NoCaps {
-    async fn cap(&self, _: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
+    async fn cap(&self, _: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknownError> {
         Ok(None)
     }
 

@@ -5,15 +5,15 @@ use std::ops::RangeInclusive;
 
 use mill_model::ids::escape_for_display;
 
-use crate::diagnostic::{Diagnostics, Path};
+use crate::diagnostic::{Diagnostics, MemberPath};
 use crate::folder::FILE_BYTES_MAX;
-use crate::json::{self, Document, Malformed, Member, Node, Step, Value};
+use crate::json::{self, JsonDocument, JsonNode, JsonPathStep, JsonSyntaxError, JsonValue, Member};
 
 /// The text of a file, if it can be one: UTF-8, a byte order mark at its start left out.
 ///
 /// # Errors
 /// The readable part of the text, and what is wrong after it.
-pub(crate) fn text(bytes: &[u8]) -> Result<&str, (&str, String)> {
+pub(crate) fn file_text(bytes: &[u8]) -> Result<&str, (&str, String)> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(("", too_large(bytes.len() as u64)));
     }
@@ -31,13 +31,13 @@ pub(crate) fn too_large(bytes: u64) -> String {
 }
 
 /// Reads a file's tree, its faults noted. `None` where nothing of it can be read.
-pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<Document>) {
-    match text(bytes) {
+pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<JsonDocument>) {
+    match file_text(bytes) {
         Ok(text) => {
             let mut faults = Diagnostics::new(file, text);
             let document = json::parse(text);
             for fault in &document.faults {
-                malformed(&mut faults, fault, &fault.within, &Path::Root);
+                note_syntax_error(&mut faults, fault, &fault.within, &MemberPath::Root);
             }
             (faults, Some(document))
         }
@@ -46,7 +46,7 @@ pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<
             if readable.is_empty() {
                 faults.error_of_file(message);
             } else {
-                faults.error(readable.len(), &Path::Root, message);
+                faults.error(readable.len(), &MemberPath::Root, message);
             }
             (faults, None)
         }
@@ -54,23 +54,28 @@ pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<
 }
 
 /// Notes where a text is not JSON, with the path that the steps make below `path`.
-fn malformed(faults: &mut Diagnostics<'_>, fault: &Malformed, steps: &[Step], path: &Path<'_>) {
+fn note_syntax_error(
+    faults: &mut Diagnostics<'_>,
+    fault: &JsonSyntaxError,
+    steps: &[JsonPathStep],
+    path: &MemberPath<'_>,
+) {
     match steps {
         [] => faults.error(fault.at, path, format!("malformed JSON: {}", fault.message)),
-        [Step::Member(name), rest @ ..] => malformed(faults, fault, rest, &path.member(name)),
-        [Step::Index(index), rest @ ..] => malformed(faults, fault, rest, &path.index(*index)),
+        [JsonPathStep::Member(name), rest @ ..] => note_syntax_error(faults, fault, rest, &path.member(name)),
+        [JsonPathStep::Index(index), rest @ ..] => note_syntax_error(faults, fault, rest, &path.index(*index)),
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn kind(value: &JsonValue) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::Text(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-        Value::Unreadable => "unreadable",
+        JsonValue::Null => "null",
+        JsonValue::Bool(_) => "true or false",
+        JsonValue::Number(_) => "a number",
+        JsonValue::Text(_) => "a text",
+        JsonValue::Array(_) => "a list",
+        JsonValue::Object(_) => "an object",
+        JsonValue::Unreadable => "unreadable",
     }
 }
 
@@ -82,16 +87,16 @@ pub(crate) struct Members<'n> {
 }
 
 impl<'n> Members<'n> {
-    pub(crate) fn get(&self, name: &str) -> Option<&'n Node> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'n JsonNode> {
         self.all.iter().find(|member| member.name == name).map(|member| &member.value)
     }
 }
 
 impl Diagnostics<'_> {
-    fn wrong_kind(&mut self, node: &Node, path: &Path<'_>, wanted: &str) {
-        if !matches!(node.value, Value::Unreadable) {
+    fn wrong_kind(&mut self, node: &JsonNode, path: &MemberPath<'_>, wanted: &str) {
+        if !matches!(node.value, JsonValue::Unreadable) {
             let instead = match &node.value {
-                Value::Null => "null; to have it unset, remove the member",
+                JsonValue::Null => "null; to have it unset, remove the member",
                 other => kind(other),
             };
             self.error(node.at, path, format!("this must be {wanted}, but is {instead}"));
@@ -99,8 +104,13 @@ impl Diagnostics<'_> {
     }
 
     /// The members of an object, whatever their names.
-    pub(crate) fn object<'n>(&mut self, node: &'n Node, path: &Path<'_>, wanted: &str) -> Option<Members<'n>> {
-        let Value::Object(all) = &node.value else {
+    pub(crate) fn object<'n>(
+        &mut self,
+        node: &'n JsonNode,
+        path: &MemberPath<'_>,
+        wanted: &str,
+    ) -> Option<Members<'n>> {
+        let JsonValue::Object(all) = &node.value else {
             self.wrong_kind(node, path, wanted);
             return None;
         };
@@ -108,7 +118,7 @@ impl Diagnostics<'_> {
     }
 
     /// Notes every member whose name is not in `known`.
-    pub(crate) fn only_known(&mut self, members: Members<'_>, path: &Path<'_>, known: &[&str]) {
+    pub(crate) fn only_known(&mut self, members: Members<'_>, path: &MemberPath<'_>, known: &[&str]) {
         for member in members.all {
             if !known.contains(&member.name.as_str()) {
                 self.error(member.at, &path.member(&member.name), unknown_member(&member.name, known));
@@ -116,18 +126,23 @@ impl Diagnostics<'_> {
         }
     }
 
-    pub(crate) fn list<'n>(&mut self, node: &'n Node, path: &Path<'_>, wanted: &str) -> Option<&'n [Node]> {
-        let Value::Array(items) = &node.value else {
+    pub(crate) fn list<'n>(
+        &mut self,
+        node: &'n JsonNode,
+        path: &MemberPath<'_>,
+        wanted: &str,
+    ) -> Option<&'n [JsonNode]> {
+        let JsonValue::Array(items) = &node.value else {
             self.wrong_kind(node, path, wanted);
             return None;
         };
         Some(items)
     }
 
-    pub(crate) fn text<'n>(&mut self, node: &'n Node, path: &Path<'_>, wanted: &str) -> Option<&'n str> {
+    pub(crate) fn text<'n>(&mut self, node: &'n JsonNode, path: &MemberPath<'_>, wanted: &str) -> Option<&'n str> {
         match &node.value {
-            Value::Text(text) => return Some(text),
-            Value::Number(_) => {
+            JsonValue::Text(text) => return Some(text),
+            JsonValue::Number(_) => {
                 self.error(
                     node.at,
                     path,
@@ -139,10 +154,10 @@ impl Diagnostics<'_> {
         None
     }
 
-    pub(crate) fn boolean(&mut self, node: &Node, path: &Path<'_>) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, node: &JsonNode, path: &MemberPath<'_>) -> Option<bool> {
         match &node.value {
-            Value::Bool(value) => return Some(*value),
-            Value::Text(text) if text == "true" || text == "false" => {
+            JsonValue::Bool(value) => return Some(*value),
+            JsonValue::Text(text) if text == "true" || text == "false" => {
                 self.error(node.at, path, "this must be true or false without the double quotes (\")");
             }
             _ => self.wrong_kind(node, path, "true or false"),
@@ -151,9 +166,14 @@ impl Diagnostics<'_> {
     }
 
     /// A whole number within `range`.
-    pub(crate) fn whole(&mut self, node: &Node, path: &Path<'_>, range: &RangeInclusive<u32>) -> Option<u32> {
+    pub(crate) fn whole_number(
+        &mut self,
+        node: &JsonNode,
+        path: &MemberPath<'_>,
+        range: &RangeInclusive<u32>,
+    ) -> Option<u32> {
         let (low, high) = (range.start(), range.end());
-        let Value::Number(text) = &node.value else {
+        let JsonValue::Number(text) = &node.value else {
             self.wrong_kind(node, path, &format!("a whole number from {low} to {high}"));
             return None;
         };
@@ -167,8 +187,8 @@ impl Diagnostics<'_> {
     /// A text that is an id.
     pub(crate) fn id<T, E: Display>(
         &mut self,
-        node: &Node,
-        path: &Path<'_>,
+        node: &JsonNode,
+        path: &MemberPath<'_>,
         wanted: &str,
         read: impl FnOnce(String) -> Result<T, E>,
     ) -> Option<T> {
@@ -177,13 +197,13 @@ impl Diagnostics<'_> {
     }
 
     /// A member that may not be left out. Of a text that was not read to its end, nothing is said to be left out.
-    pub(crate) fn needed<'n>(
+    pub(crate) fn required<'n>(
         &mut self,
         members: Members<'n>,
-        path: &Path<'_>,
+        path: &MemberPath<'_>,
         name: &str,
         whole: bool,
-    ) -> Option<&'n Node> {
+    ) -> Option<&'n JsonNode> {
         let found = members.get(name);
         if found.is_none() && whole {
             self.error(members.at, path, format!("the member `{name}` is missing; add it"));

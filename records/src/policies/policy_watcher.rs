@@ -10,73 +10,73 @@ use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, Version};
 use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, FILE_BYTES_MAX, Severity, accounts_list};
 use mill_ports::{Clock, OpenItem, Presence, SourceStore, StoreError, StoreErrorKind};
 
-use super::kept::{Answer, Kept, Looked, Moment};
-use super::{Accounts, PolicyError, PolicyStatus};
+use super::cached_policy::{CachedPolicy, LookResult, LookTime, PolicyAnswer};
+use super::{AccountPolicies, PolicyError, PolicyStatus};
 
 /// How many accounts' files are read at once when all are asked for.
 const ACCOUNTS_AT_ONCE: usize = 8;
 /// How often a file that changes while it is read is read in one go.
 const TRIES: u32 = 3;
 
-type Listed = BTreeSet<AccountId>;
+type AccountList = BTreeSet<AccountId>;
 /// What the files say and their lesser faults, or all the faults of files that cannot be used.
-type Judged<T> = Result<(T, Vec<Diagnostic>), Vec<Diagnostic>>;
+type JudgeResult<T> = Result<(T, Vec<Diagnostic>), Vec<Diagnostic>>;
 
-pub(super) struct Watched {
+pub(super) struct PolicyWatcher {
     store: Arc<dyn SourceStore>,
     space: SpaceId,
     clock: Arc<dyn Clock>,
     refresh: Duration,
-    list: Kept<Listed>,
+    list: CachedPolicy<AccountList>,
     /// Only of listed accounts. The lock is never held across an await.
-    accounts: Mutex<BTreeMap<AccountId, Arc<Kept<AccountPolicy>>>>,
+    accounts: Mutex<BTreeMap<AccountId, Arc<CachedPolicy<AccountPolicy>>>>,
 }
 
-impl Watched {
+impl PolicyWatcher {
     pub(super) fn new(store: Arc<dyn SourceStore>, space: SpaceId, clock: Arc<dyn Clock>, refresh: Duration) -> Self {
-        Self { store, space, clock, refresh, list: Kept::new(None), accounts: Mutex::default() }
+        Self { store, space, clock, refresh, list: CachedPolicy::new(None), accounts: Mutex::default() }
     }
 
     pub(super) async fn account(&self, account: &AccountId) -> Result<Arc<AccountPolicy>, PolicyError> {
         match self.list().await {
-            Answer::Nothing(error) => return Err(error),
-            Answer::Current(listed) if !listed.contains(account) => {
+            PolicyAnswer::Nothing(error) => return Err(error),
+            PolicyAnswer::Current(listed) if !listed.contains(account) => {
                 return Err(PolicyError::NotListed { account: account.clone() });
             }
             // Today's list may well hold it.
-            Answer::LastGood(listed, error) if !listed.contains(account) => return Err(error),
-            Answer::Current(_) | Answer::LastGood(..) => {}
+            PolicyAnswer::LastGood(listed, error) if !listed.contains(account) => return Err(error),
+            PolicyAnswer::Current(_) | PolicyAnswer::LastGood(..) => {}
         }
         self.listed_account(account).await
     }
 
     pub(super) async fn count(&self) -> Result<usize, PolicyError> {
-        Ok(self.listed().await?.len())
+        Ok(self.usable_list().await?.len())
     }
 
     pub(super) async fn ids(&self) -> Result<BTreeSet<AccountId>, PolicyError> {
-        Ok((*self.listed().await?).clone())
+        Ok((*self.usable_list().await?).clone())
     }
 
-    async fn listed(&self) -> Result<Arc<Listed>, PolicyError> {
+    async fn usable_list(&self) -> Result<Arc<AccountList>, PolicyError> {
         match self.list().await {
-            Answer::Nothing(error) => Err(error),
-            Answer::Current(listed) | Answer::LastGood(listed, _) => Ok(listed),
+            PolicyAnswer::Nothing(error) => Err(error),
+            PolicyAnswer::Current(listed) | PolicyAnswer::LastGood(listed, _) => Ok(listed),
         }
     }
 
-    pub(super) async fn accounts(&self) -> Result<Accounts, PolicyError> {
-        let listed = self.listed().await?;
+    pub(super) async fn accounts(&self) -> Result<AccountPolicies, PolicyError> {
+        let listed = self.usable_list().await?;
         let each = listed.iter().map(|account| async move { (account.clone(), self.listed_account(account).await) });
         Ok(futures::stream::iter(each).buffered(ACCOUNTS_AT_ONCE).collect().await)
     }
 
     pub(super) fn states(&self) -> Vec<PolicyStatus> {
-        let accounts: Vec<_> = self.each_account(|accounts| accounts.values().cloned().collect());
-        self.list.report().into_iter().chain(accounts.iter().filter_map(|kept| kept.report())).collect()
+        let accounts: Vec<_> = self.with_accounts(|accounts| accounts.values().cloned().collect());
+        self.list.report().into_iter().chain(accounts.iter().filter_map(|cached| cached.report())).collect()
     }
 
-    async fn list(&self) -> Answer<Listed> {
+    async fn list(&self) -> PolicyAnswer<AccountList> {
         if let Some(answer) = self.list.fresh(self.clock.monotonic()) {
             return answer;
         }
@@ -86,67 +86,69 @@ impl Watched {
                 .map(|accounts| (accounts.into_iter().collect(), Vec::new()))
         });
         let answer = answer.await;
-        if let Answer::Current(listed) = &answer {
-            self.each_account(|accounts| accounts.retain(|account, _| listed.contains(account)));
+        if let PolicyAnswer::Current(listed) = &answer {
+            self.with_accounts(|accounts| accounts.retain(|account, _| listed.contains(account)));
         }
         answer
     }
 
     async fn listed_account(&self, account: &AccountId) -> Result<Arc<AccountPolicy>, PolicyError> {
-        let known = self.each_account(|accounts| accounts.get(account).cloned());
-        let kept = known.unwrap_or_else(|| {
-            self.each_account(|accounts| {
+        let known = self.with_accounts(|accounts| accounts.get(account).cloned());
+        let cached = known.unwrap_or_else(|| {
+            self.with_accounts(|accounts| {
                 Arc::clone(
-                    accounts.entry(account.clone()).or_insert_with(|| Arc::new(Kept::new(Some(account.clone())))),
+                    accounts
+                        .entry(account.clone())
+                        .or_insert_with(|| Arc::new(CachedPolicy::new(Some(account.clone())))),
                 )
             })
         });
-        let answer = if let Some(answer) = kept.fresh(self.clock.monotonic()) {
+        let answer = if let Some(answer) = cached.fresh(self.clock.monotonic()) {
             answer
         } else {
             let files = vec![AccountPolicy::policy_file_name(account), AccountPolicy::stores_file_name(account)];
-            self.answer(&kept, files, |texts| judge(account, texts)).await
+            self.answer(&cached, files, |texts| judge(account, texts)).await
         };
         match answer {
-            Answer::Current(policy) | Answer::LastGood(policy, _) => Ok(policy),
-            Answer::Nothing(error) => Err(error),
+            PolicyAnswer::Current(policy) | PolicyAnswer::LastGood(policy, _) => Ok(policy),
+            PolicyAnswer::Nothing(error) => Err(error),
         }
     }
 
-    fn each_account<R>(&self, act: impl FnOnce(&mut BTreeMap<AccountId, Arc<Kept<AccountPolicy>>>) -> R) -> R {
+    fn with_accounts<R>(&self, act: impl FnOnce(&mut BTreeMap<AccountId, Arc<CachedPolicy<AccountPolicy>>>) -> R) -> R {
         act(&mut self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks at the files and answers. While another caller looks, the answer so far is good enough, if there is one.
     async fn answer<T>(
         &self,
-        kept: &Kept<T>,
+        cached: &CachedPolicy<T>,
         files: Vec<String>,
-        judge: impl FnOnce(&[Vec<u8>]) -> Judged<T>,
-    ) -> Answer<T> {
-        let _turn = match (kept.turn.try_lock(), kept.any()) {
+        judge: impl FnOnce(&[Vec<u8>]) -> JudgeResult<T>,
+    ) -> PolicyAnswer<T> {
+        let _turn = match (cached.turn.try_lock(), cached.newest()) {
             (Ok(turn), _) => turn,
             (Err(_), Some(answer)) => return answer,
-            (Err(_), None) => kept.turn.lock().await,
+            (Err(_), None) => cached.turn.lock().await,
         };
         let monotonic = self.clock.monotonic();
-        if let Some(answer) = kept.fresh(monotonic) {
+        if let Some(answer) = cached.fresh(monotonic) {
             return answer;
         }
-        let looked = self.look(&files, &kept.versions(), judge).await;
-        let at = Moment { now: self.clock.now(), monotonic, refresh: self.refresh };
-        let missing = || Answer::Nothing(PolicyError::MissingSpace { file: files.join(", ") });
-        kept.settle(looked, at).unwrap_or_else(missing)
+        let looked = self.look(&files, &cached.versions(), judge).await;
+        let at = LookTime { now: self.clock.now(), monotonic, refresh: self.refresh };
+        let missing = || PolicyAnswer::Nothing(PolicyError::MissingSpace { file: files.join(", ") });
+        cached.update(looked, at).unwrap_or_else(missing)
     }
 
     async fn look<T>(
         &self,
         files: &[String],
         judged: &[Version],
-        judge: impl FnOnce(&[Vec<u8>]) -> Judged<T>,
-    ) -> Looked<T> {
+        judge: impl FnOnce(&[Vec<u8>]) -> JudgeResult<T>,
+    ) -> LookResult<T> {
         if self.unchanged(files, judged).await {
-            return Looked::Same;
+            return LookResult::Same;
         }
         let mut texts = Vec::with_capacity(files.len());
         let mut versions = Vec::with_capacity(files.len());
@@ -156,7 +158,7 @@ impl Watched {
                     texts.push(text);
                     versions.push(version);
                 }
-                Err(error) => return Looked::Failed(error),
+                Err(error) => return LookResult::Failed(error),
             }
         }
         if !versions.iter().all(Version::settled) {
@@ -164,12 +166,12 @@ impl Watched {
             versions.clear();
         }
         match judge(&texts) {
-            Ok((value, faults)) => Looked::Good { value, faults, versions },
+            Ok((value, faults)) => LookResult::Good { value, faults, versions },
             Err(faults) => {
                 let broken = faults.iter().find(|fault| fault.severity == Severity::Error);
                 let file =
                     broken.map(|fault| fault.file.clone()).or_else(|| files.first().cloned()).unwrap_or_default();
-                Looked::Broken { error: PolicyError::Broken { file, faults: faults.into() }, versions }
+                LookResult::Broken { error: PolicyError::Broken { file, faults: faults.into() }, versions }
             }
         }
     }
@@ -202,7 +204,7 @@ impl Watched {
                 Ok(Presence::Present(reading)) if reading.facts.size > FILE_BYTES_MAX as u64 => {
                     return Err(too_large(file, reading.facts.size));
                 }
-                Ok(Presence::Present(reading)) => whole(reading).await,
+                Ok(Presence::Present(reading)) => read_whole(reading).await,
                 Err(error) => Err(error),
             };
             match read {
@@ -222,7 +224,7 @@ impl Watched {
     }
 }
 
-fn judge(account: &AccountId, texts: &[Vec<u8>]) -> Judged<AccountPolicy> {
+fn judge(account: &AccountId, texts: &[Vec<u8>]) -> JudgeResult<AccountPolicy> {
     let [policy, stores] = texts else { return Err(Vec::new()) };
     match AccountPolicy::examine(account.clone(), policy, stores) {
         (Some(policy), faults) => Ok((policy, faults)),
@@ -231,7 +233,7 @@ fn judge(account: &AccountId, texts: &[Vec<u8>]) -> Judged<AccountPolicy> {
 }
 
 /// All bytes of an item, or one chunk more than a policy file may have.
-async fn whole(mut reading: OpenItem) -> Result<(Vec<u8>, Version), StoreError> {
+async fn read_whole(mut reading: OpenItem) -> Result<(Vec<u8>, Version), StoreError> {
     let mut bytes = Vec::with_capacity(usize::try_from(reading.facts.size).unwrap_or(0).min(FILE_BYTES_MAX));
     while let Some(chunk) = reading.body.next().await {
         bytes.extend_from_slice(&chunk?);
@@ -247,8 +249,8 @@ fn too_large(file: &str, bytes: u64) -> PolicyError {
     PolicyError::Broken { file: file.to_owned(), faults }
 }
 
-impl fmt::Debug for Watched {
+impl fmt::Debug for PolicyWatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("store", &self.store).field("space", &self.space).finish_non_exhaustive()
+        f.debug_struct("PolicyWatcher").field("store", &self.store).field("space", &self.space).finish_non_exhaustive()
     }
 }

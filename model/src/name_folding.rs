@@ -4,7 +4,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 /// A form in which two names are equal if some file system takes them for one: differing in case, in the normal form of
 /// their letters, in dots and spaces at their end. More names are equal in it than any single one takes for equal.
-pub fn folded(name: &str) -> String {
+pub fn fold_name(name: &str) -> String {
     let part =
         |part: &str| -> String { part.trim_end_matches(['.', ' ']).nfd().flat_map(char::to_lowercase).nfd().collect() };
     name.split('/').map(part).collect::<Vec<_>>().join("/")
@@ -24,10 +24,10 @@ mod tests {
             ("Ж", "ж"),
             ("Photos/a. ", "photos/A"),
         ] {
-            assert_eq!(folded(one), folded(other));
+            assert_eq!(fold_name(one), fold_name(other));
         }
         for (one, other) in [("a", "b"), (".a", "a"), ("a/b", "ab"), ("a/", "a")] {
-            assert_ne!(folded(one), folded(other));
+            assert_ne!(fold_name(one), fold_name(other));
         }
     }
 }

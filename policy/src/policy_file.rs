@@ -6,17 +6,18 @@ use mill_model::{SpaceId, StoreId};
 
 use crate::conflict::conflicts;
 use crate::decision::{Compare, SettingOrigin, SettingOrigins, StorePolicy};
-use crate::diagnostic::{Diagnostic, Diagnostics, Path};
-use crate::json::Node;
-use crate::reading::{self, Members, quoted};
-use crate::stores::{ReadStores, overlap_message};
+use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
+use crate::json::JsonNode;
+use crate::json_schema::{self, Members, quoted};
+use crate::stores::overlap_message;
+use crate::stores_file::ParsedStores;
 
 /// Most workers that a policy file may ask for.
 pub(crate) const WORKERS_MAX: u32 = 1024;
 
 /// A list of store policies, judged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Rules {
+pub(crate) struct SpaceRules {
     pub(crate) policies: Vec<StorePolicy>,
     /// Where the settings of each come from.
     pub(crate) origins: Vec<SettingOrigins>,
@@ -26,18 +27,18 @@ pub(crate) struct Rules {
 
 /// What stands at the top of the file, where it says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Given {
+pub(crate) struct GivenSettings {
     pub(crate) compare: Option<Compare>,
     pub(crate) remove_vanished: Option<bool>,
 }
 
 /// A policy file, as far as it could be read.
 #[derive(Debug, Default)]
-pub(crate) struct ReadRules {
-    pub(crate) given: Given,
+pub(crate) struct ParsedPolicyFile {
+    pub(crate) file_settings: GivenSettings,
     pub(crate) workers: Option<u32>,
-    pub(crate) own: BTreeMap<SpaceId, Rules>,
-    pub(crate) defaults: Rules,
+    pub(crate) per_space: BTreeMap<SpaceId, SpaceRules>,
+    pub(crate) defaults: SpaceRules,
     pub(crate) ignored: BTreeSet<SpaceId>,
     pub(crate) broken: bool,
 }
@@ -54,51 +55,52 @@ pub(crate) fn is_internal(space: &SpaceId) -> bool {
 }
 
 /// Reads a policy file; `stores` are those its ids must name, where they are known.
-pub(crate) fn read(file: &str, bytes: &[u8], stores: Option<&ReadStores>) -> (ReadRules, Vec<Diagnostic>) {
-    let (mut faults, document) = reading::open(file, bytes);
-    let mut out = ReadRules::default();
+pub(crate) fn read(file: &str, bytes: &[u8], stores: Option<&ParsedStores>) -> (ParsedPolicyFile, Vec<Diagnostic>) {
+    let (mut faults, document) = json_schema::open(file, bytes);
+    let mut out = ParsedPolicyFile::default();
     if let Some(document) = document {
         let whole = document.whole;
-        Reader { faults: &mut faults, stores, whole, given: Given::default() }.all(&document.root, &mut out);
+        PolicyFileReader { faults: &mut faults, stores, whole, file_settings: GivenSettings::default() }
+            .read_file(&document.root, &mut out);
     }
     out.broken = faults.broken();
-    (out, faults.into_faults())
+    (out, faults.into_diagnostics())
 }
 
-struct Reader<'f, 't> {
+struct PolicyFileReader<'f, 't> {
     faults: &'f mut Diagnostics<'t>,
-    stores: Option<&'f ReadStores>,
+    stores: Option<&'f ParsedStores>,
     whole: bool,
-    given: Given,
+    file_settings: GivenSettings,
 }
 
-impl Reader<'_, '_> {
-    fn all(&mut self, root: &Node, out: &mut ReadRules) {
-        let path = Path::Root;
+impl PolicyFileReader<'_, '_> {
+    fn read_file(&mut self, root: &JsonNode, out: &mut ParsedPolicyFile) {
+        let path = MemberPath::Root;
         let Some(top) = self.faults.object(root, &path, "an object; an empty policy is {}") else { return };
         self.faults.only_known(top, &path, &TOP);
-        self.given = self.given(top, &path);
-        out.given = self.given;
+        self.file_settings = self.given_settings(top, &path);
+        out.file_settings = self.file_settings;
         if let Some(node) = top.get("workers") {
             // 0 says what leaving it out says.
-            let workers = self.faults.whole(node, &path.member("workers"), &(0..=WORKERS_MAX));
+            let workers = self.faults.whole_number(node, &path.member("workers"), &(0..=WORKERS_MAX));
             out.workers = workers.filter(|workers| *workers > 0);
         }
         if let Some(node) = top.get(IGNORED) {
-            self.ignored(node, &path.member(IGNORED), &mut out.ignored);
+            self.read_ignored(node, &path.member(IGNORED), &mut out.ignored);
         }
         if let Some(node) = top.get(DEFAULTS) {
             let path = path.member(DEFAULTS);
-            let mut list = self.rules(node, &path);
-            self.judge(&mut list, &path, "every space without a list of its own");
+            let mut list = self.read_list(node, &path);
+            self.stop_on_conflict(&mut list, &path, "every space without a list of its own");
             out.defaults = list.rules;
         }
         if let Some(node) = top.get(OWN) {
-            self.own(node, &path.member(OWN), out);
+            self.read_per_space(node, &path.member(OWN), out);
         }
     }
 
-    fn given(&mut self, members: Members<'_>, path: &Path<'_>) -> Given {
+    fn given_settings(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> GivenSettings {
         let compare = members.get("compare").and_then(|node| {
             let path = path.member("compare");
             match self.faults.text(node, &path, "\"everything\" or \"differences\"")? {
@@ -112,10 +114,10 @@ impl Reader<'_, '_> {
         });
         let remove_vanished =
             members.get("removeVanished").and_then(|node| self.faults.boolean(node, &path.member("removeVanished")));
-        Given { compare, remove_vanished }
+        GivenSettings { compare, remove_vanished }
     }
 
-    fn ignored(&mut self, node: &Node, path: &Path<'_>, out: &mut BTreeSet<SpaceId>) {
+    fn read_ignored(&mut self, node: &JsonNode, path: &MemberPath<'_>, out: &mut BTreeSet<SpaceId>) {
         for (index, item) in
             self.faults.list(node, path, "a list of the ids of spaces").into_iter().flatten().enumerate()
         {
@@ -123,11 +125,11 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn own(&mut self, node: &Node, path: &Path<'_>, out: &mut ReadRules) {
+    fn read_per_space(&mut self, node: &JsonNode, path: &MemberPath<'_>, out: &mut ParsedPolicyFile) {
         let Some(spaces) = self.faults.object(node, path, "an object with a list for each space") else { return };
         for member in spaces.all {
             let path = path.member(&member.name);
-            let mut list = self.rules(&member.value, &path);
+            let mut list = self.read_list(&member.value, &path);
             let empty = list.rules.policies.is_empty();
             let space = match SpaceId::new(member.name.as_str()) {
                 Ok(space) => space,
@@ -150,20 +152,20 @@ impl Reader<'_, '_> {
                     name it in `spacesToIgnore`";
                 self.faults.warn(member.at, &path, message);
             } else {
-                self.judge(&mut list, &path, &format!("space {}", quoted(&member.name)));
+                self.stop_on_conflict(&mut list, &path, &format!("space {}", quoted(&member.name)));
             }
-            out.own.insert(space, list.rules);
+            out.per_space.insert(space, list.rules);
         }
     }
 
     /// Reads a list of store policies; what is given twice alike is kept once.
-    fn rules(&mut self, node: &Node, path: &Path<'_>) -> List {
-        let mut out = List::default();
+    fn read_list(&mut self, node: &JsonNode, path: &MemberPath<'_>) -> PositionedRules {
+        let mut out = PositionedRules::default();
         let mut seen: BTreeMap<(StoreId, StoreId), StorePolicy> = BTreeMap::new();
         for (index, item) in self.faults.list(node, path, "a list of store policies").into_iter().flatten().enumerate()
         {
             let path = path.index(index);
-            let Some((policy, origins)) = self.policy(item, &path) else { continue };
+            let Some((policy, origins)) = self.read_policy(item, &path) else { continue };
             match seen.insert((policy.source.clone(), policy.destination.clone()), policy.clone()) {
                 Some(first) if first == policy => {
                     self.faults.warn(item.at, &path, "the same store policy stands above already; remove one");
@@ -175,32 +177,33 @@ impl Reader<'_, '_> {
                 None => {
                     out.rules.policies.push(policy);
                     out.rules.origins.push(origins);
-                    out.places.push(Place { at: item.at, index });
+                    out.positions.push(PolicyPosition { at: item.at, index });
                 }
             }
         }
         out
     }
 
-    fn policy(&mut self, item: &Node, path: &Path<'_>) -> Option<(StorePolicy, SettingOrigins)> {
+    fn read_policy(&mut self, item: &JsonNode, path: &MemberPath<'_>) -> Option<(StorePolicy, SettingOrigins)> {
         let wanted = "a store policy, such as {\"srcStoreId\": \"1\", \"destStoreId\": \"2\"}";
         let members = self.faults.object(item, path, wanted)?;
         self.faults.only_known(members, path, &POLICY);
-        let given = self.given(members, path);
-        let source = self.store(members, path, "srcStoreId");
-        let destination = self.store(members, path, "destStoreId");
+        let given = self.given_settings(members, path);
+        let source = self.read_store_id(members, path, "srcStoreId");
+        let destination = self.read_store_id(members, path, "destStoreId");
         let (source, destination) = (source?, destination?);
-        if !self.apart(members, path, &source, &destination) {
+        if !self.check_apart(members, path, &source, &destination) {
             return None;
         }
-        let (compare, of_compare) = first(given.compare, self.given.compare, Compare::Everything);
-        let (remove_vanished, of_remove) = first(given.remove_vanished, self.given.remove_vanished, true);
+        let (compare, of_compare) = setting_with_origin(given.compare, self.file_settings.compare, Compare::Everything);
+        let (remove_vanished, of_remove) =
+            setting_with_origin(given.remove_vanished, self.file_settings.remove_vanished, true);
         let origins = SettingOrigins { compare: of_compare, remove_vanished: of_remove };
         Some((StorePolicy { source, destination, compare, remove_vanished }, origins))
     }
 
-    fn store(&mut self, members: Members<'_>, path: &Path<'_>, name: &str) -> Option<StoreId> {
-        let node = self.faults.needed(members, path, name, self.whole)?;
+    fn read_store_id(&mut self, members: Members<'_>, path: &MemberPath<'_>, name: &str) -> Option<StoreId> {
+        let node = self.faults.required(members, path, name, self.whole)?;
         let path = path.member(name);
         let id = self.faults.id(node, &path, "the id of a store, such as \"1\"", StoreId::new)?;
         if let Some(stores) = self.stores.filter(|stores| stores.all_ids && !stores.ids.contains(&id)) {
@@ -216,7 +219,13 @@ impl Reader<'_, '_> {
     }
 
     /// Whether source and destination are two places, as they must be.
-    fn apart(&mut self, members: Members<'_>, path: &Path<'_>, source: &StoreId, destination: &StoreId) -> bool {
+    fn check_apart(
+        &mut self,
+        members: Members<'_>,
+        path: &MemberPath<'_>,
+        source: &StoreId,
+        destination: &StoreId,
+    ) -> bool {
         let at = members.get("destStoreId").map_or(members.at, |node| node.at);
         let path = path.member("destStoreId");
         if source == destination {
@@ -235,12 +244,12 @@ impl Reader<'_, '_> {
     }
 
     /// Stops the spaces of a list that contradicts itself.
-    fn judge(&mut self, list: &mut List, path: &Path<'_>, whose: &str) {
+    fn stop_on_conflict(&mut self, list: &mut PositionedRules, path: &MemberPath<'_>, whose: &str) {
         let conflicts = conflicts(&list.rules.policies);
         for conflict in &conflicts {
-            let Some(place) = list.places.get(conflict.index) else { continue };
+            let Some(position) = list.positions.get(conflict.index) else { continue };
             let message = format!("{}; until then {whose} is stopped", conflict.reason);
-            self.faults.stop(place.at, &path.index(place.index), message);
+            self.faults.error_of_space(position.at, &path.index(position.index), message);
         }
         list.rules.stopped = conflicts.first().map(|first| match conflicts.len() - 1 {
             0 => first.reason.clone(),
@@ -251,18 +260,18 @@ impl Reader<'_, '_> {
 
 /// A list of store policies, and where in the file each of them stands.
 #[derive(Default)]
-struct List {
-    rules: Rules,
-    places: Vec<Place>,
+struct PositionedRules {
+    rules: SpaceRules,
+    positions: Vec<PolicyPosition>,
 }
 
-struct Place {
+struct PolicyPosition {
     at: usize,
     index: usize,
 }
 
 /// The setting of the store policy, else of the file, else the default.
-fn first<T>(policy: Option<T>, file: Option<T>, default: T) -> (T, SettingOrigin) {
+fn setting_with_origin<T>(policy: Option<T>, file: Option<T>, default: T) -> (T, SettingOrigin) {
     match (policy, file) {
         (Some(value), _) => (value, SettingOrigin::Policy),
         (None, Some(value)) => (value, SettingOrigin::File),

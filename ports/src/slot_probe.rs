@@ -12,7 +12,7 @@ mod on {
     }
 
     /// Tells how many slots of a workman have a task, before it waits for something to happen.
-    pub fn tell_slots(workman: &str, taken: u32) {
+    pub fn report_slots(workman: &str, taken: u32) {
         let listener = LISTENER.with_borrow(Clone::clone);
         if let Some(listener) = listener {
             listener(workman, taken);
@@ -20,16 +20,16 @@ mod on {
     }
 
     /// From now on this thread's workmen are listened to, or not any more.
-    pub fn hear_slots(listener: Option<Listener>) {
+    pub fn observe_slots(listener: Option<Listener>) {
         LISTENER.set(listener);
     }
 }
 
 #[cfg(feature = "trials")]
-pub use on::{hear_slots, tell_slots};
+pub use on::{observe_slots, report_slots};
 
 /// Tells nothing, without the feature `trials`.
 #[cfg(not(feature = "trials"))]
 #[inline(always)]
 #[allow(clippy::inline_always)] // so that not even the call is left
-pub const fn tell_slots(_: &str, _: u32) {}
+pub const fn report_slots(_: &str, _: u32) {}

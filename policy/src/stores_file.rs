@@ -5,14 +5,17 @@ use std::path::PathBuf;
 
 use mill_model::StoreId;
 
-use super::{Buckets, Credentials, Dialect, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec, TRANSFERS_MAX, plain};
-use crate::diagnostic::{Diagnostic, Diagnostics, Path};
-use crate::json::{Node, Value};
-use crate::reading::{self, Members, quoted};
+use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
+use crate::json::{JsonNode, JsonValue};
+use crate::json_schema::{self, Members, quoted};
+use crate::stores::{
+    Buckets, Credentials, Dialect, RoleSpec, S3Spec, SecretReference, StoreKind, StoreSpec, TRANSFERS_MAX,
+    lexically_normalized,
+};
 
 /// The stores of one file, as far as they could be read.
 #[derive(Debug, Default)]
-pub(crate) struct ReadStores {
+pub(crate) struct ParsedStores {
     pub(crate) specs: Vec<StoreSpec>,
     /// Every id that is given to a store, right in all else or not.
     pub(crate) ids: BTreeSet<StoreId>,
@@ -21,21 +24,21 @@ pub(crate) struct ReadStores {
     pub(crate) broken: bool,
 }
 
-impl ReadStores {
+impl ParsedStores {
     pub(crate) fn spec(&self, id: &StoreId) -> Option<&StoreSpec> {
         self.specs.iter().find(|spec| spec.id == *id)
     }
 }
 
 /// Reads a stores file.
-pub(crate) fn read(file: &str, bytes: &[u8]) -> (ReadStores, Vec<Diagnostic>) {
-    let (mut faults, document) = reading::open(file, bytes);
-    let mut out = ReadStores::default();
+pub(crate) fn read(file: &str, bytes: &[u8]) -> (ParsedStores, Vec<Diagnostic>) {
+    let (mut faults, document) = json_schema::open(file, bytes);
+    let mut out = ParsedStores::default();
     if let Some(document) = document {
-        Reader { faults: &mut faults, whole: document.whole }.all(&document.root, &mut out);
+        StoresFileReader { faults: &mut faults, whole: document.whole }.read_file(&document.root, &mut out);
     }
     out.broken = faults.broken();
-    (out, faults.into_faults())
+    (out, faults.into_diagnostics())
 }
 
 const COMMON: [&str; 4] = ["id", "type", "primary", "transfersMax"];
@@ -73,14 +76,14 @@ const NO_SECRETS: &str = "a secret may not stand in this file; remove it (change
     or `accessKeyIdFile` and `secretAccessKeyFile` a file";
 
 /// One entry of the list, as far as it could be read.
-struct ReadStore {
+struct ParsedStore {
     id: Option<(usize, StoreId)>,
     spec: Option<StoreSpec>,
 }
 
 /// Which entries say that they are the primary.
 #[derive(Default)]
-struct Primaries {
+struct PrimaryClaims {
     /// Where it is said, and by which entry.
     found: Vec<(usize, usize)>,
     /// How many entries were looked at.
@@ -89,24 +92,24 @@ struct Primaries {
     sure: bool,
 }
 
-struct Reader<'f, 't> {
+struct StoresFileReader<'f, 't> {
     faults: &'f mut Diagnostics<'t>,
     whole: bool,
 }
 
-impl Reader<'_, '_> {
-    fn all(&mut self, root: &Node, out: &mut ReadStores) {
-        let path = Path::Root;
+impl StoresFileReader<'_, '_> {
+    fn read_file(&mut self, root: &JsonNode, out: &mut ParsedStores) {
+        let path = MemberPath::Root;
         let Some(members) = self.faults.object(root, &path, "an object with the member `stores`") else { return };
-        self.known(members, &path, &["stores"]);
-        let Some(list) = self.faults.needed(members, &path, "stores", self.whole) else { return };
+        self.only_known_members(members, &path, &["stores"]);
+        let Some(list) = self.faults.required(members, &path, "stores", self.whole) else { return };
         let path = path.member("stores");
         let Some(items) = self.faults.list(list, &path, "a list of stores") else { return };
         if items.is_empty() && self.whole {
             self.faults.error(list.at, &path, "no store is given; give each store of the account an entry");
         }
         out.all_ids = self.whole;
-        let mut primaries = Primaries { sure: self.whole, ..Primaries::default() };
+        let mut primaries = PrimaryClaims { sure: self.whole, ..PrimaryClaims::default() };
         for (index, item) in items.iter().enumerate() {
             let path = path.index(index);
             let read = self.store(item, &path, &mut primaries);
@@ -120,14 +123,20 @@ impl Reader<'_, '_> {
                 None => out.all_ids = false,
             }
         }
-        self.one_primary(list.at, &path, &primaries, &mut out.specs);
+        self.check_one_primary(list.at, &path, &primaries, &mut out.specs);
         if out.specs.len() == items.len() {
-            self.places(items, &path, &out.specs);
+            self.warn_of_shared_roots(items, &path, &out.specs);
         }
     }
 
     /// Exactly one store is the primary; an only store is it without saying so.
-    fn one_primary(&mut self, at: usize, path: &Path<'_>, primaries: &Primaries, specs: &mut [StoreSpec]) {
+    fn check_one_primary(
+        &mut self,
+        at: usize,
+        path: &MemberPath<'_>,
+        primaries: &PrimaryClaims,
+        specs: &mut [StoreSpec],
+    ) {
         for (at, index) in primaries.found.iter().skip(1) {
             let message = "another store is the primary already; leave `primary` to one of them";
             self.faults.error(*at, &path.index(*index).member("primary"), message);
@@ -143,11 +152,11 @@ impl Reader<'_, '_> {
     }
 
     /// Warns of two stores in one place: each would take the other's content for its own.
-    fn places(&mut self, items: &[Node], path: &Path<'_>, specs: &[StoreSpec]) {
+    fn warn_of_shared_roots(&mut self, items: &[JsonNode], path: &MemberPath<'_>, specs: &[StoreSpec]) {
         let mut roots: BTreeMap<PathBuf, &StoreId> = BTreeMap::new();
         for (index, (item, spec)) in items.iter().zip(specs).enumerate() {
             let StoreKind::Folder { root } = &spec.kind else { continue };
-            if let Some(first) = roots.insert(plain(root), &spec.id) {
+            if let Some(first) = roots.insert(lexically_normalized(root), &spec.id) {
                 let message = format!(
                     "store `{first}` has this root too; two stores in one folder hold each other's content, so one id \
                      for it is enough"
@@ -157,13 +166,13 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn store(&mut self, item: &Node, path: &Path<'_>, primaries: &mut Primaries) -> ReadStore {
+    fn store(&mut self, item: &JsonNode, path: &MemberPath<'_>, primaries: &mut PrimaryClaims) -> ParsedStore {
         primaries.seen += 1;
         let Some(members) = self.faults.object(item, path, "a store: an object with `id`, `type` and more") else {
             primaries.sure = false;
-            return ReadStore { id: None, spec: None };
+            return ParsedStore { id: None, spec: None };
         };
-        let id = self.faults.needed(members, path, "id", self.whole).and_then(|node| {
+        let id = self.faults.required(members, path, "id", self.whole).and_then(|node| {
             let id = self.faults.id(node, &path.member("id"), "the store's id, such as \"1\"", StoreId::new)?;
             Some((node.at, id))
         });
@@ -177,7 +186,7 @@ impl Reader<'_, '_> {
             None => primaries.sure = false,
         }
         let transfers_max = match members.get("transfersMax") {
-            Some(node) => self.faults.whole(node, &path.member("transfersMax"), &(1..=TRANSFERS_MAX)).map(Some),
+            Some(node) => self.faults.whole_number(node, &path.member("transfersMax"), &(1..=TRANSFERS_MAX)).map(Some),
             None => Some(None),
         };
         let kind = self.kind(members, path);
@@ -187,20 +196,20 @@ impl Reader<'_, '_> {
             }
             _ => None,
         };
-        ReadStore { id, spec }
+        ParsedStore { id, spec }
     }
 
-    fn kind(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<StoreKind> {
+    fn kind(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
         let wanted = "the store's type: \"folder\" or \"s3\"";
-        let node = self.faults.needed(members, path, "type", self.whole);
+        let node = self.faults.required(members, path, "type", self.whole);
         let kind = node.and_then(|node| self.faults.text(node, &path.member("type"), wanted));
         match (kind, node) {
             (Some("folder"), _) => {
-                self.known(members, path, &FOLDER);
+                self.only_known_members(members, path, &FOLDER);
                 self.folder(members, path)
             }
             (Some("s3"), _) => {
-                self.known(members, path, &S3);
+                self.only_known_members(members, path, &S3);
                 self.s3(members, path)
             }
             (other, node) => {
@@ -209,30 +218,31 @@ impl Reader<'_, '_> {
                     self.faults.error(node.at, &path.member("type"), message);
                 }
                 let either: Vec<&str> = COMMON.iter().chain(&FOLDER[4..]).chain(&S3[4..]).copied().collect();
-                self.known(members, path, &either);
+                self.only_known_members(members, path, &either);
                 None
             }
         }
     }
 
-    fn folder(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<StoreKind> {
-        let node = self.faults.needed(members, path, "root", self.whole)?;
+    fn folder(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
+        let node = self.faults.required(members, path, "root", self.whole)?;
         let root = self.file_path(node, &path.member("root"), "the path of a folder")?;
         Some(StoreKind::Folder { root })
     }
 
-    fn s3(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<StoreKind> {
-        let bucket = self.optional(members, path, "bucket", "the name of a bucket");
-        let prefix = self.optional(members, path, "bucketPrefix", "what the names of the buckets begin with");
-        let endpoint = self.optional(members, path, "endpoint", "the address of the service, such as \"https://…\"");
-        let region = self.optional(members, path, "region", "the name of a region");
-        let path_style = self.choice(members, path, "pathStyle", false);
+    fn s3(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
+        let bucket = self.optional_text(members, path, "bucket", "the name of a bucket");
+        let prefix = self.optional_text(members, path, "bucketPrefix", "what the names of the buckets begin with");
+        let endpoint =
+            self.optional_text(members, path, "endpoint", "the address of the service, such as \"https://…\"");
+        let region = self.optional_text(members, path, "region", "the name of a region");
+        let path_style = self.optional_boolean(members, path, "pathStyle", false);
         let dialect = self.dialect(members, path, members.get("endpoint").is_none());
         let credentials = match members.get("credentials") {
             Some(node) => self.credentials(node, &path.member("credentials")).map(Some),
             None => Some(None),
         };
-        let profile = self.optional(members, path, "profile", "the name of a profile of the AWS configuration");
+        let profile = self.optional_text(members, path, "profile", "the name of a profile of the AWS configuration");
         if let (Some(Some(_)), Some(node)) = (&profile, members.get("credentials")) {
             let message = "`profile` and `credentials` exclude each other; remove one";
             self.faults.error(node.at, &path.member("credentials"), message);
@@ -262,13 +272,13 @@ impl Reader<'_, '_> {
         Some(StoreKind::S3(Box::new(spec)))
     }
 
-    fn dialect(&mut self, members: Members<'_>, path: &Path<'_>, of_amazon: bool) -> Option<Dialect> {
+    fn dialect(&mut self, members: Members<'_>, path: &MemberPath<'_>, of_amazon: bool) -> Option<Dialect> {
         let usual = Dialect::usual(of_amazon);
-        let conditional_writes = self.choice(members, path, "conditionalWrites", usual.conditional_writes);
-        let whole_checksums = self.choice(members, path, "wholeChecksums", usual.whole_checksums);
-        let sha256 = self.choice(members, path, "sha256", usual.sha256);
-        let md5_tags = self.choice(members, path, "md5Tags", usual.md5_tags);
-        let server_side_copies = self.choice(members, path, "serverSideCopies", usual.server_side_copies);
+        let conditional_writes = self.optional_boolean(members, path, "conditionalWrites", usual.conditional_writes);
+        let whole_checksums = self.optional_boolean(members, path, "wholeChecksums", usual.whole_checksums);
+        let sha256 = self.optional_boolean(members, path, "sha256", usual.sha256);
+        let md5_tags = self.optional_boolean(members, path, "md5Tags", usual.md5_tags);
+        let server_side_copies = self.optional_boolean(members, path, "serverSideCopies", usual.server_side_copies);
         Some(Dialect {
             conditional_writes: conditional_writes?,
             whole_checksums: whole_checksums?,
@@ -278,7 +288,13 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn choice(&mut self, members: Members<'_>, path: &Path<'_>, name: &'static str, usual: bool) -> Option<bool> {
+    fn optional_boolean(
+        &mut self,
+        members: Members<'_>,
+        path: &MemberPath<'_>,
+        name: &'static str,
+        usual: bool,
+    ) -> Option<bool> {
         match members.get(name) {
             Some(node) => self.faults.boolean(node, &path.member(name)),
             None => Some(usual),
@@ -286,9 +302,9 @@ impl Reader<'_, '_> {
     }
 
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    fn role(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<Option<RoleSpec>> {
-        let arn = self.optional(members, path, "roleArn", "the ARN of a role to take on")?;
-        let external_id = self.optional(members, path, "externalId", "the id that the role's owner gave")?;
+    fn role(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<Option<RoleSpec>> {
+        let arn = self.optional_text(members, path, "roleArn", "the ARN of a role to take on")?;
+        let external_id = self.optional_text(members, path, "externalId", "the id that the role's owner gave")?;
         if let (None, Some(_), Some(node)) = (&arn, &external_id, members.get("externalId")) {
             self.faults.error(node.at, &path.member("externalId"), "it belongs to a `roleArn`, which is missing");
             return None;
@@ -298,7 +314,12 @@ impl Reader<'_, '_> {
 
     /// An address names a service, and nobody who may use it.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    fn endpoint(&mut self, members: Members<'_>, path: &Path<'_>, given: Option<String>) -> Option<Option<String>> {
+    fn endpoint(
+        &mut self,
+        members: Members<'_>,
+        path: &MemberPath<'_>,
+        given: Option<String>,
+    ) -> Option<Option<String>> {
         let (Some(given), Some(node)) = (given, members.get("endpoint")) else { return Some(None) };
         let path = path.member("endpoint");
         let rest = given.strip_prefix("https://").or(given.strip_prefix("http://"));
@@ -310,10 +331,10 @@ impl Reader<'_, '_> {
         None
     }
 
-    fn credentials(&mut self, node: &Node, path: &Path<'_>) -> Option<Credentials> {
+    fn credentials(&mut self, node: &JsonNode, path: &MemberPath<'_>) -> Option<Credentials> {
         let wanted = "an object that names where the credentials are, such as `secretAccessKeyEnv`";
         let members = self.faults.object(node, path, wanted)?;
-        self.known(members, path, &CREDENTIALS);
+        self.only_known_members(members, path, &CREDENTIALS);
         let id = self.reference(members, path, ["accessKeyIdEnv", "accessKeyIdFile"]);
         let secret = self.reference(members, path, ["secretAccessKeyEnv", "secretAccessKeyFile"]);
         let token = self.reference(members, path, ["sessionTokenEnv", "sessionTokenFile"]);
@@ -330,9 +351,9 @@ impl Reader<'_, '_> {
     fn reference(
         &mut self,
         members: Members<'_>,
-        path: &Path<'_>,
+        path: &MemberPath<'_>,
         [env, file]: [&str; 2],
-    ) -> Option<Option<Reference>> {
+    ) -> Option<Option<SecretReference>> {
         match (members.get(env), members.get(file)) {
             (None, None) => Some(None),
             (Some(node), None) => {
@@ -345,11 +366,11 @@ impl Reader<'_, '_> {
                     self.faults.error(node.at, &path, message);
                     return None;
                 }
-                Some(Some(Reference::Env(name.to_owned())))
+                Some(Some(SecretReference::Env(name.to_owned())))
             }
-            (None, Some(node)) => {
-                self.file_path(node, &path.member(file), "the path of a file").map(|path| Some(Reference::File(path)))
-            }
+            (None, Some(node)) => self
+                .file_path(node, &path.member(file), "the path of a file")
+                .map(|path| Some(SecretReference::File(path))),
             (Some(_), Some(node)) => {
                 let message = format!("`{env}` and `{file}` exclude each other; remove one");
                 self.faults.error(node.at, &path.member(file), message);
@@ -358,7 +379,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn file_path(&mut self, node: &Node, path: &Path<'_>, wanted: &str) -> Option<PathBuf> {
+    fn file_path(&mut self, node: &JsonNode, path: &MemberPath<'_>, wanted: &str) -> Option<PathBuf> {
         let text = self.faults.text(node, path, wanted)?;
         if text.is_empty() || text.contains('\0') {
             self.faults.error(node.at, path, format!("this must be {wanted}, not empty and without NUL"));
@@ -372,7 +393,13 @@ impl Reader<'_, '_> {
 
     /// A text that may be left out, but not empty.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    fn optional(&mut self, members: Members<'_>, path: &Path<'_>, name: &str, wanted: &str) -> Option<Option<String>> {
+    fn optional_text(
+        &mut self,
+        members: Members<'_>,
+        path: &MemberPath<'_>,
+        name: &str,
+        wanted: &str,
+    ) -> Option<Option<String>> {
         let Some(node) = members.get(name) else { return Some(None) };
         let text = self.faults.text(node, &path.member(name), wanted)?;
         if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -384,20 +411,20 @@ impl Reader<'_, '_> {
     }
 
     /// Notes members that are not known, and what looks like a secret in words of its own.
-    fn known(&mut self, members: Members<'_>, path: &Path<'_>, known: &[&str]) {
+    fn only_known_members(&mut self, members: Members<'_>, path: &MemberPath<'_>, known: &[&str]) {
         for member in members.all {
             let name = member.name.as_str();
-            if !known.contains(&name) && is_secret(name) && !matches!(member.value.value, Value::Object(_)) {
+            if !known.contains(&name) && is_secret(name) && !matches!(member.value.value, JsonValue::Object(_)) {
                 self.faults.error(member.at, &path.member(name), NO_SECRETS);
             } else if !known.contains(&name) {
-                self.faults.error(member.at, &path.member(name), reading::unknown_member(name, known));
+                self.faults.error(member.at, &path.member(name), json_schema::unknown_member(name, known));
             }
         }
     }
 }
 
 /// Whether a member of this name would hold a secret itself.
-pub(super) fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let reference = name.ends_with("env") || name.ends_with("file");
     let words =
