@@ -1,4 +1,4 @@
-//! A dead letter: a body that was given up, with the reason.
+//! A dead letter: a body that a workman dead-lettered, with the reason.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ pub struct DeadLetterMessage {
     pub body: Bytes,
     /// The queue it was taken from.
     pub origin: QueueName,
-    /// When, by whom and why it was given up.
+    /// When, by whom and why it was dead-lettered.
     pub given_up: Failure,
     /// How often the queue had delivered that body.
     pub receive_count: u32,

@@ -41,7 +41,7 @@ pub struct Envelope {
     pub first_sent: Timestamp,
     /// Executions that failed. Throttling and an unavailable store do not count.
     pub failures: u32,
-    /// How often it was put off without having failed.
+    /// How often it was snoozed without having failed.
     pub snoozes: u32,
     /// The failures, oldest first; the oldest are dropped where the envelope would grow too large.
     pub history: Vec<Failure>,
@@ -68,7 +68,7 @@ impl Envelope {
         self
     }
 
-    /// The same task put off, perhaps changed.
+    /// The same task snoozed, perhaps changed.
     #[must_use]
     pub fn snoozed(mut self, changed: Option<Task>) -> Self {
         self.snoozes = self.snoozes.saturating_add(1);

@@ -3,7 +3,7 @@
 //! Reading order: [`ids`] (accounts, stores, spaces, content items), [`space_pair`] (a space of two stores), [`time`], [`content`] (facts, checksums,
 //! properties), [`equal`] (when the properties of two copies are equal), [`name_folding`] (names taken for one another),
 //! [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work
-//! and its kinds), [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written),
+//! and its kinds), [`envelope`] (the sealed task that travels), [`dead_letter`] (a task that was dead-lettered), [`wire`] (how it is written),
 //! [`totals`] (what a run did).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.

@@ -29,15 +29,15 @@ macro_rules! points {
 points! {
     /// The configuration is read; nothing is open yet.
     CliConfigured = "cli-configured",
-    /// The engine and the books are open.
+    /// The engine and the tables are open.
     CliOpened = "cli-opened",
-    /// `run`: tasks that were put off are ready again; nothing is produced yet.
+    /// `run`: snoozed tasks are ready again; nothing is produced yet.
     CliHastened = "cli-hastened",
     /// `run`: the children are started, and work.
     CliChildrenStarted = "cli-children-started",
     /// A signal asked to stop.
     CliStopping = "cli-stopping",
-    /// `run`, `mirror`: all is done but the dead letters' way into their book.
+    /// `run`, `mirror`: all is done but the dead letters' way into their table.
     CliConcluding = "cli-concluding",
     /// The command has done its work; only its exit code is not given yet.
     CliDone = "cli-done",
@@ -48,19 +48,19 @@ points! {
 
     /// The producer has the lease; nothing is loaded yet.
     ProducerLeased = "producer-leased",
-    /// An account's new run is in the book, without morsels; rows of the last one are still there.
+    /// An account's new run is in the table, without morsels; rows of the last one are still there.
     ProducerRunBegun = "producer-run-begun",
     /// The last run's rows are removed.
     ProducerCleared = "producer-cleared",
-    /// An account's morsels are in the book; its run does not say so yet.
+    /// An account's morsels are in the table; its run does not say so yet.
     ProducerMorselsAdded = "producer-morsels-added",
-    /// The run says that the account's morsels are in the book.
+    /// The run says that the account's morsels are in the table.
     ProducerAccountListed = "producer-account-listed",
     /// A delete list is granted; none of its tasks is queued.
     ProducerBeforeDeletes = "producer-before-deletes",
-    /// Tasks of a delete list are queued; the book does not say so.
+    /// Tasks of a delete list are queued; the table does not say so.
     ProducerDeletesSent = "producer-deletes-sent",
-    /// The book says that deletes are settled.
+    /// The table says that deletes are settled.
     ProducerDeletesSaved = "producer-deletes-saved",
     /// The task of a new space is queued, those of its items are not.
     ProducerSpaceSent = "producer-space-sent",
@@ -72,7 +72,7 @@ points! {
     ProducerNibbleSent = "producer-nibble-sent",
     /// The marker stands behind the nibble.
     ProducerMarkerSaved = "producer-marker-saved",
-    /// A morsel is done and out of the book.
+    /// A morsel is done and out of the table.
     ProducerMorselRemoved = "producer-morsel-removed",
     /// Nothing is left; the run is not marked as finished.
     ProducerBeforeFinish = "producer-before-finish",
@@ -87,9 +87,9 @@ points! {
     WorkmanAttempted = "workman-attempted",
     /// A failed task is to be sent again.
     WorkmanBeforeRequeue = "workman-before-requeue",
-    /// A task is to be put off.
+    /// A task is to be snoozed.
     WorkmanBeforeSnooze = "workman-before-snooze",
-    /// Tasks that failed or were put off are sent again, and their old deliveries not acknowledged.
+    /// Tasks that failed or were snoozed are sent again, and their old deliveries not acknowledged.
     WorkmanSentAgain = "workman-sent-again",
     /// A task is to go among the dead letters.
     WorkmanBeforeDeadLetter = "workman-before-dead-letter",
@@ -112,7 +112,7 @@ points! {
     /// Letters are acknowledged.
     DrainAcknowledged = "drain-acknowledged",
 
-    /// The destination space is this source's in the book of owners.
+    /// The table of owners names this source for the destination space.
     DuplicateClaimed = "duplicate-claimed",
     /// The destination space is made.
     DuplicateSpaceCreated = "duplicate-space-created",
@@ -182,7 +182,7 @@ points! {
     LettersBeforeRetry = "letters-before-retry",
     /// Its task is queued; the letter is still open.
     LettersRetrySent = "letters-retry-sent",
-    /// What was decided about a letter stands in the book.
+    /// What was decided about a letter is in the table.
     LettersDecided = "letters-decided",
 
     /// `restore`: the space is there; nothing is brought back.

@@ -22,7 +22,7 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// The workman acknowledges a task that it gives up before it sends the dead letter.
+    /// The workman acknowledges a task that it dead-letters before it sends the dead letter.
     LetterAfterAcknowledge = "letter-after-acknowledge";
     /// The workman acknowledges a task before its processor ran.
     AcknowledgeBeforeWrite = "acknowledge-before-write";
@@ -34,7 +34,7 @@ bugs! {
     LostLeaseIgnored = "lost-lease-ignored";
     /// The history of a task's failures begins anew with each.
     HistoryReset = "history-reset";
-    /// A task that is put off counts as failed.
+    /// A snoozed task counts as failed.
     SnoozeCountsAsFailure = "snooze-counts-as-failure";
     /// A task that met a throttling store counts as failed.
     ThrottlingCountsAsFailure = "throttling-counts-as-failure";
@@ -54,7 +54,7 @@ bugs! {
     LowQueueLeftAlone = "low-queue-left-alone";
     /// A task that failed comes again at once.
     RetryWithoutDelay = "retry-without-delay";
-    /// A task is put off for longer than its queue can, and so never.
+    /// A task is snoozed for longer than its queue can, and so never.
     DelayNotShortened = "delay-not-shortened";
     /// Leases are looked at every other visibility timeout.
     HeartbeatTooRare = "heartbeat-too-rare";
@@ -66,7 +66,7 @@ bugs! {
     PanicNotCaught = "panic-not-caught";
     /// Follow-ups are forgotten.
     FollowUpsForgotten = "follow-ups-forgotten";
-    /// The drain acknowledges a letter before it is in the book.
+    /// The drain acknowledges a letter before it is in the table.
     DrainAcknowledgesFirst = "drain-acknowledges-first";
     /// A letter is marked as retried before its task is sent.
     RetryMarkedBeforeSent = "retry-marked-before-sent";
@@ -120,11 +120,11 @@ bugs! {
     MissingSpaceRetiredAtOnce = "missing-space-retired-at-once";
     /// A producer begins no account's run while that of any other is going on.
     OneRunOverAll = "one-run-over-all";
-    /// A producer saves a row of its book whatever another has written there.
+    /// A producer saves a row of its table whatever another has written there.
     UnconditionalSave = "unconditional-save";
-    /// A producer removes a row of its book whatever another has written there.
+    /// A producer removes a row of its table whatever another has written there.
     UnconditionalRemoval = "unconditional-removal";
-    /// A producer takes a book over without writing its rows again.
+    /// A producer takes a table over without writing its rows again.
     RowsNotClaimed = "rows-not-claimed";
     /// A producer works although another holds the lease.
     StateLeaseIgnored = "state-lease-ignored";

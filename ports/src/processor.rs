@@ -103,7 +103,7 @@ impl ItemOutcomeNote {
 }
 
 impl Attempt {
-    /// Whether this is the last execution before the task is given up.
+    /// Whether this is the last execution before the task is dead-lettered.
     pub fn is_last(&self) -> bool {
         self.envelope.failures + 1 >= self.failures_max
     }
@@ -242,7 +242,7 @@ pub enum FailureClass {
     Throttled {
         /// The store that asked.
         store: StoreAddress,
-        /// Its own wish.
+        /// How long to wait before the next call, if it said so.
         retry_after: Option<Duration>,
     },
     /// Never counts; pauses the store, until a person has acted.

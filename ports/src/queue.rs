@@ -202,7 +202,7 @@ pub enum QueueErrorKind {
     /// Asked too often.
     #[error("throttled")]
     Throttled {
-        /// The back end's own wish.
+        /// How long to wait before the next call, if it said so.
         retry_after: Option<Duration>,
     },
     /// The body is larger than `limits().body_bytes_max`.

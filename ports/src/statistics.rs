@@ -1,4 +1,4 @@
-//! What a process has done so far, and what it has in hand.
+//! What a process has done so far, and what is in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -275,7 +275,7 @@ impl WriteProgress {
     }
 }
 
-/// Keeps a transfer among those in hand.
+/// Keeps a transfer among those in flight until it is dropped.
 #[derive(Debug)]
 pub struct TransferGuard {
     statistics: Arc<Statistics>,

@@ -372,8 +372,8 @@ impl fmt::Debug for OpenItem {
     }
 }
 
-/// Told how many bytes more a service has brought, and says whether to go on: asked a last time, with none, right before the
-/// item appears. Where it says no, nothing is written, and the call ends in an error.
+/// Progress callback. Receives the bytes copied since the last call; return `false` to abort: nothing is written then, and the
+/// call ends in an error. Called once more with 0 right before the item appears.
 pub type CopyProgress<'a> = &'a (dyn Fn(u64) -> bool + Send + Sync);
 
 /// An item's place in a service, in one state. What it holds is the affair of the adapters of that service alone.
@@ -574,7 +574,7 @@ pub enum StoreErrorKind {
     /// Asked too often: slow down, nothing is wrong.
     #[error("throttled")]
     Throttled {
-        /// The store's own wish.
+        /// How long to wait before the next call, if it said so.
         retry_after: Option<Duration>,
     },
     /// The store as a whole cannot be used now, and a person must act: no credentials, full, read-only, not mounted.

@@ -1,4 +1,4 @@
-//! Rows of a book: small values under a partition and a sort key.
+//! Rows of a table: small values under a partition and a sort key.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use crate::BoxError;
 
-/// One book's rows. Within a partition they are ordered by the bytes of their sort keys.
+/// The rows of one table. Within a partition they are ordered by the bytes of their sort keys.
 ///
 /// There are no counters, scans over partitions or secondary indexes: not every back end has them at every size.
 #[async_trait]
 pub trait Table: fmt::Debug + Send + Sync + 'static {
-    /// The book's name.
+    /// The table's name.
     fn name(&self) -> &str;
 
     /// The row under `key`, as of all writes that were answered before.
@@ -108,7 +108,7 @@ pub struct TableError {
     pub kind: TableErrorKind,
     /// The operation.
     pub op: &'static str,
-    /// The book.
+    /// The table.
     pub table: String,
     /// The back end's own words.
     #[source]

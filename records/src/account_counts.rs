@@ -28,7 +28,7 @@ const GONE_AFTER: Duration = Duration::from_hours(24);
 /// The row of those that are gone. No workman's name is empty.
 const FOLDED_ROW: &str = "";
 
-/// The book, for one queue.
+/// The repository, for one queue.
 #[derive(Clone)]
 pub struct AccountCounts {
     /// Where the rows are.
@@ -67,7 +67,7 @@ pub fn add_counts(to: &mut CountsByAccount, more: &CountsByAccount) {
 }
 
 impl AccountCounts {
-    /// The book's name.
+    /// The table's name.
     pub const TABLE: &'static str = "account-counts";
     const PAGE_ROWS: usize = 1_000;
 

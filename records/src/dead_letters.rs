@@ -1,4 +1,4 @@
-//! The book of dead letters: what was given up, why, and what a person decided about it.
+//! Dead letters: which tasks were dead-lettered, why, and what a person decided about each.
 //!
 //! A queue cannot be browsed and forgets after its retention, so each letter is written here before it is acknowledged.
 //! A letter's id begins with the time at which it was given up and ends with a mark of its body: ids sort by time,
@@ -23,7 +23,7 @@ use mill_ports::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// The book's one partition.
+/// The table's only partition.
 const PARTITION: &str = "letters";
 
 /// A letter's name: the time at which it was given up, and a mark of its body.
@@ -58,7 +58,7 @@ impl fmt::Display for DeadLetterId {
 /// A task that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its name in the book.
+    /// Its id in the table.
     pub id: DeadLetterId,
     /// When it was given up, or first sent where the back end's own redrive moved it.
     pub at: Timestamp,
@@ -206,7 +206,7 @@ pub struct OperatorDecision {
     pub at: Timestamp,
 }
 
-/// Why the book could not do what was asked.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
     /// There is no such letter.
@@ -254,19 +254,19 @@ pub enum DeadLetterError {
     Table(#[from] TableError),
 }
 
-/// The book.
+/// The table.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     table: Arc<dyn Table>,
 }
 
 impl DeadLetters {
-    /// The name of the book's table.
+    /// The table's name.
     pub const TABLE: &str = "dead-letters";
     /// Rows read at a time.
     const PAGE_ROWS: usize = 100;
 
-    /// The book in `table`.
+    /// The repository over `table`.
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self { table }
     }

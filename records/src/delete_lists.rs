@@ -1,4 +1,4 @@
-//! The book of delete lists: what may be deleted at a destination, by whose grant, and what became of it.
+//! Delete lists: what may be deleted at a destination, by whose grant, and what became of it.
 //!
 //! ```text
 //!   survey ──▶ rows, then the head ──┬─▶ granted by rule ──▶ tasks, one a row ──▶ results, one a row
@@ -10,7 +10,7 @@
 //! that no granted list names. What was deleted is never more than what was granted: each id is in one row, and each row
 //! has one result.
 //!
-//! Reading order: this file (the book), [`pair`] (what is remembered of a pair), [`head`] (a list), [`rows`] (its ids,
+//! Reading order: this file (the repository), [`pair`] (what is remembered of a pair), [`head`] (a list), [`rows`] (its ids,
 //! and what became of them), `held` (lists that wait for a person).
 
 pub mod head;
@@ -35,7 +35,7 @@ pub use rows::{DeleteListRow, ListedId, RowResult};
 use crate::pair_key::pair_key;
 use crate::versioned::Versioned;
 
-/// Why the book could not be read or written.
+/// Why the table could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteListError {
     /// Somebody else has written the record since it was read.
@@ -59,12 +59,12 @@ pub enum DeleteListError {
     /// The source space has not been missing for a day.
     #[error("the source space is not known to be missing for a whole day yet, so its copy cannot be let go")]
     NotMissingForADay,
-    /// The book could not be asked.
+    /// The table did not answer.
     #[error(transparent)]
     Table(#[from] TableError),
 }
 
-/// The book, over one table.
+/// The repository, over one table.
 #[derive(Debug, Clone)]
 pub struct DeleteLists {
     table: Arc<dyn Table>,
@@ -75,7 +75,7 @@ impl DeleteLists {
     pub const TABLE: &str = "delete-lists";
     const PAGE_ROWS: usize = 100;
 
-    /// The book kept in `table`.
+    /// The repository over `table`.
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self { table }
     }

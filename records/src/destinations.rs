@@ -1,7 +1,7 @@
 //! The register of destinations: which Mill of this host keeps which place in sync, over accounts, mirrors and
 //! installations.
 //!
-//! Two of them on one place would each remove what the other copies. The book of [owners](crate::owners) knows the sources
+//! Two of them on one place would each remove what the other copies. The table of [owners](crate::owners) knows the sources
 //! within one destination store; this one knows the stores, by where they really are. Where a directory can bear a mark, the
 //! mark says the same on every host, and the register only tells of places that lie in one another.
 

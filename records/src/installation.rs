@@ -173,7 +173,7 @@ fn permitted(asked: Result<Option<Row>, TableError>) -> Result<Option<Option<Row
     }
 }
 
-/// No book has a partition of this name.
+/// No table has another partition of this name.
 fn key() -> RowKey {
     RowKey::new("installation", "identity")
 }

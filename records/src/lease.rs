@@ -1,4 +1,4 @@
-//! The lease: of all producers that share a book, one works at a time.
+//! The lease: of all producers that share a table, one works at a time.
 //!
 //! ```text
 //!            put epoch+1                      beat, beat, beat …               release
@@ -32,7 +32,7 @@ pub type HolderIsDead = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 /// Where the lease stands and how it is judged.
 #[derive(Clone)]
 pub struct LeaseConfig {
-    /// The book.
+    /// The table.
     pub table: Arc<dyn Table>,
     /// The row.
     pub key: RowKey,
@@ -193,7 +193,7 @@ impl ProducerLease {
         }
     }
 
-    /// Who holds the lease now, as far as the book tells: for a message, when it is no longer ours.
+    /// Who holds the lease now, as far as the table says: for a message, when it is no longer ours.
     pub async fn current_holder(&self) -> Option<String> {
         let row = self.config.table.get(&self.config.key).await.ok()??;
         decode(&row).map(|written| written.holder)

@@ -1,4 +1,4 @@
-//! The book of owners: from which source each destination space is kept in sync.
+//! Owners: from which source each destination space is kept in sync.
 //!
 //! A space that two sources wrote would be emptied by each of what the other put there, so one space has one owner.
 
@@ -58,19 +58,19 @@ pub enum OwnerError {
         #[source]
         source: Option<IdError>,
     },
-    /// The book could not be asked.
+    /// The table did not answer.
     #[error(transparent)]
     Table(#[from] TableError),
 }
 
-/// The book of owners, a row a destination space.
+/// The repository of owners: one row per destination space.
 #[derive(Debug, Clone)]
 pub struct Owners {
     table: Arc<dyn Table>,
 }
 
 impl Owners {
-    /// The book kept in `table`.
+    /// The repository over `table`.
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self { table }
     }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 /// How often a row is read again that another has written meanwhile.
 const TRIES_MAX: u32 = 5;
 
-/// The book.
+/// The table.
 #[derive(Clone)]
 pub struct PermitRepository {
     /// Where the rows are.
@@ -82,7 +82,7 @@ struct HolderEntry {
 }
 
 impl PermitRepository {
-    /// The book's name.
+    /// The table's name.
     pub const TABLE: &'static str = "permits";
 
     /// Takes, keeps or gives back permits of a store, and beats.

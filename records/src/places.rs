@@ -1,4 +1,4 @@
-//! The book of places: what stood at the root of each destination, so that another that stands there is known.
+//! Places: what stood at the root of each destination, so that another that stands there is known.
 //!
 //! A disk that is not mounted leaves its mount point, an empty folder that takes every byte until the system's own disk is
 //! full. A folder alone does not tell that; its memory does.
@@ -61,7 +61,7 @@ impl RootPlace {
     }
 }
 
-/// Why the book could not be asked.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// The row is none.
@@ -73,12 +73,12 @@ pub enum PlaceError {
         #[source]
         source: serde_json::Error,
     },
-    /// The book failed.
+    /// The table failed.
     #[error(transparent)]
     Table(#[from] TableError),
 }
 
-/// The book of places, a row a destination and host.
+/// The repository of places: one row per destination and host.
 #[derive(Debug, Clone)]
 pub struct PlaceRepository {
     table: Arc<dyn Table>,
@@ -89,7 +89,7 @@ impl PlaceRepository {
     /// Its name.
     pub const TABLE: &str = "places";
 
-    /// The book kept in `table`, as far as it is about `host`: a path means something on one host alone.
+    /// The repository over `table`, as far as it is about `host`: a path means something on one host alone.
     pub fn new(table: Arc<dyn Table>, host: impl Into<String>) -> Self {
         Self { table, host: host.into() }
     }

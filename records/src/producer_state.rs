@@ -1,4 +1,4 @@
-//! The book of a looping producer: what each account's run has still to do, and how far each part of it has come.
+//! The state of a looping producer: what each account's run has still to do, and how far each part of it has come.
 //!
 //! One row an account's run, one an account whose stores did not all tell their spaces, one a morsel, one a source space
 //! that is missing. Rows of what is done are removed, so that an account without them has a finished loop. Five sorts of
@@ -32,21 +32,21 @@ pub use survey_failure::{SurveyFailure, SurveySubject};
 
 use crate::versioned::Versioned;
 
-/// Why the book could not be read or written.
+/// Why the table could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ProducerStateError {
-    /// Another producer has written the row: the lease is lost, or the book was reset.
+    /// Another producer has written the row: the lease is lost, or the table was reset.
     #[error("another producer has written the row `{sort}`")]
     TakenOver {
         /// The row.
         sort: String,
     },
-    /// The book could not be asked.
+    /// The table did not answer.
     #[error(transparent)]
     Table(#[from] TableError),
 }
 
-/// All rows of the book.
+/// All rows of a producer.
 #[derive(Debug, Default)]
 pub struct ProducerRows {
     /// The run of each account that is going on, or its last one.
@@ -67,7 +67,7 @@ pub struct ProducerRows {
     pub failures: Vec<Versioned<SurveyFailure>>,
 }
 
-/// What the book has of an account's run besides its own row.
+/// What the table holds of an account's run besides its own row.
 #[derive(Debug, Default)]
 pub struct AccountRunRows {
     /// Which stores did not tell their spaces.
@@ -76,7 +76,7 @@ pub struct AccountRunRows {
     pub morsels: Vec<Versioned<Morsel>>,
 }
 
-/// The book, for one holder of the lease.
+/// The repository, for one holder of the lease.
 #[derive(Debug, Clone)]
 pub struct ProducerState {
     table: Arc<dyn Table>,
@@ -96,12 +96,12 @@ impl ProducerState {
         RowKey::new(producer, "lease")
     }
 
-    /// The book of `producer`, written under the lease of `epoch`.
+    /// The state of `producer`, written under the lease of `epoch`.
     pub fn new(table: Arc<dyn Table>, clock: Arc<dyn Clock>, producer: &str, epoch: u64) -> Self {
         Self { table, clock, partition: producer.to_owned(), epoch }
     }
 
-    /// The book of `producer`, to be read by somebody who holds no lease and writes nothing.
+    /// The state of `producer`, to be read by somebody who holds no lease and writes nothing.
     pub fn to_read(table: Arc<dyn Table>, clock: Arc<dyn Clock>, producer: &str) -> Self {
         Self::new(table, clock, producer, u64::MAX)
     }
@@ -197,7 +197,7 @@ impl ProducerState {
         }
     }
 
-    /// Saves a row as [`Self::save`] does; one that is not in the book yet also over what an earlier holder of the lease has
+    /// Saves a row as [`Self::save`] does; one that is not in the table yet also over what an earlier holder of the lease has
     /// written since.
     ///
     /// # Errors
@@ -256,7 +256,7 @@ impl ProducerState {
         stream::iter(saves).try_for_each_concurrent(Self::WRITES_AT_ONCE, |save| save).await
     }
 
-    /// All that the book has of an account's run, but for the row of the run itself and what its surveys found.
+    /// All that the table holds of an account's run, but for the row of the run itself and what its surveys found.
     ///
     /// # Errors
     /// As [`Self::load`].

@@ -36,7 +36,7 @@ pub struct QueueShares {
 }
 
 impl QueueShares {
-    /// As the book has it.
+    /// As read from the table.
     pub fn new(shares: impl IntoIterator<Item = AccountShare>) -> Self {
         let shares = shares.into_iter().map(|share| (share.account.clone(), share)).collect();
         Self { shares, ..Self::default() }
@@ -72,7 +72,7 @@ impl QueueShares {
         (self.counts, self.received, self.depth, self.updated) = (counts, received, depth, now);
     }
 
-    /// Notes that tasks of an account are about to be sent, and gives what is to be in the book before that.
+    /// Notes that tasks of an account are about to be sent, and returns the row that must be saved before.
     pub fn note_sends(&mut self, account: &AccountId, tasks: u64, now: Timestamp) -> AccountShare {
         let (counted, received) = (self.counts.get(account).copied().unwrap_or_default(), self.received);
         let fresh = || AccountShare {

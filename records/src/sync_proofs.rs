@@ -1,6 +1,6 @@
-//! The book of pair seals: for each item of a store policy's space, in which states its two sides were proven alike.
+//! Sync proofs: for each item of a store policy's space, the states in which its two sides were proven equal.
 //!
-//! A seal is a memory of a proof, never a proof of its own: losing one costs a re-read, keeping one that no longer
+//! A row remembers a proof and is none by itself: losing one costs a re-read, keeping one that no longer
 //! matches costs nothing, since it then proves nothing.
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl std::fmt::Display for VersionDigest {
     }
 }
 
-/// What the book holds of an item: that Mill wrote the copy, and perhaps a proof.
+/// What the table holds of an item: that Mill wrote the copy, and perhaps a proof.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncProofRow {
     /// The state in which this pair left the destination, or found it equal to its source.
@@ -196,7 +196,7 @@ const fn algorithm_tag(algorithm: Algorithm) -> u8 {
     }
 }
 
-/// The book of seals, a row an item.
+/// The repository of sync proofs: one row per item.
 #[derive(Debug, Clone)]
 pub struct SyncProofs {
     table: Arc<dyn Table>,
@@ -206,7 +206,7 @@ impl SyncProofs {
     /// The rows that one step of a stream asks for: some 100 KiB of them.
     const PAGE_ROWS: usize = 1_000;
 
-    /// The book kept in `table`.
+    /// The repository over `table`.
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self { table }
     }

@@ -15,7 +15,7 @@ pub struct AccountRun {
     pub number: u64,
     /// When it began; its frequency counts from here.
     pub started: Timestamp,
-    /// Whether its morsels are in the book, but for those of stores that did not answer.
+    /// Whether its morsels are in the table, but for those of stores that did not answer.
     pub listed: bool,
     /// When its loop was complete but for parts that failed.
     pub finished: Option<Timestamp>,

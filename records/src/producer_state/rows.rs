@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::elapsed::ElapsedTime;
 use crate::pair_key::{pair_key, parse_pair_key};
 
-/// A row of the book.
+/// A row of the table.
 pub trait Record: Sized + Send + Sync {
     /// Its place; no id in it can hold a `/`.
     fn sort(&self) -> String;
