@@ -24,6 +24,7 @@ use crate::run_progress::RunProgress;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WorkerReport {
     /// What became of items, and what else was done: the counters that are not zero, by name.
+    #[serde(rename = "fates")]
     outcomes: BTreeMap<String, u64>,
     work: BTreeMap<String, u64>,
     ended: u64,

@@ -56,7 +56,7 @@ impl CountsWriter {
                     return Ok(());
                 }
                 Err(error) if error.kind == TableErrorKind::Conflict && tries < TRIES_MAX => {
-                    self.adopt_unanswered_write(&before).await?
+                    self.adopt_unanswered_write(&before).await?;
                 }
                 Err(error) => return Err(error),
             }
