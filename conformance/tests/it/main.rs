@@ -15,3 +15,4 @@ mod simulation;
 mod sqlite;
 mod store;
 mod table;
+mod type_names;

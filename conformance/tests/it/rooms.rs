@@ -1,6 +1,7 @@
 //! The direction of the rooms: who may import whom, read from the manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 
 const ROOMS: &[(&str, &[&str])] = &[
@@ -48,16 +49,30 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Rooms that may import across: they only prove.
 const PROVING: &[&str] = &["mill-conformance", "mill-bench", "mill-trials"];
 
-fn imports() -> BTreeMap<String, BTreeSet<String>> {
+/// The packages of the workspace, as cargo knows them.
+fn packages() -> Vec<serde_json::Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--locked", "--offline"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo metadata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    let mut metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    match metadata["packages"].take() {
+        serde_json::Value::Array(packages) => packages,
+        other => panic!("cargo metadata lists no packages: {other}"),
+    }
+}
+
+/// The folders of all crates.
+pub(super) fn folders() -> Vec<PathBuf> {
+    let manifests = packages().into_iter().map(|package| package["manifest_path"].as_str().map(PathBuf::from));
+    manifests.map(|path| path.expect("a manifest").parent().expect("its folder").to_owned()).collect()
+}
+
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
-    for package in metadata["packages"].as_array().expect("packages") {
+    for package in packages() {
         let rooms = package["dependencies"]
             .as_array()
             .expect("dependencies")
