@@ -4,6 +4,7 @@
 #![allow(clippy::unused_async, clippy::unwrap_used, clippy::expect_used)]
 
 mod backends;
+mod documents;
 mod folder;
 mod hostile;
 mod malformed;
