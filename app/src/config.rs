@@ -63,7 +63,7 @@ const SETTINGS: &[Setting] = &[
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SettingOrigin {
+pub enum ConfigOrigin {
     /// It is the default.
     Default,
     /// This file.
@@ -72,7 +72,7 @@ pub enum SettingOrigin {
     Environment(String),
 }
 
-impl fmt::Display for SettingOrigin {
+impl fmt::Display for ConfigOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -85,7 +85,7 @@ impl fmt::Display for SettingOrigin {
 /// The effective configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    values: BTreeMap<&'static str, (String, SettingOrigin)>,
+    values: BTreeMap<&'static str, (String, ConfigOrigin)>,
     /// The file, as an absolute path.
     file: PathBuf,
     /// Folder that relative paths are relative to: that of the file.
@@ -108,10 +108,8 @@ impl Config {
     }
 
     fn of(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let mut values: BTreeMap<&'static str, (String, SettingOrigin)> = SETTINGS
-            .iter()
-            .map(|setting| (setting.key, (setting.default.to_owned(), SettingOrigin::Default)))
-            .collect();
+        let mut values: BTreeMap<&'static str, (String, ConfigOrigin)> =
+            SETTINGS.iter().map(|setting| (setting.key, (setting.default.to_owned(), ConfigOrigin::Default))).collect();
         let file: toml::Table =
             toml::from_str(text).with_context(|| format!("the configuration `{}` is malformed", path.display()))?;
         for (key, value) in flatten(&file) {
@@ -119,12 +117,12 @@ impl Config {
                 let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
                 bail!("`{}` has an unknown setting `{key}`; known are: {}", path.display(), known.join(", "));
             };
-            values.insert(setting.key, (value, SettingOrigin::File(path.to_owned())));
+            values.insert(setting.key, (value, ConfigOrigin::File(path.to_owned())));
         }
         for setting in SETTINGS {
             let name = variable(setting.key);
             if let Some(value) = environment(&name) {
-                values.insert(setting.key, (value, SettingOrigin::Environment(name)));
+                values.insert(setting.key, (value, ConfigOrigin::Environment(name)));
             }
         }
         let file = std::path::absolute(path)?;
@@ -138,7 +136,7 @@ impl Config {
     }
 
     fn wrong(&self, key: &'static str, why: &dyn fmt::Display) -> anyhow::Error {
-        let origin = self.values.get(key).map_or(&SettingOrigin::Default, |(_, origin)| origin);
+        let origin = self.values.get(key).map_or(&ConfigOrigin::Default, |(_, origin)| origin);
         anyhow::anyhow!("setting `{key}` = \"{}\" (from {origin}): {why}", self.text(key))
     }
 

@@ -24,7 +24,7 @@ use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanSettings};
 use sha2::{Digest, Sha256};
 
 pub use self::endpoint::EndpointOptions;
-use self::endpoint::{Endpoint, Folder};
+use self::endpoint::{Endpoint, FolderPath};
 use self::pair_state::PairState;
 use crate::UsageError;
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
@@ -191,11 +191,11 @@ impl MirrorPair {
         let MirrorRequest { source, destination, source_options, destination_options, .. } = request;
         let source = match source_options.remote(source, "source")? {
             Some(remote) => Endpoint::S3(remote),
-            None => Endpoint::Folder(Folder::source(source, wait_limit).await?),
+            None => Endpoint::Folder(FolderPath::source(source, wait_limit).await?),
         };
         let destination = match destination_options.remote(destination, "destination")? {
             Some(remote) => Endpoint::S3(remote),
-            None => Endpoint::Folder(Folder::destination(destination, wait_limit).await?),
+            None => Endpoint::Folder(FolderPath::destination(destination, wait_limit).await?),
         };
         if let Some(why) = source.overlap(&destination, wait_limit).await? {
             return Err(UsageError(why).into());
@@ -239,7 +239,7 @@ impl MirrorPair {
     /// Makes sure that Mill does not write over its own state, or delete it, while it is in use.
     async fn state_lies_elsewhere(&self, wait_limit: &WaitLimit) -> Result<()> {
         let path = host::state_folder()?;
-        let state = Endpoint::Folder(Folder { typed: path.clone(), path });
+        let state = Endpoint::Folder(FolderPath { typed: path.clone(), path });
         if state.overlap(&self.destination, wait_limit).await?.is_some() {
             return Err(UsageError(format!(
                 "the destination `{}` holds Mill's own state, `{state}`, which is in use; let XDG_STATE_HOME name a \

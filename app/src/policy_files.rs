@@ -86,13 +86,13 @@ pub struct PolicyUnreadable {
 /// Where policy files are.
 #[derive(Debug)]
 pub struct PolicyFiles {
-    place: Place,
+    place: PolicyLocation,
     /// Where relative roots of stores begin.
     base: PathBuf,
 }
 
 #[derive(Debug)]
-enum Place {
+enum PolicyLocation {
     Folder(PathBuf),
     Bucket { shown: String, store: std::sync::Arc<dyn DeletableStore>, space: SpaceId },
 }
@@ -100,7 +100,7 @@ enum Place {
 impl PolicyFiles {
     /// Those of a folder. Relative roots of stores begin at `base`.
     pub fn in_folder(folder: &Path, base: &Path) -> Self {
-        Self { place: Place::Folder(folder.to_owned()), base: base.to_owned() }
+        Self { place: PolicyLocation::Folder(folder.to_owned()), base: base.to_owned() }
     }
 
     /// Those of a configuration.
@@ -115,7 +115,7 @@ impl PolicyFiles {
         let space = SpaceId::new("policies")?;
         let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
         let store = aws::policy_store(config, address, &space).await.context(UNREADABLE_BUCKET)?;
-        let place = Place::Bucket { shown: format!("s3://{bucket}"), store, space };
+        let place = PolicyLocation::Bucket { shown: format!("s3://{bucket}"), store, space };
         Ok(Self { place, base: config.base().to_owned() })
     }
 
@@ -130,8 +130,8 @@ impl PolicyFiles {
         faults.extend(roots::faults(&policies, &self.base).await);
         faults.extend(buckets::faults(&policies).await?);
         let place = match &self.place {
-            Place::Folder(folder) => folder.display().to_string(),
-            Place::Bucket { shown, .. } => shown.clone(),
+            PolicyLocation::Folder(folder) => folder.display().to_string(),
+            PolicyLocation::Bucket { shown, .. } => shown.clone(),
         };
         let files = files.iter().filter(|(name, _)| Path::new(name).extension().is_some_and(|it| it == "json")).count();
         Ok(PolicyCheck { place, files, diagnostics: faults.into_iter().map(PolicyDiagnostic::from).collect() })
@@ -154,20 +154,20 @@ impl PolicyFiles {
     /// All files, by name.
     async fn all(&self) -> Result<Vec<(String, Vec<u8>)>> {
         match &self.place {
-            Place::Folder(folder) => look_in(folder, files).await,
-            Place::Bucket { store, space, .. } => objects(&**store, space).await.context(UNREADABLE_BUCKET),
+            PolicyLocation::Folder(folder) => look_in(folder, files).await,
+            PolicyLocation::Bucket { store, space, .. } => objects(&**store, space).await.context(UNREADABLE_BUCKET),
         }
     }
 
     async fn of_account(&self, account: &AccountId, name: String) -> Result<Vec<u8>> {
         let (bytes, shown) = match &self.place {
-            Place::Folder(folder) => {
+            PolicyLocation::Folder(folder) => {
                 let path = folder.join(&name);
                 let shown = path.display().to_string();
                 let read = look_in(folder, move |_| Ok(std::fs::read(&path)));
                 (read.await?.map_err(anyhow::Error::from), shown)
             }
-            Place::Bucket { shown, store, space } => {
+            PolicyLocation::Bucket { shown, store, space } => {
                 let read = object(&**store, space, ContentId::new(name.as_str())?).await.context(UNREADABLE_BUCKET)?;
                 (read.context("there is no such object"), format!("{shown}/{name}"))
             }

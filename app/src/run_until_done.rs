@@ -22,7 +22,7 @@ use crate::run_progress::{AwaitedStores, RunProgress};
 use crate::stop_tokens::StopTokens;
 use crate::worker_processes::WorkerProcesses;
 
-use self::silence::{IdleTimer, SilenceError, time, whole_run_max};
+use self::silence::{IdleTimer, SilentStoresError, time, whole_run_max};
 
 /// A run that ends by itself.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl CompletionMonitor<'_> {
                 break Some(why);
             }
             let most = whole_run_max(self.give_up_after);
-            if let Some(silent) = SilenceError::after(unanswered, most, &snapshot.asked) {
+            if let Some(silent) = SilentStoresError::after(unanswered, most, &snapshot.asked) {
                 // Who waits for such an answer would not end gently.
                 self.producing.cancel();
                 self.stopping.at_once.cancel();

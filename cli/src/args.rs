@@ -51,7 +51,7 @@ pub(crate) enum Command {
         mill mirror ~/Pictures s3://my-backup/pictures\n\n\
         Run it again at any time: what is in sync is not read again. A run that was stopped or killed goes on\n\
         where it was. Without --remove-vanished nothing is ever deleted.")]
-    Mirror(Mirror),
+    Mirror(MirrorArgs),
     /// Make a configuration and a folder of policies to begin with
     Init {
         /// Where
@@ -62,12 +62,12 @@ pub(crate) enum Command {
         engine: EngineKind,
     },
     /// Find all work that the policies ask for, and do it, until every copy is in sync
-    Run(Run),
+    Run(RunArgs),
     /// Find work and queue it; meant for cron
     #[command(subcommand)]
-    Produce(Produce),
+    Produce(ProduceCommand),
     /// Do queued work until told to stop
-    Work(Work),
+    Work(WorkArgs),
     /// Show queues, producers, stores and dead letters
     Status {
         /// Print one JSON object
@@ -76,19 +76,19 @@ pub(crate) enum Command {
     },
     /// Check, show and explain policies
     #[command(subcommand)]
-    Policy(Policy),
+    Policy(PolicyCommand),
     /// Read copies again and compare them with their sources, byte by byte
     #[command(after_help = "Examples:\n  \
         mill verify                       all spaces of all accounts\n  \
         mill verify library photos        one space\n  \
         mill verify --sample 5            a twentieth, another one each time\n  \
         mill verify --folders ~/Pictures /mnt/backup/Pictures")]
-    Verify(Verify),
+    Verify(VerifyArgs),
     /// Bring a space back from one of its copies, into an empty or existing folder
-    Restore(Restore),
+    Restore(RestoreArgs),
     /// Show or release the source that a destination space belongs to
     #[command(subcommand)]
-    Spaces(Spaces),
+    Spaces(SpacesCommand),
     /// Review deletes that wait for a person
     #[command(after_help = "Examples:\n  \
         mill held list\n  \
@@ -96,16 +96,16 @@ pub(crate) enum Command {
         mill held confirm 3000-9f86d081884c7d65       lets exactly these go; the next `mill run` deletes them\n  \
         mill held list --mirror ~/Pictures /mnt/backup/Pictures\n\n\
         What is held stays held until it is back at its source, or exactly it is confirmed.")]
-    Held(Held),
+    Held(HeldArgs),
     /// Show where destinations were, or accept where one is now
     #[command(subcommand)]
-    Places(Places),
+    Places(PlacesCommand),
     /// Review tasks that were given up
     #[command(subcommand, name = "deadletters")]
-    DeadLetters(DeadLetters),
+    DeadLetters(DeadLettersCommand),
     /// Make or check what a fleet stands on
     #[command(subcommand)]
-    Infra(Infra),
+    Infra(InfraCommand),
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -131,7 +131,7 @@ impl Command {
     }
 }
 
-impl Mirror {
+impl MirrorArgs {
     /// What its messages call its ends: as they were typed.
     pub(crate) fn names(&self) -> SubjectNames {
         let shown = |path: &PathBuf| path.display().to_string();
@@ -159,7 +159,7 @@ pub(crate) enum EngineKind {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Infra {
+pub(crate) enum InfraCommand {
     /// Compare the deployed queues, tables and policy bucket with what this mill assumes
     Check,
     /// Make the queues and tables that are missing; for trials, and for services without CloudFormation
@@ -168,7 +168,7 @@ pub(crate) enum Infra {
 
 /// Where the ends of a mirror in S3 are, if not at Amazon's own service with the environment's settings.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Ends {
+pub(crate) struct EndpointArgs {
     /// The address of the source's S3 service
     #[arg(long, value_name = "URL")]
     pub(crate) source_endpoint: Option<String>,
@@ -189,7 +189,7 @@ pub(crate) struct Ends {
     pub(crate) destination_profile: Option<String>,
 }
 
-impl Ends {
+impl EndpointArgs {
     /// A mirror between two paths whose ends are reached so.
     pub(crate) fn request(self, source: PathBuf, destination: PathBuf) -> MirrorRequest {
         let options = |endpoint, region, profile| EndpointOptions { endpoint, region, profile };
@@ -204,13 +204,13 @@ impl Ends {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Mirror {
+pub(crate) struct MirrorArgs {
     /// The folder to copy, or s3://BUCKET/PREFIX; it is only read
     pub(crate) source: PathBuf,
     /// The folder to bring in sync, or s3://BUCKET/PREFIX; it is made if its parent is there
     pub(crate) destination: PathBuf,
     #[command(flatten)]
-    pub(crate) ends: Ends,
+    pub(crate) ends: EndpointArgs,
     /// Delete at the destination what is surely gone from the source
     #[arg(long)]
     pub(crate) remove_vanished: bool,
@@ -253,7 +253,7 @@ pub(crate) struct RunOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     /// Workmen as so many child processes; 0 works in this process
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
     pub(crate) processes: u32,
@@ -269,7 +269,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Produce {
+pub(crate) enum ProduceCommand {
     /// Walk the duplication policies and queue what they ask for
     #[command(after_help = "Examples:\n  \
         mill produce duplication --stay               as a service; any number may stay, one of them works\n  \
@@ -292,7 +292,7 @@ pub(crate) enum Produce {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Work {
+pub(crate) struct WorkArgs {
     /// The queues to serve, highest priority first
     #[arg(long, value_name = "QUEUES", value_delimiter = ',')]
     pub(crate) queues: Vec<QueueName>,
@@ -308,7 +308,7 @@ pub(crate) struct Work {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Policy {
+pub(crate) enum PolicyCommand {
     /// Name every fault of every policy file, with line and column
     Check {
         /// A folder of policy files [default: the configured one]
@@ -329,7 +329,7 @@ pub(crate) enum Policy {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Verify {
+pub(crate) struct VerifyArgs {
     /// Only this account
     pub(crate) account: Option<String>,
     /// Only this space of it
@@ -346,7 +346,7 @@ pub(crate) struct Verify {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Restore {
+pub(crate) struct RestoreArgs {
     /// The account
     pub(crate) account: String,
     /// The space
@@ -369,15 +369,15 @@ pub(crate) struct Restore {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Spaces {
+pub(crate) enum SpacesCommand {
     /// Show it
-    Owner(DestinationSpace),
+    Owner(DestinationSpaceArgs),
     /// Let another source take the space over: after moving an account to another source store, say
-    Release(DestinationSpace),
+    Release(DestinationSpaceArgs),
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Places {
+pub(crate) enum PlacesCommand {
     /// List the folders of all destinations: where each was, and whether it is there
     List,
     /// Accept what stands at a destination's root now, after its disk was replaced, say
@@ -390,7 +390,7 @@ pub(crate) enum Places {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DestinationSpace {
+pub(crate) struct DestinationSpaceArgs {
     /// The account
     pub(crate) account: String,
     /// The destination store
@@ -400,14 +400,14 @@ pub(crate) struct DestinationSpace {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Held {
+pub(crate) struct HeldArgs {
     #[command(subcommand)]
     pub(crate) command: HeldCommand,
     /// Those of a one-off mirror, instead of the configured installation
     #[arg(long, global = true, num_args = 2, value_names = ["SOURCE", "DESTINATION"])]
     pub(crate) mirror: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) ends: Ends,
+    pub(crate) ends: EndpointArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -438,7 +438,7 @@ pub(crate) enum HeldCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum DeadLetters {
+pub(crate) enum DeadLettersCommand {
     /// List them
     List {
         /// Also those retried or discarded

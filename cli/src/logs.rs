@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use self::grouped::Grouped;
-use self::groups::{DestinationKeeper, Groups};
+use self::groups::{GroupFlusher, Groups};
 
 /// Begins logging; `filter` as in `MILL_LOG`; `names` is what lines for people call things. What is returned writes what is
 /// still held back when it is dropped.
@@ -26,7 +26,7 @@ pub(crate) fn begin(
     json: bool,
     names: SubjectNames,
     bars: &MultiProgress,
-) -> Result<Option<DestinationKeeper>> {
+) -> Result<Option<GroupFlusher>> {
     let filter = EnvFilter::try_new(filter.unwrap_or("warn")).context("the log filter makes no sense")?;
     let filter = filter.and(filter_fn(bears_no_secret));
     let out = AroundBars { bars: bars.clone() };

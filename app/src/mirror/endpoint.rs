@@ -17,13 +17,13 @@ use crate::wait_limit::WaitLimit;
 /// A folder, or a part of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
-    Folder(Folder),
+    Folder(FolderPath),
     S3(S3Location),
 }
 
 /// A folder at its own path, whatever links lead there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Folder {
+pub(crate) struct FolderPath {
     pub(crate) path: PathBuf,
     /// As it was typed: what does not answer is named so.
     pub(crate) typed: PathBuf,
@@ -74,7 +74,7 @@ impl EndpointOptions {
     }
 }
 
-impl Folder {
+impl FolderPath {
     /// The folder to be read.
     pub(crate) async fn source(typed: &Path, wait_limit: &WaitLimit) -> Result<Self> {
         let source = typed.to_owned();

@@ -62,12 +62,12 @@ impl IdleTimer {
 /// A store was silent for so long that it is given up.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing went on for {}: {} not answer; `--give-up-after` allows longer", time(*.waited), shown(.stores))]
-pub struct SilenceError {
+pub struct SilentStoresError {
     waited: Duration,
     stores: BTreeSet<StoreAddress>,
 }
 
-impl SilenceError {
+impl SilentStoresError {
     /// The stores that do not answer, if nothing has moved for longer than `most`.
     pub(super) fn after(waited: Duration, most: Duration, stores: &BTreeSet<StoreAddress>) -> Option<Self> {
         (waited > one_answer_max(most) && !stores.is_empty()).then(|| Self { waited, stores: stores.clone() })
@@ -79,7 +79,7 @@ pub async fn unless_silent<W: Future>(
     work: W,
     statistics: &Statistics,
     give_up_after: Duration,
-) -> Result<W::Output, SilenceError> {
+) -> Result<W::Output, SilentStoresError> {
     let silent = async {
         let (mut answers, mut since) = (statistics.answers.load(Relaxed), Instant::now());
         loop {
@@ -88,7 +88,8 @@ pub async fn unless_silent<W: Future>(
             if answers != now {
                 (answers, since) = (now, Instant::now());
             }
-            if let Some(silent) = SilenceError::after(since.elapsed(), give_up_after, &statistics.pending_calls()) {
+            if let Some(silent) = SilentStoresError::after(since.elapsed(), give_up_after, &statistics.pending_calls())
+            {
                 return silent;
             }
         }

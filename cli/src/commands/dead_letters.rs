@@ -7,7 +7,7 @@ use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
 use mill_model::ids::escape_for_display;
 
-use crate::args::DeadLetters as Args;
+use crate::args::DeadLettersCommand as Args;
 use crate::output::{line, table};
 
 /// Runs it.

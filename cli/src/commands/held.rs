@@ -6,11 +6,11 @@ use mill_app::config::Config;
 use mill_app::held_deletes::{HeldDeleteList, HeldDeleteReview};
 use mill_app::result_code::ResultCode;
 
-use crate::args::{Held, HeldCommand};
+use crate::args::{HeldArgs, HeldCommand};
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Held, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
+pub(super) async fn run(args: HeldArgs, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
     let deletes = match args.mirror.as_slice() {
         [source, destination] => {
             HeldDeleteReview::of_mirror(&args.ends.request(source.clone(), destination.clone())).await?

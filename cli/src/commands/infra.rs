@@ -5,17 +5,17 @@ use mill_app::aws;
 use mill_app::config::Config;
 use mill_app::result_code::ResultCode;
 
-use crate::args::Infra;
+use crate::args::InfraCommand;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Infra, config: &Config) -> Result<ResultCode> {
+pub(super) async fn run(args: InfraCommand, config: &Config) -> Result<ResultCode> {
     match args {
-        Infra::Create => {
+        InfraCommand::Create => {
             line(aws::create(config).await?);
             Ok(ResultCode::Done)
         }
-        Infra::Check => {
+        InfraCommand::Check => {
             let found = aws::check(config).await?;
             if found.is_empty() {
                 line("The deployment is as this mill assumes.");

@@ -14,14 +14,14 @@ use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
 
 use super::held::person;
-use crate::args::Mirror;
+use crate::args::MirrorArgs;
 use crate::output::line;
 use crate::progress::Progress;
 use crate::report;
 use crate::stop;
 
 /// Runs it.
-pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<ResultCode> {
+pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultCode> {
     // Before anything is looked at: it may lie on a mount that hangs.
     let stopping = stop::on_signals()?;
     let (stop, names) = (stopping.gentle.clone(), args.names());

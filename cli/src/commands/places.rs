@@ -6,15 +6,15 @@ use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
 use mill_model::{AccountId, StoreAddress, StoreId};
 
-use crate::args::Places;
+use crate::args::PlacesCommand;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Places, config: &Config) -> Result<ResultCode> {
+pub(super) async fn run(args: PlacesCommand, config: &Config) -> Result<ResultCode> {
     let installation = Installation::configured(config).await?;
     match args {
-        Places::List => list(&installation).await,
-        Places::Accept { account, store } => {
+        PlacesCommand::List => list(&installation).await,
+        PlacesCommand::Accept { account, store } => {
             let store = StoreAddress { account: AccountId::new(account)?, store: StoreId::new(store)? };
             accept(&installation, &store).await
         }

@@ -7,23 +7,23 @@ use mill_app::result_code::ResultCode;
 use mill_model::SpaceId;
 use mill_policy::{AccountPolicy, StoreKind};
 
-use crate::args::Policy;
+use crate::args::PolicyCommand;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Policy, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
+pub(super) async fn run(args: PolicyCommand, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
     match args {
-        Policy::Check { folder: Some(folder) } => {
+        PolicyCommand::Check { folder: Some(folder) } => {
             // Where relative roots begin is known to a configuration alone.
             let config = config().await.ok();
             check(&PolicyFiles::in_folder(&folder, config.as_ref().map_or(&folder, Config::base))).await
         }
-        Policy::Check { folder: None } => check(&PolicyFiles::configured(&config().await?).await?).await,
-        Policy::Show { account } => {
+        PolicyCommand::Check { folder: None } => check(&PolicyFiles::configured(&config().await?).await?).await,
+        PolicyCommand::Show { account } => {
             show(&read(&PolicyFiles::configured(&config().await?).await?, &account).await?);
             Ok(ResultCode::Done)
         }
-        Policy::Explain { account, space } => {
+        PolicyCommand::Explain { account, space } => {
             let policy = read(&PolicyFiles::configured(&config().await?).await?, &account).await?;
             let space = SpaceId::new(space)?;
             line(format!("space `{space}` of account `{}`: {}", policy.account(), policy.for_space(&space)));

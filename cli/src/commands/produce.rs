@@ -12,13 +12,13 @@ use mill_model::SurveySum;
 use mill_producer::{DuplicationProducer, RunStart, SessionEnd, SessionReport, WhenFull};
 
 use super::held::person;
-use crate::args::Produce;
+use crate::args::ProduceCommand;
 use crate::output::line;
 use crate::stop;
 
 /// Runs it: one line on standard output, for cron's mail.
-pub(super) async fn run(args: Produce, config: &Config) -> Result<ResultCode> {
-    let Produce::Duplication { now, stay: stays, reset, confirm_deletes } = args;
+pub(super) async fn run(args: ProduceCommand, config: &Config) -> Result<ResultCode> {
+    let ProduceCommand::Duplication { now, stay: stays, reset, confirm_deletes } = args;
     let stopping = stop::on_signals()?;
     let installation = Installation::opened(config, false, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();

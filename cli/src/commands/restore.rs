@@ -11,11 +11,11 @@ use mill_model::{AccountId, SpaceId, StoreId};
 use mill_processors::restore::RestorationReport;
 use serde_json::json;
 
-use crate::args::Restore;
+use crate::args::RestoreArgs;
 use crate::output::{bytes, line};
 
 /// Runs it.
-pub(super) async fn run(args: Restore, config: &Config) -> Result<ResultCode> {
+pub(super) async fn run(args: RestoreArgs, config: &Config) -> Result<ResultCode> {
     let began = Instant::now();
     let installation = Installation::configured(config).await?;
     let request = RestoreRequest {
@@ -32,7 +32,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<ResultCode> {
     Ok(result)
 }
 
-fn print(restored: &RestorationReport, args: &Restore, seconds: f64, exit: ResultCode) {
+fn print(restored: &RestorationReport, args: &RestoreArgs, seconds: f64, exit: ResultCode) {
     for fault in &restored.faults {
         line(format!("! {}: {}", fault.item, fault.what));
     }

@@ -21,7 +21,7 @@ use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
 
 use super::held::person;
-use crate::args::Run as Args;
+use crate::args::RunArgs as Args;
 use crate::progress::Progress;
 use crate::report;
 use crate::stop;

@@ -7,14 +7,14 @@ use mill_app::result_code::ResultCode;
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_records::owners::{DestinationSpace, Owners};
 
-use crate::args::Spaces;
+use crate::args::SpacesCommand;
 use crate::output::line;
 
 /// Runs it.
-pub(super) async fn run(args: Spaces, config: &Config) -> Result<ResultCode> {
+pub(super) async fn run(args: SpacesCommand, config: &Config) -> Result<ResultCode> {
     let installation = Installation::configured(config).await?;
     let owners = Owners::new(installation.engine.table("owners"));
-    let (Spaces::Owner(named) | Spaces::Release(named)) = &args;
+    let (SpacesCommand::Owner(named) | SpacesCommand::Release(named)) = &args;
     let place = DestinationSpace {
         store: StoreAddress {
             account: AccountId::new(named.account.as_str())?,
@@ -26,7 +26,7 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<ResultCode> {
     let configured = installation.configured.as_ref().context("there are no policy files")?;
     let itself = configured.itself(&place.store.account, &place.store.store).await?;
     match args {
-        Spaces::Owner(_) => {
+        SpacesCommand::Owner(_) => {
             line(match owners.owner(&place).await? {
                 Some(source) => format!("{what} belongs to source store `{source}`"),
                 None => format!("{what} belongs to no source yet"),
@@ -35,7 +35,7 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<ResultCode> {
                 line(format!("`{path}` is kept in sync by {keeper}"));
             }
         }
-        Spaces::Release(_) => {
+        SpacesCommand::Release(_) => {
             let source = owners.release(&place).await?;
             let keeper = installation.places.release(&itself, &place.space).await?;
             match (&source, &keeper) {

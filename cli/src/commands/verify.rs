@@ -10,11 +10,11 @@ use mill_app::verify::{Verifier, VerifyReport};
 use mill_model::{AccountId, SpaceId};
 use serde_json::json;
 
-use crate::args::Verify;
+use crate::args::VerifyArgs;
 use crate::output::{bytes, line};
 
 /// Runs it.
-pub(super) async fn run(args: Verify, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
+pub(super) async fn run(args: VerifyArgs, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
     let began = Instant::now();
     let verifier = Verifier::new(args.sample, |remark| line(format!("! {remark}")));
     let report = if let [source, destination] = args.folders.as_slice() {

@@ -16,7 +16,7 @@ use mill_processors::Refusals;
 use mill_workman::{DrainError, OnFinalFailure, StopSignal};
 use tokio::io::AsyncReadExt;
 
-use crate::args::Work;
+use crate::args::WorkArgs;
 use crate::output::line;
 use crate::stop;
 use mill_app::run_progress::{RunProgress, WriteLog};
@@ -28,7 +28,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs it.
-pub(super) async fn run(args: Work, config: &Config) -> Result<ResultCode> {
+pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     let stopping = stop::on_signals()?;
     let installation = Installation::opened(config, true, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();

@@ -22,12 +22,12 @@ type Write = dyn Fn(&[u8]) + Send + Sync;
 
 struct Shared {
     write: Box<Write>,
-    held: Mutex<Held>,
+    held: Mutex<HeldGroups>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldGroups {
     groups: BTreeMap<u64, Group>,
     over: bool,
 }
@@ -39,14 +39,14 @@ struct Group {
 }
 
 /// Keeps lines from being held back too long; what is left is written when it is dropped.
-pub(crate) struct DestinationKeeper {
+pub(crate) struct GroupFlusher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl fmt::Debug for DestinationKeeper {
+impl fmt::Debug for GroupFlusher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").finish_non_exhaustive()
+        f.debug_struct("GroupFlusher").finish_non_exhaustive()
     }
 }
 
@@ -57,10 +57,10 @@ impl Groups {
     }
 
     /// Begins to write what was held back for long enough.
-    pub(super) fn keeper(&self) -> io::Result<DestinationKeeper> {
+    pub(super) fn keeper(&self) -> io::Result<GroupFlusher> {
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write_what_is_due())?;
-        Ok(DestinationKeeper { shared: self.shared.clone(), thread: Some(thread) })
+        Ok(GroupFlusher { shared: self.shared.clone(), thread: Some(thread) })
     }
 
     /// Writes a line that belongs to no group.
@@ -89,12 +89,12 @@ impl Groups {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldGroups> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes groups while the lock is held, so that a later line of one cannot overtake.
-    fn let_go(&self, mut held: MutexGuard<'_, Held>, groups: &[u64]) {
+    fn let_go(&self, mut held: MutexGuard<'_, HeldGroups>, groups: &[u64]) {
         for group in groups {
             if let Some(group) = held.groups.remove(group) {
                 (self.write)(group.text.as_bytes());
@@ -121,7 +121,7 @@ impl Shared {
     }
 }
 
-impl Drop for DestinationKeeper {
+impl Drop for GroupFlusher {
     fn drop(&mut self) {
         let mut held = self.shared.lock();
         held.over = true;
