@@ -65,14 +65,14 @@ macro_rules! hostile_cases {
     };
 }
 
-/// What stands around a store's root, told so that any change of it shows.
+/// Describes everything around a store's root, so that any change shows.
 pub type Around = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// A store without spaces, and what is not to be touched.
+/// A store without spaces, and its surroundings, which must not change.
 pub struct HostileSubject {
     /// The store.
     pub store: StoreSubject,
-    /// What stands around its root; nothing, where it has none.
+    /// Describes the surroundings of its root; empty if it has none.
     pub around: Around,
 }
 
@@ -233,7 +233,7 @@ impl PairUnderTest {
         Self { factory, refusals, clock }
     }
 
-    /// Runs an item's task. Whether it is done; else it was refused, and its name was noted with the reason.
+    /// Runs an item's task. Returns whether it is done; otherwise it was refused, and its name was noted with the reason.
     async fn duplicate(&self, id: &ContentId) -> bool {
         let task = DuplicateTask {
             account: address("1").account,

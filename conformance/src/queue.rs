@@ -1,4 +1,4 @@
-//! What every queue promises.
+//! The promises of every queue.
 
 pub mod accounts;
 pub mod batches;
@@ -108,11 +108,11 @@ macro_rules! queue_suite {
     };
 }
 
-/// A span that passes in a case.
+/// A time span that passes within a case.
 pub(crate) const SHORT: Duration = Duration::from_secs(2);
-/// A span that does not.
+/// A time span that does not pass within a case.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
-/// Most that a case asks for at once.
+/// The most bodies that a case receives at once.
 pub(crate) const MANY: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// A body to be sent.
@@ -120,7 +120,7 @@ pub(crate) fn outgoing(body: impl Into<Bytes>, delay: Duration) -> OutgoingMessa
     OutgoingMessage { group: AccountId::new("account").unwrap(), body: body.into(), delay }
 }
 
-/// Receives until nothing more comes: one receive may bring fewer than there are, or none.
+/// Receives until nothing more comes: one receive may return fewer bodies than there are, or none.
 pub(crate) async fn drain(queue: &dyn TaskQueue, visibility: Duration) -> Vec<Delivery> {
     const EMPTY_RECEIVES: u32 = 8;
     let (mut deliveries, mut empty) = (Vec::new(), 0);
@@ -148,7 +148,7 @@ pub(crate) fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
     deliveries.iter().map(|delivery| delivery.receipt.clone()).collect()
 }
 
-/// Insists on an expired receipt.
+/// Asserts that a receipt has expired.
 pub(crate) fn assert_expired<T: std::fmt::Debug>(answer: Result<T, QueueError>) {
     assert_eq!(answer.unwrap_err().kind, QueueErrorKind::ReceiptExpired);
 }
@@ -163,14 +163,14 @@ impl QueueSubject {
         }
     }
 
-    /// Receives the one body there is.
+    /// Receives the only body.
     pub(crate) async fn receive_one(&self, visibility: Duration) -> Delivery {
         let mut deliveries = drain(&*self.queue, visibility).await;
         assert_eq!(deliveries.len(), 1, "{deliveries:?}");
         deliveries.remove(0)
     }
 
-    /// Insists that nothing is visible.
+    /// Asserts that nothing is visible.
     pub(crate) async fn assert_nothing_visible(&self) {
         let deliveries = drain(&*self.queue, LONG).await;
         assert!(deliveries.is_empty(), "{deliveries:?}");

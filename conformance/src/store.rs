@@ -1,4 +1,4 @@
-//! What every store promises.
+//! The promises of every store.
 
 pub mod conditions;
 pub mod listings;
@@ -123,7 +123,7 @@ macro_rules! store_suite {
     };
 }
 
-/// Makes the tests of a store whose service brings items by itself, in a module of its own.
+/// Makes the tests of a store whose service copies items on the server side, in a module of its own.
 ///
 /// ```ignore
 /// server_side_copy_suite!(name, path::to::open);
@@ -142,7 +142,7 @@ macro_rules! server_side_copy_suite {
     };
 }
 
-/// What a case reads of an item.
+/// The content of an item: its bytes and properties.
 pub(crate) type StoredContent = (Bytes, Properties);
 
 /// The space that most cases use.
@@ -160,7 +160,7 @@ pub(crate) fn properties(pairs: &[(&str, &str)]) -> Properties {
     Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
 }
 
-/// Bytes that tell where they are from.
+/// Bytes that identify their item.
 pub(crate) fn pattern(size: usize, seed: usize) -> Bytes {
     (0..size).map(|at| ((at * 31 + at / 251 + seed * 7) % 256) as u8).collect()
 }
@@ -170,7 +170,7 @@ pub(crate) fn body(bytes: &Bytes) -> Body {
     stream::iter([Ok(bytes.clone())]).boxed()
 }
 
-/// A body that lets others work before, between and after its pieces, so that writes at once really overlap.
+/// A body that yields before, between and after its pieces, so that concurrent writes really overlap.
 pub(crate) fn slow_body(bytes: &Bytes) -> Body {
     let (first, second) = (bytes.slice(..bytes.len() / 2), bytes.slice(bytes.len() / 2..));
     let piece = |piece: Bytes| async move {
@@ -180,13 +180,13 @@ pub(crate) fn slow_body(bytes: &Bytes) -> Body {
     stream::iter([first, second, Bytes::new()]).then(piece).boxed()
 }
 
-/// Insists on a sort of failure.
+/// Asserts the kind of a failure.
 pub(crate) fn assert_kind<T: std::fmt::Debug>(answer: Result<T, StoreError>, kind: &StoreErrorKind) {
     let error = answer.unwrap_err();
     assert_eq!(error.kind, *kind, "{error:?}");
 }
 
-/// Whether a write was refused for what it is; any other failure is one of the case.
+/// Whether a write was refused as unsupported. Any other failure fails the case.
 pub(crate) fn kept<T: std::fmt::Debug>(answer: Result<T, StoreError>, what: &str) -> bool {
     match answer {
         Ok(_) => true,
@@ -213,7 +213,7 @@ impl StoreSubject {
         self.store.put(item, &content, when, slow_body(&read.0)).await
     }
 
-    /// Writes an item whose size is announced as it is, or not.
+    /// Writes an item with an announced size, which may be wrong.
     pub(crate) async fn put_announced(
         &self,
         item: &ItemAddress,
@@ -234,14 +234,14 @@ impl StoreSubject {
         self.put_announced(item, read, read.0.len() as u64, when).await
     }
 
-    /// Writes an item, and gives what it should read as.
+    /// Writes an item and returns its expected content.
     pub(crate) async fn put(&self, id: &str, bytes: impl Into<Bytes>, pairs: &[(&str, &str)]) -> StoredContent {
         let read = (bytes.into(), properties(pairs));
         self.put_when(&item(id), &read, &Precondition::Always).await.unwrap();
         read
     }
 
-    /// Reads an item, its properties without those of a file that `told` did not name.
+    /// Reads an item, without the properties that a folder adds.
     pub(crate) async fn read(&self, item: &ItemAddress) -> Option<StoredContent> {
         let reading = self.store.open(item, None, None).await.unwrap().present()?;
         let head = self.facts(item).await.unwrap();
@@ -252,7 +252,7 @@ impl StoreSubject {
         Some((bytes, head.properties.expect("head tells the properties")))
     }
 
-    /// Insists that an item reads as it should. A folder adds a file's time and mode to the properties.
+    /// Asserts the content of an item. A folder adds a file's time and mode to the properties.
     pub(crate) async fn assert_reads(&self, item: &ItemAddress, expected: &StoredContent) {
         let (bytes, mut told) = self.read(item).await.unwrap_or_else(|| panic!("{item} is not there"));
         for name in [Properties::FILE_MTIME, Properties::FILE_MODE] {
@@ -268,18 +268,18 @@ impl StoreSubject {
         self.store.head(item).await.unwrap().present()
     }
 
-    /// Insists that nothing is there.
+    /// Asserts that an item is absent.
     pub(crate) async fn assert_absent(&self, item: &ItemAddress) {
         assert!(self.facts(item).await.is_none(), "{item} is there");
         assert!(self.store.open(item, None, None).await.unwrap().present().is_none(), "{item} can be opened");
     }
 
-    /// A whole listing: insists on order, on one end, at the end, and that nothing is refused.
+    /// Returns a whole listing. Asserts its order, that only the last page is the end, and that nothing is refused.
     pub(crate) async fn list(&self, space: &SpaceId, after: Option<&str>) -> BTreeMap<String, ItemFacts> {
         let after = after.map(|id| ContentId::new(id).unwrap());
         let mut listing = self.store.list(space, after.clone());
         let (mut listed, mut last, mut end) = (BTreeMap::new(), after, false);
-        // Page by page, so that a listing which goes in a ring fails and does not hang.
+        // Page by page, so that a listing in an endless loop fails and does not hang.
         while let Some(page) = listing.try_next().await.unwrap() {
             assert!(!end, "the end is the last page");
             end = page.end;

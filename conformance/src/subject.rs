@@ -1,4 +1,4 @@
-//! What is tested, and how time passes for it.
+//! The subjects of the suites, and how time passes for them.
 
 use std::any::Any;
 use std::fmt;
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use mill_engine::ManualClock;
 use mill_ports::{Clock, DeletableStore, Table, TaskQueue};
 
-/// Lets time pass for a back end: a hand clock is stepped, an emulator is really waited for.
+/// Lets time pass for a back end: steps a hand clock, or really waits for an emulator.
 #[async_trait]
 pub trait TimeDriver: Send + Sync {
     /// Returns when `by` has passed.
@@ -25,7 +25,7 @@ impl TimeDriver for ManualClock {
     }
 }
 
-/// Time that passes by waiting: for back ends whose clock is their own.
+/// Real time, for back ends with a clock of their own.
 #[derive(Debug)]
 pub struct RealTime(pub Arc<dyn Clock>);
 
@@ -36,16 +36,16 @@ impl TimeDriver for RealTime {
     }
 }
 
-/// What must outlive the back end, such as its temporary directory.
+/// Keeps a value alive that must outlive the back end, such as its temporary directory.
 pub struct Keep(#[allow(dead_code, reason = "kept only to be dropped last")] Box<dyn Any + Send>);
 
 impl Keep {
-    /// Nothing.
+    /// Keeps nothing.
     pub fn nothing() -> Self {
         Self(Box::new(()))
     }
 
-    /// Something that is dropped after the back end.
+    /// Keeps a value until the back end is dropped.
     pub fn this(kept: impl Any + Send) -> Self {
         Self(Box::new(kept))
     }
@@ -61,11 +61,11 @@ impl fmt::Debug for Keep {
 pub struct QueueSubject {
     /// The queue.
     pub queue: Arc<dyn TaskQueue>,
-    /// Where the back end's own redrive puts what was received too often.
+    /// The queue to which the back end moves bodies that were received too often.
     pub dead_letters: Arc<dyn TaskQueue>,
-    /// How often a body is received before that.
+    /// How often a body is received before it is moved.
     pub max_receive_count: u32,
-    /// Whether it may deliver a body that is hidden or acknowledged. The suite wants `false`; the models take both.
+    /// Whether the queue may deliver a hidden or acknowledged body. The suite needs `false`; the models accept both.
     pub duplicates: bool,
     /// Its time.
     pub time: Arc<dyn TimeDriver>,
@@ -73,20 +73,20 @@ pub struct QueueSubject {
     pub keep: Keep,
 }
 
-/// An empty book.
+/// An empty table.
 pub struct TableSubject {
-    /// The book.
+    /// The table.
     pub table: Arc<dyn Table>,
     /// Dropped last.
     pub keep: Keep,
 }
 
-/// What a store cannot hold of plain names and properties. Hostile ones are another matter: any store may refuse them.
+/// The plain names and properties that a store cannot hold. (Any store may refuse hostile ones.)
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
     /// Whether a space's id may hold a blank.
     pub blanks_in_spaces: bool,
-    /// Most bytes of all names and values of an item's properties.
+    /// The most bytes of all names and values of an item's properties.
     pub properties_bytes_max: usize,
 }
 
@@ -99,7 +99,7 @@ impl StoreLimits {
 pub struct StoreSubject {
     /// The store.
     pub store: Arc<dyn DeletableStore>,
-    /// What it says of itself that it cannot hold. What lies within must be kept, what lies beyond must be refused.
+    /// Its declared limits. The store must keep items within them and refuse items beyond them.
     pub limits: StoreLimits,
     /// Dropped last.
     pub keep: Keep,
@@ -128,10 +128,10 @@ pub fn run<T>(case: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(case)
 }
 
-/// Awaits `future` while time passes in small steps. Gives also how much of the subject's time passed.
+/// Awaits `future` while time passes in small steps. Returns also how much of the subject's time passed.
 pub(crate) async fn while_time_passes<T>(time: &dyn TimeDriver, future: impl Future<Output = T>) -> (T, Duration) {
     const STEP: Duration = Duration::from_millis(100);
-    // Real time, for what works on threads of its own, before the subject's time moves.
+    // Real time for threads of the back end, before the subject's time moves.
     const PAUSE: Duration = Duration::from_millis(2);
     let mut future = pin!(future);
     let mut passed = Duration::ZERO;

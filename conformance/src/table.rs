@@ -1,4 +1,4 @@
-//! What every book promises.
+//! The promises of every table.
 
 pub mod ranges;
 pub mod rows;
@@ -66,7 +66,7 @@ pub(crate) fn key(sort: &str) -> RowKey {
     RowKey::new("partition", sort)
 }
 
-/// Insists on a conflict.
+/// Asserts a conflict.
 pub(crate) fn assert_conflict<T: std::fmt::Debug>(answer: Result<T, TableError>) {
     assert_eq!(answer.unwrap_err().kind, TableErrorKind::Conflict);
 }
@@ -89,7 +89,7 @@ impl TableSubject {
         self.table.get(key).await.unwrap().map(|row| row.value)
     }
 
-    /// All rows of a range, page by page. Insists that pages move on and that only the last is the end.
+    /// Returns all rows of a range, page by page. Asserts that each page moves on and that only the last one is the end.
     pub(crate) async fn rows(&self, partition: &str, range: &KeyRange, limit: usize) -> Vec<Row> {
         let (mut rows, mut range) = (Vec::<Row>::new(), range.clone());
         loop {

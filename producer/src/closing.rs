@@ -65,7 +65,7 @@ impl DuplicationProducer {
             extra: 0,
             session: SessionReport::new(ended),
         };
-        let lease = match self.lease().await? {
+        let lease = match self.acquire_lease().await? {
             AcquireOutcome::Ours(lease) => lease,
             AcquireOutcome::HeldByAnother { holder } => return Ok(nothing(SessionEnd::HeldByAnother { holder })),
         };
@@ -76,7 +76,7 @@ impl DuplicationProducer {
                 Ok(nothing(SessionEnd::HeldByAnother { holder }))
             }
             Some(report) => {
-                Self::give_back(lease, report.is_ok()).await;
+                Self::release_lease(lease, report.is_ok()).await;
                 report
             }
         }
@@ -88,7 +88,7 @@ impl DuplicationProducer {
     /// # Errors
     /// [`ProducerError`] when the producer's own table fails.
     pub async fn note_in_sync(&self, refused: &(dyn Fn(&SpacePair) -> u64 + Sync)) -> Result<(), ProducerError> {
-        let AcquireOutcome::Ours(lease) = self.lease().await? else { return Ok(()) };
+        let AcquireOutcome::Ours(lease) = self.acquire_lease().await? else { return Ok(()) };
         let state = self.state(lease.epoch());
         let noted = async {
             let runs = ActiveRun::of_all(state.load(lease.taken_over()).await?.runs);
@@ -107,7 +107,7 @@ impl DuplicationProducer {
             state.note_surveys(&ours.map(in_sync).collect::<Vec<_>>()).await
         }
         .await;
-        Self::give_back(lease, noted.is_ok()).await;
+        Self::release_lease(lease, noted.is_ok()).await;
         Ok(noted?)
     }
 }
@@ -208,10 +208,10 @@ impl<'a> ClosingSurvey<'a> {
         let mut merge = endpoints.merge_for_closing(&self.session.deps.sync_proofs);
         let comparing = compare_pair(pair, &mut merge, self.is_refused, room);
         let Some(compared) = self.session.unless_stopped(comparing).await else { return Ok(()) };
-        let PairComparison { sum, missing, only_there } = compared?;
+        let PairComparison { sum, missing, only_at_destination } = compared?;
         // An item in a part of the source that could not be listed is not known to be gone.
-        let tells = endpoints.policy.remove_vanished && held + sum.hidden + sum.refused == 0;
-        let extra = if tells { only_there } else { 0 };
+        let is_complete = endpoints.policy.remove_vanished && held + sum.hidden + sum.refused == 0;
+        let extra = if is_complete { only_at_destination } else { 0 };
         self.report.sum += sum;
         self.report.extra += extra;
         self.report.missing_first.extend(missing);
@@ -235,7 +235,7 @@ struct PairComparison {
     /// The first entries that nothing shows to be in sync.
     missing: Vec<MissingEntry>,
     /// How many items only the destination has.
-    only_there: u64,
+    only_at_destination: u64,
 }
 
 /// Compares both sides. Names at most `room` of the missing entries.
@@ -245,7 +245,7 @@ async fn compare_pair(
     is_refused: IsRefused<'_>,
     room: usize,
 ) -> Result<PairComparison, SpaceError> {
-    let (mut sum, mut missing, mut only_there) = (SurveySum::default(), Vec::new(), 0);
+    let (mut sum, mut missing, mut only_at_destination) = (SurveySum::default(), Vec::new(), 0);
     while let Some(found) = merge.next().await? {
         match found {
             MergedEntry::AtSource { proof: Proof::Complete | Proof::Written, .. } => sum.unchanged += 1,
@@ -259,10 +259,10 @@ async fn compare_pair(
             MergedEntry::Refused { reason: RefusalReason::Reserved, .. } => sum.ignored += 1,
             MergedEntry::Refused { .. } | MergedEntry::PathConflict { .. } => sum.refused += 1,
             MergedEntry::Hidden { .. } => sum.hidden += 1,
-            MergedEntry::OnlyAtDestination { .. } => only_there += 1,
+            MergedEntry::OnlyAtDestination { .. } => only_at_destination += 1,
         }
     }
     sum.listed = merge.listed_since();
     sum.check()?;
-    Ok(PairComparison { sum, missing, only_there })
+    Ok(PairComparison { sum, missing, only_at_destination })
 }

@@ -57,7 +57,7 @@ impl DeleteScan {
         let mut digest = IdsDigest::default();
         let mut vanishing = VanishedFilter::new(respelled);
         while let Some(found) = merge.next().await? {
-            if let Some((listed, ours)) = vanishing.take(&found) {
+            if let Some((listed, ours)) = vanishing.vanished_item(&found) {
                 survey.count += 1;
                 survey.unproven += u64::from(!ours);
                 digest.add(&listed.id);
@@ -159,7 +159,7 @@ impl VanishedFilter {
     }
 
     /// Returns the item if it vanished, and whether this pair wrote it or proved it equal.
-    pub(crate) fn take(&mut self, found: &MergedEntry) -> Option<(ListedId, bool)> {
+    pub(crate) fn vanished_item(&mut self, found: &MergedEntry) -> Option<(ListedId, bool)> {
         match found {
             MergedEntry::OnlyAtDestination { id, size, version, ours, no_twin } if !self.hidden.may_hide(id) => {
                 if !no_twin && self.respelled.may_have(id, *size) {

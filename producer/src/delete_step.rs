@@ -389,7 +389,7 @@ impl Session<'_> {
         lists.save_pair(pair, state).await?;
         self.write_long_list(endpoints, list, survey, (of, DeleteListState::Held { reason })).await?;
         if planted(PlantedBug::UngrantedListDeletes) {
-            self.sending.send_removes(pair, list, std::iter::once(Some(0))).await?;
+            self.task_sender.send_removes(pair, list, std::iter::once(Some(0))).await?;
         }
         state.record.set_list(Some(list));
         lists.save_pair(pair, state).await?;
@@ -438,7 +438,7 @@ impl Session<'_> {
             let mut merge = self.rescan_vanished(endpoints, of);
             let mut vanishing = VanishedFilter::new(survey.respelled);
             while let Some(found) = merge.next().await? {
-                if let Some((listed, _)) = vanishing.take(&found) {
+                if let Some((listed, _)) = vanishing.vanished_item(&found) {
                     writer.push(listed).await?;
                 }
             }
@@ -551,7 +551,7 @@ impl Session<'_> {
             tasks.push(None);
         }
         self.note_before_send(&pair.account, tasks.len()).await?;
-        let sent = self.sending.send_removes(pair, list, tasks.into_iter()).await?;
+        let sent = self.task_sender.send_removes(pair, list, tasks.into_iter()).await?;
         self.sent(sent);
         self.report.removing += sent;
         crash_point(CrashPoint::ProducerDeletesSent);

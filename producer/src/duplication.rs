@@ -37,7 +37,7 @@ impl DuplicationProducer {
     /// [`ProducerError`] when the producer's own table or the queue fails. Failing accounts, stores and spaces are no errors; the
     /// report names them.
     pub async fn run_session(&self, stop: &CancellationToken) -> Result<SessionReport, ProducerError> {
-        let lease = match self.lease().await? {
+        let lease = match self.acquire_lease().await? {
             AcquireOutcome::Ours(lease) => lease,
             AcquireOutcome::HeldByAnother { holder } => {
                 info!(holder, "another producer is at work");
@@ -52,8 +52,8 @@ impl DuplicationProducer {
                 Ok(SessionReport::new(SessionEnd::HeldByAnother { holder }))
             }
             Some(report) => {
-                Self::give_back(lease, report.is_ok()).await;
-                report.inspect(note)
+                Self::release_lease(lease, report.is_ok()).await;
+                report.inspect(log_report)
             }
         }
     }
@@ -63,7 +63,7 @@ impl DuplicationProducer {
     /// # Errors
     /// [`ProducerError::HeldByAnother`] while a producer works; [`ProducerError::State`] when the table fails.
     pub async fn reset(&self) -> Result<(), ProducerError> {
-        let lease = match self.lease().await? {
+        let lease = match self.acquire_lease().await? {
             AcquireOutcome::Ours(lease) => lease,
             AcquireOutcome::HeldByAnother { holder } => return Err(ProducerError::HeldByAnother { holder }),
         };
@@ -80,19 +80,19 @@ impl DuplicationProducer {
             }
         }
         .await;
-        Self::give_back(lease, cleared.is_ok()).await;
+        Self::release_lease(lease, cleared.is_ok()).await;
         Ok(cleared?)
     }
 
     /// Releases a lease. Keeps it if the work failed and the lease was inherited from a producer that may still write: then some
     /// rows may not be taken over yet, and the next holder of a released lease assumes that all rows are.
-    pub(crate) async fn give_back(lease: ProducerLease, is_done: bool) {
+    pub(crate) async fn release_lease(lease: ProducerLease, is_done: bool) {
         if is_done || !lease.taken_over() {
             lease.release().await;
         }
     }
 
-    pub(crate) async fn lease(&self) -> Result<AcquireOutcome, ProducerError> {
+    pub(crate) async fn acquire_lease(&self) -> Result<AcquireOutcome, ProducerError> {
         let terms = LeaseConfig {
             table: self.deps.state.clone(),
             key: ProducerState::lease_key(Self::NAME),
@@ -109,7 +109,7 @@ impl DuplicationProducer {
     }
 }
 
-fn note(report: &SessionReport) {
+fn log_report(report: &SessionReport) {
     let (queued, refused, listed) = (report.queued, report.survey.refused, report.survey.listed);
     let left_out = report.left_out.count;
     let (accounts_failed, spaces_failed) = (report.accounts_failed.len(), report.spaces_failed.len());

@@ -50,7 +50,7 @@ impl OrderedListing {
     }
 
     /// How many entries were taken so far.
-    pub(crate) fn taken(&self) -> u64 {
+    pub(crate) fn taken_count(&self) -> u64 {
         self.listed - self.page.as_slice().len() as u64
     }
 

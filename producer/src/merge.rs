@@ -114,7 +114,7 @@ impl Merge {
 
     /// How many entries of the source were merged since the last call.
     pub(crate) fn listed_since(&mut self) -> u64 {
-        let taken = self.source.taken();
+        let taken = self.source.taken_count();
         taken - std::mem::replace(&mut self.listed_before, taken)
     }
 

@@ -49,7 +49,7 @@ impl Session<'_> {
     ) -> Result<MorselStepOutcome, StepError> {
         let pair = morsel.record.pair.clone();
         self.step_began = self.deps.clock.now();
-        let (endpoints, merge) = match self.opened.remove(&pair) {
+        let (endpoints, merge) = match self.open_morsels.remove(&pair) {
             Some(OpenMorsel { endpoints, merge }) if endpoints.policy == policy => (endpoints, Some(merge)),
             _ => {
                 let (stores, owners) = (self.stores.clone(), self.deps.owners.clone());
@@ -116,7 +116,7 @@ impl Session<'_> {
         let pair = &endpoints.pair;
         if morsel.record.marker.is_none() && !endpoints.destination_present {
             self.note_before_send(&pair.account, 1).await?;
-            self.sent(self.sending.send(pair, std::iter::once(None)).await?);
+            self.sent(self.task_sender.send(pair, std::iter::once(None)).await?);
             crash_point(CrashPoint::ProducerSpaceSent);
         }
         if planted(PlantedBug::MarkerBeforeSend) && !nibble.end {
@@ -125,7 +125,7 @@ impl Session<'_> {
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
         self.note_before_send(&pair.account, nibble.items.len()).await?;
-        let queued = self.sending.send(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
+        let queued = self.task_sender.send(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
         crash_point(CrashPoint::ProducerNibbleSent);
         self.sent(queued);
         self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
@@ -150,7 +150,7 @@ impl Session<'_> {
             return Err(error.into());
         }
         if let Some(merge) = merge.filter(|_| self.listings_open() < self.settings.listings_open_max) {
-            self.opened.insert(pair.clone(), OpenMorsel { endpoints: endpoints.clone(), merge });
+            self.open_morsels.insert(pair.clone(), OpenMorsel { endpoints: endpoints.clone(), merge });
         }
         Ok(MorselStepOutcome::Again)
     }

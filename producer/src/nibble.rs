@@ -89,14 +89,14 @@ impl Nibble {
                     self.items.push((id.clone(), size));
                 }
                 self.last = Some(id);
-                self.pass(merge);
+                self.count_passed(merge);
             }
             MergedEntry::PathConflict { id, by } => {
                 self.behind.refused += 1;
                 let by = format!("`{by}`, which is at the source too: this store can hold one of the two");
                 self.name(escape_for_display(id.as_str()), EntryClass::Refused(RefusalReason::PathConflict(by)));
                 self.last = Some(id);
-                self.pass(merge);
+                self.count_passed(merge);
             }
             MergedEntry::Refused { shown, reason: RefusalReason::Reserved } => {
                 self.behind.ignored += 1;
@@ -116,7 +116,7 @@ impl Nibble {
 
     /// The listing is complete.
     pub(crate) fn finish(&mut self, merge: &mut Merge) {
-        self.pass(merge);
+        self.count_passed(merge);
         self.end = true;
     }
 
@@ -126,7 +126,7 @@ impl Nibble {
         self.broken = Some(error);
     }
 
-    fn pass(&mut self, merge: &mut Merge) {
+    fn count_passed(&mut self, merge: &mut Merge) {
         self.behind.listed = merge.listed_since();
         self.sum += std::mem::take(&mut self.behind);
         self.named_behind = 0;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mill_model::Monotonic;
 
 /// The most tasks of a queue, however fast it is drained.
-pub(crate) const MOST: u64 = 1_000_000;
+pub(crate) const TASKS_MAX: u64 = 1_000_000;
 
 /// Growth where the queue ran dry.
 const GROWTH: u64 = 4;
@@ -18,7 +18,7 @@ const GROWTH: u64 = 4;
 const DRY_PART: u64 = 8;
 
 /// The shortest time over which the loss is measured: a shorter one says little.
-const LOOK_LEAST: Duration = Duration::from_secs(10);
+const MEASURE_MIN: Duration = Duration::from_secs(10);
 
 /// The size of the queue, and the current measurement.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub(crate) struct QueueSizer {
 impl QueueSizer {
     /// Sizes a queue that may hold `max` tasks at first, and `least` always.
     pub(crate) fn new(max: u64, least: u64) -> Self {
-        Self { max: max.clamp(least.min(MOST), MOST), least: least.min(MOST), full: None }
+        Self { max: max.clamp(least.min(TASKS_MAX), TASKS_MAX), least: least.min(TASKS_MAX), full: None }
     }
 
     /// How many tasks the queue may hold now.
@@ -51,7 +51,7 @@ impl QueueSizer {
     /// `lasting`.
     pub(crate) fn observe(&mut self, now: Monotonic, (depth, full): (u64, bool), lasting: Duration) {
         match self.full {
-            Some((at, _, _)) if now.since(at) < LOOK_LEAST => return,
+            Some((at, _, _)) if now.since(at) < MEASURE_MIN => return,
             Some((at, held, sent)) => self.resize(now.since(at), (held, sent, depth), lasting),
             None => {}
         }
@@ -72,7 +72,7 @@ impl QueueSizer {
         } else {
             wanted
         };
-        self.max = wanted.clamp(self.least, MOST);
+        self.max = wanted.clamp(self.least, TASKS_MAX);
     }
 }
 
@@ -126,10 +126,10 @@ mod tests {
 
     #[test]
     fn it_never_holds_more_than_a_million_nor_less_than_it_must() {
-        assert_eq!(after(60, 15, 100_000), MOST);
+        assert_eq!(after(60, 15, 100_000), TASKS_MAX);
         assert_eq!(after(60, 15, 1), 2_000);
         assert_eq!(after(60, 15, 0), 2_000);
-        assert_eq!(QueueSizer::new(10, 2 * MOST).max(), MOST);
+        assert_eq!(QueueSizer::new(10, 2 * TASKS_MAX).max(), TASKS_MAX);
     }
 
     #[test]

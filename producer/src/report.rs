@@ -291,16 +291,16 @@ impl fmt::Display for EntryClass {
     }
 }
 
-/// Why a session could not be brought to an end. What was saved stays; the next session goes on from there.
+/// Why a session failed. The next session goes on from the last saved state.
 #[derive(Debug, thiserror::Error)]
 pub enum ProducerError {
-    /// Neither today's list of accounts nor an earlier one is known.
+    /// Neither the current list of accounts nor an earlier one is known.
     #[error("the list of accounts cannot be read")]
     Accounts(#[source] PolicyError),
-    /// The producer's own book failed, or another producer writes it.
+    /// The producer's own table failed, or another producer writes it.
     #[error("the producer's book failed")]
     State(#[from] ProducerStateError),
-    /// The queue takes no more tasks, or does not tell how many it holds.
+    /// The queue takes no more tasks, or does not report how many it holds.
     #[error("the queue failed")]
     Queue(#[from] QueueError),
     /// The delete lists cannot be read or written.

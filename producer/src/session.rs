@@ -63,13 +63,13 @@ pub(crate) struct Session<'a> {
     pub(crate) stores: &'a TimedStores,
     pub(crate) stop: &'a CancellationToken,
     pub(crate) state: ProducerState,
-    pub(crate) sending: TaskSender,
+    pub(crate) task_sender: TaskSender,
     pub(crate) report: SessionReport,
     /// The accounts that are listed.
     accounts: BTreeSet<AccountId>,
     /// The current or last run of each account.
     pub(crate) runs: BTreeMap<AccountId, ActiveRun>,
-    pub(crate) opened: BTreeMap<SpacePair, OpenMorsel>,
+    pub(crate) open_morsels: BTreeMap<SpacePair, OpenMorsel>,
     pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Versioned<MissingSpace>>,
     pub(crate) waiting: BTreeMap<RoundPriority, Versioned<Morsel>>,
     /// The rows of delete lists that had a result when this session first read the list.
@@ -86,12 +86,12 @@ pub(crate) struct Session<'a> {
     next_due_check: Option<Monotonic>,
     accounts_failed: BTreeSet<AccountId>,
     /// The morsels whose failure may pass, and when they may have another turn.
-    resting: BTreeMap<(Monotonic, RoundPriority), Versioned<Morsel>>,
-    failing: BTreeMap<SpacePair, FailureStreak>,
+    paused_morsels: BTreeMap<(Monotonic, RoundPriority), Versioned<Morsel>>,
+    failure_streaks: BTreeMap<SpacePair, FailureStreak>,
     /// The failed surveys since the last success, for the status.
     pub(crate) failures: SurveyFailures,
     later_accounts: PendingDiscoveries,
-    readings: BackgroundReads,
+    background_reads: BackgroundReads,
     shares: AccountShares,
 }
 
@@ -171,7 +171,7 @@ impl<'a> Session<'a> {
     /// Creates a session that has loaded nothing yet.
     pub(crate) fn new(producer: &'a DuplicationProducer, state: ProducerState, stop: &'a CancellationToken) -> Self {
         let (deps, settings) = (&producer.deps, &producer.settings);
-        let sending = TaskSender {
+        let task_sender = TaskSender {
             queue: deps.queue.clone(),
             clock: deps.clock.clone(),
             chance: deps.chance.clone(),
@@ -185,11 +185,11 @@ impl<'a> Session<'a> {
             stores: &producer.stores,
             stop,
             state,
-            sending,
+            task_sender,
             report: SessionReport::new(SessionEnd::Stopped),
             accounts: BTreeSet::new(),
             runs: BTreeMap::new(),
-            opened: BTreeMap::new(),
+            open_morsels: BTreeMap::new(),
             missing: BTreeMap::new(),
             waiting: BTreeMap::new(),
             settled_rows: BTreeMap::new(),
@@ -199,18 +199,18 @@ impl<'a> Session<'a> {
             begun: 0,
             next_due_check: None,
             accounts_failed: BTreeSet::new(),
-            resting: BTreeMap::new(),
-            failing: BTreeMap::new(),
+            paused_morsels: BTreeMap::new(),
+            failure_streaks: BTreeMap::new(),
             failures: SurveyFailures::default(),
             later_accounts: PendingDiscoveries::new(),
-            readings: BackgroundReads::default(),
+            background_reads: BackgroundReads::default(),
             shares: AccountShares::default(),
         }
     }
 
     /// How many listings are kept open.
     pub(crate) fn listings_open(&self) -> usize {
-        self.opened.len() + self.readings.morsels()
+        self.open_morsels.len() + self.background_reads.morsels()
     }
 
     /// Reports the deletes that an earlier session of this run held.

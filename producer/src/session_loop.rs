@@ -26,7 +26,7 @@ pub struct SessionPauses {
 }
 
 impl DuplicationProducer {
-    /// Runs session after session until `stop` is cancelled, and passes each report to `tell`.
+    /// Runs session after session until `stop` is cancelled, and passes each report to `on_report`.
     ///
     /// # Errors
     /// As [`Self::run_session`], but only errors that do not pass by themselves.
@@ -34,14 +34,14 @@ impl DuplicationProducer {
         &self,
         pauses: SessionPauses,
         stop: &CancellationToken,
-        tell: &mut (dyn FnMut(&SessionReport) + Send),
+        on_report: &mut (dyn FnMut(&SessionReport) + Send),
     ) -> Result<(), ProducerError> {
         let mut failures = 0;
         while !stop.is_cancelled() {
             let pause = match self.run_session(stop).await {
                 Ok(report) => {
                     failures = 0;
-                    tell(&report);
+                    on_report(&report);
                     self.pause_after(&report.ended, pauses)
                 }
                 Err(error) if may_pass(&error) => {

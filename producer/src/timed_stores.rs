@@ -52,32 +52,33 @@ enum Topic {
 }
 
 /// The store that a call goes to, and its topic.
-type QuestionKey = (StoreAddress, Topic);
+type CallKey = (StoreAddress, Topic);
 
 /// The stores of all accounts, for reading.
 #[derive(Debug, Clone)]
 pub(crate) struct TimedStores {
     stores: Arc<dyn Stores>,
-    patience: Arc<AnswerTimeout>,
+    answer_timeout: Arc<AnswerTimeout>,
 }
 
 impl TimedStores {
     /// Wraps `stores`. Each call may take up to `silence_max`.
     pub(crate) fn new(deps: &ProducerDeps, stores: Arc<dyn Stores>, silence_max: Duration) -> Self {
         let (clock, statistics) = (deps.clock.clone(), deps.statistics.clone());
-        let patience = AnswerTimeout { clock, statistics, silence_max, known: Arc::default(), left: Mutex::default() };
-        Self { stores, patience: Arc::new(patience) }
+        let answer_timeout =
+            AnswerTimeout { clock, statistics, silence_max, abandoned: Arc::default(), driving: Mutex::default() };
+        Self { stores, answer_timeout: Arc::new(answer_timeout) }
     }
 
     /// As [`Stores::apart`]. Probes both stores if the call is not answered.
     pub(crate) async fn ensure_apart(&self, pair: &SpacePair) -> Result<(), StoreError> {
         let [source, destination] = [&pair.source, &pair.destination].map(|store| address(&pair.account, store));
         for end in [&source, &destination] {
-            self.patience.ensure_not_silent(&(end.clone(), Topic::Store))?;
+            self.answer_timeout.ensure_not_silent(&(end.clone(), Topic::Store))?;
         }
         let (stores, of) = (self.stores.clone(), pair.clone());
         let apart = async move { stores.ensure_apart(&of.account, &of.source, &of.destination).await };
-        let answer = self.patience.of((destination, Topic::Apart(source)), apart).await;
+        let answer = self.answer_timeout.call((destination, Topic::Apart(source)), apart).await;
         if answer.as_ref().is_err_and(SilenceError::is_why) {
             self.probe(&pair.account, &pair.source).await;
             self.probe(&pair.account, &pair.destination).await;
@@ -117,16 +118,16 @@ impl TimedStores {
         opening: impl Future<Output = Result<Arc<dyn SourceStore>, StoreError>> + Send + 'static,
     ) -> Result<TimedStore, StoreError> {
         let address = address(account, store);
-        let store = self.patience.of((address.clone(), Topic::Store), opening).await?;
-        Ok(TimedStore { store, address, patience: self.patience.clone() })
+        let store = self.answer_timeout.call((address.clone(), Topic::Store), opening).await?;
+        Ok(TimedStore { store, address, answer_timeout: self.answer_timeout.clone() })
     }
 
     /// As [`Stores::keep`], without a claim.
     pub(crate) async fn is_kept(&self, pair: &SpacePair) -> Result<bool, StoreError> {
         let (stores, of) = (self.stores.clone(), pair.clone());
         let keeps = async move { stores.keep(&of.account, &of.destination, &of.space, false).await };
-        let asked = (address(&pair.account, &pair.destination), Topic::Space(pair.space.clone()));
-        let answer = self.patience.of(asked, keeps).await;
+        let key = (address(&pair.account, &pair.destination), Topic::Space(pair.space.clone()));
+        let answer = self.answer_timeout.call(key, keeps).await;
         if answer.as_ref().is_err_and(SilenceError::is_why) {
             self.probe(&pair.account, &pair.destination).await;
         }
@@ -150,23 +151,23 @@ struct AnswerTimeout {
     clock: Arc<dyn Clock>,
     statistics: Arc<Statistics>,
     silence_max: Duration,
-    known: Arc<Mutex<OpenQuestions>>,
-    left: Mutex<JoinSet<()>>,
+    abandoned: Arc<Mutex<AbandonedCalls>>,
+    driving: Mutex<JoinSet<()>>,
 }
 
 /// The abandoned calls that are still open.
 #[derive(Debug, Default)]
-struct OpenQuestions {
-    questions: BTreeMap<u64, (QuestionKey, Monotonic)>,
+struct AbandonedCalls {
+    calls: BTreeMap<u64, (CallKey, Monotonic)>,
     next: u64,
     /// When each store with abandoned calls last answered.
     answered: BTreeMap<StoreAddress, Monotonic>,
 }
 
-impl OpenQuestions {
+impl AbandonedCalls {
     /// Since when an abandoned call about the same topic or about the store is open, or about many spaces of the store.
-    fn silent_since(&self, (store, topic): &QuestionKey) -> Option<Monotonic> {
-        let of_store = || self.questions.values().filter(|((of, _), _)| of == store);
+    fn silent_since(&self, (store, topic): &CallKey) -> Option<Monotonic> {
+        let of_store = || self.calls.values().filter(|((of, _), _)| of == store);
         let mut same = of_store().filter(|((_, about), _)| about == topic || *about == Topic::Store);
         let many = of_store().filter(|((_, about), _)| matches!(about, Topic::Space(_))).count() >= SILENT_SPACES_MAX;
         let any = || of_store().next().filter(|_| many);
@@ -175,61 +176,61 @@ impl OpenQuestions {
 }
 
 /// Removes an abandoned call once it ends, also if the driver panicked.
-struct OpenQuestionGuard {
-    known: Arc<Mutex<OpenQuestions>>,
+struct AbandonedCallGuard {
+    abandoned: Arc<Mutex<AbandonedCalls>>,
     number: u64,
 }
 
-impl Drop for OpenQuestionGuard {
+impl Drop for AbandonedCallGuard {
     fn drop(&mut self) {
-        locked(&self.known).questions.remove(&self.number);
+        locked(&self.abandoned).calls.remove(&self.number);
     }
 }
 
 impl AnswerTimeout {
     /// Returns the answer, or an error if none comes in time.
-    async fn of<T: Send + 'static>(
+    async fn call<T: Send + 'static>(
         &self,
-        asked: QuestionKey,
-        question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        key: CallKey,
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.within(self.silence_max, asked, question).await
+        self.call_within(self.silence_max, key, call).await
     }
 
     /// The same with a limit of its own.
-    async fn within<T: Send + 'static>(
+    async fn call_within<T: Send + 'static>(
         &self,
         silence_max: Duration,
-        asked: QuestionKey,
-        question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        key: CallKey,
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ensure_not_silent(&asked)?;
+        self.ensure_not_silent(&key)?;
         let began = self.clock.monotonic();
-        match select(Box::pin(question), self.clock.sleep(silence_max)).await {
+        match select(Box::pin(call), self.clock.sleep(silence_max)).await {
             Either::Left((answer, _)) => {
                 if !answer.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Unreachable) {
-                    self.answers(&asked.0);
+                    self.note_answer(&key.0);
                 }
                 answer
             }
-            Either::Right(((), question)) => {
-                self.leave(asked.clone(), began, question);
-                Err(silence(asked, self.clock.monotonic().since(began)))
+            Either::Right(((), call)) => {
+                self.abandon(key.clone(), began, call);
+                Err(silence(key, self.clock.monotonic().since(began)))
             }
         }
     }
 
     /// Fails if an abandoned call about the same topic is open.
-    fn ensure_not_silent(&self, asked: &QuestionKey) -> Result<(), StoreError> {
-        match locked(&self.known).silent_since(asked) {
-            Some(since) => Err(silence(asked.clone(), self.clock.monotonic().since(since))),
+    fn ensure_not_silent(&self, key: &CallKey) -> Result<(), StoreError> {
+        match locked(&self.abandoned).silent_since(key) {
+            Some(since) => Err(silence(key.clone(), self.clock.monotonic().since(since))),
             None => Ok(()),
         }
     }
 
-    fn answers(&self, store: &StoreAddress) {
+    fn note_answer(&self, store: &StoreAddress) {
         let now = self.clock.monotonic();
-        if let Some(answered) = locked(&self.known).answered.get_mut(store) {
+        if let Some(answered) = locked(&self.abandoned).answered.get_mut(store) {
             *answered = now;
         }
     }
@@ -237,33 +238,33 @@ impl AnswerTimeout {
     /// Whether a store has answered any call recently.
     fn has_answered(&self, store: &StoreAddress) -> bool {
         let now = self.clock.monotonic();
-        locked(&self.known).answered.get(store).is_some_and(|answered| now.since(*answered) < PROBE_MAX)
+        locked(&self.abandoned).answered.get(store).is_some_and(|answered| now.since(*answered) < PROBE_MAX)
     }
 
     /// Abandons a call: it runs to its end without a caller.
-    fn leave(&self, asked: QuestionKey, began: Monotonic, question: impl Future<Output: Send> + Send + 'static) {
-        let mut guards = vec![self.statistics.abandon_call(&asked.0)];
-        if let Topic::Apart(other) = &asked.1 {
+    fn abandon(&self, key: CallKey, began: Monotonic, call: impl Future<Output: Send> + Send + 'static) {
+        let mut guards = vec![self.statistics.abandon_call(&key.0)];
+        if let Topic::Apart(other) = &key.1 {
             guards.push(self.statistics.abandon_call(other));
         }
         let ended = {
-            let mut known = locked(&self.known);
-            let number = known.next;
-            known.next += 1;
-            known.answered.entry(asked.0.clone()).or_default();
-            known.questions.insert(number, (asked, began));
-            OpenQuestionGuard { known: self.known.clone(), number }
+            let mut abandoned = locked(&self.abandoned);
+            let number = abandoned.next;
+            abandoned.next += 1;
+            abandoned.answered.entry(key.0.clone()).or_default();
+            abandoned.calls.insert(number, (key, began));
+            AbandonedCallGuard { abandoned: self.abandoned.clone(), number }
         };
-        let mut left = locked(&self.left);
-        while left.try_join_next().is_some() {}
-        left.spawn(async move {
+        let mut driving = locked(&self.driving);
+        while driving.try_join_next().is_some() {}
+        driving.spawn(async move {
             let _ended = (ended, guards);
-            drop(question.await);
+            drop(call.await);
         });
     }
 }
 
-fn silence((store, topic): QuestionKey, waited: Duration) -> StoreError {
+fn silence((store, topic): CallKey, waited: Duration) -> StoreError {
     let (op, subject) = match topic {
         Topic::Space(space) => ("look", space.to_string()),
         Topic::Store => ("opening", store.store.to_string()),
@@ -277,7 +278,7 @@ fn silence((store, topic): QuestionKey, waited: Duration) -> StoreError {
 struct TimedStore {
     store: Arc<dyn SourceStore>,
     address: StoreAddress,
-    patience: Arc<AnswerTimeout>,
+    answer_timeout: Arc<AnswerTimeout>,
 }
 
 impl TimedStore {
@@ -285,14 +286,14 @@ impl TimedStore {
     async fn ask<T, F>(
         &self,
         space: Option<&SpaceId>,
-        question: impl FnOnce(Arc<dyn SourceStore>) -> F,
+        call: impl FnOnce(Arc<dyn SourceStore>) -> F,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let topic = space.map_or(Topic::Store, |space| Topic::Space(space.clone()));
-        let answer = self.patience.of((self.address.clone(), topic), question(self.store.clone())).await;
+        let answer = self.answer_timeout.call((self.address.clone(), topic), call(self.store.clone())).await;
         if space.is_some() && answer.as_ref().is_err_and(SilenceError::is_why) {
             self.probe().await;
         }
@@ -301,13 +302,13 @@ impl TimedStore {
 
     /// Finds out whether the store answers at all. If it does not, later calls fail at once.
     async fn probe(&self) {
-        if self.patience.has_answered(&self.address) {
+        if self.answer_timeout.has_answered(&self.address) {
             return;
         }
-        let (store, asked) = (self.store.clone(), (self.address.clone(), Topic::Store));
-        let most = self.patience.silence_max.min(PROBE_MAX);
+        let (store, key) = (self.store.clone(), (self.address.clone(), Topic::Store));
+        let most = self.answer_timeout.silence_max.min(PROBE_MAX);
         // Only whether it answers matters, not what.
-        drop(self.patience.within(most, asked, async move { store.spaces().await }).await);
+        drop(self.answer_timeout.call_within(most, key, async move { store.spaces().await }).await);
     }
 }
 

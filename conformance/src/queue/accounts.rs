@@ -1,4 +1,4 @@
-//! A receive that passes accounts over.
+//! Receives that exclude accounts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn send(subject: &QueueSubject, of: &str, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// Receives until nothing more comes but of those who are passed over.
+/// Receives until nothing more comes, except from excluded accounts.
 async fn drain_but(subject: &QueueSubject, accounts: &[&str], visibility: Duration) -> Vec<Delivery> {
     const EMPTY_RECEIVES: u32 = 8;
     let (mut deliveries, mut empty) = (Vec::new(), 0);
@@ -46,7 +46,7 @@ async fn drain_but(subject: &QueueSubject, accounts: &[&str], visibility: Durati
     deliveries
 }
 
-/// Where nobody is passed over it is an ordinary receive, of every queue.
+/// Without excluded accounts it is an ordinary receive, on every queue.
 pub async fn a_receive_that_passes_nobody_over_brings_all(subject: QueueSubject) {
     send(&subject, "a", 1..4).await;
     send(&subject, "b", 1..4).await;
@@ -54,7 +54,7 @@ pub async fn a_receive_that_passes_nobody_over_brings_all(subject: QueueSubject)
     assert_eq!(all, ["a1", "a2", "a3", "b1", "b2", "b3"]);
 }
 
-/// A queue that cannot pass accounts over brings what there is, and its callers know: they put it back.
+/// A queue that cannot exclude accounts returns any bodies; its callers put them back.
 pub async fn an_account_is_passed_over_just_where_that_is_promised(subject: QueueSubject) {
     send(&subject, "a", 1..3).await;
     send(&subject, "b", 1..3).await;
@@ -63,7 +63,7 @@ pub async fn an_account_is_passed_over_just_where_that_is_promised(subject: Queu
     assert_eq!(got, if promised { vec!["b1", "b2"] } else { vec!["a1", "a2", "b1", "b2"] });
 }
 
-/// However much there is of one, and however long it has been there, another's comes at once.
+/// Bodies of another account come at once, however many and old the excluded ones are.
 pub async fn another_comes_past_the_backlog_of_an_account_that_is_passed_over(subject: QueueSubject) {
     send(&subject, "a", 100..180).await;
     send(&subject, "b", 1..4).await;
@@ -72,7 +72,7 @@ pub async fn another_comes_past_the_backlog_of_an_account_that_is_passed_over(su
     assert!(drain_but(&subject, &["a"], LONG).await.is_empty());
 }
 
-/// Of several that are passed over none comes, and nobody's name is taken for another's.
+/// No body of several excluded accounts comes, and no account is mistaken for another.
 pub async fn all_that_are_passed_over_stay_and_their_names_are_whole(subject: QueueSubject) {
     for of in ["a", "ab", "b", "ba"] {
         send(&subject, of, 1..3).await;
@@ -81,7 +81,7 @@ pub async fn all_that_are_passed_over_stay_and_their_names_are_whole(subject: Qu
     assert_eq!(bodies(&drain_but(&subject, &["b"], LONG).await), ["a1", "a2", "ba1", "ba2"]);
 }
 
-/// To be passed over is no receive: it brings nobody nearer to the dead letters.
+/// An exclusion is no receive: it brings no body nearer to the dead letters.
 pub async fn what_is_passed_over_counts_as_received_by_nobody(subject: QueueSubject) {
     send(&subject, "a", 1..4).await;
     for _ in 0..=subject.max_receive_count {
@@ -93,7 +93,7 @@ pub async fn what_is_passed_over_counts_as_received_by_nobody(subject: QueueSubj
     assert!(drain(&*subject.dead_letters, LONG).await.is_empty());
 }
 
-/// What nobody acknowledged comes again past those who are passed over; theirs stays.
+/// An unacknowledged body comes again past the excluded accounts; theirs stay.
 pub async fn what_is_visible_again_comes_only_of_those_not_passed_over(subject: QueueSubject) {
     send(&subject, "a", 1..3).await;
     send(&subject, "b", 1..3).await;
@@ -105,7 +105,7 @@ pub async fn what_is_visible_again_comes_only_of_those_not_passed_over(subject: 
     assert_eq!(bodies(&drain(&*subject.queue, LONG).await), ["a1", "a2"]);
 }
 
-/// The receipts of a receive that passes accounts over are as good as any.
+/// The receipts of a receive with exclusions are as good as any.
 pub async fn what_came_past_others_is_acknowledged_and_released_as_ever(subject: QueueSubject) {
     send(&subject, "a", 1..3).await;
     send(&subject, "b", 1..3).await;
@@ -119,11 +119,11 @@ pub async fn what_came_past_others_is_acknowledged_and_released_as_ever(subject:
     assert_eq!(bodies(&drain(&*subject.queue, LONG).await), ["a1", "a2"]);
 }
 
-/// Who waits is not woken for nothing by what is passed over, and is by another's.
+/// A waiting receiver is woken by a body of another account, not by an excluded one.
 pub async fn a_wait_past_an_account_ends_when_another_sends(subject: QueueSubject) {
     send(&subject, "a", 1..4).await;
     let sending = async {
-        // By now the receiver has looked and found nothing for it.
+        // By now the receiver has looked and found nothing.
         tokio::time::sleep(Duration::from_millis(20)).await;
         send(&subject, "a", 4..6).await;
         send(&subject, "b", 1..2).await;
@@ -135,7 +135,7 @@ pub async fn a_wait_past_an_account_ends_when_another_sends(subject: QueueSubjec
     assert!(waited < WAIT / 2, "waited {waited:?}");
 }
 
-/// A wait past those who are passed over is as long as any.
+/// A wait with excluded accounts is as long as any.
 pub async fn a_wait_past_an_account_that_nothing_ends_is_over_in_time(subject: QueueSubject) {
     send(&subject, "a", 1..4).await;
     let passed_over = passed_over(&["a"]);
@@ -145,7 +145,7 @@ pub async fn a_wait_past_an_account_that_nothing_ends_is_over_in_time(subject: Q
     assert!(waited >= SHORT / 2 && waited <= SHORT * 2, "waited {waited:?}");
 }
 
-/// Once others are to be passed over the wait is over, whoever was passed over, and nothing has been taken.
+/// A wait ends once the exclusions change, and nothing has been received.
 pub async fn a_wait_ends_when_others_are_to_be_passed_over(subject: QueueSubject) {
     for accounts in [&["a"][..], &[]] {
         let passed_over = passed_over(accounts);
@@ -165,7 +165,7 @@ pub async fn a_wait_ends_when_others_are_to_be_passed_over(subject: QueueSubject
     }
 }
 
-/// The bodies of each account are counted, wherever they are.
+/// The bodies of each account are counted, in every state.
 pub async fn the_bodies_of_an_account_are_counted(subject: QueueSubject) {
     send(&subject, "a", 1..4).await;
     send(&subject, "b", 1..2).await;

@@ -8,7 +8,7 @@ use mill_ports::{QueueDepth, QueueErrorKind};
 use super::{LONG, MANY, SHORT, bodies, drain, outgoing, receipts};
 use crate::subject::QueueSubject;
 
-/// A receive takes no more than its caller has room for.
+/// A receive returns no more bodies than its caller asks for.
 pub async fn a_receive_gives_no_more_than_asked_for(subject: QueueSubject) {
     subject.send(&["a", "b", "c", "d", "e"]).await;
     let two = NonZeroU32::new(2).unwrap();
@@ -17,7 +17,7 @@ pub async fn a_receive_gives_no_more_than_asked_for(subject: QueueSubject) {
     assert_eq!(some.len() + drain(&*subject.queue, LONG).await.len(), 5);
 }
 
-/// A receive gives no more than a batch, whatever is asked for.
+/// A receive returns no more than a batch, whatever is asked for.
 pub async fn a_receive_gives_no_more_than_a_batch(subject: QueueSubject) {
     let batch_max = subject.queue.limits().batch_max;
     let sent: Vec<String> = (0..batch_max.get() + 5).map(|number| number.to_string()).collect();
@@ -27,7 +27,7 @@ pub async fn a_receive_gives_no_more_than_a_batch(subject: QueueSubject) {
     assert!(some.len() <= batch_max.get() as usize, "{}", some.len());
 }
 
-/// Too many at once are an error of the whole, and none is sent.
+/// A batch with too many entries fails as a whole, and no entry is sent.
 pub async fn a_batch_over_the_limit_is_refused_whole(subject: QueueSubject) {
     let batch_max = subject.queue.limits().batch_max.get();
     let out: Vec<_> = (0..=batch_max).map(|number| outgoing(number.to_string(), Duration::ZERO)).collect();
@@ -35,7 +35,7 @@ pub async fn a_batch_over_the_limit_is_refused_whole(subject: QueueSubject) {
     subject.assert_nothing_visible().await;
 }
 
-/// Nothing to do is nothing wrong.
+/// An empty batch is no error.
 pub async fn empty_batches_are_fine(subject: QueueSubject) {
     subject.queue.send(&[]).await.unwrap().into_result().unwrap();
     subject.queue.release(&[]).await.unwrap().into_result().unwrap();
@@ -43,7 +43,7 @@ pub async fn empty_batches_are_fine(subject: QueueSubject) {
     assert!(subject.queue.extend(&[], SHORT).await.unwrap().is_empty());
 }
 
-/// One body that cannot be taken does not keep the others out, and is named.
+/// One refused body does not keep the others out, and is named.
 pub async fn too_large_a_body_is_reported_and_the_others_are_sent(subject: QueueSubject) {
     let large = "x".repeat(subject.queue.limits().body_bytes_max + 1);
     let out = ["a".to_owned(), large, "c".to_owned()].map(|body| outgoing(body, Duration::ZERO));
@@ -53,14 +53,14 @@ pub async fn too_large_a_body_is_reported_and_the_others_are_sent(subject: Queue
     assert_eq!(bodies(&drain(&*subject.queue, LONG).await), ["a", "c"]);
 }
 
-/// The limit itself is within the limit.
+/// A body of exactly the limit is accepted.
 pub async fn the_largest_body_is_taken(subject: QueueSubject) {
     let large = "x".repeat(subject.queue.limits().body_bytes_max);
     subject.send(std::slice::from_ref(&large)).await;
     assert_eq!(subject.receive_one(LONG).await.body, large);
 }
 
-/// The three sorts are told apart.
+/// Visible, delayed and in-flight bodies are counted separately.
 pub async fn depth_tells_visible_in_flight_and_delayed_apart(subject: QueueSubject) {
     subject.send(&["a", "b", "c"]).await;
     let two = NonZeroU32::new(2).unwrap();
@@ -99,7 +99,7 @@ pub async fn depth_follows_every_change(subject: QueueSubject) {
     assert_eq!(counts().await, (0, 0, 0));
 }
 
-/// The age grows, and ends with the body.
+/// The age of the oldest body grows, and ends with the body.
 pub async fn depth_tells_the_age_of_the_oldest(subject: QueueSubject) {
     subject.send(&["a"]).await;
     subject.time.pass(SHORT).await;

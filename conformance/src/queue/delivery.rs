@@ -1,4 +1,4 @@
-//! What becomes of a body between its sending and its end.
+//! The deliveries of a body, from its sending to its end.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub async fn what_is_sent_is_received_as_it_was(subject: QueueSubject) {
     assert_eq!(delivery.receive_count, 1);
 }
 
-/// Nothing comes of nothing.
+/// An empty queue delivers nothing.
 pub async fn an_empty_queue_gives_nothing(subject: QueueSubject) {
     subject.assert_nothing_visible().await;
 }
@@ -29,7 +29,7 @@ pub async fn many_bodies_all_arrive(subject: QueueSubject) {
     assert_eq!(bodies(&drain(&*subject.queue, LONG).await), sent);
 }
 
-/// Receivers at once get different bodies.
+/// Concurrent receivers get different bodies.
 pub async fn receivers_at_once_share_the_bodies(subject: QueueSubject) {
     let sent: Vec<String> = (100..120).map(|number| number.to_string()).collect();
     subject.send(&sent).await;
@@ -38,14 +38,14 @@ pub async fn receivers_at_once_share_the_bodies(subject: QueueSubject) {
     assert_eq!(bodies(&deliveries), sent);
 }
 
-/// Queues are apart.
+/// Queues are separate.
 pub async fn what_is_sent_to_one_queue_is_not_in_another(subject: QueueSubject) {
     subject.send(&["a"]).await;
     assert!(drain(&*subject.dead_letters, LONG).await.is_empty());
     assert_ne!(subject.queue.name(), subject.dead_letters.name());
 }
 
-/// What is acknowledged is gone for good.
+/// An acknowledged body is gone for good.
 pub async fn acknowledged_never_returns(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let delivery = subject.receive_one(SHORT).await;
@@ -54,7 +54,7 @@ pub async fn acknowledged_never_returns(subject: QueueSubject) {
     subject.assert_nothing_visible().await;
 }
 
-/// An acknowledgment means its own delivery alone.
+/// An acknowledgment affects only its own delivery.
 pub async fn acknowledging_one_leaves_the_others(subject: QueueSubject) {
     subject.send(&["a", "b", "c"]).await;
     let deliveries = drain(&*subject.queue, SHORT).await;
@@ -65,7 +65,7 @@ pub async fn acknowledging_one_leaves_the_others(subject: QueueSubject) {
     assert_eq!(bodies(&drain(&*subject.queue, LONG).await), ["a", "c"]);
 }
 
-/// An acknowledgment whose answer was lost can be sent again, and hits nothing else.
+/// An acknowledgment whose answer was lost can be repeated, and affects nothing else.
 pub async fn acknowledging_twice_is_harmless(subject: QueueSubject) {
     subject.send(&["a", "b"]).await;
     let deliveries = drain(&*subject.queue, SHORT).await;
@@ -100,7 +100,7 @@ pub async fn over_max_receive_count_goes_to_dead_letters_once(subject: QueueSubj
     assert!(drain(&*subject.dead_letters, LONG).await.is_empty());
 }
 
-/// The last receive allowed is a real one: acknowledged, it leaves no dead letter.
+/// The last allowed receive is a real one: if acknowledged, it leaves no dead letter.
 pub async fn at_max_receive_count_it_is_still_delivered(subject: QueueSubject) {
     subject.send(&["a"]).await;
     for count in 1..subject.max_receive_count {
@@ -115,7 +115,7 @@ pub async fn at_max_receive_count_it_is_still_delivered(subject: QueueSubject) {
     assert!(drain(&*subject.dead_letters, LONG).await.is_empty());
 }
 
-/// Giving back spends a receive, so it cannot go on for ever.
+/// A release spends a receive, so it cannot go on for ever.
 pub async fn released_too_often_goes_to_dead_letters_too(subject: QueueSubject) {
     subject.send(&["a"]).await;
     for _ in 0..subject.max_receive_count {
@@ -126,7 +126,7 @@ pub async fn released_too_often_goes_to_dead_letters_too(subject: QueueSubject) 
     assert_eq!(bodies(&drain(&*subject.dead_letters, LONG).await), ["a"]);
 }
 
-/// Who waits is woken by a sender.
+/// A waiting receiver is woken by a sender.
 pub async fn a_wait_ends_as_soon_as_something_is_sent(subject: QueueSubject) {
     let sending = async {
         // By now the receiver has looked and found nothing.
@@ -139,7 +139,7 @@ pub async fn a_wait_ends_as_soon_as_something_is_sent(subject: QueueSubject) {
     assert!(waited < WAIT / 2, "waited {waited:?}");
 }
 
-/// Who waits is woken by a deadline that passes.
+/// A waiting receiver is woken when a deadline passes.
 pub async fn a_wait_ends_as_soon_as_something_is_visible_again(subject: QueueSubject) {
     subject.send(&["a"]).await;
     subject.receive_one(SHORT).await;
@@ -149,7 +149,7 @@ pub async fn a_wait_ends_as_soon_as_something_is_visible_again(subject: QueueSub
     assert!(waited < WAIT / 2, "waited {waited:?}");
 }
 
-/// A wait is no longer than asked for, nor much shorter.
+/// A wait is no longer than asked for, and not much shorter.
 pub async fn a_wait_that_nothing_ends_is_over_in_time(subject: QueueSubject) {
     let waiting = subject.queue.receive(MANY, LONG, SHORT);
     let (deliveries, waited) = while_time_passes(&*subject.time, waiting).await;

@@ -1,4 +1,4 @@
-//! From when until when a body is hidden.
+//! How long a body is hidden.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::subject::QueueSubject;
 /// A little of real time, for back ends whose time cannot be held still.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// What one has received, no other receives.
+/// While one receiver holds a body, no other receives it.
 pub async fn a_delivery_is_hidden_from_others(subject: QueueSubject) {
     subject.send(&["a"]).await;
     subject.receive_one(LONG).await;
@@ -43,7 +43,7 @@ pub async fn the_receive_count_grows_with_each_receive(subject: QueueSubject) {
     assert_eq!(receipts.len(), 3);
 }
 
-/// A delay hides, and then no more.
+/// A delay hides a body, and no longer.
 pub async fn a_delayed_body_is_hidden_until_its_delay_is_over(subject: QueueSubject) {
     subject.queue.send(&[outgoing("a", SHORT)]).await.unwrap().into_result().unwrap();
     subject.assert_nothing_visible().await;
@@ -64,7 +64,7 @@ pub async fn extending_keeps_it_hidden(subject: QueueSubject) {
     assert_eq!(subject.receive_one(LONG).await.receive_count, 2);
 }
 
-/// What is left of the old timeout does not count.
+/// The rest of the old timeout does not count.
 pub async fn extending_counts_from_now_and_can_shorten(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let delivery = subject.receive_one(LONG).await;
@@ -75,7 +75,7 @@ pub async fn extending_counts_from_now_and_can_shorten(subject: QueueSubject) {
     assert_eq!(subject.receive_one(LONG).await.receive_count, 2);
 }
 
-/// Acting on a deadline as told is never late.
+/// Acting before the reported deadline is never late.
 pub async fn an_extended_deadline_is_told_early_rather_than_late(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let delivery = subject.receive_one(LONG).await;
@@ -85,7 +85,7 @@ pub async fn an_extended_deadline_is_told_early_rather_than_late(subject: QueueS
     assert!(moved + SLACK > SHORT && moved < SHORT + SLACK, "moved by {moved:?}");
 }
 
-/// The time in flight has an end that extending cannot move; the deadline before stays.
+/// Extensions cannot exceed the total time in flight; a refused one keeps the old deadline.
 pub async fn extend_beyond_total_max_is_refused(subject: QueueSubject) {
     let limits = subject.queue.limits();
     subject.send(&["a"]).await;
@@ -97,7 +97,7 @@ pub async fn extend_beyond_total_max_is_refused(subject: QueueSubject) {
     subject.receive_one(LONG).await;
 }
 
-/// A heartbeat learns that its delivery is gone.
+/// An extension reports that its delivery is gone.
 pub async fn extending_what_was_acknowledged_is_refused(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let delivery = subject.receive_one(LONG).await;
@@ -108,7 +108,7 @@ pub async fn extending_what_was_acknowledged_is_refused(subject: QueueSubject) {
     subject.assert_nothing_visible().await;
 }
 
-/// A heartbeat that comes too late learns it, and does not hide the body again.
+/// An extension that comes too late reports it, and does not hide the body again.
 pub async fn extending_what_is_visible_again_is_refused(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let delivery = subject.receive_one(SHORT).await;
@@ -128,7 +128,7 @@ pub async fn extend_answers_for_each_receipt_in_order(subject: QueueSubject) {
     assert_eq!(fine, [true, false, true]);
 }
 
-/// Giving back hides no longer, and what was received stays counted.
+/// A released body is visible at once, and its receive stays counted.
 pub async fn released_is_back_at_once_and_keeps_its_count(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let delivery = subject.receive_one(LONG).await;
@@ -136,18 +136,18 @@ pub async fn released_is_back_at_once_and_keeps_its_count(subject: QueueSubject)
     assert_eq!(subject.receive_one(LONG).await.receive_count, 2);
 }
 
-/// A release whose answer was lost can be sent again; it makes no second copy.
+/// A release whose answer was lost can be repeated; it makes no second copy.
 pub async fn releasing_twice_is_harmless(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let delivery = subject.receive_one(LONG).await;
     for _ in 0..2 {
-        // Whether the second is reported as expired is the back end's matter.
+        // A back end may or may not report the second one as expired.
         let _ = subject.queue.release(std::slice::from_ref(&delivery.receipt)).await.unwrap();
     }
     assert_eq!(subject.receive_one(LONG).await.receive_count, 2);
 }
 
-/// The receipt of a lost delivery can do nothing to the next one.
+/// The receipt of an expired delivery does not affect the next one.
 pub async fn stale_receipt_is_fenced(subject: QueueSubject) {
     subject.send(&["a"]).await;
     let stale = subject.receive_one(SHORT).await.receipt;
@@ -155,7 +155,7 @@ pub async fn stale_receipt_is_fenced(subject: QueueSubject) {
     let current = subject.receive_one(SHORT * 2).await;
     let stale = [stale];
     assert_expired(subject.queue.extend(&stale, LONG).await.unwrap().remove(0));
-    // Whether these two are reported is the back end's matter, what they do is not.
+    // A back end may or may not report these two, but they must have no effect.
     let _ = subject.queue.release(&stale).await.unwrap();
     let _ = subject.queue.acknowledge(&stale).await.unwrap();
     subject.assert_nothing_visible().await;

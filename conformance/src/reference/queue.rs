@@ -1,4 +1,4 @@
-//! A queue, as a list of bodies.
+//! A model of a queue: a list of bodies.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub fn check<F: Future<Output = QueueSubject>>(open: impl Fn() -> F, cases: u32)
     });
 }
 
-/// The whole truth of a queue that delivers once.
+/// The model of a queue that delivers once.
 #[derive(Debug, Default)]
 struct QueueModel {
     now: Duration,
@@ -180,7 +180,7 @@ impl CheckedQueue {
         self.model.in_flight.push(ModelDelivery { receipt: delivery.receipt, body: number, until });
     }
 
-    /// In the end each body not acknowledged is found, in the queue or among the dead letters.
+    /// In the end each unacknowledged body is in the queue or among the dead letters.
     async fn settle(mut self) {
         let mut alive = vec![0; self.model.bodies.len()];
         let mut dead = alive.clone();

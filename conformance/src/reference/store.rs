@@ -1,4 +1,4 @@
-//! A space, as a map.
+//! A model of a space: a map.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A book, as a map.
+//! A model of a table: a map.
 
 use std::collections::BTreeMap;
 

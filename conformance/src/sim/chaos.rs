@@ -71,7 +71,7 @@ impl Chaos<'_> {
             }
             self.wait().await;
             if swarm.on.letters > 0 {
-                Operator::new(self.world).letters(false).await;
+                Operator::new(self.world).decide_dead_letters(false).await;
             }
             if phase + 1 < swarm.phases && swarm.nights {
                 self.night().await;
@@ -192,10 +192,10 @@ impl Chaos<'_> {
             ChaosAct::Letters if world.rng.below(2) == 0 => {
                 world.count(SimFault::LettersByTwo, "operator");
                 let (one, other) = (Operator::new(world), Operator::new(world));
-                tokio::join!(one.letters(false), other.letters(false));
+                tokio::join!(one.decide_dead_letters(false), other.decide_dead_letters(false));
             }
             ChaosAct::Letters => {
-                Operator::new(world).letters(false).await;
+                Operator::new(world).decide_dead_letters(false).await;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The processes: workmen with their drains, and producers. Each lives until it dies or is told to stop, and is started
-//! again with nothing in memory.
+//! The processes: workmen with their drains, and producers. Each runs until it dies or is told to stop, and is restarted with
+//! empty memory.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -34,13 +34,13 @@ use super::sim_store::{StoreClient, StoreClients};
 use super::sim_table::TableClient;
 use super::world::{World, lock};
 
-/// How long the producers' lease outlives its last beat.
+/// How long the producers' lease outlives its last heartbeat.
 pub(crate) const PRODUCER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// After the first failure of a task, and after each further one.
 pub(crate) const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// A process that lives, and how it is told to stop.
+/// A running process and its stop signal.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessHandle {
     pub(crate) process: Arc<SimProcess>,
@@ -72,7 +72,7 @@ impl SimFleet {
         }
     }
 
-    /// Starts workmen, and producers where they are wanted.
+    /// Starts all workmen, and all producers if wanted.
     pub(crate) fn start_all(&mut self, with_producers: bool) {
         self.down = CancellationToken::new();
         let producers = if with_producers { self.world.swarm.producers } else { 0 };
@@ -103,13 +103,13 @@ impl SimFleet {
         while self.supervisors.join_next().await.is_some() {}
     }
 
-    /// Those that live now.
+    /// The processes that run now.
     pub(crate) fn running_processes(&self) -> Vec<ProcessHandle> {
         lock(&self.processes).clone()
     }
 }
 
-/// Keeps one process alive.
+/// Restarts one process whenever it dies or ends.
 struct ProcessSupervisor {
     world: Arc<World>,
     processes: Arc<Mutex<Vec<ProcessHandle>>>,
@@ -142,7 +142,7 @@ impl ProcessSupervisor {
                 )
             };
             lock(&self.processes).retain(|other| other.process.name != handle.process.name);
-            // Whatever it had begun and is not dropped yet goes no further.
+            // Calls of it that are not dropped yet go no further.
             handle.process.die();
             lock(&world.dead).insert(handle.process.name.clone());
             world.see(&Event::Ended { by: &handle.process.name, killed: died });
@@ -158,7 +158,7 @@ impl ProcessSupervisor {
     }
 }
 
-/// What a process has of the books.
+/// The dependencies of a process: its clients of queues and tables.
 pub(crate) struct ProcessDeps {
     pub(crate) process: Arc<SimProcess>,
     policies: Arc<PolicyRepository>,
@@ -166,7 +166,7 @@ pub(crate) struct ProcessDeps {
 }
 
 impl ProcessDeps {
-    /// As a process finds it when it starts.
+    /// Opens them as at the start of a process.
     pub(crate) fn new(process: &Arc<SimProcess>) -> Self {
         let world = &process.world;
         let files = Arc::new(StoreClient::new(process, &world.policy_store, world.swarm.policies_quiet));
@@ -198,7 +198,7 @@ impl ProcessDeps {
         DeleteLists::new(TableClient::new(&self.process, DeleteLists::TABLE))
     }
 
-    pub(crate) fn letters(&self) -> DeadLetters {
+    pub(crate) fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(TableClient::new(&self.process, DeadLetters::TABLE))
     }
 
@@ -213,7 +213,7 @@ impl ProcessDeps {
         }
     }
 
-    /// The queues of the world cannot tell how many tasks of an account they hold.
+    /// The counts of workmen: the simulated queues cannot count the tasks of an account.
     fn counts(&self) -> AccountCounts {
         AccountCounts {
             table: TableClient::new(&self.process, AccountCounts::TABLE),
@@ -297,7 +297,7 @@ impl ProcessDeps {
     }
 }
 
-/// The caps of stores, as the policies in use have them.
+/// The caps of stores, from the policies in use.
 #[derive(Debug)]
 struct PolicyCaps(Arc<PolicyRepository>);
 
@@ -313,7 +313,7 @@ impl StoreCaps for PolicyCaps {
     }
 }
 
-/// One life of a workman and its drain.
+/// Runs a workman and its drain.
 async fn work(handle: &ProcessHandle) {
     let (process, stop) = (&handle.process, &handle.stop);
     let process_deps = ProcessDeps::new(process);
@@ -352,7 +352,7 @@ async fn work(handle: &ProcessHandle) {
     };
     let drain = DeadLetterDrain {
         queue: process_deps.queues[&QueueName::DeadLetter].clone(),
-        book: process_deps.letters(),
+        book: process_deps.dead_letters(),
         registry: process_deps.registry(),
         clock: process.clock.clone(),
         settings: DrainSettings { visibility: seconds(60), poll_wait: seconds(300) },
@@ -367,7 +367,7 @@ async fn work(handle: &ProcessHandle) {
     let (_, (), _) = futures::join!(working, heartbeat.run(), drain.run(stop));
 }
 
-/// One life of a producer: session after session, as cron would have it.
+/// Runs a producer: one session after another, like cron.
 async fn produce(handle: &ProcessHandle) {
     let world = &handle.process.world;
     while !handle.stop.gentle.is_cancelled() {
@@ -382,7 +382,7 @@ async fn produce(handle: &ProcessHandle) {
     }
 }
 
-/// One session; its report is an event.
+/// Runs one session and records its report as an event.
 pub(crate) async fn session(
     process_deps: &ProcessDeps,
     force: bool,

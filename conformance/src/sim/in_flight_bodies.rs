@@ -130,7 +130,7 @@ pub(crate) fn judge(world: &World) {
 fn waits(world: &World, sim_queue: &SimQueue, standing: &QueuedBody) -> Option<String> {
     match standing.visible_since {
         Some(since) => waits_in_queue(world, sim_queue.name, standing, since),
-        None if standing.in_flight => waits_in_hand(world, sim_queue.name, standing.id),
+        None if standing.in_flight => waits_in_flight(world, sim_queue.name, standing.id),
         None => None,
     }
 }
@@ -149,7 +149,7 @@ fn waits_in_queue(world: &World, queue: QueueName, standing: &QueuedBody, since:
         .then(|| format!("{decoded} has been in {queue} for {waits:?}, and nothing was in its way"))
 }
 
-fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
+fn waits_in_flight(world: &World, queue: QueueName, id: u64) -> Option<String> {
     let (process, received, decoded) = {
         let in_flight_bodies = lock(&world.in_flight_bodies);
         let body = in_flight_bodies.0.get(&(queue, id)).filter(|body| !body.begun)?;

@@ -27,18 +27,18 @@ impl Operator {
         &self.process_deps.process.world
     }
 
-    fn deciding(&self) -> OperatorDecision {
+    fn decision(&self) -> OperatorDecision {
         OperatorDecision { by: OPERATOR.to_owned(), at: self.process_deps.process.clock.now() }
     }
 
-    async fn open_letters(&self) -> Option<Vec<DeadLetter>> {
+    async fn open_dead_letters(&self) -> Option<Vec<DeadLetter>> {
         let filter = DeadLetterFilter { state: Some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() };
-        self.process_deps.letters().list(&filter, None, 1000).await.ok().map(|page| page.letters)
+        self.process_deps.dead_letters().list(&filter, None, 1000).await.ok().map(|page| page.letters)
     }
 
     /// Decides about open dead letters: all of them, or some. Returns how many there were, or `None` if they could not be listed.
-    pub(crate) async fn letters(&self, all: bool) -> Option<usize> {
-        let letters = self.open_letters().await?;
+    pub(crate) async fn decide_dead_letters(&self, all: bool) -> Option<usize> {
+        let letters = self.open_dead_letters().await?;
         let rng = &self.world().rng;
         for letter in &letters {
             if !all && rng.below(3) == 0 {
@@ -46,11 +46,11 @@ impl Operator {
             }
             let hopeless = letter.account.is_none() || letter.origin.is_none() || letter.history.len() > 6;
             let discard = hopeless || (!all && rng.below(2) == 0);
-            let book = self.process_deps.letters();
+            let book = self.process_deps.dead_letters();
             let decided = if discard {
-                book.discard(&letter.id, "not worth it", self.deciding()).await
+                book.discard(&letter.id, "not worth it", self.decision()).await
             } else {
-                book.retry(&letter.id, None, self.process_deps.queues(), self.deciding()).await.map(drop)
+                book.retry(&letter.id, None, self.process_deps.queues(), self.decision()).await.map(drop)
             };
             match decided {
                 Ok(()) if !self.world().is_calm() => {

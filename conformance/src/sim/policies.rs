@@ -82,7 +82,7 @@ pub(crate) fn first_policy(world: &World) -> DesiredPolicy {
 }
 
 /// Removes policies that copy a store into itself.
-pub(crate) fn mend(world: &World) {
+pub(crate) fn remove_self_copies(world: &World) {
     for desired_policy in lock(&world.desired_policies).0.values_mut() {
         desired_policy.defaults.retain(|desired_copy| desired_copy.destination.as_str() != OTHER_NAME);
     }
@@ -147,12 +147,12 @@ pub(crate) fn break_one(world: &World) {
         "{\"defaultPolicies\": [{\"srcStoreId\": \"9\"}]}",
     ]);
     write(world, AccountPolicy::policy_file_name(account), text.to_owned());
-    trouble(world);
+    note_trouble(world);
     world.see(&Event::Policies { what: "broken", account });
 }
 
 /// Notes that from now on processes may use an old version of the policies.
-pub(crate) fn trouble(world: &World) {
+pub(crate) fn note_trouble(world: &World) {
     let now = world.now();
     world.journal().model.policies_troubled = Some(now);
 }

@@ -31,7 +31,7 @@ impl<'w> Quiescence<'w> {
     pub(crate) fn begin(world: &'w Arc<World>, fleet: &'w mut SimFleet) -> Self {
         world.set_calm(true);
         Users::bring_spaces_back(world, Monotonic::from_origin(Duration::MAX));
-        policies::mend(world);
+        policies::remove_self_copies(world);
         policies::write_all(world);
         fleet.start_all(false);
         Self { world, fleet }
@@ -45,7 +45,7 @@ impl<'w> Quiescence<'w> {
         for _ in 0..40 {
             self.empty_queues().await?;
             let operator = Operator::new(self.world);
-            let letters = operator.letters(true).await.unwrap_or(1);
+            let letters = operator.decide_dead_letters(true).await.unwrap_or(1);
             operator.release().await;
             let before = self.world.model(|model| model.effects);
             let report = self.session().await;
@@ -53,7 +53,7 @@ impl<'w> Quiescence<'w> {
             let unchanged = self.world.model(|model| model.effects) == before;
             let well = unchanged && letters == 0 && report.as_ref().is_some_and(is_clean);
             clean = if well { clean + 1 } else { 0 };
-            if clean >= clean_min && self.letters_are_none() {
+            if clean >= clean_min && self.has_no_open_dead_letter() {
                 return report.map(|report| held(&report));
             }
         }
@@ -80,7 +80,7 @@ impl<'w> Quiescence<'w> {
         (!self.world.is_over()).then(|| held(&report))
     }
 
-    fn letters_are_none(&self) -> bool {
+    fn has_no_open_dead_letter(&self) -> bool {
         self.world.model(|model| model.dead_letters.values().all(|row| !row.open))
     }
 

@@ -53,11 +53,11 @@ pub fn run(seed: u64, lines: bool) -> Outcome {
     // The supervisors of processes are not `Send`, so they need a `LocalSet`.
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
-        let world = draw(seed, lines);
+        let world = draw_world(seed, lines);
         let listening = world.clone();
         let listener = move |workman: &str, taken| Attempts::observe_slots(&listening, workman, taken);
         observe_slots(Some(Rc::new(listener)));
-        live(&world).await;
+        run_world(&world).await;
         observe_slots(None);
         let journal = world.journal();
         Outcome {
@@ -73,7 +73,7 @@ pub fn run(seed: u64, lines: bool) -> Outcome {
     }))
 }
 
-async fn live(world: &Arc<World>) {
+async fn run_world(world: &Arc<World>) {
     let mut fleet = SimFleet::new(world);
     world.set_calm(false);
     Chaos { world, fleet: &mut fleet }.run().await;
@@ -99,16 +99,16 @@ async fn settle(world: &Arc<World>, fleet: &mut SimFleet) -> Option<()> {
     Some(())
 }
 
-fn draw(seed: u64, lines: bool) -> Arc<World> {
+fn draw_world(seed: u64, lines: bool) -> Arc<World> {
     let rng = SimRng::new(seed);
     let swarm = Swarm::draw(&rng.fork());
-    let world = empty(swarm, &rng, lines);
-    furnish(&world);
+    let world = empty_world(swarm, &rng, lines);
+    populate(&world);
     world
 }
 
 /// A world without any items.
-pub(crate) fn empty(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World> {
+pub(crate) fn empty_world(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World> {
     let clock = Arc::new(SimClock::new());
     let as_clock: Arc<dyn Clock> = clock.clone();
     let accounts: Vec<AccountId> =
@@ -140,7 +140,7 @@ pub(crate) fn empty(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World> {
 }
 
 /// Writes the policies and the items with which the world begins.
-fn furnish(world: &Arc<World>) {
+fn populate(world: &Arc<World>) {
     world.note("world", format_args!("{:?}", world.swarm));
     for account in &world.accounts {
         let desired_policy = policies::first_policy(world);
@@ -148,7 +148,7 @@ fn furnish(world: &Arc<World>) {
     }
     policies::write_all(world);
     if !world.swarm.policies_quiet {
-        policies::trouble(world);
+        policies::note_trouble(world);
     }
     for sim_store in
         world.sim_stores.values().filter(|sim_store| ["1", "4"].contains(&sim_store.address.store.as_str()))

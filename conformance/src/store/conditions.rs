@@ -1,6 +1,6 @@
-//! In which state a write may meet an item.
+//! Preconditions of writes.
 //!
-//! States differ in size here: a store that tells versions by a file's time may need that to tell two young ones apart.
+//! The states here differ in size: a store that derives versions from a file's time may need that to distinguish young ones.
 
 use mill_model::{Properties, Version};
 use mill_ports::{Precondition, Presence, StoreErrorKind};
@@ -19,7 +19,7 @@ async fn write(subject: &StoreSubject, size: usize) -> Version {
     subject.put_when(&item("a"), &state(size), &Precondition::Always).await.unwrap().version
 }
 
-/// What a write answers can be expected by the next.
+/// The next write can expect the version that a write returned.
 pub async fn a_write_tells_the_version_that_head_tells(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
@@ -31,14 +31,14 @@ pub async fn a_write_tells_the_version_that_head_tells(subject: StoreSubject) {
     assert_eq!(again, noted.version);
 }
 
-/// Two states, two versions.
+/// Two states have two versions.
 pub async fn each_write_makes_another_version(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let versions = [write(&subject, 10).await, write(&subject, 11).await, write(&subject, 12).await];
     assert!(versions[0] != versions[1] && versions[1] != versions[2] && versions[0] != versions[2], "{versions:?}");
 }
 
-/// Of many who would be first, one is, whole.
+/// Of many concurrent creations, one succeeds completely.
 pub async fn absent_put_has_one_winner(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let states: Vec<StoredContent> = (100..116).map(state).collect();
@@ -52,7 +52,7 @@ pub async fn absent_put_has_one_winner(subject: StoreSubject) {
     assert_eq!(subject.ids().await, ["a/b"]);
 }
 
-/// What is there stays.
+/// A write that expects absence does not replace an item.
 pub async fn absent_put_leaves_what_is_there(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
@@ -61,7 +61,7 @@ pub async fn absent_put_leaves_what_is_there(subject: StoreSubject) {
     assert_eq!(subject.facts(&item("a")).await.unwrap().version, version);
 }
 
-/// Gone is absent.
+/// A deleted item counts as absent.
 pub async fn absent_put_after_a_delete_writes(subject: StoreSubject) {
     let subject = subject.with_space().await;
     write(&subject, 10).await;
@@ -70,7 +70,7 @@ pub async fn absent_put_after_a_delete_writes(subject: StoreSubject) {
     subject.assert_reads(&item("a"), &state(11)).await;
 }
 
-/// Who knows the present state may write.
+/// A write that expects the current version succeeds.
 pub async fn a_put_in_the_expected_state_writes(subject: StoreSubject) {
     let subject = subject.with_space().await;
     write(&subject, 10).await;
@@ -79,7 +79,7 @@ pub async fn a_put_in_the_expected_state_writes(subject: StoreSubject) {
     subject.assert_reads(&item("a"), &state(11)).await;
 }
 
-/// Who knows an older one may not.
+/// A call that expects an older version fails.
 pub async fn a_put_in_another_state_is_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let stale = write(&subject, 10).await;
@@ -88,7 +88,7 @@ pub async fn a_put_in_another_state_is_refused(subject: StoreSubject) {
     subject.assert_reads(&item("a"), &state(11)).await;
 }
 
-/// A state is of an item that is there.
+/// A write that expects a version of an absent item fails.
 pub async fn a_put_in_a_state_of_an_absent_item_is_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
@@ -101,7 +101,7 @@ pub async fn a_put_in_a_state_of_an_absent_item_is_refused(subject: StoreSubject
     assert!(subject.ids().await.is_empty());
 }
 
-/// Of many who have seen one state, one may write.
+/// Of many writers that expect the same version, one succeeds.
 pub async fn a_put_under_one_version_has_one_winner(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let when = Precondition::VersionIs(write(&subject, 10).await);
@@ -135,7 +135,7 @@ pub async fn properties_in_another_state_are_refused(subject: StoreSubject) {
     subject.assert_reads(&item("a"), &state(11)).await;
 }
 
-/// Properties make no item.
+/// Properties alone create no item.
 pub async fn properties_of_an_absent_item_are_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
@@ -147,7 +147,7 @@ pub async fn properties_of_an_absent_item_are_refused(subject: StoreSubject) {
     assert_eq!(subject.ids().await, ["a"]);
 }
 
-/// Who knows the present state may delete.
+/// A delete that expects the current version succeeds.
 pub async fn a_delete_in_the_expected_state_deletes(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let when = Precondition::VersionIs(write(&subject, 10).await);
@@ -156,7 +156,7 @@ pub async fn a_delete_in_the_expected_state_deletes(subject: StoreSubject) {
     subject.assert_absent(&item("a")).await;
 }
 
-/// Who knows an older one may not.
+/// A call that expects an older version fails.
 pub async fn a_delete_in_another_state_is_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let stale = write(&subject, 10).await;

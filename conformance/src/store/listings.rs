@@ -38,18 +38,18 @@ async fn with_sorted(subject: StoreSubject) -> StoreSubject {
 /// By the bytes of the whole id: `a-b` before `a/b` before `a0`.
 pub async fn a_listing_is_in_order_of_bytes(subject: StoreSubject) {
     let subject = with_sorted(subject).await;
-    // That it is in order is checked by every listing here; this is that it is all.
+    // Every listing here checks the order; this case checks completeness.
     assert_eq!(subject.ids().await, SORTED);
 }
 
-/// Nothing there is an answer, and complete.
+/// The listing of an empty space is complete.
 pub async fn an_empty_space_lists_nothing_and_ends(subject: StoreSubject) {
     let subject = subject.with_space().await;
     assert!(subject.list(&space(), None).await.is_empty());
     assert!(subject.list(&space(), Some("a")).await.is_empty());
 }
 
-/// However many pages it takes.
+/// A listing is complete, however many pages it has.
 pub async fn a_listing_of_many_names_each_once_and_ends_once(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let mut expected: Vec<String> = (0..210).map(|number| format!("{}/{number}", number % 7)).collect();
@@ -60,7 +60,7 @@ pub async fn a_listing_of_many_names_each_once_and_ends_once(subject: StoreSubje
     assert_eq!(subject.ids().await, expected);
 }
 
-/// After an id that is there, that is not, or that others lie beneath.
+/// A listing begins after any id: present, absent, or with others beneath it.
 pub async fn a_listing_begins_after_the_id_given(subject: StoreSubject) {
     let subject = with_sorted(subject).await;
     let others =
@@ -72,7 +72,7 @@ pub async fn a_listing_begins_after_the_id_given(subject: StoreSubject) {
     }
 }
 
-/// The sizes are true.
+/// The listed sizes are right.
 pub async fn a_listing_tells_sizes(subject: StoreSubject) {
     let subject = with_sorted(subject).await;
     for (id, facts) in subject.list(&space(), None).await {
@@ -88,7 +88,7 @@ pub async fn a_listing_tells_the_versions_that_head_tells(subject: StoreSubject)
     }
 }
 
-/// Whatever a write leaves beside the item is no item.
+/// Files that a write leaves beside the item are not listed.
 pub async fn a_listing_does_not_name_what_is_written_elsewhere(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let other = mill_model::SpaceId::new("other").unwrap();
@@ -108,7 +108,7 @@ pub async fn a_listing_does_not_name_what_is_written_elsewhere(subject: StoreSub
     assert_eq!(subject.store.spaces().await.unwrap(), [other, space()]);
 }
 
-/// Others may come and go meanwhile.
+/// Items that stay are listed, while others come and go.
 pub async fn an_item_there_all_the_while_is_listed_once(subject: StoreSubject) {
     let subject = subject.with_space().await;
     for number in 0..60 {
@@ -122,7 +122,7 @@ pub async fn an_item_there_all_the_while_is_listed_once(subject: StoreSubject) {
             listed.push(id.as_str().to_owned());
         }
         end |= page.end;
-        // The odd ones go and new ones come, before and behind the place where the listing is.
+        // The odd ones go and new ones come, before and after the current page.
         let odd = format!("{:02}", (step * 14 + 1) % 60);
         subject.store.delete(&item(&odd), &Precondition::Always).await.unwrap();
         subject.put(&format!("{:02}-new", step * 7 % 60), "", &[]).await;

@@ -1,4 +1,4 @@
-//! Reading: one state, all of it.
+//! Reads: one version, completely.
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -12,7 +12,7 @@ async fn whole(body: Body) -> Result<Bytes, StoreError> {
     body.try_collect::<Vec<Bytes>>().await.map(|pieces| pieces.concat().into())
 }
 
-/// No is an answer, from a space that is there.
+/// An absent item in a present space is reported as absent.
 pub async fn an_absent_item_is_absent_and_no_error(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a/b", "bytes", &[]).await;
@@ -21,7 +21,7 @@ pub async fn an_absent_item_is_absent_and_no_error(subject: StoreSubject) {
     }
 }
 
-/// Two ways to ask, one answer.
+/// `head` and `open` return the same facts.
 pub async fn head_and_open_tell_the_same(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a", pattern(100, 1), &[("k", "v")]).await;
@@ -31,7 +31,7 @@ pub async fn head_and_open_tell_the_same(subject: StoreSubject) {
     assert_eq!(head.properties, open.properties);
 }
 
-/// A range is so many bytes from there on; the facts are those of the whole.
+/// A range returns its bytes; the facts are those of the whole item.
 pub async fn ranges_are_read_exactly(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, _) = subject.put("a", pattern(200_000, 1), &[]).await;
@@ -44,7 +44,7 @@ pub async fn ranges_are_read_exactly(subject: StoreSubject) {
     }
 }
 
-/// What was written durably is what is read past every cache, in the state that was seen.
+/// An uncached read returns the written bytes, in the expected version.
 pub async fn uncached_readings_give_what_was_written(subject: StoreSubject) {
     let subject = subject.with_space().await;
     for (n, size) in [0, 1, 4_095, 4_096, 4_097, 262_143, 262_144, 262_145, 1_000_000].into_iter().enumerate() {
@@ -56,14 +56,14 @@ pub async fn uncached_readings_give_what_was_written(subject: StoreSubject) {
             assert_eq!((&reading.facts.properties, &reading.facts.version), (&head.properties, &head.version));
             assert!(whole(reading.body).await.unwrap() == bytes, "{size}");
         }
-        // Other bytes in each size: a store that tells time in seconds knows the state by them.
+        // Another size each time: a store with times in seconds distinguishes versions by it.
         subject.put(&id, pattern(size + 1, 2), &[("k", "w")]).await;
         assert_kind(subject.store.open_uncached(&item(&id), Some(&head.version)).await, &StoreErrorKind::Changed);
     }
     assert!(subject.store.open_uncached(&item("none"), None).await.unwrap().present().is_none());
 }
 
-/// The state that was seen is the state that is read.
+/// A read of the current version returns it.
 pub async fn opening_in_the_expected_state_opens(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, _) = subject.put("a", pattern(100, 1), &[]).await;
@@ -72,7 +72,7 @@ pub async fn opening_in_the_expected_state_opens(subject: StoreSubject) {
     assert_eq!(whole(reading.body).await.unwrap(), bytes);
 }
 
-/// Another state is not read in its place.
+/// A read of another version fails.
 pub async fn opening_in_another_state_is_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a", pattern(100, 1), &[]).await;
@@ -83,7 +83,7 @@ pub async fn opening_in_another_state_is_refused(subject: StoreSubject) {
     assert_kind(subject.store.open(&item("a"), range, Some(&stale)).await, &StoreErrorKind::Changed);
 }
 
-/// Opens an item of some size, reads a piece, and reads on after a change: the old whole, or an error.
+/// Opens an item, reads a piece, and reads on after a change: returns the old content or an error.
 async fn one_state_or_an_error(subject: &StoreSubject, change: impl AsyncFnOnce()) {
     let (bytes, _) = subject.put("a", pattern(2_000_000, 1), &[]).await;
     let mut body = subject.store.open(&item("a"), None, None).await.unwrap().present().unwrap().body;
@@ -95,7 +95,7 @@ async fn one_state_or_an_error(subject: &StoreSubject, change: impl AsyncFnOnce(
     }
 }
 
-/// Never a copy of two moments.
+/// A read never mixes two versions.
 pub async fn an_item_overwritten_while_read_is_one_state_or_an_error(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let new = (pattern(2_000_000, 2), Properties::default());
@@ -106,7 +106,7 @@ pub async fn an_item_overwritten_while_read_is_one_state_or_an_error(subject: St
     subject.assert_reads(&item("a"), &new).await;
 }
 
-/// Nor a piece of one that is gone.
+/// A read of a deleted item is whole or fails.
 pub async fn an_item_deleted_while_read_is_one_state_or_an_error(subject: StoreSubject) {
     let subject = subject.with_space().await;
     one_state_or_an_error(&subject, async || {
@@ -116,7 +116,7 @@ pub async fn an_item_deleted_while_read_is_one_state_or_an_error(subject: StoreS
     subject.assert_absent(&item("a")).await;
 }
 
-/// Readers may stop anywhere, as often as they like.
+/// Readers may stop anywhere, any number of times.
 pub async fn a_body_can_be_left_unread(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let written = subject.put("a", pattern(500_000, 1), &[]).await;
@@ -127,7 +127,7 @@ pub async fn a_body_can_be_left_unread(subject: StoreSubject) {
     subject.assert_reads(&item("a"), &written).await;
 }
 
-/// Reading takes nothing away.
+/// Reading changes nothing.
 pub async fn readers_at_once_read_the_same(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let written = subject.put("a", pattern(300_000, 1), &[]).await;

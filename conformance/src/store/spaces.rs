@@ -11,7 +11,7 @@ fn named(id: &str) -> SpaceId {
     SpaceId::new(id).unwrap()
 }
 
-/// Made is there.
+/// A created space is present.
 pub async fn a_created_space_is_there(subject: StoreSubject) {
     assert!(subject.store.spaces().await.unwrap().is_empty());
     subject.store.create_space(&space()).await.unwrap();
@@ -19,7 +19,7 @@ pub async fn a_created_space_is_there(subject: StoreSubject) {
     assert!(subject.store.space(&space()).await.unwrap().present().is_some());
 }
 
-/// To make it sure is there costs nothing that is in it.
+/// Creating a space again keeps its items.
 pub async fn creating_a_space_twice_keeps_its_items(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let written = subject.put("a", "bytes", &[]).await;
@@ -27,7 +27,7 @@ pub async fn creating_a_space_twice_keeps_its_items(subject: StoreSubject) {
     subject.assert_reads(&item("a"), &written).await;
 }
 
-/// All of them, in order of their ids.
+/// All spaces are listed, in order of their ids.
 pub async fn spaces_are_listed_in_order(subject: StoreSubject) {
     let mut sorted = Vec::new();
     for id in ["b", "a0", "a.b", "a-b", "a b", "a"] {
@@ -40,14 +40,14 @@ pub async fn spaces_are_listed_in_order(subject: StoreSubject) {
     assert_eq!(subject.store.spaces().await.unwrap(), sorted);
 }
 
-/// No is an answer.
+/// An absent space is reported as absent.
 pub async fn an_absent_space_is_absent_and_no_error(subject: StoreSubject) {
     let subject = subject.with_space().await;
     assert_eq!(subject.store.space(&named("other")).await.unwrap(), Presence::Absent);
     assert_eq!(subject.store.space(&named("spac")).await.unwrap(), Presence::Absent);
 }
 
-/// The identity is how a space that is gone is told from one that is not mounted.
+/// The identity distinguishes a removed space from one that is not mounted.
 pub async fn a_space_keeps_its_identity_and_shares_it_with_none(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.store.create_space(&named("other")).await.unwrap();
@@ -58,7 +58,7 @@ pub async fn a_space_keeps_its_identity_and_shares_it_with_none(subject: StoreSu
     assert_ne!(identity(&named("other")).await, first);
 }
 
-/// Removed is gone.
+/// A removed space is absent.
 pub async fn an_empty_space_can_be_removed(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.store.create_space(&named("other")).await.unwrap();
@@ -67,7 +67,7 @@ pub async fn an_empty_space_can_be_removed(subject: StoreSubject) {
     assert_eq!(subject.store.space(&space()).await.unwrap(), Presence::Absent);
 }
 
-/// What the items needed to stand on goes with them.
+/// Directories that items needed are removed with the space.
 pub async fn a_space_that_held_items_can_be_removed_once_it_is_empty(subject: StoreSubject) {
     let subject = subject.with_space().await;
     for id in ["a", "b/c/d", "b/c/e"] {
@@ -88,12 +88,12 @@ pub async fn a_space_with_items_is_not_removed(subject: StoreSubject) {
     subject.assert_reads(&item("b/c/d"), &written).await;
 }
 
-/// Gone already is fine.
+/// Removing an absent space is no error.
 pub async fn removing_an_absent_space_is_fine(subject: StoreSubject) {
     subject.store.remove_empty_space(&space()).await.unwrap();
 }
 
-/// That an item is absent is only known where its space answers.
+/// An item of an absent space is an error, not absent.
 pub async fn nothing_is_known_of_items_of_an_absent_space(subject: StoreSubject) {
     let absent = &StoreErrorKind::SpaceAbsent;
     assert_kind(subject.store.head(&item("a")).await, absent);
@@ -103,7 +103,7 @@ pub async fn nothing_is_known_of_items_of_an_absent_space(subject: StoreSubject)
     assert_kind(subject.store.delete(&item("a"), &Precondition::Always).await, absent);
 }
 
-/// A space is made on purpose, never by writing into it.
+/// A write never creates a space.
 pub async fn nothing_is_written_into_an_absent_space(subject: StoreSubject) {
     let absent = &StoreErrorKind::SpaceAbsent;
     let read = (pattern(100, 1), Properties::default());
@@ -114,7 +114,7 @@ pub async fn nothing_is_written_into_an_absent_space(subject: StoreSubject) {
     assert_eq!(subject.store.space(&space()).await.unwrap(), Presence::Absent);
 }
 
-/// One id in two spaces is two items.
+/// The same id in two spaces is two items.
 pub async fn spaces_share_no_items(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.store.create_space(&named("other")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Writes: whole or not at all.
+//! Writes: completely or not at all.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn strange() -> StoreError {
     StoreError { kind, op: "strange", store, subject: "strange".into(), source: None }
 }
 
-/// Insists that `put` of a body that says `size` fails, both where nothing is and where something is.
+/// Asserts that a `put` with the announced `size` fails, with and without an existing item.
 async fn writes_nothing(subject: StoreSubject, size: u64, body: impl Fn() -> Body) -> Vec<StoreError> {
     let subject = subject.with_space().await;
     let content = PutRequest { size, properties: properties(&[("k", "new")]) };
@@ -35,7 +35,7 @@ async fn writes_nothing(subject: StoreSubject, size: u64, body: impl Fn() -> Bod
     errors
 }
 
-/// Bytes, size and properties.
+/// A written item has its bytes, size and properties.
 pub async fn an_item_reads_as_it_was_written(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let written = subject.put("photos/1.jpg", pattern(1000, 1), &[("content-type", "image/jpeg")]).await;
@@ -43,7 +43,7 @@ pub async fn an_item_reads_as_it_was_written(subject: StoreSubject) {
     assert_eq!(subject.facts(&item("photos/1.jpg")).await.unwrap().size, 1000);
 }
 
-/// No bytes are not the same as nothing there.
+/// An empty item is not an absent one.
 pub async fn an_empty_item_is_an_item(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let written = subject.put("empty", "", &[("k", "v")]).await;
@@ -55,7 +55,7 @@ pub async fn an_empty_item_is_an_item(subject: StoreSubject) {
     subject.assert_reads(&item("none"), &(Bytes::new(), Properties::default())).await;
 }
 
-/// However the bytes are cut.
+/// The pieces of a body do not matter.
 pub async fn a_large_item_in_odd_pieces_arrives_whole(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let bytes = pattern(3_000_017, 3);
@@ -79,7 +79,7 @@ pub async fn empty_pieces_change_nothing(subject: StoreSubject) {
     subject.assert_reads(&item("a"), &("abc".into(), Properties::default())).await;
 }
 
-/// Neither bytes nor properties of what stood there before.
+/// An overwrite keeps neither bytes nor properties of the old item.
 pub async fn replacing_leaves_nothing_of_the_old(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a", pattern(5000, 1), &[("old", "1"), ("both", "1")]).await;
@@ -90,7 +90,7 @@ pub async fn replacing_leaves_nothing_of_the_old(subject: StoreSubject) {
     assert_eq!(subject.ids().await, ["a"]);
 }
 
-/// The source's failure reaches the caller as it is, and the destination stays as it was.
+/// A failed body is reported as it is, and the item stays unchanged.
 pub async fn a_failing_body_is_given_back_and_writes_nothing(subject: StoreSubject) {
     let body = || stream::iter([Ok(pattern(70_000, 1)), Err(strange())]).boxed();
     for error in writes_nothing(subject, 100_000, body).await {
@@ -98,7 +98,7 @@ pub async fn a_failing_body_is_given_back_and_writes_nothing(subject: StoreSubje
     }
 }
 
-/// Also before the first byte, and also when no byte was to come.
+/// The same before the first byte, and for an empty body.
 pub async fn a_body_that_fails_at_once_writes_nothing(subject: StoreSubject) {
     let body = || stream::iter([Err(strange())]).boxed();
     for error in writes_nothing(subject, 0, body).await {
@@ -111,12 +111,12 @@ pub async fn too_short_a_body_writes_nothing(subject: StoreSubject) {
     writes_nothing(subject, 1001, || body(&pattern(1000, 1))).await;
 }
 
-/// A body that goes on is none either.
+/// A body longer than announced is no item.
 pub async fn too_long_a_body_writes_nothing(subject: StoreSubject) {
     writes_nothing(subject, 999, || body(&pattern(1000, 1))).await;
 }
 
-/// A worker that stops midway leaves no trace.
+/// A write that is dropped midway leaves no trace.
 pub async fn an_abandoned_write_leaves_what_was_there(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let old = subject.put("old", "old bytes", &[]).await;
@@ -138,7 +138,7 @@ pub async fn an_abandoned_write_leaves_what_was_there(subject: StoreSubject) {
     assert_eq!(subject.ids().await, ["old"]);
 }
 
-/// Bytes and properties are of one writer.
+/// Bytes and properties come from the same write.
 pub async fn writes_at_once_leave_one_of_them_whole(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let writes: Vec<StoredContent> = (0..8)
@@ -152,7 +152,7 @@ pub async fn writes_at_once_leave_one_of_them_whole(subject: StoreSubject) {
     assert_eq!(subject.ids().await, ["a/b"]);
 }
 
-/// Many, long and short.
+/// Many properties, long and short, are kept.
 pub async fn all_properties_are_kept(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let written = subject
@@ -181,7 +181,7 @@ pub async fn writing_properties_replaces_all_and_keeps_the_bytes(subject: StoreS
     assert_eq!(subject.ids().await, ["a"]);
 }
 
-/// A store need not tell checksums; those it tells are of the bytes.
+/// A store need not state checksums; stated ones match the bytes.
 pub async fn checksums_told_are_true(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let bytes = pattern(5000, 1);
@@ -195,7 +195,7 @@ pub async fn checksums_told_are_true(subject: StoreSubject) {
     }
 }
 
-/// Deleting means one id to the byte.
+/// A delete removes exactly one id.
 pub async fn a_deleted_item_is_gone_and_its_neighbours_are_not(subject: StoreSubject) {
     let subject = subject.with_space().await;
     for id in ["a/b", "a/bc", "a/b-", "ab"] {
@@ -206,7 +206,7 @@ pub async fn a_deleted_item_is_gone_and_its_neighbours_are_not(subject: StoreSub
     assert_eq!(subject.ids().await, ["a/b-", "a/bc", "ab"]);
 }
 
-/// Deleting twice is as good as once.
+/// A second delete is no error.
 pub async fn deleting_what_is_absent_tells_so(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a", "bytes", &[]).await;
@@ -221,7 +221,7 @@ pub async fn deleting_what_is_absent_tells_so(subject: StoreSubject) {
     assert_eq!(subject.store.delete(&item("a"), &Precondition::Always).await.unwrap(), Presence::Absent);
 }
 
-/// What an item needed to stand on is no item of its own.
+/// A directory that an item needed is no item.
 pub async fn deleting_the_last_item_beneath_a_prefix_leaves_nothing(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a/b/c", "bytes", &[]).await;

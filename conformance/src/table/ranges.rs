@@ -1,4 +1,4 @@
-//! Rows in order.
+//! Ranges of rows, in order.
 
 use mill_ports::{KeyRange, RowKey};
 
@@ -29,7 +29,7 @@ pub async fn rows_are_in_order_of_bytes(subject: TableSubject) {
     assert_eq!(subject.sorts(&KeyRange::default()).await, sorted);
 }
 
-/// One partition's rows never stand among another's.
+/// The rows of one partition never appear in another.
 pub async fn partitions_are_read_apart(subject: TableSubject) {
     for (partition, sort) in [("p", "1"), ("pp", "2"), ("P", "3"), ("p\0", "4"), ("p ", "5"), ("o", "6")] {
         subject.put(&RowKey::new(partition, sort), "").await;
@@ -39,13 +39,13 @@ pub async fn partitions_are_read_apart(subject: TableSubject) {
     assert_eq!(rows[0].sort, "1");
 }
 
-/// Nothing there is an answer.
+/// An empty range is a valid answer.
 pub async fn an_unknown_partition_is_empty_and_at_its_end(subject: TableSubject) {
     let page = subject.table.query("unknown", &KeyRange::default(), 10).await.unwrap();
     assert!(page.rows.is_empty() && page.end);
 }
 
-/// No character of a prefix stands for another.
+/// No character of a prefix is a wildcard.
 pub async fn a_prefix_is_meant_literally(subject: TableSubject) {
     with(&subject, &["a%b", "a_b", "axb", "Axb", "a*b", "a\\b", "a[x]b", "e\u{301}", "é"]).await;
     assert_eq!(subject.sorts(&prefix("a%")).await, ["a%b"]);
@@ -57,7 +57,7 @@ pub async fn a_prefix_is_meant_literally(subject: TableSubject) {
     assert_eq!(subject.sorts(&prefix("é")).await, ["é"]);
 }
 
-/// The range of a prefix has no neighbours in it and loses none of its own, whatever its last character.
+/// The range of a prefix has all its rows and no neighbours, whatever its last character.
 pub async fn a_prefix_ends_where_its_last_character_does(subject: TableSubject) {
     for last in ["a", "z", "\u{7f}", "\u{7ff}", "\u{d7ff}", "\u{ffff}", "\u{10ffff}"] {
         let inside = [format!("k{last}"), format!("k{last}\0"), format!("k{last}\u{10ffff}\u{10ffff}")];
@@ -72,21 +72,21 @@ pub async fn a_prefix_ends_where_its_last_character_does(subject: TableSubject) 
     }
 }
 
-/// A marker is where the last page stopped.
+/// A page after a marker begins where the last page stopped.
 pub async fn after_leaves_its_own_key_out(subject: TableSubject) {
     with(&subject, &["a", "a\0", "b", "c"]).await;
     assert_eq!(subject.sorts(&after("a")).await, ["a\0", "b", "c"]);
     assert_eq!(subject.sorts(&after("c")).await, Vec::<String>::new());
 }
 
-/// The row of a marker may have gone meanwhile.
+/// The row of a marker may be deleted meanwhile.
 pub async fn after_need_not_be_there(subject: TableSubject) {
     with(&subject, &["a", "c"]).await;
     assert_eq!(subject.sorts(&after("b")).await, ["c"]);
     assert_eq!(subject.sorts(&after("")).await, ["a", "c"]);
 }
 
-/// Both conditions hold.
+/// Prefix and marker apply together.
 pub async fn after_and_prefix_work_together(subject: TableSubject) {
     with(&subject, &["a", "b", "ba", "bb", "c"]).await;
     let range = |after: &str| KeyRange { prefix: "b".into(), after: Some(after.into()) };
@@ -96,7 +96,7 @@ pub async fn after_and_prefix_work_together(subject: TableSubject) {
     assert_eq!(subject.sorts(&range("c")).await, Vec::<String>::new());
 }
 
-/// Whatever the size of the pages.
+/// The pages of a range are complete, whatever their size.
 pub async fn pages_reach_every_row_once(subject: TableSubject) {
     let sorts: Vec<String> = (0..25).map(|number| format!("{number:02}")).collect();
     for sort in &sorts {
@@ -108,14 +108,14 @@ pub async fn pages_reach_every_row_once(subject: TableSubject) {
     }
 }
 
-/// A limit is one.
+/// A page has no more rows than its limit.
 pub async fn a_page_holds_no_more_than_its_limit(subject: TableSubject) {
     with(&subject, &["a", "b", "c"]).await;
     let page = subject.table.query("partition", &KeyRange::default(), 2).await.unwrap();
     assert!((1..=2).contains(&page.rows.len()) && !page.end, "{page:?}");
 }
 
-/// The end is reached in the end, and not before.
+/// Only the last page is the end.
 pub async fn the_end_is_told_and_true(subject: TableSubject) {
     with(&subject, &["a", "b"]).await;
     let first = subject.table.query("partition", &KeyRange::default(), 1).await.unwrap();
@@ -135,7 +135,7 @@ pub async fn a_row_in_a_page_is_as_it_reads_alone(subject: TableSubject) {
     assert_eq!(rows, [subject.table.get(&key("a")).await.unwrap().unwrap()]);
 }
 
-/// A walk through a book meets what was written ahead of it.
+/// A paged read sees rows that were written ahead of it.
 pub async fn rows_written_ahead_of_a_walk_are_met(subject: TableSubject) {
     with(&subject, &["a", "b", "d"]).await;
     let page = subject.table.query("partition", &KeyRange::default(), 1).await.unwrap();

@@ -6,21 +6,21 @@ use mill_ports::{KeyRange, RowKey, RowPrecondition};
 use super::{assert_conflict, key};
 use crate::subject::TableSubject;
 
-/// What was written is read, with the version that writing gave.
+/// A row reads as it was written, with the version that the write returned.
 pub async fn a_row_reads_as_it_was_written(subject: TableSubject) {
     let version = subject.put(&key("a"), "value").await;
     let row = subject.table.get(&key("a")).await.unwrap().unwrap();
     assert_eq!((row.sort.as_str(), &row.value[..], row.version), ("a", &b"value"[..], version));
 }
 
-/// Nothing is made up.
+/// An absent row reads as absent.
 pub async fn a_row_never_written_is_not_there(subject: TableSubject) {
     subject.put(&key("a"), "value").await;
     assert_eq!(subject.value(&key("b")).await, None);
     assert_eq!(subject.value(&RowKey::new("other", "a")).await, None);
 }
 
-/// The last write stands, also when it wrote the same.
+/// The last write counts, also if it wrote the same value.
 pub async fn writing_again_replaces_the_row_and_its_version(subject: TableSubject) {
     let first = subject.put(&key("a"), "one").await;
     let second = subject.put(&key("a"), "two").await;
@@ -36,7 +36,7 @@ pub async fn every_byte_is_kept_in_a_value(subject: TableSubject) {
     assert_eq!(subject.value(&key("a")).await.unwrap(), value);
 }
 
-/// Nothing written is not the same as nothing there.
+/// An empty value is not an absent row.
 pub async fn an_empty_value_is_a_row(subject: TableSubject) {
     subject.put(&key("a"), "").await;
     assert_eq!(subject.value(&key("a")).await.unwrap(), "");
@@ -78,7 +78,7 @@ pub async fn partition_and_sort_key_never_run_together(subject: TableSubject) {
     }
 }
 
-/// Of many who would be first, one is.
+/// Of many concurrent creations, one succeeds.
 pub async fn absent_put_has_one_winner(subject: TableSubject) {
     let (subject, key) = (&subject, &key("a"));
     let put = |number: usize| async move { subject.put_when(key, &number.to_string(), RowPrecondition::Absent).await };
@@ -97,7 +97,7 @@ pub async fn absent_put_of_a_row_that_is_there_conflicts(subject: TableSubject) 
     assert_eq!((&row.value[..], row.version), (&b"first"[..], version));
 }
 
-/// Of many who have read the same state, one may write.
+/// Of many writers that read the same version, one succeeds.
 pub async fn a_put_under_one_version_has_one_winner(subject: TableSubject) {
     let version = subject.put(&key("a"), "start").await;
     let (subject, key, version) = (&subject, &key("a"), &version);
@@ -109,7 +109,7 @@ pub async fn a_put_under_one_version_has_one_winner(subject: TableSubject) {
     answers.into_iter().filter(Result::is_err).for_each(assert_conflict);
 }
 
-/// Who read an older state may not write.
+/// A write that expects an older version fails.
 pub async fn a_put_under_a_stale_version_conflicts(subject: TableSubject) {
     let stale = subject.put(&key("a"), "one").await;
     let current = subject.put(&key("a"), "two").await;
@@ -119,7 +119,7 @@ pub async fn a_put_under_a_stale_version_conflicts(subject: TableSubject) {
     assert_eq!(subject.value(&key("a")).await.unwrap(), "three");
 }
 
-/// A version is of a row that is there.
+/// A write that expects a version of an absent row fails.
 pub async fn a_put_under_the_version_of_an_absent_row_conflicts(subject: TableSubject) {
     let version = subject.put(&key("a"), "one").await;
     assert_conflict(subject.put_when(&key("b"), "two", RowPrecondition::VersionIs(version.clone())).await);
@@ -128,7 +128,7 @@ pub async fn a_put_under_the_version_of_an_absent_row_conflicts(subject: TableSu
     assert!(subject.sorts(&KeyRange::default()).await.is_empty());
 }
 
-/// Deleted is gone, and nothing else is.
+/// A delete removes its row and no other.
 pub async fn a_deleted_row_is_gone(subject: TableSubject) {
     subject.put(&key("a"), "one").await;
     subject.put(&key("ab"), "two").await;
@@ -137,7 +137,7 @@ pub async fn a_deleted_row_is_gone(subject: TableSubject) {
     assert_eq!(subject.sorts(&KeyRange::default()).await, ["ab"]);
 }
 
-/// Deleting twice is as good as once.
+/// A second delete is no error.
 pub async fn deleting_what_is_not_there_is_done(subject: TableSubject) {
     subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
     subject.put(&key("a"), "one").await;
@@ -145,7 +145,7 @@ pub async fn deleting_what_is_not_there_is_done(subject: TableSubject) {
     subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
 }
 
-/// Who read an older state may not delete.
+/// A delete that expects an older version fails.
 pub async fn a_delete_under_a_stale_version_conflicts(subject: TableSubject) {
     let stale = subject.put(&key("a"), "one").await;
     subject.put(&key("a"), "two").await;
@@ -153,21 +153,21 @@ pub async fn a_delete_under_a_stale_version_conflicts(subject: TableSubject) {
     assert_eq!(subject.value(&key("a")).await.unwrap(), "two");
 }
 
-/// Who read the present state may.
+/// A delete that expects the current version succeeds.
 pub async fn a_delete_under_the_right_version_is_done(subject: TableSubject) {
     let version = subject.put(&key("a"), "one").await;
     subject.table.delete(&key("a"), RowPrecondition::VersionIs(version)).await.unwrap();
     assert_eq!(subject.value(&key("a")).await, None);
 }
 
-/// What was to be deleted in one state is in none.
+/// A delete that expects a version of an absent row fails.
 pub async fn a_conditional_delete_of_an_absent_row_conflicts(subject: TableSubject) {
     let version = subject.put(&key("a"), "one").await;
     subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
     assert_conflict(subject.table.delete(&key("a"), RowPrecondition::VersionIs(version)).await);
 }
 
-/// An earlier life of a row does not come back by its version.
+/// A recreated row does not have the version of its predecessor.
 pub async fn a_row_deleted_and_written_again_bears_no_old_version(subject: TableSubject) {
     let mut versions = Vec::new();
     for _ in 0..4 {
@@ -181,7 +181,7 @@ pub async fn a_row_deleted_and_written_again_bears_no_old_version(subject: Table
     assert_eq!(subject.value(&key("a")).await.unwrap(), "same");
 }
 
-/// However many, in however many partitions.
+/// A write of many rows writes them all, in any number of partitions.
 pub async fn many_rows_are_written_at_once(subject: TableSubject) {
     let row =
         |number: u32| (RowKey::new(format!("p{}", number % 3), format!("{number:04}")), number.to_string().into());
@@ -197,7 +197,7 @@ pub async fn many_rows_are_written_at_once(subject: TableSubject) {
     assert_eq!(found, 1000);
 }
 
-/// Order decides within one call too.
+/// Within one call, the last write of a row counts.
 pub async fn of_the_same_key_the_last_of_many_wins(subject: TableSubject) {
     let row = |value: &'static str| (key("a"), Bytes::from(value));
     subject.table.put_many(&[row("one"), (key("b"), Bytes::from("other")), row("two"), row("three")]).await.unwrap();
@@ -205,14 +205,14 @@ pub async fn of_the_same_key_the_last_of_many_wins(subject: TableSubject) {
     assert_eq!(subject.value(&key("b")).await.unwrap(), "other");
 }
 
-/// A write is a write, alone or among many.
+/// A write among many changes the version like a single one.
 pub async fn writing_many_changes_versions(subject: TableSubject) {
     let before = subject.put(&key("a"), "one").await;
     subject.table.put_many(&[(key("a"), Bytes::from("one"))]).await.unwrap();
     assert_conflict(subject.put_when(&key("a"), "two", RowPrecondition::VersionIs(before)).await);
 }
 
-/// Nothing to do is nothing wrong.
+/// An empty write is no error.
 pub async fn writing_none_is_fine(subject: TableSubject) {
     subject.table.put_many(&[]).await.unwrap();
 }

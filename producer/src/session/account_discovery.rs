@@ -21,7 +21,7 @@ pub(crate) struct AccountDiscovery {
     pub(crate) row: Versioned<UnansweredStores>,
     /// The pairs that this session discovered. Some may be done already.
     pub(crate) found: BTreeSet<SpacePair>,
-    failing: FailureStreak,
+    streak: FailureStreak,
     /// Whether this session has discovered the account before.
     again: bool,
     /// The stores that the statistics show as waited for.
@@ -40,11 +40,11 @@ impl AccountDiscovery {
 impl Session<'_> {
     /// Begins the discovery of an account.
     pub(crate) fn new_discovery(&self, row: Versioned<UnansweredStores>) -> AccountDiscovery {
-        let failing = FailureStreak::since(self.deps.clock.monotonic());
+        let streak = FailureStreak::since(self.deps.clock.monotonic());
         AccountDiscovery {
             row,
             found: BTreeSet::new(),
-            failing,
+            streak,
             again: false,
             awaited: Vec::new(),
             failed: BTreeSet::new(),
@@ -82,7 +82,7 @@ impl Session<'_> {
         let now = self.deps.clock.monotonic();
         let is_tried_again = |error: &StoreError| error.kind.may_pass() && !SilenceError::is_why(error);
         let may_pass = errors.values().any(is_tried_again);
-        let pause = if may_pass { self.next_retry_pause(&mut account.failing, now) } else { None };
+        let pause = if may_pass { self.next_retry_pause(&mut account.streak, now) } else { None };
         for (store, error) in &errors {
             if pause.is_some() && is_tried_again(error) {
                 account.awaited.push(error.store.clone());

@@ -114,10 +114,10 @@ impl Session<'_> {
     /// not serve the next one.
     pub(super) fn remove_from_rounds(&mut self, account: &AccountId) {
         self.waiting.retain(|(_, _, pair), _| pair.account != *account);
-        self.resting.retain(|(_, (_, _, pair)), _| pair.account != *account);
-        self.opened.retain(|pair, _| pair.account != *account);
+        self.paused_morsels.retain(|(_, (_, _, pair)), _| pair.account != *account);
+        self.open_morsels.retain(|pair, _| pair.account != *account);
         self.later_accounts.retain(|(_, later), _| later != account);
-        self.readings.forget_account(account);
+        self.background_reads.forget_account(account);
     }
 
     /// Forgets which source spaces of an account were missing, except for those that run `run` found missing.

@@ -46,7 +46,7 @@ pub(crate) enum ReadKey {
 }
 
 impl ReadKey {
-    pub(super) fn is_of(&self, of: &SpacePair) -> bool {
+    pub(super) fn belongs_to(&self, of: &SpacePair) -> bool {
         self.pair() == Some(of)
     }
 
@@ -106,7 +106,7 @@ struct PendingRead {
     /// The result, once there is one; `Err` if the driver panicked.
     answer: Option<Result<ReadValue, ReaderPanicked>>,
     /// Whether the log says that the read takes long.
-    is_told: bool,
+    is_logged: bool,
     task: AbortHandle,
 }
 
@@ -150,12 +150,12 @@ impl BackgroundReads {
         let same = self.morsels.keys().filter(|other| stores(other) == stores(pair)).count();
         let same_most = if self.morsels.len() < most / 2 { BETWEEN_TWO_MAX } else { 1 };
         let busy = self.morsels.len() >= most.max(1) || same >= same_most;
-        !busy || self.holds(pair)
+        !busy || self.has_result(pair)
     }
 
     /// Whether a result for this morsel is ready. The gate was open when its read began.
-    pub(super) fn holds(&self, pair: &SpacePair) -> bool {
-        self.asked.iter().any(|(read, asked)| asked.answer.is_some() && read.is_of(pair))
+    pub(super) fn has_result(&self, pair: &SpacePair) -> bool {
+        self.asked.iter().any(|(read, asked)| asked.answer.is_some() && read.belongs_to(pair))
     }
 
     fn is_done(&self, read: &ReadKey) -> bool {
@@ -163,12 +163,12 @@ impl BackgroundReads {
     }
 
     /// Lets a morsel wait until its read is done.
-    pub(super) fn leave(&mut self, place: RoundPriority, morsel: Versioned<Morsel>) {
+    pub(super) fn wait_for_read(&mut self, place: RoundPriority, morsel: Versioned<Morsel>) {
         self.morsels.insert(place.2.clone(), (place, morsel));
     }
 
     /// Collects the finished reads. Returns the accounts with a result, and the morsels whose reads are all done.
-    fn take_up(&mut self) -> (Vec<AccountDiscovery>, Vec<(RoundPriority, Versioned<Morsel>)>) {
+    fn collect_done(&mut self) -> (Vec<AccountDiscovery>, Vec<(RoundPriority, Versioned<Morsel>)>) {
         while let Some(joined) = self.going_on.try_join_next() {
             // An error means that the read was forgotten and aborted.
             if let Ok(answer) = joined {
@@ -176,7 +176,7 @@ impl BackgroundReads {
             }
         }
         let goes_on =
-            |pair: &SpacePair| self.asked.iter().any(|(read, asked)| read.is_of(pair) && asked.answer.is_none());
+            |pair: &SpacePair| self.asked.iter().any(|(read, asked)| read.belongs_to(pair) && asked.answer.is_none());
         // One answer of an account's stores is enough to go on with.
         let tells = |account: &AccountId| {
             let of = |read: &ReadKey| matches!(read, ReadKey::Spaces(of, _) if of == account);
@@ -204,7 +204,7 @@ impl BackgroundReads {
     }
 
     /// Waits until a read is done. Never returns if none is running.
-    async fn next(&mut self) {
+    async fn wait_for_next(&mut self) {
         match self.going_on.join_next().await {
             Some(Ok(answer)) => self.store_value(answer),
             // It was forgotten and aborted. A panic is caught within the read.
@@ -214,9 +214,9 @@ impl BackgroundReads {
     }
 
     /// Logs, once per read, that it takes long.
-    fn tell(&mut self, read: &ReadKey) {
-        let Some(asked) = self.asked.get_mut(read).filter(|asked| !asked.is_told) else { return };
-        asked.is_told = true;
+    fn log_slow(&mut self, read: &ReadKey) {
+        let Some(asked) = self.asked.get_mut(read).filter(|asked| !asked.is_logged) else { return };
+        asked.is_logged = true;
         let account = read.account();
         if let Some(SpacePair { space, source, destination, .. }) = read.pair() {
             info!(%account, %space, %source, %destination, "reading the stores takes long; others go on meanwhile");
@@ -238,13 +238,13 @@ impl Session<'_> {
     pub(crate) fn rediscover_once_read(&mut self, known: AccountDiscovery) {
         let account = known.row.record.account.clone();
         if self.runs.contains_key(&account) {
-            self.readings.accounts.insert(account, known);
+            self.background_reads.accounts.insert(account, known);
         }
     }
 
     /// Resumes the morsels and accounts whose reads are done.
     pub(super) async fn resume_read(&mut self) -> Result<(), ProducerError> {
-        let (accounts, morsels) = self.readings.take_up();
+        let (accounts, morsels) = self.background_reads.collect_done();
         self.waiting.extend(morsels);
         for known in accounts {
             let account = known.row.record.account.clone();
@@ -255,11 +255,14 @@ impl Session<'_> {
     }
 
     /// Waits for `time` or until a read is done. Returns `false` if the session must stop.
-    pub(super) async fn rest(&mut self, time: Duration) -> bool {
+    pub(super) async fn pause(&mut self, time: Duration) -> bool {
         let (clock, stop) = (&self.deps.clock, self.stop);
         let (mut stopped, mut rested) = (pin!(stop.cancelled()), pin!(clock.sleep(time)));
         let resting = select(stopped.as_mut(), rested.as_mut());
-        !matches!(select(resting, pin!(self.readings.next())).await, Either::Left((Either::Left(_), _)))
+        !matches!(
+            select(resting, pin!(self.background_reads.wait_for_next())).await,
+            Either::Left((Either::Left(_), _))
+        )
     }
 
     /// Returns the result of `reading` if it is done soon, or if an earlier read with the same key, basis and run is done.
@@ -271,32 +274,32 @@ impl Session<'_> {
     ) -> Result<ReadOutcome<T>, ReaderPanicked> {
         let run = self.run_number(read.account());
         let is_asked = |asked: &PendingRead| (asked.run, &asked.basis) == (run, &basis);
-        if !self.readings.asked.get(&read).is_some_and(is_asked) {
-            self.readings.nth += 1;
-            let (of, nth, began) = (read.clone(), self.readings.nth, self.deps.clock.now());
+        if !self.background_reads.asked.get(&read).is_some_and(is_asked) {
+            self.background_reads.nth += 1;
+            let (of, nth, began) = (read.clone(), self.background_reads.nth, self.deps.clock.now());
             let reading = AssertUnwindSafe(reading).catch_unwind();
-            let task = self.readings.going_on.spawn(async move {
+            let task = self.background_reads.going_on.spawn(async move {
                 let answer = reading.await.map(|answer| Box::new(answer) as ReadValue).map_err(|_| ReaderPanicked);
                 (of, nth, answer)
             });
-            let asked = PendingRead { nth, run, basis, began, answer: None, is_told: false, task };
-            self.readings.asked.insert(read.clone(), asked);
+            let asked = PendingRead { nth, run, basis, began, answer: None, is_logged: false, task };
+            self.background_reads.asked.insert(read.clone(), asked);
         }
         let (clock, stop) = (&self.deps.clock, self.stop);
         let (mut stopped, mut waited) = (pin!(stop.cancelled()), pin!(clock.sleep(WAITS)));
         let mut patience = select(stopped.as_mut(), waited.as_mut());
-        while !self.readings.is_done(&read) {
-            let over = match select(&mut patience, pin!(self.readings.next())).await {
+        while !self.background_reads.is_done(&read) {
+            let over = match select(&mut patience, pin!(self.background_reads.wait_for_next())).await {
                 Either::Left((Either::Left(_), _)) => return Ok(ReadOutcome::Stopped),
                 Either::Left((Either::Right(_), _)) => true,
                 Either::Right(_) => false,
             };
             if over {
-                self.readings.tell(&read);
+                self.background_reads.log_slow(&read);
                 return Ok(ReadOutcome::GoesOn);
             }
         }
-        let Some(mut asked) = self.readings.asked.remove(&read) else { return Ok(ReadOutcome::GoesOn) };
+        let Some(mut asked) = self.background_reads.asked.remove(&read) else { return Ok(ReadOutcome::GoesOn) };
         let Some(answer) = asked.answer.take() else { return Ok(ReadOutcome::GoesOn) };
         // The result dates from when its read began.
         self.step_began = self.step_began.min(asked.began);

@@ -32,7 +32,7 @@ impl Session<'_> {
             if self.stop.is_cancelled() {
                 return Ok(Gate::Stopped);
             }
-            let depth = self.sending.depth().await?;
+            let depth = self.task_sender.depth().await?;
             self.note_depth(depth, false);
             let max = self.queue_max();
             if depth < max || self.may_add_to_a_full_queue(account).await? {
@@ -102,7 +102,7 @@ impl Session<'_> {
             let away = self.deps.clock.now().since(left);
             // The next session may come a little later than this one.
             let lasting = away + away / 2;
-            queue_sizer.resize(away, (held, 0, self.sending.depth().await?), lasting);
+            queue_sizer.resize(away, (held, 0, self.task_sender.depth().await?), lasting);
         }
         *self.queue_sizer() = queue_sizer;
         Ok(size)
@@ -114,7 +114,7 @@ impl Session<'_> {
             return Ok(());
         }
         let full = match self.report.ended {
-            SessionEnd::QueueFull => Some((self.deps.clock.now(), self.sending.depth().await?)),
+            SessionEnd::QueueFull => Some((self.deps.clock.now(), self.task_sender.depth().await?)),
             _ => None,
         };
         let before = std::mem::replace(&mut size.record, QueueSize { max: self.queue_sizer().max(), full });

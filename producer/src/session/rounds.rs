@@ -66,18 +66,18 @@ impl Session<'_> {
                 MorselStepOutcome::Again => {
                     self.waiting.insert((round + 1, rank, pair), morsel);
                 }
-                MorselStepOutcome::Later(at) => drop(self.resting.insert((at, (round, rank, pair)), morsel)),
+                MorselStepOutcome::Later(at) => drop(self.paused_morsels.insert((at, (round, rank, pair)), morsel)),
                 MorselStepOutcome::Done => {
                     self.state.remove(&morsel).await?;
                     crash_point(CrashPoint::ProducerMorselRemoved);
                     self.finish_morsel(&pair, false).await?;
                 }
                 MorselStepOutcome::PassedOver => self.finish_morsel(&pair, true).await?,
-                MorselStepOutcome::Reading => self.readings.leave((round, rank, pair), morsel),
+                MorselStepOutcome::Reading => self.background_reads.wait_for_read((round, rank, pair), morsel),
                 // Others wait for reads, which would be lost if the session ended. They would find the queue full too.
-                MorselStepOutcome::Full if !self.readings.is_idle() => {
+                MorselStepOutcome::Full if !self.background_reads.is_idle() => {
                     self.waiting.insert((round, rank, pair), morsel);
-                    if !self.rest(Self::PAUSE).await {
+                    if !self.pause(Self::PAUSE).await {
                         return Ok(Some(SessionEnd::Stopped));
                     }
                 }
@@ -94,7 +94,7 @@ impl Session<'_> {
         loop {
             self.begin_due().await?;
             let now = self.deps.clock.monotonic();
-            while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
+            while let Some(rested) = self.paused_morsels.first_entry().filter(|first| first.key().0 <= now) {
                 let ((_, place), morsel) = rested.remove_entry();
                 self.waiting.insert(place, morsel);
             }
@@ -108,18 +108,18 @@ impl Session<'_> {
                 NextCandidate::Full => true,
                 NextCandidate::BeingRead => false,
             };
-            let resting = self.resting.keys().next().map(|(until, _)| *until);
+            let resting = self.paused_morsels.keys().next().map(|(until, _)| *until);
             let later = self.later_accounts.keys().next().map(|(until, _)| *until);
             let rested = match (full, resting.into_iter().chain(later).min()) {
-                (false, None) if self.readings.is_idle() => return Ok(NextMorsel::None),
+                (false, None) if self.background_reads.is_idle() => return Ok(NextMorsel::None),
                 (false, None) => Self::PAUSE_MAX,
                 (false, Some(until)) => until.since(now),
                 (true, _) => {
-                    let depth = self.sending.depth().await?;
+                    let depth = self.task_sender.depth().await?;
                     self.note_depth(depth, true);
                     let (poll, poll_most) = match self.settings.when_full {
                         WhenFull::Wait { poll, poll_most } => (poll, poll_most.max(poll)),
-                        WhenFull::Leave if !self.readings.is_idle() => (Self::PAUSE, Self::PAUSE_MAX),
+                        WhenFull::Leave if !self.background_reads.is_idle() => (Self::PAUSE, Self::PAUSE_MAX),
                         WhenFull::Leave => {
                             info!(depth, "each account has its share of the queue");
                             return Ok(NextMorsel::Full);
@@ -130,7 +130,7 @@ impl Session<'_> {
                 }
             };
             let rested = self.next_due_check.map_or(rested, |look| rested.min(look.since(now)));
-            if !self.rest(rested).await {
+            if !self.pause(rested).await {
                 return Ok(NextMorsel::None);
             }
         }
@@ -139,7 +139,7 @@ impl Session<'_> {
     async fn take_step(&mut self, morsel: &mut Versioned<Morsel>) -> Result<MorselStepOutcome, ProducerError> {
         let pair = morsel.record.pair.clone();
         // A ready result is used at once. Otherwise it would be read again and again while the queue is full each time.
-        if !self.readings.holds(&pair) {
+        if !self.background_reads.has_result(&pair) {
             match self.check_gate(&pair.account).await? {
                 Gate::Open => {}
                 other => return Ok(self.outcome_at_gate(other)),
@@ -163,7 +163,7 @@ impl Session<'_> {
             Ok(turn) => {
                 // A turn that ended early proves nothing: its read may fail again.
                 let read = matches!(turn, MorselStepOutcome::Again | MorselStepOutcome::Done);
-                if read && self.failing.remove(&pair).is_some() {
+                if read && self.failure_streaks.remove(&pair).is_some() {
                     let used = [&pair.source, &pair.destination].map(|store| address(&pair, store));
                     self.deps.statistics.clear_store_waits(&used);
                 }
@@ -171,7 +171,7 @@ impl Session<'_> {
             }
             Err(StepError::Session(error)) => Err(error),
             Err(StepError::Space(error)) => {
-                self.readings.forget(|read| read.is_of(&pair));
+                self.background_reads.forget(|read| read.belongs_to(&pair));
                 if error.is_tried_again()
                     && let Some(at) = self.schedule_retry(&pair, &error)
                 {
@@ -204,9 +204,9 @@ impl Session<'_> {
     /// When a failed space gets another turn in this session; `None` if it gets none.
     fn schedule_retry(&mut self, pair: &SpacePair, error: &SpaceError) -> Option<Monotonic> {
         let now = self.deps.clock.monotonic();
-        let mut failing = self.failing.remove(pair).unwrap_or_else(|| FailureStreak::since(now));
-        let pause = self.next_retry_pause(&mut failing, now)?;
-        self.failing.insert(pair.clone(), failing);
+        let mut streak = self.failure_streaks.remove(pair).unwrap_or_else(|| FailureStreak::since(now));
+        let pause = self.next_retry_pause(&mut streak, now)?;
+        self.failure_streaks.insert(pair.clone(), streak);
         if let Some(error) = error.of_store() {
             self.deps
                 .statistics
@@ -217,12 +217,12 @@ impl Session<'_> {
     }
 
     /// The pause before the next attempt; `None` after enough attempts over a long enough time.
-    pub(super) fn next_retry_pause(&self, failing: &mut FailureStreak, now: Monotonic) -> Option<Duration> {
-        failing.tries += 1;
-        if failing.tries >= Self::ATTEMPTS_MAX && now.since(failing.since) >= self.settings.give_up_after {
+    pub(super) fn next_retry_pause(&self, streak: &mut FailureStreak, now: Monotonic) -> Option<Duration> {
+        streak.tries += 1;
+        if streak.tries >= Self::ATTEMPTS_MAX && now.since(streak.since) >= self.settings.give_up_after {
             return None;
         }
-        Some(Self::PAUSE.saturating_mul(1 << (failing.tries - 1).min(16)).min(Self::PAUSE_MAX))
+        Some(Self::PAUSE.saturating_mul(1 << (streak.tries - 1).min(16)).min(Self::PAUSE_MAX))
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct ActiveRun {
     pub(super) passed_over: BTreeSet<SpacePair>,
     /// Whether some of its stores are asked for their spaces again.
     pub(crate) rediscovers_later: bool,
-    hand: Participation,
+    participation: Participation,
     failed: bool,
     /// How many morsels have been given a rank.
     ranks: usize,
@@ -61,7 +61,7 @@ impl ActiveRun {
             open: BTreeSet::new(),
             passed_over: BTreeSet::new(),
             rediscovers_later: false,
-            hand: Participation::None,
+            participation: Participation::None,
             failed: false,
             ranks: 0,
             surveyed: SurveySum::default(),
@@ -76,12 +76,12 @@ impl ActiveRun {
     }
 
     pub(super) fn is_worked_on(&self) -> bool {
-        self.hand != Participation::None
+        self.participation != Participation::None
     }
 
     /// Whether this session has begun it.
     pub(super) fn is_new(&self) -> bool {
-        self.hand == Participation::Begun
+        self.participation == Participation::Begun
     }
 
     fn is_going_on(&self) -> bool {
@@ -148,7 +148,7 @@ impl Session<'_> {
 
     async fn resume(&mut self, account: &AccountId, parts: AccountRunRows) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
-        run.hand = Participation::Resumed;
+        run.participation = Participation::Resumed;
         self.report.resumed = true;
         let (number, listed) = (run.row.record.number, run.row.record.listed);
         let AccountRunRows { unanswered, morsels } = parts;
@@ -203,7 +203,7 @@ impl Session<'_> {
         self.begun += 1;
         self.accounts_failed.remove(account);
         info!(%account, run = number, "begins a run");
-        self.runs.insert(account.clone(), ActiveRun { hand: Participation::Begun, ..ActiveRun::of(row) });
+        self.runs.insert(account.clone(), ActiveRun { participation: Participation::Begun, ..ActiveRun::of(row) });
         self.discover_account(self.new_discovery(Versioned::unsaved(blank(account, number)))).await?;
         self.finish_if_done(account).await
     }
@@ -239,9 +239,9 @@ impl Session<'_> {
 
     fn has_work(&self) -> bool {
         !(self.waiting.is_empty()
-            && self.resting.is_empty()
+            && self.paused_morsels.is_empty()
             && self.later_accounts.is_empty()
-            && self.readings.is_idle())
+            && self.background_reads.is_idle())
     }
 
     /// Plans the next check for due runs: when the next run is due, or when there may be new accounts.
@@ -309,13 +309,13 @@ impl Session<'_> {
     /// Adds the surveys of earlier sessions of a run, and removes the surveys of pairs that no policy covers any more.
     async fn summarize_run(&mut self, account: &AccountId) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
-        if run.hand == Participation::Begun && run.failed {
+        if run.participation == Participation::Begun && run.failed {
             return Ok(());
         }
         let surveys = self.state.surveys_of(account).await?;
         let (ours, others): (Vec<_>, Vec<_>) =
             surveys.into_iter().partition(|kept| kept.record.run == run.row.record.number);
-        if run.hand == Participation::Resumed {
+        if run.participation == Participation::Resumed {
             run.surveyed = SurveySum::default();
             run.pairs = ours.len() as u64;
             for kept in &ours {
@@ -363,7 +363,7 @@ impl Session<'_> {
     pub(super) async fn finish_morsel(&mut self, pair: &SpacePair, failed: bool) -> Result<(), ProducerError> {
         if let Some(run) = self.runs.get_mut(&pair.account) {
             run.open.remove(pair);
-            self.readings.forget(|read| read.is_of(pair));
+            self.background_reads.forget(|read| read.belongs_to(pair));
             if failed {
                 run.failed = true;
                 run.passed_over.insert(pair.clone());

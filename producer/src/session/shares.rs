@@ -54,8 +54,8 @@ impl Session<'_> {
     /// The first morsel that may step, of an account with less than its share of the queue.
     pub(super) async fn next_candidate(&mut self) -> Result<NextCandidate, ProducerError> {
         let with_work = self.accounts_with_work();
-        let (most, readings) = (self.settings.listings_open_max, &self.readings);
-        let mut free = self.waiting.keys().filter(|place| readings.may_step(&place.2, most));
+        let (most, background_reads) = (self.settings.listings_open_max, &self.background_reads);
+        let mut free = self.waiting.keys().filter(|place| background_reads.may_step(&place.2, most));
         if with_work < 2 {
             return Ok(free.next().map_or(NextCandidate::BeingRead, |place| NextCandidate::Morsel(place.clone())));
         }
@@ -66,7 +66,7 @@ impl Session<'_> {
             return Ok(NextCandidate::BeingRead);
         }
         for place in firsts {
-            if self.readings.holds(&place.2)
+            if self.background_reads.has_result(&place.2)
                 || self.queued_tasks_of(&place.2.account).await?.is_none_or(|held| held < share)
             {
                 return Ok(NextCandidate::Morsel(place));
@@ -93,7 +93,7 @@ impl Session<'_> {
     /// How many tasks of an account the queue holds; `None` if that is unknown.
     async fn queued_tasks_of(&mut self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
         if self.deps.counts.is_none() {
-            return self.sending.depth_of(account).await;
+            return self.task_sender.depth_of(account).await;
         }
         self.refresh_shares().await?;
         let now = self.deps.clock.monotonic();
@@ -133,7 +133,7 @@ impl Session<'_> {
                 return Ok(());
             }
         };
-        let depth = self.sending.depth().await?;
+        let depth = self.task_sender.depth().await?;
         self.shares.counted = Some(now);
         self.shares.known.update(counted, depth, self.deps.clock.now());
         for account in self.shares.known.forget_idle() {

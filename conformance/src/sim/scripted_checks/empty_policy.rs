@@ -1,4 +1,4 @@
-//! A policy is emptied: nothing is copied any more, and nothing is deleted for that.
+//! A policy is emptied: nothing is copied any more, and nothing is deleted because of it.
 
 use mill_model::{ItemAddress, StoreAddress, StoreId};
 

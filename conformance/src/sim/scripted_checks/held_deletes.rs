@@ -1,4 +1,4 @@
-//! Everything is deleted at the source: nothing goes at the destination until a person confirms it, and then all of it.
+//! All items are deleted at the source: nothing is deleted at the destination until a person confirms, and then everything is.
 
 use mill_model::{ItemAddress, StoreAddress};
 

@@ -1,4 +1,4 @@
-//! A source space is gone: its copy stays for a day whatever a person says, then until a person confirms it, then goes.
+//! A source space is gone: its copy stays for a day whatever a person confirms, then until a person confirms, then it is removed.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) async fn run(quiescence: &mut Quiescence<'_>) -> Option<()> {
                 continue;
             };
             if !owned(&world, &source, &destination, space) {
-                // Nothing of it was ever copied, so nothing of it is Mill's to remove.
+                // Nothing of it was ever copied, so Mill may remove nothing.
                 continue;
             }
             world.note("drill", format_args!("the space {space} in {source} is removed"));
@@ -56,7 +56,7 @@ pub(super) async fn run(quiescence: &mut Quiescence<'_>) -> Option<()> {
     Some(())
 }
 
-/// Whether the book says that the copy is this source's.
+/// Whether the table of owners says that this source owns the copy.
 fn owned(world: &World, source: &StoreAddress, destination: &StoreAddress, space: &SpaceId) -> bool {
     let key = format!("{}/{}", destination.account.as_str(), destination.store.as_str());
     let owner = format!("{}/{}", source.account.as_str(), source.store.as_str());

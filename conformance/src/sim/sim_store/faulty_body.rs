@@ -148,7 +148,7 @@ mod tests {
         let rng = SimRng::new(1);
         let rates = Rates { flipped: 1000, ..Rates::default() };
         let swarm = Swarm { rates, destination_checksums: 3, ..Swarm::draw(&rng) };
-        let world = seed::empty(swarm, &rng, false);
+        let world = seed::empty_world(swarm, &rng, false);
         world.set_calm(false);
         let sim_store = world.sim_stores.values().find(|sim_store| sim_store.address.store.as_str() == "2").unwrap();
         let client = StoreClient::new(&SimProcess::new(&world, "workman"), sim_store, false);
