@@ -1,5 +1,6 @@
 //! What stands in for the fleet engine where Mill is built without the feature `aws`: every call says so.
 
+#![expect(missing_docs, reason = "each is documented in its twin, `aws`")]
 #![allow(clippy::unused_async)] // as the real ones are
 
 use std::convert::Infallible;

@@ -24,7 +24,7 @@ use mill_records::sync_proofs::SyncProofs;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::guarded::{GuardedStores, Guards};
-pub(crate) use self::policy_files::PolicyFolder;
+pub(crate) use self::policy_files::PolicyFilesFixture;
 pub(crate) use self::probe::{Probe, ProbeFault, archived, without_properties};
 use crate::refusals::Refusals;
 use crate::{duplicate, remove};

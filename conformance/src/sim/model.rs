@@ -145,7 +145,7 @@ impl WorldModel {
                 task.purged = true;
             }
             Event::Ran { key, execution_result, .. } => {
-                self.tasks.entry((*key).to_owned()).or_default().ran(execution_result)
+                self.tasks.entry((*key).to_owned()).or_default().ran(execution_result);
             }
             Event::Row { by, table, sort, value, .. } => match *table {
                 mill_records::dead_letters::DeadLetters::TABLE => self.letter(sort, *value),

@@ -130,7 +130,7 @@ impl StoreClient {
                 && world.inject(SimFault::CallThrottled, share, by)
             {
                 let retry_after = (world.rng.below(3) == 0).then(|| Duration::from_secs(world.rng.between(1, 20)));
-                return StoreCallFault::Before(StoreErrorKind::Throttled { retry_after: retry_after });
+                return StoreCallFault::Before(StoreErrorKind::Throttled { retry_after });
             }
         }
         let rates = &world.swarm.rates;
@@ -245,7 +245,7 @@ impl SourceStore for StoreClient {
         let answer = self.call(CallKind::Read, ("head", item), self.sim_store.inner.head(item)).await;
         match &answer {
             Ok(Presence::Absent) if !self.quiet => {
-                super::targeted_races::item_found_absent(&self.process, &self.sim_store, item)
+                super::targeted_races::item_found_absent(&self.process, &self.sim_store, item);
             }
             Ok(Presence::Present(_)) if !self.quiet => {
                 if let Some(long) = super::targeted_races::item_to_delete_found(&self.process, &self.sim_store, item) {

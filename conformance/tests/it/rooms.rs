@@ -57,11 +57,8 @@ fn packages() -> Vec<serde_json::Value> {
         .output()
         .expect("cargo metadata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
-    match metadata["packages"].take() {
-        serde_json::Value::Array(packages) => packages,
-        other => panic!("cargo metadata lists no packages: {other}"),
-    }
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    metadata["packages"].as_array().expect("packages").clone()
 }
 
 /// The folders of all crates.

@@ -139,11 +139,10 @@ impl Database {
         let (reads, read_requests) = RequestChannel::new();
         let read_thread =
             ReadThread { connection: read_connection, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
-        let writer_thread =
+        let writer_handle =
             spawn("mill-db-write", move || write_thread.serve()).map_err(failed("starting its writer"))?;
-        let reader_thread =
+        let first_reader =
             spawn("mill-db-read", move || read_thread.serve(&read_requests)).map_err(failed("starting its reader"))?;
-        let (writer_thread, reader_threads) = (Some(writer_thread), Mutex::new(vec![reader_thread]));
         let interrupt = Mutex::default();
         let database = Self {
             path: path.clone(),
@@ -156,8 +155,8 @@ impl Database {
             damage,
             receivers: ReceiverRegistry::default(),
             interrupt,
-            reader_threads,
-            writer_thread,
+            reader_threads: Mutex::new(vec![first_reader]),
+            writer_thread: Some(writer_handle),
         };
         if schema::is_full_check_due(&database.path, &database.identity.get()) {
             database.check_in_background().map_err(failed("starting its check"))?;

@@ -9,12 +9,12 @@ use crate::sim::model::WorldModel;
 
 #[derive(Default)]
 pub(super) struct OneProducer {
-    last: Option<(LeaseRow, Monotonic)>,
+    last: Option<(JournaledLease, Monotonic)>,
     dead: std::collections::BTreeSet<String>,
 }
 
 #[derive(Deserialize, Clone)]
-struct LeaseRow {
+struct JournaledLease {
     holder: String,
     epoch: u64,
     #[serde(default)]
@@ -33,7 +33,7 @@ impl Invariant for OneProducer {
         let Event::Row { by, table: "producer-state", sort: "lease", value: Some(value), .. } = event else {
             return Ok(());
         };
-        let Ok(beat) = serde_json::from_slice::<LeaseRow>(value) else { return Ok(()) };
+        let Ok(beat) = serde_json::from_slice::<JournaledLease>(value) else { return Ok(()) };
         let before = self.last.replace((beat.clone(), model.now));
         let Some((last, at)) = before.filter(|(last, _)| last.epoch != beat.epoch) else { return Ok(()) };
         let ran_out = model.now.since(at) >= model.tolerances.producer_timeout;

@@ -57,7 +57,7 @@ pub async fn check(connection: &Connection, deployed: &DeploymentSpec) -> Result
         match dynamo.describe_table().table_name(name).send().await {
             Ok(reported) => check_table(&about, reported.table.as_ref(), &mut deviations),
             Err(error) => {
-                missing_or_error(about, CallError::from_sdk(error), &["ResourceNotFoundException"], &mut deviations)?
+                missing_or_error(about, CallError::from_sdk(error), &["ResourceNotFoundException"], &mut deviations)?;
             }
         }
     }

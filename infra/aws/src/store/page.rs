@@ -92,7 +92,7 @@ impl StoreInner {
         let answer = request.set_max_keys(asked.max).customize().interceptor(reader.clone()).send().await;
         answer.map_err(|error| PageError::Failed(CallError::from_sdk(error)))?;
         let listing = reader.take().ok_or_else(|| PageError::Contradiction("no listing came".to_owned()))?;
-        asked.into_page(listing).map_err(PageError::Contradiction)
+        asked.check_page(listing).map_err(PageError::Contradiction)
     }
 }
 
@@ -104,7 +104,7 @@ fn with_replacement_characters(text: &str) -> String {
 }
 
 impl PageRequest<'_> {
-    fn into_page(&self, answer: ListObjectsResponse) -> Result<ObjectPage, String> {
+    fn check_page(&self, answer: ListObjectsResponse) -> Result<ObjectPage, String> {
         let encoded = answer.encoding.as_deref() == Some("url");
         let next = next_token(answer.truncated, answer.next_token.as_deref())?;
         if let (Some(next), PageStart::Token(token)) = (&next, self.from)

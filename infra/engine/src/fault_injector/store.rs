@@ -177,10 +177,10 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         body: Body,
     ) -> Result<PutResult, StoreError> {
         let fault = self.plan.next_fault(PortCall::Put).await;
-        let context = self.context(PortCall::Put, item);
+        let of_call = self.context(PortCall::Put, item);
         match self.mid(fault, content.size) {
-            None => context.call_with_fault(fault, self.inner.put(item, content, when, body)).await,
-            mid => self.inner.put(item, content, when, streams::body(body, mid, context)).await,
+            None => of_call.call_with_fault(fault, self.inner.put(item, content, when, body)).await,
+            mid => self.inner.put(item, content, when, streams::body(body, mid, of_call)).await,
         }
     }
 

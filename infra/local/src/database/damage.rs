@@ -72,7 +72,7 @@ impl Damage {
                 *standstill = Some(Standstill { why: failure.words().into(), since, last: now });
             }
             _ if standstill.as_ref().is_some_and(|standstill| now.duration_since(standstill.last) > PASSED_AFTER) => {
-                *standstill = None
+                *standstill = None;
             }
             _ => {}
         }

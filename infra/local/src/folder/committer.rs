@@ -300,11 +300,11 @@ impl CommitWorker {
         let Some(OpenRoot { root, flusher }) = self.open.as_ref().filter(|_| !applied.is_empty()) else { return };
         // Without the lock another Mill may be writing there now.
         let lock = RootLock::take(root, PATIENCE, || true);
-        let mut applier = Applier::new(root, &*self.shared.clock, flusher);
+        let mut changes = Applier::new(root, &*self.shared.clock, flusher);
         for AppliedChange { answer, undo, .. } in applied.into_iter().rev() {
             let undone = match (&undo, &lock) {
                 (None, _) => Ok(()),
-                (Some(undo), Ok(_)) => applier.undo(undo),
+                (Some(undo), Ok(_)) => changes.undo(undo),
                 (Some(_), Err(locked)) => Err(locked.again()),
             };
             drop(undo);

@@ -302,9 +302,9 @@ impl FolderWalk {
             }
             true
         });
-        let picked = picker.finish();
+        let in_order = picker.finish();
         // A pass that failed has no result: the names after the last one are still to come.
-        *names = if read.is_ok() { picked } else { SortedNames::none_after(last) };
+        *names = if read.is_ok() { in_order } else { SortedNames::none_after(last) };
         read
     }
 

@@ -1,12 +1,12 @@
 //! Today's policy, as its files say it at that moment.
 
 use super::*;
-use crate::fixture::PolicyFolder;
+use crate::fixture::PolicyFilesFixture;
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_cannot_be_read_makes_the_task_wait_and_drops_nothing() {
     let site = Fixture::new();
-    let files = PolicyFolder::of(&site);
+    let files = PolicyFilesFixture::of(&site);
     site.source.insert(&at("x"), "same", noted("n"));
     for file in ["a-duplication-policy.json", "a-stores.json", "duplication-accounts.json"] {
         files.write(file, "{ cut short");

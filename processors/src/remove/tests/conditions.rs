@@ -84,9 +84,9 @@ async fn a_policy_that_does_not_ask_for_it_deletes_nothing() {
 }
 
 /// Runs the task of a row whose last item waits in the middle, while the policy becomes what `change` makes of it.
-async fn while_policy_changes(change: impl FnOnce(&PolicyFolder) + Send + 'static) -> (Fixture, TaskOutcome) {
+async fn while_policy_changes(change: impl FnOnce(&PolicyFilesFixture) + Send + 'static) -> (Fixture, TaskOutcome) {
     let site = vanished(&["a", "b"]).await;
-    let files = PolicyFolder::of(&site);
+    let files = PolicyFilesFixture::of(&site);
     site.granted(&["a", "b"]).await;
     let book = files.book(&site);
     // The store's wish lets time pass, so that the policy is read anew.
@@ -101,7 +101,7 @@ async fn while_policy_changes(change: impl FnOnce(&PolicyFolder) + Send + 'stati
 async fn policy_is_asked_again_right_before_each_delete() {
     let (site, outcome) = while_policy_changes(|_| {}).await;
     assert_eq!((outcome, site.result(0).await), (TaskOutcome::done(), Some(deleted(2))));
-    let changes: [fn(&PolicyFolder); 2] =
+    let changes: [fn(&PolicyFilesFixture); 2] =
         [|files| files.removes(false), |files| files.write("duplication-accounts.json", "[]")];
     for (at, change) in changes.into_iter().enumerate() {
         let (site, outcome) = while_policy_changes(change).await;
