@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -199,6 +199,9 @@ impl Clock for Place {
 
 /// What is warned of while `work` is done; it may not wait for anything.
 pub(super) fn warnings(work: impl Future<Output = ()>) -> Vec<String> {
+    // Lives on, so that a line which another thread logs first, where nobody listens, is not switched off for all threads.
+    static LISTENS: OnceLock<tracing::Dispatch> = OnceLock::new();
+    LISTENS.get_or_init(|| tracing::Dispatch::new(Said::default()));
     let said = Arc::new(Said::default());
     tracing::subscriber::with_default(Arc::clone(&said), || work.now_or_never().expect("it waits for nothing"));
     let said = said.0.lock().unwrap();
@@ -209,6 +212,11 @@ pub(super) fn warnings(work: impl Future<Output = ()>) -> Vec<String> {
 struct Said(Mutex<Vec<String>>);
 
 impl tracing::Subscriber for Said {
+    /// Each line asks anew: who listens differs from thread to thread.
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
+        tracing::subscriber::Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         *metadata.level() <= tracing::Level::WARN
     }
