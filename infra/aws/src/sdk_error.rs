@@ -13,7 +13,7 @@ use crate::many_headers;
 use crate::response::MalformedResponse;
 use crate::wrong_address::{TLS_EXPECTED, asks_for_tls, find_source, is_html_page, wrong_address_reason};
 
-/// A call that failed, service_error without its request and the body of its response.
+/// A call that failed, without its request and the body of its response.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct CallError {

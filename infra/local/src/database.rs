@@ -117,7 +117,7 @@ impl Database {
         let identity = KnownIdentity::new(schema::prepare_database(&write_connection, &path, remembered, &*chance)?);
         let read_connection = schema::connect(&path, READER_CACHE_KIB, &*chance).map_err(sqlite)?;
         read_connection.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
-        let file = DatabaseFile::of(path.clone()).map_err(failed("reader_threads at its file"))?;
+        let file = DatabaseFile::of(path.clone()).map_err(failed("looking at its file"))?;
         drop(lock_guard);
         schema::check_soundness(&read_connection, &path, &*chance)?;
 
