@@ -1,9 +1,9 @@
 //! The nouns of Mill: things that every room means alike.
 //!
 //! Reading order: [`ids`] (accounts, stores, spaces, content items), [`space_pair`] (a space of two stores), [`time`], [`content`] (facts, checksums,
-//! properties), [`equal`] (when the properties of two copies are equal), [`name_folding`] (names taken for one another),
+//! properties), [`property_comparison`] (when the properties of two copies are equal), [`name_folding`] (names taken for one another),
 //! [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work
-//! and its kinds), [`envelope`] (the sealed task that travels), [`dead_letter`] (a task that was dead-lettered), [`wire`] (how it is written),
+//! and its kinds), [`envelope`] (the task as it travels), [`dead_letter`] (a task that was dead-lettered), [`wire`] (how it is written),
 //! [`totals`] (what a run did).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
@@ -12,9 +12,9 @@ pub mod content;
 pub mod dead_letter;
 pub mod digest;
 pub mod envelope;
-pub mod equal;
 pub mod ids;
 pub mod name_folding;
+pub mod property_comparison;
 pub mod queue;
 pub mod service_address;
 pub mod space_pair;
@@ -26,8 +26,8 @@ pub mod wire;
 pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version};
 pub use dead_letter::DeadLetterMessage;
 pub use envelope::{Envelope, Failure};
-pub use equal::PropertyDifference;
 pub use ids::{AccountId, ContentId, DeleteListId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
+pub use property_comparison::PropertyDifference;
 pub use queue::QueueName;
 pub use service_address::{AddressError, ServiceAddress};
 pub use space_pair::SpacePair;
