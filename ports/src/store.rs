@@ -120,7 +120,7 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Where an item stands in the service behind this store, for a destination of the same service that may
-    /// [take](DestinationStore::take) it by itself. `None` where there is no such service, or where it keeps nothing of
+    /// [copy](DestinationStore::server_side_copy) it by itself. `None` where there is no such service, or where it keeps nothing of
     /// these `facts` by which it could judge what it took.
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
         let _ = (item, facts);
