@@ -23,7 +23,7 @@ use crate::engine::{Backing, Engine, PollingProfile};
 use crate::redact::without_password;
 use crate::state_marker::StateMarker;
 
-/// What the engine's books and queues are reached by.
+/// How the engine's tables and queues are reached.
 #[derive(Debug, Clone)]
 pub struct AwsEngine {
     connection: Connection,
@@ -33,10 +33,10 @@ pub struct AwsEngine {
 }
 
 impl AwsEngine {
-    /// The book of that name.
-    pub fn table(&self, book: &str) -> Arc<dyn Table> {
-        let table = self.names.table(book);
-        Arc::new(DynamoTable::new(&self.connection, book, &table, self.clock.clone(), self.chance.clone()))
+    /// The table of that name.
+    pub fn table(&self, name: &str) -> Arc<dyn Table> {
+        let table = self.names.table(name);
+        Arc::new(DynamoTable::new(&self.connection, name, &table, self.clock.clone(), self.chance.clone()))
     }
 
     /// What was asked of the services so far, by operation.
@@ -86,7 +86,7 @@ async fn recognise(fleet: &AwsEngine, config: &Config, works: bool) -> Result<()
     let at = format!("tables {}-…{}{}", fleet.names.prefix(), given("engine.region"), given("engine.endpoint"));
     let [first, others @ ..] = books();
     let installation =
-        InstallationTables { first: fleet.table(first), others: others.iter().map(|book| fleet.table(book)).collect() };
+        InstallationTables { first: fleet.table(first), others: others.iter().map(|name| fleet.table(name)).collect() };
     let tries_max = if works { RECOGNISE_TRIES_TO_WORK } else { RECOGNISE_TRIES };
     let mut tries = 0;
     let recognised = loop {
@@ -116,7 +116,7 @@ async fn recognise(fleet: &AwsEngine, config: &Config, works: bool) -> Result<()
     Ok(())
 }
 
-/// The books, that of the owners first: all components may read it, and who writes copies may write it.
+/// The tables, that of the owners first: all components may read it, and who writes copies may write it.
 fn books() -> [&'static str; deployment::TABLES.len()] {
     let mut books = deployment::TABLES;
     books.sort_by_key(|book| *book != "owners");

@@ -1,4 +1,4 @@
-//! Tasks that were given up, and what a person decides about them.
+//! Dead letters, and what a person decides about them.
 
 use std::collections::BTreeSet;
 
@@ -12,23 +12,23 @@ use serde::Serialize;
 use crate::installation::Installation;
 use crate::subject_names::SubjectNames;
 
-/// Letters read at once.
+/// Dead letters read in one call.
 const PAGE: usize = 100;
 
-/// A task that was given up, as faces show it. Times are texts.
+/// A dead letter, as faces show it. Times are texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterEntry {
-    /// Its name.
+    /// Its id.
     pub id: String,
-    /// When it was given up.
+    /// When the task was dead-lettered.
     pub at: String,
     /// Why.
     pub reason: String,
-    /// Whose task it was, if its body can be opened.
+    /// The account of the task, if the body can be decoded.
     pub account: Option<String>,
-    /// What sort of task it was, if its body can be opened.
+    /// The kind of the task, if the body can be decoded.
     pub kind: Option<String>,
-    /// What it was about, if that is known.
+    /// What the task is about, if that is known.
     pub subject: Option<String>,
     /// The queue to which a retry goes, if known.
     pub origin: Option<String>,
@@ -124,7 +124,7 @@ impl DeadLetterEntry {
 /// Some dead letters, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterListing {
-    /// The letters.
+    /// The dead letters of this page.
     pub letters: Vec<DeadLetterEntry>,
     /// The cursor from which the next page goes on, if there may be more.
     pub next: Option<String>,
@@ -134,60 +134,60 @@ pub struct DeadLetterListing {
 #[derive(Debug)]
 pub struct DeadLetterReview<'i> {
     installation: &'i Installation,
-    book: DeadLetters,
+    table: DeadLetters,
 }
 
 impl<'i> DeadLetterReview<'i> {
-    /// Begins: what is still in the queue of dead letters is brought into their table first.
+    /// Moves what is still in the dead-letter queue into the table, then begins.
     ///
     /// # Errors
     /// When the queue or the table does not answer.
     pub async fn begin(installation: &'i Installation) -> Result<Self> {
         installation.drain_dead_letters().await?;
-        Ok(Self { installation, book: installation.dead_letters() })
+        Ok(Self { installation, table: installation.dead_letters() })
     }
 
-    /// A page of the letters that wait for a person, or with `all` of all letters, from the cursor `after` on.
+    /// A page of the dead letters that wait for a person, or with `all` of all dead letters, behind the cursor `after`.
     ///
     /// # Errors
     /// When the table does not answer or cannot be read.
     pub async fn page(&self, all: bool, after: Option<String>) -> Result<DeadLetterListing> {
-        let page = self.book.list(&filter(all), after.map(DeadLetterId::new).as_ref(), PAGE).await?;
+        let page = self.table.list(&filter(all), after.map(DeadLetterId::new).as_ref(), PAGE).await?;
         let letters = page.letters.iter().map(DeadLetterEntry::of).collect();
         Ok(DeadLetterListing { letters, next: page.next.map(|next| next.as_str().to_owned()) })
     }
 
-    /// How many letters wait for a person.
+    /// How many dead letters wait for a person.
     ///
     /// # Errors
     /// When the table does not answer or cannot be read.
     pub async fn count_open(&self) -> Result<u64> {
-        Ok(self.book.count(&filter(false)).await?)
+        Ok(self.table.count(&filter(false)).await?)
     }
 
-    /// One letter.
+    /// One dead letter.
     ///
     /// # Errors
     /// When there is none of that id.
     pub async fn show(&self, id: &str) -> Result<DeadLetterEntry> {
-        Ok(DeadLetterEntry::of(&self.book.show(&DeadLetterId::new(id)).await?))
+        Ok(DeadLetterEntry::of(&self.table.show(&DeadLetterId::new(id)).await?))
     }
 
     /// Sends a task again, its failures forgiven. Returns the queue that it went to.
     ///
     /// # Errors
-    /// When its fate is decided already, or its queue does not take it.
+    /// When a person has decided about it already, or its queue does not take it.
     pub async fn retry(&self, id: &str, by: &str) -> Result<QueueName> {
         let queues = &self.installation.engine.queues;
-        Ok(self.book.retry(&DeadLetterId::new(id), None, queues, self.deciding(by)).await?)
+        Ok(self.table.retry(&DeadLetterId::new(id), None, queues, self.deciding(by)).await?)
     }
 
-    /// Closes a letter, with a reason.
+    /// Closes a dead letter, with a reason.
     ///
     /// # Errors
-    /// When its fate is decided already.
+    /// When a person has decided about it already.
     pub async fn discard(&self, id: &str, reason: &str, by: &str) -> Result<()> {
-        Ok(self.book.discard(&DeadLetterId::new(id), reason, self.deciding(by)).await?)
+        Ok(self.table.discard(&DeadLetterId::new(id), reason, self.deciding(by)).await?)
     }
 
     fn deciding(&self, by: &str) -> OperatorDecision {
@@ -199,11 +199,11 @@ fn filter(all: bool) -> DeadLetterFilter {
     DeadLetterFilter { state: (!all).then_some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() }
 }
 
-/// The letters that wait for a person; with `all`, also the others.
-async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
+/// All dead letters that wait for a person.
+async fn open_letters(table: &DeadLetters) -> Result<Vec<DeadLetter>> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = book.list(&filter(all), after.as_ref(), PAGE).await?;
+        let page = table.list(&filter(false), after.as_ref(), PAGE).await?;
         found.extend(page.letters);
         after = page.next;
         if after.is_none() {
@@ -212,12 +212,12 @@ async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
     }
 }
 
-/// The open letters, each a sentence, for a run's summary.
+/// The open dead letters, each a sentence, for a run's summary.
 pub async fn open_remarks(installation: &Installation, names: &SubjectNames) -> Result<Vec<String>> {
-    Ok(remarks(&letters(&installation.dead_letters(), false).await?, names))
+    Ok(remarks(&open_letters(&installation.dead_letters()).await?, names))
 }
 
-/// Of letters on one thing, given up again for the same reason, only the last is named.
+/// Of dead letters about one subject with the same reason, only the last is named.
 fn remarks(letters: &[DeadLetter], names: &SubjectNames) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut last: Vec<&DeadLetter> = letters.iter().rev().collect();

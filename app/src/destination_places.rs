@@ -37,7 +37,7 @@ pub struct DestinationPlaces {
 pub struct Advice<'w>(pub(crate) &'w str);
 
 impl DestinationPlaces {
-    /// Kept in the book of an engine on this host, else among this user's state.
+    /// Kept in the table of an engine on this host, else among this user's state.
     pub(crate) fn of(engine: &Engine) -> Self {
         let table = match &engine.backing {
             Backing::Local(_) => Some(engine.table(PlaceRepository::TABLE)),
@@ -165,7 +165,7 @@ impl DestinationPlaces {
         }
     }
 
-    /// In S3 there is no mark: the register of this host alone tells.
+    /// In S3 there is no mark: only the register of this host knows.
     async fn keep_remote(
         &self,
         store: &StoreAddress,
@@ -223,7 +223,7 @@ impl DestinationPlaces {
             Ok(ClaimOutcome::Anothers { keeper, ground }) => {
                 return Err(folder.refused("claim", anothers(&ground.shown, &keeper.shown, way_out)));
             }
-            // The mark tells of the place itself; only of places in one another the register alone would tell.
+            // The mark is about the place itself; only the register knows of places that lie in one another.
             Err(error) if ground.bears_marks => tracing::warn!("the register of destinations fails: {error:#}"),
             Err(error) => return Err(folder.unavailable(space, error.into())),
         }
@@ -292,12 +292,12 @@ impl DestinationPlaces {
 }
 
 /// A table of what all installations of this host share.
-async fn shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
+async fn shared(table: &'static str) -> anyhow::Result<Arc<dyn Table>> {
     // Its disk may take long to answer, and others are to be heard meanwhile.
-    tokio::task::spawn_blocking(move || open_shared(book)).await.context("the register's opening broke off")?
+    tokio::task::spawn_blocking(move || open_shared(table)).await.context("the register's opening broke off")?
 }
 
-fn open_shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
+fn open_shared(table: &'static str) -> anyhow::Result<Arc<dyn Table>> {
     let path = host::shared_folder()?.join("destinations.db");
     let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng))
         .with_context(|| format!("the register of this host's destinations `{}` cannot be opened", path.display()))?;
@@ -308,7 +308,7 @@ fn open_shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
             path.display()
         ),
     );
-    Ok(Arc::new(SqliteTable::new(database, book)))
+    Ok(Arc::new(SqliteTable::new(database, table)))
 }
 
 async fn root_place(folder: &FolderStore) -> Result<RootPlace, StoreError> {

@@ -1,4 +1,4 @@
-//! The engine of one installation: its queues and books, on this host or in a fleet.
+//! The engine of one installation: its queues and tables, on this host or in a fleet.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::wait_limit::WaitLimit;
 /// The database's file in the folder of the state.
 pub const DATABASE: &str = "mill.db";
 
-/// Queues and books, and the time and chance that all rooms share.
+/// Queues and tables, and the time and chance that all rooms share.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    /// What queues and books stand on.
+    /// What queues and tables stand on.
     pub backing: Backing,
     /// All seven queues.
     pub queues: Queues,
@@ -34,7 +34,7 @@ pub struct Engine {
     pub polling: PollingProfile,
 }
 
-/// What queues and books stand on.
+/// What queues and tables stand on.
 #[derive(Debug, Clone)]
 pub enum Backing {
     /// SQLite, on this host.
@@ -140,11 +140,11 @@ impl Engine {
         ))
     }
 
-    /// The book of that name.
-    pub fn table(&self, book: &str) -> Arc<dyn Table> {
+    /// The table of that name.
+    pub fn table(&self, name: &str) -> Arc<dyn Table> {
         match &self.backing {
-            Backing::Local(database) => Arc::new(SqliteTable::new(database.clone(), book)),
-            Backing::Aws(fleet) => fleet.table(book),
+            Backing::Local(database) => Arc::new(SqliteTable::new(database.clone(), name)),
+            Backing::Aws(fleet) => fleet.table(name),
         }
     }
 
@@ -162,7 +162,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes tasks that were put off ready now, where that can be done.
+    /// Makes snoozed tasks ready now, where that can be done.
     pub async fn make_delayed_due(&self) -> Result<()> {
         if let Backing::Local(database) = &self.backing {
             database.make_delayed_due().await.context("the tasks that were put off cannot be hastened")?;

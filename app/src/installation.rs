@@ -33,7 +33,7 @@ use crate::wait_limit::WaitLimit;
 /// Everything that a process works with.
 #[derive(Debug)]
 pub struct Installation {
-    /// Its queues and books.
+    /// Its queues and tables.
     pub engine: Engine,
     /// What is copied where.
     pub policies: Arc<PolicyRepository>,
@@ -128,22 +128,22 @@ impl Installation {
         }
     }
 
-    /// The book of pairs proven in sync.
+    /// The sync proofs.
     pub fn seals(&self) -> SyncProofs {
         SyncProofs::new(self.engine.table("seals"))
     }
 
-    /// The book of delete lists.
+    /// The delete lists.
     pub fn delete_lists(&self) -> DeleteLists {
         DeleteLists::new(self.engine.table(DeleteLists::TABLE))
     }
 
-    /// The book of tasks given up.
+    /// The dead letters.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(self.engine.table(DeadLetters::TABLE))
     }
 
-    /// What moves dead letters from their queue, which forgets, into their book, which does not.
+    /// What moves dead letters from their queue, which forgets, into their table, which does not.
     pub fn drain(&self) -> DeadLetterDrain {
         DeadLetterDrain {
             queue: self.engine.queue(QueueName::DeadLetter),
@@ -204,14 +204,14 @@ impl Installation {
         DuplicationProducer::new(deps, settings)
     }
 
-    /// The book in which workmen count, where the queue cannot tell how many tasks of an account it holds.
+    /// The table in which workmen count, where the queue cannot tell how many tasks of an account it holds.
     fn counts(&self) -> Option<AccountCounts> {
         let Backing::Aws(fleet) = &self.engine.backing else { return None };
         let (table, clock) = (fleet.table(AccountCounts::TABLE), self.engine.clock.clone());
         Some(AccountCounts { table, clock, queue: QueueName::DuplicationLow })
     }
 
-    /// The book by which workmen share what stores take at once.
+    /// The table by which workmen share the permits of stores.
     fn permits(&self, timeout: Duration) -> PermitRepository {
         PermitRepository {
             table: self.engine.table(PermitRepository::TABLE),
@@ -334,7 +334,7 @@ pub fn workman_defaults() -> WorkmanSettings {
         visibility: Duration::from_mins(1),
         failures_max: 3,
         retry_delays: vec![Duration::from_secs(1), Duration::from_secs(5)],
-        // A look into an empty local queue costs next to nothing, so it is not put off by minutes as in a fleet.
+        // A look into an empty local queue costs next to nothing, so it is not delayed by minutes as in a fleet.
         idle_backoff: [100, 200, 500, 1_000].map(Duration::from_millis).to_vec(),
         poll_wait: Duration::from_secs(20),
         batch_linger: Duration::ZERO,

@@ -204,7 +204,7 @@ impl MirrorPair {
         Ok(Self { source, destination, state })
     }
 
-    /// What a look at the folder of the state tells.
+    /// Looks at the folder of the state.
     async fn look_at_state<T: Send + 'static>(
         &self,
         wait_limit: &WaitLimit,

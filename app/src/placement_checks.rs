@@ -16,7 +16,7 @@ use crate::destination_places::MovedDestination;
 use crate::result_code::ResultCode;
 use crate::store_registry::StoreHandle;
 
-/// What a witness told of two stores: that they are apart, or why they are not.
+/// The answer of a witness object about two stores: that they are apart, or why they are not.
 type WitnessResult = Result<(), String>;
 
 /// Two stores in S3, by their names.
@@ -29,7 +29,7 @@ pub struct PlacementChecks {
     /// Destinations that are not where they were.
     moved: Mutex<BTreeSet<String>>,
     guards: Mutex<BTreeMap<(StoreAddress, StoreAddress), Arc<PairGuard>>>,
-    /// What a witness told of two stores.
+    /// The answers of witness objects, by the two stores.
     witnessed: Mutex<BTreeMap<NamedPair, Arc<OnceCell<WitnessResult>>>>,
     /// Whether this process writes: only then anything is put to a store to tell it apart from another.
     writes: AtomicBool,
@@ -108,7 +108,7 @@ impl PlacementChecks {
             let mut witnessed = self.witnessed.lock().unwrap_or_else(PoisonError::into_inner);
             witnessed.entry((source.name(), to.name())).or_default().clone()
         };
-        // Where nothing can be told yet, it is asked again before the next write.
+        // Where nothing is known yet, it is asked again before the next write.
         let told = known.get_or_try_init(async || match to.witness(source).await {
             Ok(told) => told.ok_or(None),
             Err(error) => Err(Some(error)),

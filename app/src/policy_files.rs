@@ -178,7 +178,7 @@ impl PolicyFiles {
 
 const UNREADABLE_BUCKET: &str = "the bucket of the policy files cannot be read";
 
-/// What a look into the folder tells.
+/// Looks into the folder, and says after a while when it hangs.
 async fn look_in<T: Send + 'static>(
     folder: &Path,
     look: impl FnOnce(&Path) -> Result<T> + Send + 'static,

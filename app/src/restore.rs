@@ -1,4 +1,4 @@
-//! A space is brought back from one of its copies.
+//! Restores a space from one of its copies.
 
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,10 @@ use crate::installation::Installation;
 use crate::placement_checks::overlapping;
 use crate::store_registry::open_plain;
 
-/// Items in hand at once.
+/// Items restored at once.
 const AT_ONCE: usize = 64;
 
-/// What is to be brought back, and how.
+/// What is to be restored, and how.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
     /// The account.
@@ -27,16 +27,16 @@ pub struct RestoreRequest {
     pub space: SpaceId,
     /// The store that holds the copy.
     pub from: StoreId,
-    /// The folder to bring it back to.
+    /// The folder to restore it to.
     pub to: PathBuf,
     /// Whether files that differ are replaced by what is proven to be as it was copied.
     pub overwrite: bool,
-    /// Whether also what is not proven comes back, and may replace files that differ.
+    /// Whether items that are not proven are restored too, and may replace files that differ.
     pub unproven: bool,
 }
 
 impl RestoreRequest {
-    /// Brings it back.
+    /// Restores the space.
     ///
     /// # Errors
     /// When there is no such copy, or the folder holds the copy itself or cannot be made.
@@ -88,7 +88,7 @@ impl RestoreRequest {
         }
     }
 
-    /// The pairs whose seals tell what was copied into the store.
+    /// The pairs whose sync proofs say what was copied into the store.
     fn sealed(&self, policy: &AccountPolicy) -> Vec<SpacePair> {
         let sources = policy.stores().iter().filter(|store| store.id != self.from);
         let pair = |source: &StoreId| SpacePair {

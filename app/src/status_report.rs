@@ -29,9 +29,9 @@ pub struct QueueStatus {
     pub name: String,
     /// Tasks that are ready.
     pub visible: u64,
-    /// Tasks that are being worked at.
+    /// Tasks that are in flight.
     pub in_flight: u64,
-    /// Tasks that are put off.
+    /// Tasks that are delayed.
     pub delayed: u64,
     /// The age of the oldest task, where it is known.
     pub oldest_seconds: Option<u64>,
@@ -68,7 +68,7 @@ pub struct RunStatus {
     pub run_finished: Option<String>,
     /// When the next one is due.
     pub next_run: Option<String>,
-    /// How many stretches of spaces are still to be walked.
+    /// How many morsels are left.
     pub morsels_left: usize,
 }
 
@@ -125,7 +125,7 @@ pub struct StoreStatus {
     /// How many spaces it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spaces: Option<usize>,
-    /// Why it does not tell its spaces.
+    /// Why its spaces are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }

@@ -148,13 +148,13 @@ impl<R: FnMut(String)> Verifier<R> {
                 self.left_out(account, &source, &left_out);
             }
             for space in spaces {
-                let rule = policy.for_space(&space).rule;
-                if rule.leaves_out() && defaults.contains(&source) {
+                let decision = policy.for_space(&space);
+                if decision.rule.leaves_out() && defaults.contains(&source) {
                     let (account, store) = (account.clone(), Some(source.clone()));
-                    let (shown, rule) = (space.to_string(), rule.to_string());
+                    let (shown, rule) = (space.to_string(), decision.rule.to_string());
                     self.leave_out(&LeftOutEntry { account, store, shown, is_space: true, rule });
                 }
-                for pair in policy.for_space(&space).policies.iter().filter(|pair| pair.source == source) {
+                for pair in decision.policies.iter().filter(|pair| pair.source == source) {
                     let name = format!("{account}/{space} (store {} → {})", pair.source, pair.destination);
                     let verification = Verification {
                         source: store.clone(),

@@ -96,7 +96,7 @@ impl FolderPath {
         Ok(Self { path, typed: typed.to_owned() })
     }
 
-    /// What a look at it tells.
+    /// Looks at the folder.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
         wait_limit: &WaitLimit,

@@ -11,7 +11,7 @@ use crate::placement_checks::overlapping;
 
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
-/// What the files themselves show is left out: it was told already.
+/// What the files themselves show is left out: it was reported already.
 pub(super) async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Diagnostic>> {
     let mut specs: BTreeMap<(&AccountId, &StoreId), &S3Spec> = BTreeMap::new();
     for policy in policies {
