@@ -16,6 +16,7 @@ use mill_policy::{Buckets, S3Spec, SecretReference};
 use mill_ports::{Clock, DeletableStore, Rng, StoreError, Table, TableErrorKind, TaskQueue};
 use mill_records::destinations::DestinationPlace;
 use mill_records::installation::{InstallationError, InstallationTables};
+use mill_records::tables::{TABLES, table_names};
 
 use crate::UsageError;
 use crate::config::Config;
@@ -54,7 +55,7 @@ pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
     // Producers run on many hosts: what all of them share is the service.
     let clock: Arc<dyn Clock> = Arc::new(ServiceClock::new(Arc::new(OsClock), &connection));
     let heartbeats = connect(access(config)).await?;
-    let names = ResourceNames::new(config.text("engine.prefix"));
+    let names = ResourceNames::new(config.text("engine.prefix"), table_names());
     let queue = |name: QueueName| {
         let settings = QueueSettings { name, queue: names.queue(name), fair: true };
         Arc::new(SqsQueue::new(&connection, settings, clock.clone()).with_extend_connection(&heartbeats))
@@ -84,9 +85,7 @@ async fn recognise(fleet: &AwsEngine, config: &Config, works: bool) -> Result<()
     let marker = StateMarker::of(config)?;
     let given = |key| given(config, key).map(|text| format!(" {}", without_password(&text))).unwrap_or_default();
     let at = format!("tables {}-…{}{}", fleet.names.prefix(), given("engine.region"), given("engine.endpoint"));
-    let [first, others @ ..] = books();
-    let installation =
-        InstallationTables { first: fleet.table(first), others: others.iter().map(|name| fleet.table(name)).collect() };
+    let installation = InstallationTables::open(|name| fleet.table(name));
     let tries_max = if works { RECOGNISE_TRIES_TO_WORK } else { RECOGNISE_TRIES };
     let mut tries = 0;
     let recognised = loop {
@@ -114,13 +113,6 @@ async fn recognise(fleet: &AwsEngine, config: &Config, works: bool) -> Result<()
         let _ = marker.remember(&at, &id, |_| false);
     }
     Ok(())
-}
-
-/// The tables, that of the owners first: all components may read it, and who writes copies may write it.
-fn books() -> [&'static str; deployment::TABLES.len()] {
-    let mut books = deployment::TABLES;
-    books.sort_by_key(|book| *book != "owners");
-    books
 }
 
 /// A connection; an address that bears credentials is a wrong argument, wherever it was given.
@@ -345,22 +337,17 @@ impl std::fmt::Display for S3Location {
 
 /// Makes what the engine needs and is not there.
 pub async fn create(config: &Config) -> Result<String> {
-    let names = ResourceNames::new(config.text("engine.prefix"));
+    let names = ResourceNames::new(config.text("engine.prefix"), table_names());
     let connection = connect(access(config)).await?;
     deployment::provision(&connection, &names, &OsClock)
         .await
         .context("the fleet's queues and tables cannot be made")?;
-    Ok(format!(
-        "{} queues and {} tables named {}-… are there",
-        QueueName::ALL.len(),
-        deployment::TABLES.len(),
-        names.prefix()
-    ))
+    Ok(format!("{} queues and {} tables named {}-… are there", QueueName::ALL.len(), TABLES.len(), names.prefix()))
 }
 
 /// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
 pub async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
-    let names = ResourceNames::new(config.text("engine.prefix"));
+    let names = ResourceNames::new(config.text("engine.prefix"), table_names());
     let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
     let connection = connect(access(config)).await?;
     let found = deployment::check(&connection, &DeploymentSpec { names, policy_bucket }).await?;

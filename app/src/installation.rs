@@ -19,6 +19,7 @@ use mill_records::owners::Owners;
 use mill_records::permits::PermitRepository;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
+use mill_records::tables;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::aws;
@@ -76,7 +77,7 @@ impl Installation {
     }
 
     async fn on(engine: Engine, config: &Config, identity: InstallationIdentity) -> Result<Self> {
-        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;
         let statistics = Arc::<Statistics>::default();
@@ -130,7 +131,7 @@ impl Installation {
 
     /// The sync proofs.
     pub fn seals(&self) -> SyncProofs {
-        SyncProofs::new(self.engine.table("seals"))
+        SyncProofs::new(self.engine.table(tables::SYNC_PROOFS))
     }
 
     /// The delete lists.
@@ -165,7 +166,7 @@ impl Installation {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             seals: self.seals(),
-            owners: Owners::new(self.engine.table("owners")),
+            owners: Owners::new(self.engine.table(tables::OWNERS)),
             clock: self.engine.clock.clone(),
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
@@ -177,7 +178,7 @@ impl Installation {
             stores: self.stores.clone(),
             delete_lists: self.delete_lists(),
             seals: self.seals(),
-            owners: Owners::new(self.engine.table("owners")),
+            owners: Owners::new(self.engine.table(tables::OWNERS)),
             clock: self.engine.clock.clone(),
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
@@ -191,11 +192,11 @@ impl Installation {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             queue: self.engine.queue(QueueName::DuplicationLow),
-            state: self.engine.table("producer-state"),
+            state: self.engine.table(tables::PRODUCER_STATE),
             counts: self.counts(),
             sync_proofs: self.seals(),
             delete_lists: self.delete_lists(),
-            owners: Owners::new(self.engine.table("owners")),
+            owners: Owners::new(self.engine.table(tables::OWNERS)),
             clock: self.engine.clock.clone(),
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),

@@ -20,6 +20,7 @@ use mill_producer::{AbsentSource, WhenFull};
 use mill_records::destinations::DestinationKeeper;
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
+use mill_records::tables;
 use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanSettings};
 use sha2::{Digest, Sha256};
 
@@ -180,7 +181,7 @@ pub async fn destination_of(request: &MirrorRequest) -> Result<Option<Arc<Folder
     let known = pair.look_at_state(&wait_limit, PairState::known).await?;
     let (Some(remembered), Endpoint::Folder(root)) = (known, &pair.destination) else { return Ok(None) };
     let (engine, ..) = pair.open_state(&wait_limit, remembered).await?;
-    let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+    let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
     let store = StoreId::new(SubjectNames::MIRROR_DESTINATION)?;
     let address = StoreAddress { account: AccountId::new(SubjectNames::MIRROR_ACCOUNT)?, store };
     Ok(Some(folders.open(address, root.path.clone(), Layout::Single(SpaceId::new(SubjectNames::MIRROR_SPACE)?))))
@@ -286,7 +287,7 @@ impl MirrorPair {
         let (source, destination) =
             (StoreId::new(SubjectNames::MIRROR_SOURCE)?, StoreId::new(SubjectNames::MIRROR_DESTINATION)?);
         let space = SpaceId::new(SubjectNames::MIRROR_SPACE)?;
-        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<PlacementChecks>::default();
         let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
@@ -298,7 +299,7 @@ impl MirrorPair {
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let Endpoint::S3(_) = &self.destination
             && !may_create
-            && Owners::new(engine.table("owners")).owner(&owner).await?.is_some()
+            && Owners::new(engine.table(tables::OWNERS)).owner(&owner).await?.is_some()
             && matches!(wait_limit.wait_for(async || to.space(&space).await).await?, Presence::Absent)
         {
             bail!(

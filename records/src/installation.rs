@@ -11,6 +11,8 @@ use bytes::Bytes;
 use mill_ports::{Rng, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 
+use crate::tables::TABLES;
+
 /// The tables of one installation.
 #[derive(Debug)]
 pub struct InstallationTables {
@@ -49,6 +51,12 @@ struct InstallationRow {
 }
 
 impl InstallationTables {
+    /// All tables of the list, each opened by its name.
+    pub fn open(table: impl Fn(&str) -> Arc<dyn Table>) -> Self {
+        let [first, others @ ..] = &TABLES;
+        Self { first: table(first.name), others: others.iter().map(|one| table(one.name)).collect() }
+    }
+
     /// Looks whether the tables are those that are `remembered` by the id, if any is, and gives their id.
     ///
     /// With `rng`, tables that bear no id yet are given one, which the first process of an installation draws. Before

@@ -5,7 +5,7 @@
 //! were), [`delete_lists`] (what may be deleted) over [`elapsed`] (time that two clocks agree on), [`lease`] and
 //! [`producer_state`] (where a producer stands), [`account_counts`] and [`queue_shares`] (how many tasks of each account a
 //! queue holds that cannot tell), [`dead_letters`] (dead-lettered tasks), [`permits`] (how many tasks use a store over the fleet),
-//! [`installation`] (whose tables they are).
+//! [`installation`] (whose tables they are), [`tables`] (the list of all).
 //!
 //! **Invariant:** a repository keeps rules and decides nothing. A table that cannot be read is an error, never an empty one.
 
@@ -24,6 +24,7 @@ pub mod policies;
 pub mod producer_state;
 pub mod queue_shares;
 pub mod sync_proofs;
+pub mod tables;
 #[cfg(test)]
 mod test_table;
 mod versioned;

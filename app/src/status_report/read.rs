@@ -10,6 +10,7 @@ use mill_ports::{SourceStore, error_chain};
 use mill_producer::DuplicationProducer;
 use mill_records::policies::PolicyFreshness;
 use mill_records::producer_state::{AccountRun, PairSurvey, ProducerState, SurveyFailure, SurveySubject};
+use mill_records::tables;
 
 use super::{
     AccountRunStatus, AccountStatus, FailureStatus, PairStatus, PolicyInUse, ProducerStatus, QueueStatus, RunStatus,
@@ -66,7 +67,7 @@ async fn queues(installation: &Installation) -> Result<Vec<QueueStatus>> {
 
 /// How it stands with the loops of all accounts: of each, and of the one that lags behind most.
 async fn producer(installation: &Installation, config: &Config) -> Result<ProducerStatus> {
-    let table = installation.engine.table("producer-state");
+    let table = installation.engine.table(tables::PRODUCER_STATE);
     let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::NAME);
     let loaded = state.load(false).await?;
     let frequency = config.duration("producer.frequency")?;
@@ -120,7 +121,7 @@ fn agree(runs: &BTreeMap<AccountId, AccountRun>) -> bool {
 /// What is known of each pair that a policy covers today: as of when it is in sync, or how much differed then; and whether it
 /// could not be looked at since.
 async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Result<Vec<PairStatus>> {
-    let table = installation.engine.table("producer-state");
+    let table = installation.engine.table(tables::PRODUCER_STATE);
     let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::NAME);
     let mut known: BTreeMap<SpacePair, PairSurvey> =
         state.surveys().await?.into_iter().map(|kept| (kept.record.pair.clone(), kept.record)).collect();

@@ -6,6 +6,7 @@ use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_records::owners::{DestinationSpace, Owners};
+use mill_records::tables;
 
 use crate::args::SpacesCommand;
 use crate::output::line;
@@ -13,7 +14,7 @@ use crate::output::line;
 /// Runs it.
 pub(super) async fn run(args: SpacesCommand, config: &Config) -> Result<ResultCode> {
     let installation = Installation::configured(config).await?;
-    let owners = Owners::new(installation.engine.table("owners"));
+    let owners = Owners::new(installation.engine.table(tables::OWNERS));
     let (SpacesCommand::Owner(named) | SpacesCommand::Release(named)) = &args;
     let place = DestinationSpace {
         store: StoreAddress {

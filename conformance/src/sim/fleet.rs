@@ -18,6 +18,7 @@ use mill_records::owners::Owners;
 use mill_records::permits::PermitRepository;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
+use mill_records::tables;
 use mill_workman::{
     DeadLetterDrain, DrainSettings, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings,
 };
@@ -187,11 +188,11 @@ impl ProcessDeps {
     }
 
     pub(crate) fn seals(&self) -> SyncProofs {
-        SyncProofs::new(TableClient::new(&self.process, "seals"))
+        SyncProofs::new(TableClient::new(&self.process, tables::SYNC_PROOFS))
     }
 
     pub(crate) fn owners(&self) -> Owners {
-        Owners::new(TableClient::new(&self.process, "owners"))
+        Owners::new(TableClient::new(&self.process, tables::OWNERS))
     }
 
     pub(crate) fn delete_lists(&self) -> DeleteLists {
@@ -280,7 +281,7 @@ impl ProcessDeps {
             policies: self.policies.clone(),
             stores: Arc::new(StoreClients(self.process.clone())),
             queue: self.queues[&QueueName::DuplicationLow].clone(),
-            state: TableClient::new(&self.process, "producer-state"),
+            state: TableClient::new(&self.process, tables::PRODUCER_STATE),
             counts: Some(self.counts()),
             sync_proofs: self.seals(),
             delete_lists: self.delete_lists(),

@@ -9,8 +9,7 @@ use std::time::Duration;
 use mill_engine::{MemoryTable, SimClock};
 use mill_model::{AccountId, Monotonic, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::Clock as _;
-use mill_records::account_counts::AccountCounts;
-use mill_records::permits::PermitRepository;
+use mill_records::tables::table_names;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
@@ -118,16 +117,7 @@ pub(crate) struct WorldParts {
 impl World {
     pub(crate) fn new(parts: WorldParts) -> Arc<Self> {
         let WorldParts { swarm, clock, rng, sim_queues, sim_stores, policy_store, accounts, spaces, journal } = parts;
-        let tables = [
-            "producer-state",
-            "seals",
-            "owners",
-            "delete-lists",
-            PermitRepository::TABLE,
-            AccountCounts::TABLE,
-            mill_records::dead_letters::DeadLetters::TABLE,
-        ];
-        let tables = tables.into_iter().map(|name| (name, Arc::new(MemoryTable::with_pages_of(name, 7)))).collect();
+        let tables = table_names().map(|name| (name, Arc::new(MemoryTable::with_pages_of(name, 7)))).collect();
         Arc::new(Self {
             swarm,
             clock,

@@ -36,29 +36,18 @@ pub const VISIBILITY: Duration = Duration::from_mins(1);
 /// dead-letter table holds.
 pub const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
 
-/// The tables of an installation.
-pub const TABLES: [&str; 8] = [
-    "producer-state",
-    "seals",
-    "owners",
-    "dead-letters",
-    "folder-properties",
-    "delete-lists",
-    "permits",
-    "account-counts",
-];
-
 /// The names of one installation's queues and tables. They share a prefix, so that several installations can share an
 /// account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceNames {
     prefix: String,
+    tables: Vec<&'static str>,
 }
 
 impl ResourceNames {
-    /// Names that begin with `prefix` and a hyphen.
-    pub fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into() }
+    /// Names that begin with `prefix` and a hyphen, of all queues and of these `tables`.
+    pub fn new(prefix: impl Into<String>, tables: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { prefix: prefix.into(), tables: tables.into_iter().collect() }
     }
 
     /// A queue's name.
@@ -69,6 +58,11 @@ impl ResourceNames {
     /// The name of a table.
     pub fn table(&self, name: &str) -> String {
         format!("{}-{name}", self.prefix)
+    }
+
+    /// The tables, without their prefix.
+    pub fn tables(&self) -> &[&'static str] {
+        &self.tables
     }
 
     /// The prefix of all names.

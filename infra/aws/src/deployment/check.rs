@@ -5,7 +5,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use mill_model::QueueName;
 use serde_json::Value;
 
-use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_redrive, queue_settings};
+use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, has_redrive, queue_settings};
 use crate::connection::Connection;
 use crate::sdk_error::{CallError, CallErrorCause};
 
@@ -51,7 +51,7 @@ pub async fn check(connection: &Connection, deployed: &DeploymentSpec) -> Result
         check_queue(&sqs, &deployed.names, queue, &mut deviations).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for table in TABLES {
+    for table in deployed.names.tables() {
         let name = deployed.names.table(table);
         let about = format!("table `{name}`");
         match dynamo.describe_table().table_name(name).send().await {

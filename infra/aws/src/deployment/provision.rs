@@ -12,7 +12,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use mill_model::QueueName;
 use mill_ports::Clock;
 
-use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_redrive, queue_settings};
+use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, has_redrive, queue_settings};
 use crate::connection::Connection;
 use crate::sdk_error::CallError;
 
@@ -47,10 +47,10 @@ pub async fn provision(
         create_queue(&sqs, names, name, Some(&dead)).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for table in TABLES {
+    for table in names.tables() {
         create_table(&dynamo, &names.table(table)).await?;
     }
-    for table in TABLES {
+    for table in names.tables() {
         wait_until_active(&dynamo, &names.table(table), clock).await?;
     }
     Ok(())
@@ -136,7 +136,7 @@ pub async fn remove(connection: &Connection, names: &ResourceNames) -> Result<()
         removed.map_err(|error| provision_error(&name, "removed")(CallError::from_sdk(error)))?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for table in TABLES {
+    for table in names.tables() {
         let name = names.table(table);
         match dynamo.delete_table().table_name(&name).send().await {
             Ok(_) => {}

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use mill_aws::deployment::{DeploymentSpec, ResourceNames, check};
 use mill_model::QueueName;
+use mill_records::tables::table_names;
 use serde_json::{Value, json};
 
 use crate::servers::{connect, fresh, ministack};
@@ -36,7 +37,7 @@ async fn a_deployed_stack_keeps_the_contract_in_both_variants() {
         for part in conditional {
             assert_eq!(made.contains_key(part), parts.contains(&part), "{part} of {variant}");
         }
-        let names = ResourceNames::new(name);
+        let names = ResourceNames::new(name, table_names());
         each_queue_alarms(&told, &names);
         let bucket = told["outputs"]["PolicyBucket"].as_str().unwrap().to_owned();
         let there = DeploymentSpec { names, policy_bucket: Some(bucket) };
@@ -138,7 +139,7 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
         questions.only(&["Workman"], "dynamodb:PutItem", &table("permits"));
         questions.only(&["Producer", "Workman"], "dynamodb:PutItem", &table("account-counts"));
         questions.only(&["Producer"], "dynamodb:DeleteItem", &table("account-counts"));
-        for book in mill_aws::deployment::TABLES {
+        for book in table_names() {
             if ["Producer", "Workman"].contains(&role) {
                 questions.recognise("dynamodb:GetItem", &table(book));
             }

@@ -3,6 +3,7 @@
 use mill_aws::deployment::{DeploymentSpec, ResourceNames, check, provision, remove};
 use mill_local::OsClock;
 use mill_model::QueueName;
+use mill_records::tables::table_names;
 
 use crate::canned_server::{answer, serve};
 use crate::servers::{connect, fresh, installation, ministack};
@@ -66,7 +67,7 @@ async fn encryption(attributes: &'static str) -> Vec<String> {
         };
         answer(200, &[("content-type", "application/x-amz-json-1.0")], &body)
     });
-    let deployed = DeploymentSpec { names: ResourceNames::new("mill"), policy_bucket: None };
+    let deployed = DeploymentSpec { names: ResourceNames::new("mill", table_names()), policy_bucket: None };
     let found = check(&connect(&endpoint).await, &deployed).await.unwrap();
     found.into_iter().filter(|finding| finding.aspect == "encryption").map(|finding| finding.found).collect()
 }

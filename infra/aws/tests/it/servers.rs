@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use mill_aws::deployment::{self, ResourceNames};
 use mill_aws::{AccessKeys, Connection, ConnectionSettings, KeySource};
 use mill_local::OsClock;
+use mill_records::tables::table_names;
 
 use crate::ministack::start;
 
@@ -42,7 +43,7 @@ pub(crate) fn fresh(what: &str) -> String {
 /// A new installation.
 pub(crate) async fn installation(server: &str) -> (Connection, ResourceNames) {
     let connection = connect(server).await;
-    let names = ResourceNames::new(fresh("mill"));
+    let names = ResourceNames::new(fresh("mill"), table_names());
     deployment::provision(&connection, &names, &OsClock).await.unwrap();
     (connection, names)
 }

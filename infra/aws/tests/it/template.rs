@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use mill_aws::deployment::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_redrive, queue_settings};
+use mill_aws::deployment::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, has_redrive, queue_settings};
 use mill_model::QueueName;
+use mill_records::tables::table_names;
 use serde_json::{Value, json};
 
 use crate::stack::stack;
@@ -26,7 +27,7 @@ fn text(value: &Value) -> String {
 }
 
 fn names() -> ResourceNames {
-    ResourceNames::new("it")
+    ResourceNames::new("it", table_names())
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn the_templates_tables_are_the_contracts_and_outlive_the_stack() {
     let template = template();
     let tables = resources(template, "AWS::DynamoDB::Table");
     let found: BTreeSet<String> = tables.values().map(|table| text(&table["Properties"]["TableName"])).collect();
-    assert_eq!(found, TABLES.iter().map(|book| names().table(book)).collect());
+    assert_eq!(found, table_names().map(|book| names().table(book)).collect());
     for (name, table) in tables {
         let keys = json!([
             {"AttributeName": PARTITION_KEY, "KeyType": "HASH"},

@@ -1,0 +1,55 @@
+//! The tables of an installation: the one list. Deployments make these, an installation is known by them, and the simulation and
+//! the tests of the deployment's template read them here.
+
+use crate::account_counts::AccountCounts;
+use crate::dead_letters::DeadLetters;
+use crate::delete_lists::DeleteLists;
+use crate::permits::PermitRepository;
+
+/// One table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRole {
+    /// Its name, without what a deployment puts before it.
+    pub name: &'static str,
+    /// What its rows say.
+    pub holds: &'static str,
+}
+
+/// Whose each destination space is.
+pub const OWNERS: &str = "owners";
+/// Where a producer stands.
+pub const PRODUCER_STATE: &str = "producer-state";
+/// The sync proofs.
+pub const SYNC_PROOFS: &str = "seals";
+/// Properties that a folder's file system cannot keep.
+pub const FOLDER_PROPERTIES: &str = "folder-properties";
+
+/// All of them. The owners come first: all components may read that table, and who writes copies may write it, so its row
+/// says which others belong to the installation.
+pub const TABLES: [TableRole; 8] = [
+    TableRole { name: OWNERS, holds: "the source of each destination space" },
+    TableRole { name: PRODUCER_STATE, holds: "the producer's lease, its morsels and each account's run" },
+    TableRole { name: SYNC_PROOFS, holds: "pairs of versions that were proven in sync" },
+    TableRole { name: DeadLetters::TABLE, holds: "dead-lettered tasks, with their histories" },
+    TableRole { name: FOLDER_PROPERTIES, holds: "properties that a folder's file system cannot keep" },
+    TableRole { name: DeleteLists::TABLE, holds: "what may be deleted, and what is held" },
+    TableRole { name: PermitRepository::TABLE, holds: "how many tasks of each workman use a store" },
+    TableRole { name: AccountCounts::TABLE, holds: "how many tasks of each account were sent and have ended" },
+];
+
+/// Their names, in the same order.
+pub fn table_names() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|table| table.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_name_is_in_the_list_twice() {
+        assert_eq!(table_names().collect::<BTreeSet<_>>().len(), TABLES.len());
+    }
+}
