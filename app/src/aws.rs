@@ -2,117 +2,40 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use mill_aws::deployment::{self, DeploymentSpec, ResourceNames};
 use mill_aws::{
-    AccessKeys, Connection, ConnectionSettings, DynamoTable, KeySource, OverlapResult, QueueSettings, Role, S3Extent,
-    S3Settings, S3SpaceLocation, S3Store, ServiceClock, SpaceLayout, SqsQueue,
+    AccessKeys, Connection, ConnectionSettings, FleetEngine, FleetSettings, KeySource, OverlapResult, Role, S3Extent,
+    S3Settings, S3SpaceLocation, S3Store, SpaceLayout,
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{QueueName, SpaceId, StoreAddress};
 use mill_policy::{Buckets, S3Spec, SecretReference};
-use mill_ports::{Clock, DeletableStore, Rng, StoreError, Table, TableErrorKind, TaskQueue};
+use mill_ports::{Clock, DeletableStore, StoreError};
 use mill_records::destinations::DestinationPlace;
-use mill_records::installation::{InstallationError, InstallationTables};
 use mill_records::tables::{TABLES, table_names};
 
 use crate::UsageError;
 use crate::config::Config;
-use crate::engine::{Backing, Engine, PollingProfile};
 use crate::redact::without_password;
-use crate::state_marker::StateMarker;
-
-/// How the engine's tables and queues are reached.
-#[derive(Debug, Clone)]
-pub struct AwsEngine {
-    connection: Connection,
-    names: ResourceNames,
-    clock: Arc<dyn Clock>,
-    chance: Arc<dyn Rng>,
-}
-
-impl AwsEngine {
-    /// The table of that name.
-    pub fn table(&self, name: &str) -> Arc<dyn Table> {
-        let table = self.names.table(name);
-        Arc::new(DynamoTable::new(&self.connection, name, &table, self.clock.clone(), self.chance.clone()))
-    }
-
-    /// What was asked of the services so far, by operation.
-    pub fn requests(&self) -> Vec<(String, u64)> {
-        self.connection.requests().by_operation().into_iter().collect()
-    }
-}
+use crate::table_recognition::recognise_tables;
 
 /// The engine that a configuration describes.
 ///
 /// A process that `works` also marks tables that are new; others only look, and are permitted no more.
-pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
-    let chance: Arc<dyn Rng> = Arc::new(OsRng);
-    let connection = connect(access(config)).await?;
-    // Producers run on many hosts: what all of them share is the service.
-    let clock: Arc<dyn Clock> = Arc::new(ServiceClock::new(Arc::new(OsClock), &connection));
-    let heartbeats = connect(access(config)).await?;
-    let names = ResourceNames::new(config.text("engine.prefix"), table_names());
-    let queue = |name: QueueName| {
-        let settings = QueueSettings { name, queue: names.queue(name), fair: true };
-        Arc::new(SqsQueue::new(&connection, settings, clock.clone()).with_extend_connection(&heartbeats))
-            as Arc<dyn TaskQueue>
-    };
-    let queues = QueueName::ALL.into_iter().map(|name| (name, queue(name))).collect();
-    let fleet = AwsEngine {
-        connection: connection.clone(),
-        names: names.clone(),
-        clock: clock.clone(),
-        chance: chance.clone(),
-    };
-    recognise(&fleet, config, works).await?;
-    Ok(Engine { backing: Backing::Aws(Box::new(fleet)), queues, clock, chance, polling: PollingProfile::FLEET })
-}
-
-/// A service that cannot be asked now is asked again so often, over some seconds: longer by who has come to work.
-const RECOGNISE_TRIES: u32 = 4;
-const RECOGNISE_TRIES_TO_WORK: u32 = 5;
-
-fn may_pass(kind: TableErrorKind) -> bool {
-    matches!(kind, TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected)
-}
-
-/// Looks whether the tables are those that this host knows, and whole as a set.
-async fn recognise(fleet: &AwsEngine, config: &Config, works: bool) -> Result<()> {
-    let marker = StateMarker::of(config)?;
+pub async fn open_engine(config: &Config, works: bool) -> Result<FleetEngine> {
+    let settings =
+        FleetSettings { access: access(config), names: names(config), clock: Arc::new(OsClock), rng: Arc::new(OsRng) };
+    let engine = FleetEngine::open(settings).await.map_err(|why| UsageError(why.to_string()))?;
     let given = |key| given(config, key).map(|text| format!(" {}", without_password(&text))).unwrap_or_default();
-    let at = format!("tables {}-…{}{}", fleet.names.prefix(), given("engine.region"), given("engine.endpoint"));
-    let installation = InstallationTables::open(|name| fleet.table(name));
-    let tries_max = if works { RECOGNISE_TRIES_TO_WORK } else { RECOGNISE_TRIES };
-    let mut tries = 0;
-    let recognised = loop {
-        match installation.recognise(marker.remembered(&at), works.then_some(&*fleet.chance)).await {
-            Err(InstallationError::Table(error)) if tries < tries_max && may_pass(error.kind) => {
-                tries += 1;
-                fleet.clock.sleep(Duration::from_millis(200) * 2_u32.pow(tries)).await;
-            }
-            other => break other,
-        }
-    };
-    let recognised = recognised.map_err(|error| {
-        let advice = match &error {
-            InstallationError::Table(_) => "; `mill infra check` names what is not as it should be".to_owned(),
-            _ => format!(
-                "; bring them back (point-in-time recovery), or, to begin anew with the copies as they are, remove all of \
-                 them and `{}`, and make them again",
-                marker.path().display()
-            ),
-        };
-        anyhow!("{}{advice}", mill_ports::error_chain(&error)).context("the tables of mill cannot be used")
-    })?;
-    if let Some(id) = recognised {
-        // Where it cannot be written that is said, and the tables' own marks remain.
-        let _ = marker.remember(&at, &id, |_| false);
-    }
-    Ok(())
+    let at = format!("tables {}-…{}{}", names(config).prefix(), given("engine.region"), given("engine.endpoint"));
+    recognise_tables(&engine, &at, config, works).await?;
+    Ok(engine)
+}
+
+fn names(config: &Config) -> ResourceNames {
+    ResourceNames::new(config.text("engine.prefix"), table_names())
 }
 
 /// A connection; an address that bears credentials is a wrong argument, wherever it was given.
@@ -337,7 +260,7 @@ impl std::fmt::Display for S3Location {
 
 /// Makes what the engine needs and is not there.
 pub async fn create(config: &Config) -> Result<String> {
-    let names = ResourceNames::new(config.text("engine.prefix"), table_names());
+    let names = names(config);
     let connection = connect(access(config)).await?;
     deployment::provision(&connection, &names, &OsClock)
         .await
@@ -347,7 +270,7 @@ pub async fn create(config: &Config) -> Result<String> {
 
 /// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
 pub async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
-    let names = ResourceNames::new(config.text("engine.prefix"), table_names());
+    let names = names(config);
     let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
     let connection = connect(access(config)).await?;
     let found = deployment::check(&connection, &DeploymentSpec { names, policy_bucket }).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use mill_model::QueueName;
+use mill_ports::EngineExt as _;
 use mill_records::dead_letters::{
     DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterState, DeadLetters, OperatorDecision,
 };
@@ -178,8 +179,8 @@ impl<'i> DeadLetterReview<'i> {
     /// # Errors
     /// When a person has decided about it already, or its queue does not take it.
     pub async fn retry(&self, id: &str, by: &str) -> Result<QueueName> {
-        let queues = &self.installation.engine.queues;
-        Ok(self.table.retry(&DeadLetterId::new(id), None, queues, self.deciding(by)).await?)
+        let queues = self.installation.engine.queues();
+        Ok(self.table.retry(&DeadLetterId::new(id), None, &queues, self.deciding(by)).await?)
     }
 
     /// Closes a dead letter, with a reason.
@@ -191,7 +192,7 @@ impl<'i> DeadLetterReview<'i> {
     }
 
     fn deciding(&self, by: &str) -> OperatorDecision {
-        OperatorDecision { by: by.to_owned(), at: self.installation.engine.clock.now() }
+        OperatorDecision { by: by.to_owned(), at: self.installation.engine.clock().now() }
     }
 }
 

@@ -9,12 +9,11 @@ use anyhow::Context as _;
 use mill_local::folder::{FolderStore, OwnerMark, RootFacts, SpaceLocation, identity_at};
 use mill_local::{Database, OsClock, OsRng, SqliteTable};
 use mill_model::{SpaceId, StoreAddress};
-use mill_ports::{BoxError, RefusalReason, StoreError, StoreErrorKind, Table};
+use mill_ports::{BoxError, Engine, RefusalReason, StoreError, StoreErrorKind, Table};
 use mill_records::destinations::{ClaimOutcome, DestinationKeeper, DestinationPlace, Destinations};
 use mill_records::places::{PlaceChange, PlaceRepository, RootPlace};
 use tokio::sync::OnceCell;
 
-use crate::engine::{Backing, Engine};
 use crate::host;
 use crate::local_state;
 use crate::store_registry::StoreHandle;
@@ -38,11 +37,8 @@ pub struct Advice<'w>(pub(crate) &'w str);
 
 impl DestinationPlaces {
     /// Kept in the table of an engine on this host, else among this user's state.
-    pub(crate) fn of(engine: &Engine) -> Self {
-        let table = match &engine.backing {
-            Backing::Local(_) => Some(engine.table(PlaceRepository::TABLE)),
-            Backing::Aws(_) => None,
-        };
+    pub(crate) fn of(engine: &dyn Engine) -> Self {
+        let table = (!engine.is_shared_by_hosts()).then(|| engine.table(PlaceRepository::TABLE));
         Self { memory: OnceCell::new(), table, register: OnceCell::new(), found: Mutex::default() }
     }
 

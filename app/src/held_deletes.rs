@@ -1,15 +1,18 @@
 //! Deletes that wait for a person.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use mill_model::{AccountId, Timestamp};
+use mill_ports::Engine;
 use mill_records::delete_lists::{DeleteListError, DeleteLists, DeletionScope, HeldList, HoldReason};
 use serde::Serialize;
 
 use crate::UsageError;
+use crate::backends;
 use crate::config::Config;
-use crate::engine::Engine;
 use crate::mirror::{self, MirrorRequest};
 use crate::wait_limit::WaitLimit;
 
@@ -88,12 +91,12 @@ impl HeldDeleteList {
 #[derive(Debug)]
 pub struct HeldDeleteReview {
     lists: DeleteLists,
-    engine: Engine,
+    engine: Arc<dyn Engine>,
 }
 
 impl HeldDeleteReview {
     /// Those of an engine.
-    pub fn of(engine: &Engine) -> Self {
+    pub fn of(engine: &Arc<dyn Engine>) -> Self {
         Self { lists: DeleteLists::new(engine.table(DeleteLists::TABLE)), engine: engine.clone() }
     }
 
@@ -102,7 +105,7 @@ impl HeldDeleteReview {
     /// # Errors
     /// When its engine cannot be opened.
     pub async fn configured(config: &Config) -> Result<Self> {
-        Ok(Self::of(&Engine::configured(config, false, &WaitLimit::endless()).await?))
+        Ok(Self::of(&backends::open_engine(config, false, &WaitLimit::endless()).await?))
     }
 
     /// Those of a mirror.
@@ -140,7 +143,7 @@ impl HeldDeleteReview {
     /// A wrong token is a wrong argument.
     pub async fn confirm(&self, token: &str, by: &str) -> Result<HeldDeleteList> {
         let mut held = self.by_token(token).await?;
-        self.lists.grant(&mut held, by, self.engine.clock.now()).await?;
+        self.lists.grant(&mut held, by, self.engine.clock().now()).await?;
         Ok(HeldDeleteList::of(held))
     }
 

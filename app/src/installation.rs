@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use mill_engine::{TrackedStore, TrackedStores};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
-use mill_ports::{CrashPoint, NoCaps, Registry, SourceStore, Statistics, StoreCaps, Stores, crash_point};
+use mill_ports::{
+    CrashPoint, Engine, EngineExt as _, NoCaps, PollingProfile, Registry, SourceStore, Statistics, StoreCaps, Stores,
+    crash_point,
+};
 use mill_processors::{DuplicateFactory, Refusals, RemoveFactory};
 use mill_producer::{DuplicationProducer, QueueSizing};
 use mill_records::account_counts::AccountCounts;
@@ -23,9 +26,9 @@ use mill_records::tables;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::aws;
+use crate::backends;
 use crate::config::Config;
 use crate::destination_places::DestinationPlaces;
-use crate::engine::{Backing, Engine, PollingProfile};
 use crate::host;
 use crate::placement_checks::PlacementChecks;
 use crate::store_registry::{FolderOpener, InstallationIdentity, StoreRegistry};
@@ -35,7 +38,7 @@ use crate::wait_limit::WaitLimit;
 #[derive(Debug)]
 pub struct Installation {
     /// Its queues and tables.
-    pub engine: Engine,
+    pub engine: Arc<dyn Engine>,
     /// What is copied where.
     pub policies: Arc<PolicyRepository>,
     /// Its stores.
@@ -70,14 +73,14 @@ impl Installation {
 
     /// The same; `works` says whether it is for a process that does queued work.
     pub async fn opened(config: &Config, works: bool, wait_limit: &WaitLimit) -> Result<Self> {
-        let engine = Engine::configured(config, works, wait_limit).await?;
+        let engine = backends::open_engine(config, works, wait_limit).await?;
         let of = config.clone();
         let identity = wait_limit.look(config.base(), move || Ok(identity(&of))).await?;
         Self::on(engine, config, identity).await
     }
 
-    async fn on(engine: Engine, config: &Config, identity: InstallationIdentity) -> Result<Self> {
-        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
+    async fn on(engine: Arc<dyn Engine>, config: &Config, identity: InstallationIdentity) -> Result<Self> {
+        let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;
         let statistics = Arc::<Statistics>::default();
@@ -86,11 +89,11 @@ impl Installation {
         } else {
             aws::policy_store(config, own.clone(), &space).await?
         };
-        let files = Arc::new(TrackedStore::new(files, own, statistics.clone(), engine.clock.clone()));
+        let files = Arc::new(TrackedStore::new(files, own, statistics.clone(), engine.clock()));
         let refresh = config.duration("policies.refresh")?;
-        let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock.clone(), refresh));
+        let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock(), refresh));
         let misplaced = Arc::<PlacementChecks>::default();
-        let places = Arc::new(DestinationPlaces::of(&engine));
+        let places = Arc::new(DestinationPlaces::of(&*engine));
         let stores = Arc::new(StoreRegistry {
             policies: policies.clone(),
             folders,
@@ -102,14 +105,14 @@ impl Installation {
             identity,
         });
         let configured = Some(stores.clone());
-        let clock = engine.clock.clone();
+        let clock = engine.clock();
         let stores = Arc::new(TrackedStores { stores, statistics: statistics.clone(), clock });
         Ok(Self { configured, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
     }
 
     /// From parts. The stores note in these statistics what they are asked.
     pub fn of(
-        engine: Engine,
+        engine: Arc<dyn Engine>,
         policies: Arc<PolicyRepository>,
         (stores, statistics): (Arc<dyn Stores>, Arc<Statistics>),
         (misplaced, places): (Arc<PlacementChecks>, Arc<DestinationPlaces>),
@@ -126,6 +129,34 @@ impl Installation {
             places,
             configured: None,
             item_patience: ITEM_PATIENCE,
+        }
+    }
+
+    /// Empties all queues, where that can be done at once.
+    ///
+    /// # Errors
+    /// When they cannot be.
+    pub async fn purge_queues(&self) -> Result<()> {
+        let purged = self.engine.purge_queues().await.map_err(|error| anyhow!(error));
+        purged.context("the queue of the last run cannot be emptied")
+    }
+
+    /// Makes snoozed tasks ready now, where that can be done.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn make_delayed_due(&self) -> Result<()> {
+        let made = self.engine.make_delayed_due().await.map_err(|error| anyhow!(error));
+        made.context("the tasks that were put off cannot be hastened")
+    }
+
+    /// Says in the log what was asked of the services, where that costs.
+    pub fn log_requests(&self) {
+        let requests = self.engine.requests();
+        if !requests.is_empty() {
+            let asked: Vec<String> =
+                requests.into_iter().map(|(operation, count)| format!("{operation} {count}")).collect();
+            tracing::info!(requests = asked.join(", "), "asked of the services");
         }
     }
 
@@ -150,7 +181,7 @@ impl Installation {
             queue: self.engine.queue(QueueName::DeadLetter),
             book: self.dead_letters(),
             registry: self.registry(),
-            clock: self.engine.clock.clone(),
+            clock: self.engine.clock(),
             settings: DrainSettings { visibility: Duration::from_mins(1), poll_wait: Duration::from_secs(20) },
         }
     }
@@ -167,8 +198,8 @@ impl Installation {
             stores: self.stores.clone(),
             seals: self.seals(),
             owners: Owners::new(self.engine.table(tables::OWNERS)),
-            clock: self.engine.clock.clone(),
-            chance: self.engine.chance.clone(),
+            clock: self.engine.clock(),
+            chance: self.engine.rng(),
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
         };
@@ -179,8 +210,8 @@ impl Installation {
             delete_lists: self.delete_lists(),
             seals: self.seals(),
             owners: Owners::new(self.engine.table(tables::OWNERS)),
-            clock: self.engine.clock.clone(),
-            chance: self.engine.chance.clone(),
+            clock: self.engine.clock(),
+            chance: self.engine.rng(),
             statistics: self.statistics.clone(),
         });
         Registry::default().with(Arc::new(duplicate)).with(Arc::new(remove))
@@ -197,8 +228,8 @@ impl Installation {
             sync_proofs: self.seals(),
             delete_lists: self.delete_lists(),
             owners: Owners::new(self.engine.table(tables::OWNERS)),
-            clock: self.engine.clock.clone(),
-            chance: self.engine.chance.clone(),
+            clock: self.engine.clock(),
+            chance: self.engine.rng(),
             statistics: self.statistics.clone(),
             holder_is_dead: Arc::new(process::is_dead),
         };
@@ -207,8 +238,10 @@ impl Installation {
 
     /// The table in which workmen count, where the queue cannot tell how many tasks of an account it holds.
     fn counts(&self) -> Option<AccountCounts> {
-        let Backing::Aws(fleet) = &self.engine.backing else { return None };
-        let (table, clock) = (fleet.table(AccountCounts::TABLE), self.engine.clock.clone());
+        if self.engine.reports_depth_by_account() {
+            return None;
+        }
+        let (table, clock) = (self.engine.table(AccountCounts::TABLE), self.engine.clock());
         Some(AccountCounts { table, clock, queue: QueueName::DuplicationLow })
     }
 
@@ -216,7 +249,7 @@ impl Installation {
     fn permits(&self, timeout: Duration) -> PermitRepository {
         PermitRepository {
             table: self.engine.table(PermitRepository::TABLE),
-            clock: self.engine.clock.clone(),
+            clock: self.engine.clock(),
             timeout,
             holder_is_dead: Arc::new(process::is_dead),
         }
@@ -235,17 +268,17 @@ impl Installation {
         self.misplaced.will_write();
         let deps = WorkmanDeps {
             queues: queues.iter().map(|name| self.engine.queue(*name)).collect(),
-            all_queues: self.engine.queues.clone(),
+            all_queues: self.engine.queues(),
             dead_letter: self.engine.queue(QueueName::DeadLetter),
             registry: self.registry(),
-            clock: self.engine.clock.clone(),
-            chance: self.engine.chance.clone(),
+            clock: self.engine.clock(),
+            chance: self.engine.rng(),
             statistics: self.statistics.clone(),
             caps: self.caps(),
             permits: self.configured.is_some().then(|| self.permits(settings.visibility)),
             counts: self.counts(),
         };
-        let PollingProfile { linger, recheck, .. } = self.engine.polling;
+        let PollingProfile { linger, recheck, .. } = self.engine.polling();
         Workman::new(deps, WorkmanSettings { batch_linger: linger, recheck, ..settings })
     }
 }

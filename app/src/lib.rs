@@ -3,10 +3,10 @@
 
 #[cfg_attr(not(feature = "aws"), path = "no_aws.rs")]
 pub mod aws;
+pub mod backends;
 pub mod config;
 pub mod dead_letters;
 pub mod destination_places;
-pub mod engine;
 pub mod files;
 pub mod held_deletes;
 mod host;
@@ -27,6 +27,8 @@ pub mod status_report;
 pub mod stop_tokens;
 pub mod store_registry;
 pub mod subject_names;
+#[cfg(feature = "aws")]
+mod table_recognition;
 pub mod verify;
 pub mod wait_limit;
 pub mod worker_processes;

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context, Result, bail};
-use mill_local::{Damage, Database, Identity, KnownIdentity, RememberedDatabase, Standstill};
+use anyhow::{Context, Result, anyhow, bail};
+use mill_local::{Damage, Database, Identity, KnownIdentity, LocalEngine, RememberedDatabase, Standstill};
 
 use crate::config::Config;
-use crate::engine::{DATABASE, Engine};
 use crate::files::replace_in_place;
 use crate::state_marker::StateMarker;
 use crate::wait_limit::WaitLimit;
@@ -32,7 +31,7 @@ struct OpenDatabase {
 }
 
 /// Opens the local engine of an installation, whose marker says what its state is.
-pub async fn open(config: &Config, wait_limit: &WaitLimit) -> Result<Engine> {
+pub async fn open(config: &Config, wait_limit: &WaitLimit) -> Result<LocalEngine> {
     let data = config.path("engine.data");
     let (of, at) = (config.clone(), data.clone());
     let look = move || {
@@ -48,18 +47,31 @@ pub async fn open(config: &Config, wait_limit: &WaitLimit) -> Result<Engine> {
     wait_limit.unlimited().look(&data, move || open_known(&at, marker, &remembered)).await
 }
 
-fn open_known(data: &Path, marker: StateMarker, remembered: &RememberedDatabase) -> Result<Engine> {
+fn open_known(data: &Path, marker: StateMarker, remembered: &RememberedDatabase) -> Result<LocalEngine> {
     let way_out = format!(
         "bring it back from a backup; or, to begin anew with the copies as they are, delete `{}` and `{}`",
-        data.join(DATABASE).display(),
+        data.join(LocalEngine::DATABASE).display(),
         marker.path().display()
     );
-    let (engine, identity) = Engine::open(data, remembered, way_out)?;
+    let (engine, identity) = open_watched(data, remembered, way_out)?;
     let is_same = |known: &str| known.parse().is_ok_and(|known: Identity| known.id == identity.id);
     if let Some(file) = marker.remember(&resolved(data), &identity.to_string(), is_same) {
         noted(file, identity);
     }
     Ok(engine)
+}
+
+/// Opens the local engine whose state is in the folder `data`, made if nothing is remembered of it, and has this process end
+/// as an error once the state is found damaged. `way_out` is for a person to whom it is said that the state is gone or
+/// damaged. What is to be remembered of it from now on is the caller's to keep.
+pub fn open_watched(data: &Path, remembered: &RememberedDatabase, way_out: String) -> Result<(LocalEngine, Identity)> {
+    let engine = LocalEngine::open(data, remembered).map_err(|error| {
+        let advice = if error.is_about_the_state() { format!("; {way_out}") } else { String::new() };
+        anyhow!("{}{advice}", mill_ports::error_chain(&error)).context("the state of mill cannot be used")
+    })?;
+    let identity = engine.database().identity().get();
+    watch(engine.database(), way_out);
+    Ok((engine, identity))
 }
 
 /// The folder by its own path, whatever links lead there.
@@ -76,7 +88,7 @@ fn remembered(data: &Path, marker: &StateMarker) -> Result<RememberedDatabase> {
         return Ok(RememberedDatabase::Identity(identity));
     }
     match marker.another() {
-        Some(other) if !data.join(DATABASE).exists() => bail!(
+        Some(other) if !data.join(LocalEngine::DATABASE).exists() => bail!(
             "the state of this installation is in `{other}`, and `engine.data` says `{}`, where there is none: move it there, \
              or delete `{shown}` to begin anew",
             data.display()

@@ -15,7 +15,9 @@ use mill_local::folder::{FolderStore, Layout};
 use mill_local::{Identity, RememberedDatabase};
 use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
-use mill_ports::{DestinationStore as _, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind};
+use mill_ports::{
+    DestinationStore as _, Engine, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind,
+};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::destinations::DestinationKeeper;
 use mill_records::owners::{DestinationSpace, Owners};
@@ -29,7 +31,6 @@ use self::endpoint::{Endpoint, FolderPath};
 use self::pair_state::PairState;
 use crate::UsageError;
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
-use crate::engine::Engine;
 use crate::files::create_folder;
 use crate::host;
 use crate::installation::{Installation, producer_defaults, workman_defaults};
@@ -130,7 +131,7 @@ pub fn workman_settings(
         workers,
         on_final_failure,
         on_unavailable: OnUnavailable::Stop,
-        poll_wait: installation.engine.polling.poll_wait,
+        poll_wait: installation.engine.polling().poll_wait,
         ..workman_defaults()
     }
 }
@@ -159,7 +160,7 @@ struct MirrorPair {
 ///
 /// # Errors
 /// When there was no such mirror yet, or its state cannot be used.
-pub async fn engine_of(request: &MirrorRequest) -> Result<Engine> {
+pub async fn engine_of(request: &MirrorRequest) -> Result<Arc<dyn Engine>> {
     let wait_limit = WaitLimit::endless();
     let pair = MirrorPair::of(request, &wait_limit).await?;
     let Some(remembered) = pair.look_at_state(&wait_limit, PairState::known).await? else {
@@ -181,7 +182,7 @@ pub async fn destination_of(request: &MirrorRequest) -> Result<Option<Arc<Folder
     let known = pair.look_at_state(&wait_limit, PairState::known).await?;
     let (Some(remembered), Endpoint::Folder(root)) = (known, &pair.destination) else { return Ok(None) };
     let (engine, ..) = pair.open_state(&wait_limit, remembered).await?;
-    let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
+    let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
     let store = StoreId::new(SubjectNames::MIRROR_DESTINATION)?;
     let address = StoreAddress { account: AccountId::new(SubjectNames::MIRROR_ACCOUNT)?, store };
     Ok(Some(folders.open(address, root.path.clone(), Layout::Single(SpaceId::new(SubjectNames::MIRROR_SPACE)?))))
@@ -220,10 +221,10 @@ impl MirrorPair {
         &self,
         wait_limit: &WaitLimit,
         remembered: RememberedDatabase,
-    ) -> Result<(Engine, Identity, RememberedDatabase)> {
+    ) -> Result<(Arc<dyn Engine>, Identity, RememberedDatabase)> {
         let open = |state: &PairState| {
             let (engine, identity) = state.open(&remembered)?;
-            Ok((engine, identity, remembered))
+            Ok((Arc::new(engine) as Arc<dyn Engine>, identity, remembered))
         };
         self.look_at_state(&wait_limit.unlimited(), open).await
     }
@@ -278,7 +279,7 @@ impl MirrorPair {
 
     async fn installation(
         &self,
-        (engine, statistics): (Engine, Arc<Statistics>),
+        (engine, statistics): (Arc<dyn Engine>, Arc<Statistics>),
         request: &MirrorRequest,
         may_create: bool,
         wait_limit: &WaitLimit,
@@ -287,15 +288,15 @@ impl MirrorPair {
         let (source, destination) =
             (StoreId::new(SubjectNames::MIRROR_SOURCE)?, StoreId::new(SubjectNames::MIRROR_DESTINATION)?);
         let space = SpaceId::new(SubjectNames::MIRROR_SPACE)?;
-        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
+        let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<PlacementChecks>::default();
         let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
-        let from = TrackedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock.clone());
+        let from = TrackedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock());
         let looks = (wait_limit, request.remove_vanished);
-        let holds_something = self.source.holds_something(&from, &engine.clock, looks).await?;
+        let holds_something = self.source.holds_something(&from, &engine.clock(), looks).await?;
         let (plain_to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
-        let to = TrackedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock.clone());
+        let to = TrackedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock());
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let Endpoint::S3(_) = &self.destination
             && !may_create
@@ -308,7 +309,7 @@ impl MirrorPair {
                 self.destination
             );
         }
-        let places = Arc::new(DestinationPlaces::of(&engine));
+        let places = Arc::new(DestinationPlaces::of(&*engine));
         let asked = statistics.begin_call(&address(&source));
         let keeper = self.keeper(request, source_itself.folder().map(|folder| &**folder)).await?;
         asked.answered();
@@ -331,7 +332,7 @@ impl MirrorPair {
         let policy =
             AccountPolicy::mirror(account, space, source, destination, Compare::Differences, request.remove_vanished);
         let policies = Arc::new(PolicyRepository::fixed(vec![policy]));
-        let clock = engine.clock.clone();
+        let clock = engine.clock();
         let stores = Arc::new(TrackedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
         Ok(Installation::of(engine, policies, (stores, statistics), (misplaced, places)))
     }

@@ -10,28 +10,14 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use mill_model::{SpaceId, StoreAddress};
 use mill_policy::S3Spec;
-use mill_ports::{Clock, DeletableStore, StoreError, Table};
+use mill_ports::{Clock, DeletableStore, StoreError};
 use mill_records::destinations::DestinationPlace;
 
 use crate::config::Config;
-use crate::engine::Engine;
 
 const WITHOUT: &str = "this mill was built without the feature `aws`: it has neither the fleet engine nor stores in S3";
 
-#[derive(Debug, Clone)]
-pub struct AwsEngine(Infallible);
-
-impl AwsEngine {
-    pub fn table(&self, _: &str) -> Arc<dyn Table> {
-        match self.0 {}
-    }
-
-    pub fn requests(&self) -> Vec<(String, u64)> {
-        match self.0 {}
-    }
-}
-
-pub async fn open_engine(_: &Config, _: bool) -> Result<Engine> {
+pub async fn open_engine(_: &Config, _: bool) -> Result<mill_local::LocalEngine> {
     bail!(WITHOUT)
 }
 

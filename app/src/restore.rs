@@ -61,7 +61,7 @@ impl RestoreRequest {
             copy,
             from: StoreAddress { account: account.clone(), store: from.clone() },
             space: space.clone(),
-            to: open_plain(installation.engine.clock.clone(), address, to, Layout::Single(space.clone())),
+            to: open_plain(installation.engine.clock(), address, to, Layout::Single(space.clone())),
             sealed: self.sealed(&policy),
             seals: installation.seals(),
             overwrite: self.overwrite,

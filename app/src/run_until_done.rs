@@ -126,7 +126,7 @@ impl RunUntilDone<'_> {
         };
         let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
         let ended = workers.join().await;
-        installation.engine.log_requests();
+        installation.log_requests();
         let all = workers.snapshot(installation, false);
         let report = report.context("the producer could not go on")?;
         if let mill_producer::SessionEnd::HeldByAnother { holder } = &report.ended {
@@ -204,7 +204,7 @@ impl CompletionMonitor<'_> {
         let began = Instant::now();
         let mut stillness = IdleTimer::new();
         let mut shown = Instant::now();
-        let polling = self.installation.engine.polling;
+        let polling = self.installation.engine.polling();
         let mut empty = 0;
         let stuck = loop {
             tokio::select! {
@@ -341,7 +341,7 @@ impl WorkerTasks {
 
     fn snapshot(&self, installation: &Installation, producing: bool) -> RunProgress {
         let mut snapshot =
-            RunProgress { producing, ..RunProgress::of(&installation.statistics, &*installation.engine.clock) };
+            RunProgress { producing, ..RunProgress::of(&installation.statistics, &*installation.engine.clock()) };
         if let RunningWorkers::WorkerProcesses(children) = &self.running {
             children.add_to(&mut snapshot);
         }

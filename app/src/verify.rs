@@ -164,7 +164,7 @@ impl<R: FnMut(String)> Verifier<R> {
                         concurrency: AT_ONCE.try_into()?,
                     };
                     self.report.pairs += 1;
-                    match verification.run(&*installation.engine.chance).await {
+                    match verification.run(&*installation.engine.rng()).await {
                         Ok(findings) => self.add(&name, &findings),
                         Err(error) => self.failed(&name, &error_chain(&error)),
                     }

@@ -1,6 +1,7 @@
 //! The verbs of Mill: behaviours that two back ends must share.
 //!
-//! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`processor`]
+//! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`engine`] (the queues
+//! and tables of one installation, opened), [`processor`]
 //! (what a workman hands a task to), [`store_caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
 //! [`planted_bugs`] (bugs on purpose), [`crash`] (where processes are killed) and [`slot_probe`] (what no port shows).
 //!
@@ -9,6 +10,7 @@
 
 pub mod clock;
 pub mod crash;
+pub mod engine;
 pub mod planted_bugs;
 pub mod processor;
 pub mod queue;
@@ -21,6 +23,7 @@ pub mod task_ledger;
 
 pub use clock::{Clock, Rng, RngExt, SecondClockReading};
 pub use crash::{CrashPoint, crash_point};
+pub use engine::{Engine, EngineExt, PollingProfile};
 pub use planted_bugs::{PlantedBug, planted};
 pub use processor::{
     Attempt, DeliveryLease, FailureClass, FollowUp, ItemOutcomeNote, ProcessorError, Registry, TaskOutcome,

@@ -6,11 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use mill_local::{Identity, RememberedDatabase};
+use mill_local::{Identity, LocalEngine, RememberedDatabase};
 
-use crate::engine::{DATABASE, Engine};
 use crate::files::{private_folder, replace_in_place, write_private};
-use crate::local_state::noted;
+use crate::local_state::{noted, open_watched};
 
 /// The folder in which the state of one pair is kept, under the user's state folder.
 #[derive(Debug, Clone)]
@@ -74,17 +73,18 @@ impl PairState {
     pub(crate) fn known(&self) -> Result<Option<RememberedDatabase>> {
         let remembered = self.remembered()?;
         // A mirror that was killed before it wrote the marker left a database.
-        let is_new = remembered == RememberedDatabase::Nothing && !self.folder.join(DATABASE).try_exists()?;
+        let is_new =
+            remembered == RememberedDatabase::Nothing && !self.folder.join(LocalEngine::DATABASE).try_exists()?;
         Ok((!is_new).then_some(remembered))
     }
 
     /// Opens the pair's engine, whose database must be the one that is remembered.
-    pub(crate) fn open(&self, remembered: &RememberedDatabase) -> Result<(Engine, Identity)> {
+    pub(crate) fn open(&self, remembered: &RememberedDatabase) -> Result<(LocalEngine, Identity)> {
         let way_out = format!(
             "delete `{}` to begin anew: the copy stays as it is, and what is the same is not copied again",
             self.folder.display()
         );
-        Engine::open(&self.folder, remembered, way_out)
+        open_watched(&self.folder, remembered, way_out)
     }
 
     /// Remembers the pair, and which database is its own.

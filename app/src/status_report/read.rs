@@ -68,7 +68,7 @@ async fn queues(installation: &Installation) -> Result<Vec<QueueStatus>> {
 /// How it stands with the loops of all accounts: of each, and of the one that lags behind most.
 async fn producer(installation: &Installation, config: &Config) -> Result<ProducerStatus> {
     let table = installation.engine.table(tables::PRODUCER_STATE);
-    let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::NAME);
+    let state = ProducerState::to_read(table, installation.engine.clock(), DuplicationProducer::NAME);
     let loaded = state.load(false).await?;
     let frequency = config.duration("producer.frequency")?;
     let mut runs: BTreeMap<AccountId, AccountRun> =
@@ -122,7 +122,7 @@ fn agree(runs: &BTreeMap<AccountId, AccountRun>) -> bool {
 /// could not be looked at since.
 async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Result<Vec<PairStatus>> {
     let table = installation.engine.table(tables::PRODUCER_STATE);
-    let state = ProducerState::to_read(table, installation.engine.clock.clone(), DuplicationProducer::NAME);
+    let state = ProducerState::to_read(table, installation.engine.clock(), DuplicationProducer::NAME);
     let mut known: BTreeMap<SpacePair, PairSurvey> =
         state.surveys().await?.into_iter().map(|kept| (kept.record.pair.clone(), kept.record)).collect();
     let failures: Vec<SurveyFailure> = state.failures().await?.into_iter().map(|kept| kept.record).collect();

@@ -35,7 +35,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     }
     let installation = locked.open(&stopping, &wait_limit).await?;
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
-    installation.engine.purge_queues().await?;
+    installation.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
     let on_final_failure = if args.options.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain };
     let workman = mirror::workman_settings(&installation, args.workers, on_final_failure);

@@ -9,7 +9,7 @@ use mill_app::stop_tokens::StopTokens;
 use mill_app::subject_names::SubjectNames;
 use mill_app::wait_limit::WaitLimit;
 use mill_model::SurveySum;
-use mill_producer::{DuplicationProducer, RunStart, SessionEnd, SessionReport, WhenFull};
+use mill_producer::{DuplicationProducer, RunStart, SessionEnd, SessionPauses, SessionReport, WhenFull};
 
 use super::held::person;
 use crate::args::ProduceCommand;
@@ -25,7 +25,7 @@ pub(super) async fn run(args: ProduceCommand, config: &Config) -> Result<ResultC
     let run_start = if now { RunStart::Now } else { RunStart::WhenDue };
     let mut settings = mill_producer::ProducerSettings { run_start, ..producer_settings(config)? };
     if stays {
-        let polling = installation.engine.polling;
+        let polling = installation.engine.polling();
         settings.when_full = WhenFull::Wait { poll: polling.full_poll, poll_most: polling.full_poll_most };
     }
     HeldDeleteReview::of(&installation.engine).confirm_for_run(confirm_deletes.as_ref(), &person()).await?;
@@ -60,6 +60,8 @@ async fn stay(
     producer: &DuplicationProducer,
     stopping: &StopTokens,
 ) -> Result<ResultCode> {
+    let polling = installation.engine.polling();
+    let pauses = SessionPauses { least: polling.session_pause_least, most: polling.session_pause_most };
     let mut last = String::new();
     let mut tell = |report: &SessionReport| {
         let text = said(report);
@@ -70,7 +72,7 @@ async fn stay(
             last = text;
         }
     };
-    producer.run_until_stopped(installation.engine.polling.stay, &stopping.gentle, &mut tell).await?;
+    producer.run_until_stopped(pauses, &stopping.gentle, &mut tell).await?;
     Ok(installation.misplaced.exit(ResultCode::Done))
 }
 

@@ -35,14 +35,14 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     stopping.when_damaged();
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.
-    installation.engine.make_delayed_due().await?;
+    installation.make_delayed_due().await?;
     crash_point(CrashPoint::CliHastened);
     let producer = installation.producer(mill_producer::ProducerSettings {
         // It looks again so soon that no more need wait in the queue.
         queue_sizing: QueueSizing::Fixed,
         when_full: WhenFull::Wait {
-            poll: installation.engine.polling.full_poll,
-            poll_most: installation.engine.polling.full_poll,
+            poll: installation.engine.polling().full_poll,
+            poll_most: installation.engine.polling().full_poll,
         },
         run_start: mill_producer::RunStart::Together,
         give_up_after: args.options.give_up_after,
@@ -52,7 +52,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let queues: Vec<QueueName> = config.list("workman.queues")?;
     let workers = if args.processes == 0 {
         let mut settings = workman_settings(config, args.workers)?;
-        settings.poll_wait = installation.engine.polling.poll_wait;
+        settings.poll_wait = installation.engine.polling().poll_wait;
         if args.options.fail_fast {
             settings.on_final_failure = OnFinalFailure::FailFast;
         }

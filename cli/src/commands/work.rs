@@ -93,7 +93,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
 }
 
 fn snapshot(installation: &Installation) -> RunProgress {
-    RunProgress::of(&installation.statistics, &*installation.engine.clock)
+    RunProgress::of(&installation.statistics, &*installation.engine.clock())
 }
 
 /// Says in the log for which store a write waits. Of a child its parent says it.

@@ -3,7 +3,7 @@
 //! Reading order: [`connection`] (how Mill reaches a service, and as whom), [`S3Service`] (which service it is),
 //! [`request_stats`] (what it costs), `sdk_error` (what a failed call means), [`ServiceClock`] (the time that the service
 //! reports), `response` (what makes a response of S3 credible), [`deployment`] (the names, settings and keys that a deployment
-//! must have, and the check of one), [`queue`], [`table`], [`store`].
+//! must have, and the check of one), [`queue`], [`table`], [`FleetEngine`] (all of them), [`store`].
 //!
 //! **Invariant:** a request that failed is never read as "not there", and no entry of a batch that failed is ever
 //! forgotten. Keys are bytes: nothing is trimmed, collapsed or folded between an id and its key.
@@ -11,6 +11,7 @@
 mod clock;
 pub mod connection;
 pub mod deployment;
+mod engine;
 mod many_headers;
 mod proxy;
 pub mod queue;
@@ -24,6 +25,7 @@ mod wrong_address;
 
 pub use clock::ServiceClock;
 pub use connection::{AccessKeys, Connection, ConnectionSettings, EndpointError, KeySource, Role};
+pub use engine::{FleetEngine, FleetSettings};
 pub use queue::{QueueSettings, SqsQueue};
 pub use request_stats::RequestStats;
 pub use service::S3Service;

@@ -1,7 +1,7 @@
 //! Mill on one host, with no account anywhere: queues and tables in SQLite, stores in folders, the system's clock and
 //! random numbers.
 //!
-//! Reading order: [`database`] (one file, its writer and its reader), [`queue`], [`table`]; [`folder`] (the store);
+//! Reading order: [`database`] (one file, its writer and its reader), [`queue`], [`table`], [`LocalEngine`]; [`folder`] (the store);
 //! then [`os`] and [`process`].
 //!
 //! **Invariant:** an acknowledged send or put survives a crash of the process and a loss of power. Within a process
@@ -9,6 +9,7 @@
 //! processes apart.
 
 pub mod database;
+mod engine;
 pub mod folder;
 pub mod os;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod table;
 mod test_clock;
 
 pub use database::{Damage, Database, Identity, KnownIdentity, OpenError, RememberedDatabase, Standstill};
+pub use engine::LocalEngine;
 pub use os::{OsClock, OsRng};
 pub use queue::SqliteQueue;
 pub use table::SqliteTable;
