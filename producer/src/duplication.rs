@@ -1,12 +1,30 @@
-//! The duplication producer, as other crates use it.
+//! The duplication producer: its morsels are pairs of spaces, and its tasks make the destination what the source is.
+//!
+//! Reading order: `discovery` (which morsels a run has), `morsel_step` (deletes first, then a nibble of copies), `delete_step` and
+//! `list_writer` (what vanished becomes a list, and the list becomes tasks once it is granted), `missing_space` (a source space
+//! that is not there), `nibble` and `delete_scan` (what is collected from a comparison), `merge`, `paths` and `respelled_items`
+//! (the comparison), `endpoints` (both stores of a morsel), `closing` (whether all is in sync once the work is done).
+
+pub(crate) mod closing;
+pub(crate) mod delete_scan;
+pub(crate) mod delete_step;
+mod discovery;
+pub(crate) mod endpoints;
+mod list_writer;
+pub(crate) mod merge;
+mod missing_space;
+pub(crate) mod morsel_step;
+pub(crate) mod nibble;
+mod paths;
+mod respelled_items;
 
 use mill_records::lease::{AcquireOutcome, LeaseConfig, ProducerLease};
 use mill_records::producer_state::{ProducerState, ProducerStateError};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::looping::Session;
 use crate::report::{ProducerError, SessionEnd, SessionReport};
-use crate::session::Session;
 use crate::settings::{ProducerDeps, ProducerSettings};
 use crate::timed_stores::TimedStores;
 

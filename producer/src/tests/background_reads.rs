@@ -11,7 +11,7 @@ use mill_records::producer_state::AccountRun;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, World, account, policy, space, store};
-use crate::session::{ActiveRun, ReadBasis, ReadKey, ReadOutcome, Session};
+use crate::looping::{ActiveRun, ReadBasis, ReadKey, ReadOutcome, Session};
 
 fn basis(file: &str, marker: Option<&str>) -> ReadBasis {
     let rule = policy("a", file).covering(&space("s"), &store("1"), &store("2")).unwrap();

@@ -8,12 +8,12 @@ use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
 use mill_records::Versioned;
 use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, SurveySubject};
 
-use crate::delete_step::DeleteStepOutcome;
-use crate::endpoints::{Endpoints, SpaceError};
-use crate::merge::Merge;
-use crate::nibble::Nibble;
+use crate::duplication::delete_step::DeleteStepOutcome;
+use crate::duplication::endpoints::{Endpoints, SpaceError};
+use crate::duplication::merge::Merge;
+use crate::duplication::nibble::Nibble;
+use crate::looping::{Gate, ReadBasis, ReadKey, ReadOutcome, Session, StepError};
 use crate::report::UncopiedEntry;
-use crate::session::{Gate, ReadBasis, ReadKey, ReadOutcome, Session, StepError};
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,15 +8,6 @@
 //!                       an account whose next run is due, or that is new
 //! ```
 
-mod account_discovery;
-mod accounts;
-mod background_read;
-mod failures;
-mod gate;
-mod rounds;
-mod runs;
-mod shares;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
@@ -34,24 +25,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::duplication::DuplicationProducer;
-use crate::endpoints::SpaceError;
-use crate::merge::MergeError;
-use crate::morsel_step::OpenMorsel;
-use crate::queue_sizer::QueueSizer;
+use crate::duplication::endpoints::SpaceError;
+use crate::duplication::merge::MergeError;
+use crate::duplication::morsel_step::OpenMorsel;
 use crate::report::{ProducerError, SessionEnd, SessionReport, SpaceFailure, SpaceFailureKind};
 use crate::settings::{ProducerDeps, ProducerSettings};
-use crate::task_sender::TaskSender;
 use crate::timed_stores::{SilenceError, TimedStores};
 
-pub(crate) use self::account_discovery::AccountDiscovery;
-use self::account_discovery::PendingDiscoveries;
-use self::background_read::BackgroundReads;
-pub(crate) use self::background_read::{ReadBasis, ReadKey, ReadOutcome, ReaderPanicked};
-pub(crate) use self::failures::SurveyFailures;
-pub(crate) use self::gate::Gate;
-use self::rounds::FailureStreak;
-pub(crate) use self::runs::ActiveRun;
-use self::shares::AccountShares;
+use super::account_discovery::PendingDiscoveries;
+use super::background_read::{BackgroundReads, ReaderPanicked};
+use super::failures::SurveyFailures;
+use super::queue_sizer::QueueSizer;
+use super::rounds::FailureStreak;
+use super::runs::ActiveRun;
+use super::shares::AccountShares;
+use super::task_sender::TaskSender;
 
 /// A morsel's priority in the rounds: its round, then its rank within its account, so that every account is served.
 pub(crate) type RoundPriority = (u64, usize, SpacePair);
@@ -66,7 +54,7 @@ pub(crate) struct Session<'a> {
     pub(crate) task_sender: TaskSender,
     pub(crate) report: SessionReport,
     /// The accounts that are listed.
-    accounts: BTreeSet<AccountId>,
+    pub(super) accounts: BTreeSet<AccountId>,
     /// The current or last run of each account.
     pub(crate) runs: BTreeMap<AccountId, ActiveRun>,
     pub(crate) open_morsels: BTreeMap<SpacePair, OpenMorsel>,
@@ -79,20 +67,20 @@ pub(crate) struct Session<'a> {
     /// When the current turn began.
     pub(crate) step_began: Timestamp,
     /// The current round.
-    round: u64,
+    pub(super) round: u64,
     /// How many runs this session has begun.
-    begun: u32,
+    pub(super) begun: u32,
     /// When the session next checks whether an account's run is due; `None` if it never does.
-    next_due_check: Option<Monotonic>,
-    accounts_failed: BTreeSet<AccountId>,
+    pub(super) next_due_check: Option<Monotonic>,
+    pub(super) accounts_failed: BTreeSet<AccountId>,
     /// The morsels whose failure may pass, and when they may have another turn.
-    paused_morsels: BTreeMap<(Monotonic, RoundPriority), Versioned<Morsel>>,
-    failure_streaks: BTreeMap<SpacePair, FailureStreak>,
+    pub(super) paused_morsels: BTreeMap<(Monotonic, RoundPriority), Versioned<Morsel>>,
+    pub(super) failure_streaks: BTreeMap<SpacePair, FailureStreak>,
     /// The failed surveys since the last success, for the status.
     pub(crate) failures: SurveyFailures,
-    later_accounts: PendingDiscoveries,
-    background_reads: BackgroundReads,
-    shares: AccountShares,
+    pub(super) later_accounts: PendingDiscoveries,
+    pub(super) background_reads: BackgroundReads,
+    pub(super) shares: AccountShares,
 }
 
 /// Why a step went no further.
@@ -214,7 +202,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reports the deletes that an earlier session of this run held.
-    async fn report_held_of_earlier(&mut self, morsels: &[Versioned<Morsel>]) -> Result<(), ProducerError> {
+    pub(super) async fn report_held_of_earlier(&mut self, morsels: &[Versioned<Morsel>]) -> Result<(), ProducerError> {
         if !morsels.iter().any(|morsel| matches!(morsel.record.deletes, DeleteProgress::Held { .. })) {
             return Ok(());
         }

@@ -11,13 +11,13 @@ use mill_records::elapsed::ElapsedTime;
 use mill_records::producer_state::{DeleteProgress, MissingSpace, Morsel};
 use tracing::{info, warn};
 
-use crate::delete_scan::DeleteScan;
-use crate::delete_step::DeleteStepOutcome;
-use crate::endpoints::{Endpoints, SpaceError};
-use crate::morsel_step::MorselStepOutcome;
+use crate::duplication::delete_scan::DeleteScan;
+use crate::duplication::delete_step::DeleteStepOutcome;
+use crate::duplication::endpoints::{Endpoints, SpaceError};
+use crate::duplication::morsel_step::MorselStepOutcome;
+use crate::duplication::respelled_items::RespelledItems;
+use crate::looping::{Gate, ReadKey, ReadOutcome, Session, StepError, missing_key};
 use crate::report::AbsentSpace;
-use crate::respelled_items::RespelledItems;
-use crate::session::{Gate, ReadKey, ReadOutcome, Session, StepError, missing_key};
 use crate::settings::AbsentSource;
 
 /// How long a space must be missing before it may count as gone.

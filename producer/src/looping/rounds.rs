@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use super::shares::NextCandidate;
 use super::{Gate, RoundPriority, Session, StepError};
-use crate::endpoints::SpaceError;
-use crate::morsel_step::MorselStepOutcome;
+use crate::duplication::endpoints::SpaceError;
+use crate::duplication::morsel_step::MorselStepOutcome;
 use crate::report::{ProducerError, SessionEnd};
 use crate::settings::WhenFull;
 

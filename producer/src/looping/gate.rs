@@ -9,8 +9,8 @@ use mill_records::producer_state::QueueSize;
 use tracing::info;
 
 use super::Session;
-use crate::morsel_step::MorselStepOutcome;
-use crate::queue_sizer::QueueSizer;
+use crate::duplication::morsel_step::MorselStepOutcome;
+use crate::looping::queue_sizer::QueueSizer;
 use crate::report::{ProducerError, SessionEnd};
 use crate::settings::{QueueSizing, WhenFull};
 

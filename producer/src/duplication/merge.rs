@@ -10,8 +10,8 @@ use mill_ports::{ListEntry, Place, PlantedBug, RefusalReason, TableError, error_
 use mill_records::sync_proofs::SyncProofRow;
 use tracing::warn;
 
+use crate::duplication::paths::PathRules;
 use crate::listing::{ListingError, OrderedListing};
-use crate::paths::PathRules;
 
 /// Why a merge failed.
 #[derive(Debug, thiserror::Error)]

@@ -9,12 +9,12 @@ use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::sync_proofs::SyncProofs;
 
+use crate::duplication::merge::{Merge, MergeError};
+use crate::duplication::nibble::Nibble;
+use crate::duplication::paths::PathRules;
 use crate::listing::{ListingError, OrderedListing};
-use crate::merge::{Merge, MergeError};
-use crate::nibble::Nibble;
-use crate::paths::PathRules;
+use crate::looping::{ReadBasis, ReaderPanicked};
 use crate::report::SpaceFailureKind;
-use crate::session::{ReadBasis, ReaderPanicked};
 use crate::timed_stores::{SilenceError, TimedStores};
 
 /// Why a space is skipped in this session.

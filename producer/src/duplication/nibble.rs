@@ -6,7 +6,7 @@ use mill_policy::Compare;
 use mill_ports::RefusalReason;
 use tracing::warn;
 
-use crate::merge::{Merge, MergeError, MergedEntry};
+use crate::duplication::merge::{Merge, MergeError, MergedEntry};
 use crate::report::{EntryClass, UncopiedEntry};
 
 /// The entries that a merge returned, from one marker to the next.

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::duplication::DuplicationProducer;
-use crate::endpoints::{Endpoints, SpaceError};
-use crate::merge::{Merge, MergedEntry, Proof};
+use crate::duplication::endpoints::{Endpoints, SpaceError};
+use crate::duplication::merge::{Merge, MergedEntry, Proof};
+use crate::looping::{ActiveRun, Session, SurveyFailures};
 use crate::report::{MissingEntry, ProducerError, SessionEnd, SessionReport};
-use crate::session::{ActiveRun, Session, SurveyFailures};
 
 /// Whether a task of the run refused an item by name. Such an item is neither in sync nor missing.
 pub type IsRefused<'a> = &'a (dyn Fn(&SpacePair, &ContentId) -> bool + Sync);

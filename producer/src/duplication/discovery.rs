@@ -10,8 +10,8 @@ use mill_records::policies::PolicyError;
 use mill_records::producer_state::Morsel;
 use tracing::{debug, info, warn};
 
+use crate::looping::{AccountDiscovery, ReadBasis, ReadKey, ReadOutcome, ReaderPanicked, Session};
 use crate::report::{LeftOutEntry, ProducerError};
-use crate::session::{AccountDiscovery, ReadBasis, ReadKey, ReadOutcome, ReaderPanicked, Session};
 use crate::timed_stores::TimedStores;
 
 /// The spaces of each store of the default policies that has answered.

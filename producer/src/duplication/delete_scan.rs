@@ -9,9 +9,9 @@ use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{DeletePairState, HoldReason, ListedId};
 use mill_records::sync_proofs::VersionDigest;
 
-use crate::merge::{Merge, MergeError, MergedEntry};
-use crate::nibble::Nibble;
-use crate::respelled_items::RespelledItems;
+use crate::duplication::merge::{Merge, MergeError, MergedEntry};
+use crate::duplication::nibble::Nibble;
+use crate::duplication::respelled_items::RespelledItems;
 use crate::settings::DeleteThresholds;
 
 /// The result of a complete scan.

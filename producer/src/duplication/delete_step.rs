@@ -23,14 +23,14 @@ use mill_records::producer_state::{DeleteProgress, Morsel};
 use mill_records::sync_proofs::SyncProofs;
 use tracing::{info, warn};
 
-use crate::delete_scan::{DeleteScan, VanishedFilter};
-use crate::endpoints::{Endpoints, SpaceError};
-use crate::list_writer::{ListWriter, RowsSummary};
-use crate::merge::Merge;
-use crate::nibble::Nibble;
+use crate::duplication::delete_scan::{DeleteScan, VanishedFilter};
+use crate::duplication::endpoints::{Endpoints, SpaceError};
+use crate::duplication::list_writer::{ListWriter, RowsSummary};
+use crate::duplication::merge::Merge;
+use crate::duplication::nibble::Nibble;
+use crate::duplication::respelled_items::RespelledItems;
+use crate::looping::{ReadKey, ReadOutcome, Session, StepError};
 use crate::report::HeldDeletes;
-use crate::respelled_items::RespelledItems;
-use crate::session::{ReadKey, ReadOutcome, Session, StepError};
 
 /// How a step of the deletes ended.
 pub(crate) enum DeleteStepOutcome {
