@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use mill_local::folder::{FolderStore, OwnerMark, RootFacts, SpaceLocation, identity_at};
@@ -12,6 +12,7 @@ use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{BoxError, Engine, RefusalReason, StoreError, StoreErrorKind, Table};
 use mill_records::destinations::{ClaimOutcome, DestinationKeeper, DestinationPlace, Destinations};
 use mill_records::places::{PlaceChange, PlaceRepository, RootPlace};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::host;
@@ -68,7 +69,7 @@ impl DestinationPlaces {
     }
 
     async fn look_for(&self, store: &StoreAddress, folder: &FolderStore, remember: bool) -> Result<(), StoreError> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(store).copied();
+        let found = self.found.lock().get(store).copied();
         if found.is_some_and(|remembered| remembered || !remember) {
             return Ok(());
         }
@@ -84,7 +85,7 @@ impl DestinationPlaces {
         let met = if remember { memory.meet(store, &now).await } else { memory.look(store, &now).await };
         match met.map_err(|error| failed(error.into()))? {
             Ok(()) => {
-                self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(store.clone(), remember);
+                self.found.lock().insert(store.clone(), remember);
                 Ok(())
             }
             Err(moved) => {

@@ -1,7 +1,7 @@
 //! The rooms of one process, wired together.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -24,6 +24,7 @@ use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 use mill_records::tables;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
+use parking_lot::Mutex;
 
 use crate::aws;
 use crate::backends;

@@ -1,10 +1,11 @@
 //! The state of the local engine: that it is the one that is remembered, and that it stays whole while a command runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
 use mill_local::{Damage, Database, Identity, KnownIdentity, LocalEngine, RememberedDatabase, Standstill};
+use parking_lot::Mutex;
 
 use crate::config::Config;
 use crate::files::replace_in_place;
@@ -16,7 +17,7 @@ use crate::wait_limit::WaitLimit;
 static OPENED: Mutex<Vec<Arc<OpenDatabase>>> = Mutex::new(Vec::new());
 
 fn opened() -> Vec<Arc<OpenDatabase>> {
-    OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    OPENED.lock().clone()
 }
 
 #[derive(Debug)]
@@ -101,7 +102,7 @@ fn remembered(data: &Path, marker: &StateMarker) -> Result<RememberedDatabase> {
 pub fn watch(database: &Database, way_out: String) {
     let (damage, path, identity) = (database.damage(), database.path().to_owned(), database.identity());
     let opened = Arc::new(OpenDatabase { damage, path, way_out, identity, noted: OnceLock::new() });
-    OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
+    OPENED.lock().push(opened);
 }
 
 /// Tells where it is written down which state the engine's is, so that it is kept up to date at the end.

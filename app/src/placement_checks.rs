@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use mill_local::folder::{FolderStore, Overlap, PairGuard};
 use mill_model::StoreAddress;
 use mill_ports::{StoreError, StoreErrorKind};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::aws::S3Handle;
@@ -73,7 +74,7 @@ impl PlacementChecks {
     }
 
     fn note(&self, overlap: String) {
-        self.overlaps.lock().unwrap_or_else(PoisonError::into_inner).insert(overlap);
+        self.overlaps.lock().insert(overlap);
     }
 
     /// Notes that this process will write.
@@ -105,7 +106,7 @@ impl PlacementChecks {
             return Ok(());
         }
         let known = {
-            let mut witnessed = self.witnessed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut witnessed = self.witnessed.lock();
             witnessed.entry((source.name(), to.name())).or_default().clone()
         };
         // Where nothing is known yet, it is asked again before the next write.
@@ -125,7 +126,7 @@ impl PlacementChecks {
         (source, from): (&StoreAddress, &FolderStore),
         (destination, to): (&StoreAddress, &FolderStore),
     ) -> std::io::Result<Arc<PairGuard>> {
-        let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guards = self.guards.lock();
         let key = (source.clone(), destination.clone());
         if let Some(guard) = guards.get(&key).filter(|guard| guard.is_of(from, to)) {
             return Ok(guard.clone());
@@ -144,21 +145,21 @@ impl PlacementChecks {
                 "store `{}`: {elsewhere}. Nothing was written there. Mount what was there; if this is meant: {way_out}",
                 error.store
             );
-            self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(words);
+            self.moved.lock().insert(words);
         }
         found
     }
 
     fn overlaps(&self) -> Vec<String> {
-        let guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
+        let guards = self.guards.lock();
         let met = guards.values().filter_map(|guard| guard.met_destination());
-        let overlaps = self.overlaps.lock().unwrap_or_else(PoisonError::into_inner);
+        let overlaps = self.overlaps.lock();
         overlaps.iter().cloned().chain(met).collect()
     }
 
     /// What there is to say at the end.
     pub fn remarks(&self) -> Vec<String> {
-        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let moved = self.moved.lock().clone();
         self.overlaps().into_iter().chain(moved).collect()
     }
 

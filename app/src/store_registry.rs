@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use mill_engine::LimitedStore;
@@ -16,6 +16,7 @@ use mill_ports::{
 };
 use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
+use parking_lot::Mutex;
 
 use crate::aws::{self, S3Handle};
 use crate::destination_places::{Advice, DestinationPlaces};
@@ -163,14 +164,14 @@ impl StoreRegistry {
             return Ok(opened);
         }
         let opened = RegisteredStore { spec: spec.clone(), cap, store: limited(&plain, cap), plain, itself };
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(address, opened.clone());
+        self.open.lock().insert(address, opened.clone());
         Ok(opened)
     }
 
     /// Removes once more what processes left unfinished that have died since, where this one has removed it before.
     pub async fn tidy_again(&self) {
-        let tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tidied = self.tidied.lock().clone();
+        let open = self.open.lock().clone();
         for (_, opened) in open.into_iter().filter(|(address, _)| tidied.contains(address)) {
             opened.store.remove_stale_uploads().await;
         }
@@ -178,7 +179,7 @@ impl StoreRegistry {
 
     /// A store that is open already, with its cap as it is today.
     fn opened(&self, address: &StoreAddress, spec: &StoreSpec, cap: Option<NonZeroU32>) -> Option<RegisteredStore> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         let opened = open.get_mut(address).filter(|opened| opened.spec == *spec)?;
         if opened.cap != cap {
             (opened.cap, opened.store) = (cap, limited(&opened.plain, cap));
@@ -236,7 +237,7 @@ impl Stores for StoreRegistry {
             let way_out = format!("mill places accept {account} {store}");
             self.misplaced.noted(found, &way_out)?;
         }
-        let first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
+        let first = self.tidied.lock().insert(address);
         if first {
             opened.remove_stale_uploads().await;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,7 @@ use mill_local::Standstill;
 use mill_model::{AccountId, Counter, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
 use mill_ports::StoreWait;
 use mill_processors::refusals::{Refusal, Refusals};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -154,7 +155,7 @@ impl WorkerProcesses {
 
     /// Adds what the children have reported.
     pub fn add_to(&self, snapshot: &mut RunProgress) {
-        for line in self.reports.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for line in self.reports.lock().iter() {
             let totals = line.totals();
             snapshot.totals += totals;
             snapshot.run.outcomes += totals.sum.outcomes;
@@ -200,7 +201,7 @@ impl ReportReceiver {
         for (subject, reason) in line.refused.drain(..) {
             self.refusals.note(Refusal { subject, reason });
         }
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)[self.index] = line;
+        self.reports.lock()[self.index] = line;
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a process has done so far, and what is in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mill_model::{ItemOutcomes, Monotonic, RunSum, RunTotals, StoreAddress, SurveySum, TaskId, WorkCounts};
+use parking_lot::Mutex;
 
 use crate::task_ledger::{EndedTask, RunTasks};
 
@@ -58,62 +59,62 @@ pub struct ActiveTransfer {
 impl Statistics {
     /// Follows the tasks of the run that a producer [begins](Self::begin_run) here, until they have ended here.
     pub fn follow_tasks(&self) {
-        locked(&self.tasks).follow();
+        self.tasks.lock().follow();
     }
 
     /// Begins a run: its survey begins anew, and what becomes of the tasks that it sends is counted apart from all others.
     pub fn begin_run(&self) {
-        locked(&self.tasks).begin_run();
-        *locked(&self.survey) = SurveySum::default();
+        self.tasks.lock().begin_run();
+        *self.survey.lock() = SurveySum::default();
         self.bytes_queued.store(0, Relaxed);
     }
 
     /// Adds what a survey made of some entries.
     pub fn add_survey(&self, sum: SurveySum) {
-        *locked(&self.survey) += sum;
+        *self.survey.lock() += sum;
     }
 
     /// Counts what is neither an entry's class nor an item's fate.
     pub fn count(&self, count: impl FnOnce(&mut WorkCounts)) {
-        count(&mut locked(&self.work));
+        count(&mut self.work.lock());
     }
 
     /// Notes tasks that are about to be sent, and whether they are about items.
     pub fn open_task(&self, id: TaskId, of_item: bool) {
-        locked(&self.tasks).open(id, of_item);
+        self.tasks.lock().open(id, of_item);
     }
 
     /// Whether a task is one of this run's, about an item, and has not ended.
     pub fn is_open_item(&self, id: &TaskId) -> bool {
-        locked(&self.tasks).is_open_item(id)
+        self.tasks.lock().is_open_item(id)
     }
 
     /// Whether the end of this task is to say what the task was about.
     pub fn asks_for_subject(&self, id: &TaskId) -> bool {
-        locked(&self.tasks).asks_for_subject(id)
+        self.tasks.lock().asks_for_subject(id)
     }
 
     /// Counts tasks that have ended: settled, and acknowledged.
     pub fn end_tasks(&self, ended: impl IntoIterator<Item = EndedTask>) {
-        let mut tasks = locked(&self.tasks);
+        let mut tasks = self.tasks.lock();
         ended.into_iter().for_each(|ended| tasks.end(ended));
     }
 
     /// The sums of the run that was [begun](Self::begin_run): the fates are those of its own tasks.
     pub fn totals_of_run(&self) -> RunTotals {
-        let outcomes = locked(&self.tasks).outcomes();
-        RunTotals { sum: RunSum { survey: *locked(&self.survey), outcomes }, work: *locked(&self.work) }
+        let outcomes = self.tasks.lock().outcomes();
+        RunTotals { sum: RunSum { survey: *self.survey.lock(), outcomes }, work: *self.work.lock() }
     }
 
     /// What became of the items of tasks that another run had sent.
     pub fn outcomes_of_others(&self) -> ItemOutcomes {
-        locked(&self.tasks).others()
+        self.tasks.lock().others()
     }
 
     /// The sums now, whoever sent the tasks that ended here.
     pub fn totals(&self) -> RunTotals {
         let mut totals = self.totals_of_run();
-        totals.sum.outcomes += locked(&self.tasks).others();
+        totals.sum.outcomes += self.tasks.lock().others();
         totals
     }
 
@@ -124,7 +125,7 @@ impl Statistics {
         let key = self.next.fetch_add(1, Relaxed);
         let active = (size >= SHOWN_FROM_BYTES).then(|| {
             let entry = Arc::new(ActiveTransfer { subject: subject(), size, moved: AtomicU64::new(0) });
-            locked(&self.active).insert(key, entry.clone());
+            self.active.lock().insert(key, entry.clone());
             entry
         });
         TransferGuard { statistics: self.clone(), key, active, moved: AtomicU64::new(0) }
@@ -132,40 +133,40 @@ impl Statistics {
 
     /// Notes that work waits for a store.
     pub fn note_store_wait(&self, store: &StoreAddress, awaited: StoreWait) {
-        locked(&self.awaited).insert(store.clone(), awaited);
+        self.awaited.lock().insert(store.clone(), awaited);
     }
 
     /// Notes that stores were used, so that nothing waits for them.
     pub fn clear_store_waits<'s>(&self, stores: impl IntoIterator<Item = &'s StoreAddress>) {
-        let mut awaited = locked(&self.awaited);
+        let mut awaited = self.awaited.lock();
         stores.into_iter().for_each(|store| drop(awaited.remove(store)));
     }
 
     /// The stores for which work waits.
     pub fn store_waits(&self) -> BTreeMap<StoreAddress, StoreWait> {
-        locked(&self.awaited).clone()
+        self.awaited.lock().clone()
     }
 
     /// Notes that a store is asked something, until the question is dropped.
     pub fn begin_call(&self, store: &StoreAddress) -> PendingCall<'_> {
         let key = self.next.fetch_add(1, Relaxed);
-        locked(&self.asked).insert(key, store.clone());
+        self.asked.lock().insert(key, store.clone());
         PendingCall { statistics: self, key }
     }
 
     /// Notes that nobody waits any more for the answer to a question to a store, until this is dropped: with the question.
     pub fn abandon_call(self: &Arc<Self>, store: &StoreAddress) -> AbandonedCall {
-        *locked(&self.left).entry(store.clone()).or_default() += 1;
+        *self.left.lock().entry(store.clone()).or_default() += 1;
         AbandonedCall { statistics: self.clone(), store: store.clone() }
     }
 
     /// The stores that have not answered all that they were asked, and whose answers are waited for.
     pub fn pending_calls(&self) -> BTreeSet<StoreAddress> {
         let mut open: BTreeMap<StoreAddress, usize> = BTreeMap::new();
-        for store in locked(&self.asked).values() {
+        for store in self.asked.lock().values() {
             *open.entry(store.clone()).or_default() += 1;
         }
-        let left = locked(&self.left);
+        let left = self.left.lock();
         let is_awaited = |(store, open): &(StoreAddress, usize)| *open > left.get(store).copied().unwrap_or(0);
         open.into_iter().filter(is_awaited).map(|(store, _)| store).collect()
     }
@@ -173,14 +174,14 @@ impl Statistics {
     /// Notes that a store is asked to write, until this is dropped.
     pub fn begin_write(self: &Arc<Self>, store: &StoreAddress, now: Monotonic) -> PendingWrite {
         let key = self.next.fetch_add(1, Relaxed);
-        locked(&self.writes).insert(key, (store.clone(), Some(now)));
+        self.writes.lock().insert(key, (store.clone(), Some(now)));
         PendingWrite(WriteProgress { statistics: self.clone(), key })
     }
 
     /// The stores that are waited for to write, and since when at the longest.
     pub fn pending_writes(&self) -> BTreeMap<StoreAddress, Monotonic> {
         let mut oldest = BTreeMap::new();
-        for (store, since) in locked(&self.writes).values() {
+        for (store, since) in self.writes.lock().values() {
             if let Some(since) = *since {
                 oldest.entry(store.clone()).and_modify(|at: &mut Monotonic| *at = since.min(*at)).or_insert(since);
             }
@@ -190,7 +191,7 @@ impl Statistics {
 
     /// The larger transfers going on, oldest first.
     pub fn active_transfers(&self) -> Vec<Arc<ActiveTransfer>> {
-        locked(&self.active).values().cloned().collect()
+        self.active.lock().values().cloned().collect()
     }
 }
 
@@ -203,7 +204,7 @@ pub struct AbandonedCall {
 
 impl Drop for AbandonedCall {
     fn drop(&mut self) {
-        let mut left = locked(&self.statistics.left);
+        let mut left = self.statistics.left.lock();
         if let Some(count) = left.get_mut(&self.store) {
             *count -= 1;
             if *count == 0 {
@@ -229,7 +230,7 @@ impl PendingCall<'_> {
 
 impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
-        locked(&self.statistics.asked).remove(&self.key);
+        self.statistics.asked.lock().remove(&self.key);
     }
 }
 
@@ -246,7 +247,7 @@ impl PendingWrite {
 
 impl Drop for PendingWrite {
     fn drop(&mut self) {
-        locked(&self.0.statistics.writes).remove(&self.0.key);
+        self.0.statistics.writes.lock().remove(&self.0.key);
     }
 }
 
@@ -269,7 +270,7 @@ impl WriteProgress {
     }
 
     fn waits_since(&self, at: Option<Monotonic>) {
-        if let Some((_, since)) = locked(&self.statistics.writes).get_mut(&self.key) {
+        if let Some((_, since)) = self.statistics.writes.lock().get_mut(&self.key) {
             *since = at;
         }
     }
@@ -304,11 +305,7 @@ impl Drop for TransferGuard {
     fn drop(&mut self) {
         self.statistics.bytes_moving.fetch_sub(self.moved.load(Relaxed), Relaxed);
         if self.active.is_some() {
-            locked(&self.statistics.active).remove(&self.key);
+            self.statistics.active.lock().remove(&self.key);
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

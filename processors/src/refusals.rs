@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// The refusals of one process: all of them counted, the first ten thousand log.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl Refusals {
 
     /// Notes a refusal.
     pub fn note(&self, refused: Refusal) {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.0.lock();
         log.count += 1;
         log.all.insert(hash(&refused.subject));
         if log.first.len() < Self::NAMED_MAX {
@@ -41,7 +42,7 @@ impl Refusals {
 
     /// How many refusals there were, kept by name or not. A task that ran twice was refused twice.
     pub fn count(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).count
+        self.0.lock().count
     }
 
     /// The refusals kept by name, in the order in which they came.
@@ -51,13 +52,13 @@ impl Refusals {
 
     /// The refusals kept by name, without the first `first`.
     pub fn named_since(&self, first: usize) -> Vec<Refusal> {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.0.lock();
         log.first.get(first..).unwrap_or_default().to_vec()
     }
 
     /// Whether `subject` was refused, kept by name or not.
     pub fn contains(&self, subject: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).all.contains(&hash(subject))
+        self.0.lock().all.contains(&hash(subject))
     }
 }
 

@@ -5,10 +5,10 @@
 //! the store is busy, and all of them wait.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::{Monotonic, SpaceId, StoreAddress};
+use parking_lot::{Mutex, MutexGuard};
 
 /// If more items than this are throttled, the store is busy.
 const TRACKED_MAX: usize = 100;
@@ -130,7 +130,7 @@ impl SlowItems {
     }
 
     fn lock(&self) -> MutexGuard<'_, ThrottleState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 

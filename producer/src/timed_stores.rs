@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use mill_ports::{
     ByteRange, Capabilities, Clock, CopySource, ListPage, Listing, OpenItem, Place, Presence, SourceStore, SpaceFacts,
     SpaceList, Statistics, StoreError, StoreErrorKind, Stores,
 };
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::settings::ProducerDeps;
@@ -183,7 +184,7 @@ struct AbandonedCallGuard {
 
 impl Drop for AbandonedCallGuard {
     fn drop(&mut self) {
-        locked(&self.abandoned).calls.remove(&self.number);
+        self.abandoned.lock().calls.remove(&self.number);
     }
 }
 
@@ -222,7 +223,7 @@ impl AnswerTimeout {
 
     /// Fails if an abandoned call about the same topic is open.
     fn ensure_not_silent(&self, key: &CallKey) -> Result<(), StoreError> {
-        match locked(&self.abandoned).silent_since(key) {
+        match self.abandoned.lock().silent_since(key) {
             Some(since) => Err(silence(key.clone(), self.clock.monotonic().since(since))),
             None => Ok(()),
         }
@@ -230,7 +231,7 @@ impl AnswerTimeout {
 
     fn note_answer(&self, store: &StoreAddress) {
         let now = self.clock.monotonic();
-        if let Some(answered) = locked(&self.abandoned).answered.get_mut(store) {
+        if let Some(answered) = self.abandoned.lock().answered.get_mut(store) {
             *answered = now;
         }
     }
@@ -238,7 +239,7 @@ impl AnswerTimeout {
     /// Whether a store has answered any call recently.
     fn has_answered(&self, store: &StoreAddress) -> bool {
         let now = self.clock.monotonic();
-        locked(&self.abandoned).answered.get(store).is_some_and(|answered| now.since(*answered) < PROBE_MAX)
+        self.abandoned.lock().answered.get(store).is_some_and(|answered| now.since(*answered) < PROBE_MAX)
     }
 
     /// Abandons a call: it runs to its end without a caller.
@@ -248,14 +249,14 @@ impl AnswerTimeout {
             guards.push(self.statistics.abandon_call(other));
         }
         let ended = {
-            let mut abandoned = locked(&self.abandoned);
+            let mut abandoned = self.abandoned.lock();
             let number = abandoned.next;
             abandoned.next += 1;
             abandoned.answered.entry(key.0.clone()).or_default();
             abandoned.calls.insert(number, (key, began));
             AbandonedCallGuard { abandoned: self.abandoned.clone(), number }
         };
-        let mut driving = locked(&self.driving);
+        let mut driving = self.driving.lock();
         while driving.try_join_next().is_some() {}
         driving.spawn(async move {
             let _ended = (ended, guards);
@@ -386,8 +387,4 @@ async fn next_page((store, space, pages): TimedPages) -> Option<(Result<ListPage
         Ok((page, pages)) => Some((page?, (store, space, Some(pages)))),
         Err(error) => Some((Err(error), (store, space, None))),
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

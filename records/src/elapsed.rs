@@ -56,7 +56,7 @@ impl ClockReading {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use mill_model::Monotonic;
 
@@ -69,14 +69,14 @@ mod tests {
     #[async_trait::async_trait]
     impl Clock for Clocks {
         fn now(&self) -> Timestamp {
-            Timestamp::from_millis(self.0.lock().unwrap().0 * 3_600_000)
+            Timestamp::from_millis(self.0.lock().0 * 3_600_000)
         }
         fn monotonic(&self) -> Monotonic {
             Monotonic::default()
         }
         async fn sleep(&self, _: Duration) {}
         fn second_clock(&self) -> Option<SecondClockReading> {
-            let (_, hours, domain) = *self.0.lock().unwrap();
+            let (_, hours, domain) = *self.0.lock();
             Some(SecondClockReading { domain: domain?.to_owned(), at: Duration::from_hours(hours) })
         }
     }
@@ -85,7 +85,7 @@ mod tests {
         let clocks = Clocks(Mutex::new(readings[0]));
         let mut elapsed = ElapsedTime::default();
         for reading in readings {
-            *clocks.0.lock().unwrap() = *reading;
+            *clocks.0.lock() = *reading;
             elapsed.read(&clocks);
         }
         elapsed.agreed().as_secs() / 3600

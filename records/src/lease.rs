@@ -14,7 +14,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use mill_model::Monotonic;
 use mill_ports::{
     Clock, PlantedBug, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
@@ -184,7 +185,7 @@ impl ProducerLease {
                 }
                 Err(error) => {
                     warn!(error = mill_ports::error_chain(&error), "no beat of the lease could be written");
-                    let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).at;
+                    let last = self.last.lock().at;
                     if self.config.clock.monotonic().since(last) >= self.config.timeout {
                         return;
                     }
@@ -209,7 +210,7 @@ impl ProducerLease {
 
     /// Writes the next beat (or the release). `false` when the row is no longer ours.
     async fn write(&self, released: bool, at: Monotonic) -> Result<bool, TableError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut last = self.last.lock().clone();
         // Twice, since a beat that was cancelled or failed may have been written all the same.
         for _ in 0..2 {
             let number = last.number + 1;
@@ -217,7 +218,7 @@ impl ProducerLease {
             match self.config.table.put(&self.config.key, value, RowPrecondition::VersionIs(last.version.clone())).await
             {
                 Ok(version) => {
-                    *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastBeat { number, version, at };
+                    *self.last.lock() = LastBeat { number, version, at };
                     return Ok(true);
                 }
                 Err(error) if error.kind == TableErrorKind::Conflict => {}

@@ -1,11 +1,11 @@
 //! A table in memory, for the tests of this room's own books.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
+use parking_lot::Mutex;
 
 #[derive(Debug)]
 pub(crate) struct TestTable {
@@ -49,7 +49,7 @@ impl Table for TestTable {
     }
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
-        let row = self.rows.lock().unwrap().0.get(key).cloned();
+        let row = self.rows.lock().0.get(key).cloned();
         if self.yields {
             tokio::task::yield_now().await;
         }
@@ -57,7 +57,7 @@ impl Table for TestTable {
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
-        let (rows, writes) = &mut *self.rows.lock().unwrap();
+        let (rows, writes) = &mut *self.rows.lock();
         holds(&when, rows.get(key), "put")?;
         *writes += 1;
         let version = RowVersion(writes.to_string().into());
@@ -73,14 +73,14 @@ impl Table for TestTable {
     }
 
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
-        let rows = &mut self.rows.lock().unwrap().0;
+        let rows = &mut self.rows.lock().0;
         holds(&when, rows.get(key), "delete")?;
         rows.remove(key);
         Ok(())
     }
 
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
-        let rows = &self.rows.lock().unwrap().0;
+        let rows = &self.rows.lock().0;
         let wanted = |sort: &str| sort.starts_with(&range.prefix) && range.after.as_deref().is_none_or(|a| sort > a);
         let mut found = rows.iter().filter(|(key, _)| key.partition == partition && wanted(&key.sort));
         let page: Vec<Row> = found.by_ref().take(limit.min(self.page_max)).map(|(_, row)| row.clone()).collect();

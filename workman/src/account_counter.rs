@@ -1,12 +1,13 @@
 //! Counts the received and ended tasks of each account, for producers that share a queue among accounts. Writes the counts
 //! every ten seconds while tasks come, and not at all while none does.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{AccountId, QueueName};
 use mill_ports::error_chain;
 use mill_records::account_counts::{AccountCount, AccountCounts, CountsByAccount, CountsWriter, add_counts};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -63,7 +64,7 @@ impl AccountCounter {
     }
 
     fn unwritten(&self) -> MutexGuard<'_, CountsByAccount> {
-        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unwritten.lock()
     }
 
     /// Writes the counts. If that fails, they stay unwritten.

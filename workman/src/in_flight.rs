@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mill_model::{Monotonic, StoreAddress};
 use mill_ports::{Clock, Delivery, DeliveryLease, Receipt};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 /// Why an attempt was cancelled.
@@ -116,7 +117,7 @@ impl InFlightTasks {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<InFlightTask>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock()
     }
 }
 

@@ -6,7 +6,7 @@ mod shared_permits;
 mod shutdown;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -16,6 +16,7 @@ use mill_ports::{
     planted, report_slots,
 };
 use mill_records::permits::PermitRepository;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -74,7 +75,7 @@ pub(crate) struct WorkmanShared {
 impl WorkmanShared {
     /// Notes that tasks were sent, and when they can be received.
     pub(crate) fn expect(&self, at: BTreeSet<Monotonic>) {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).extend(at);
+        self.expected.lock().extend(at);
         self.woken.notify_one();
     }
 
@@ -85,7 +86,7 @@ impl WorkmanShared {
 
     /// Ends the workman gently. The first reason stays.
     pub(crate) fn end(&self, why: Result<WorkmanEndReason, WorkmanError>) {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.end.lock().get_or_insert(why);
         self.ending.cancel();
     }
 }
@@ -117,7 +118,7 @@ impl Drop for SlotGuard {
             stores.clear();
         }
         let freed = FreedSlot { queue_index: self.queue_index, account: self.account.clone(), stores, took };
-        self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner).push(freed);
+        self.shared.freed.lock().push(freed);
     }
 }
 
@@ -195,7 +196,7 @@ impl Workman {
         running.work(&stop).await;
         running.wind_down(&stop).await;
         drop(self.over);
-        let end = shared.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let end = shared.end.lock().take();
         info!(name = settings.name, "the workman ends");
         end.unwrap_or(Ok(WorkmanEndReason::Stopped))
     }
@@ -341,12 +342,12 @@ impl RunLoop {
         while let Some(joined) = self.attempts.try_join_next() {
             note(joined);
         }
-        let freed = std::mem::take(&mut *self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner));
+        let freed = std::mem::take(&mut *self.shared.freed.lock());
         for FreedSlot { queue_index, account, stores, took } in freed {
             self.poller.note_freed(queue_index);
             self.admission.note_ended(&account, &stores, took, self.shared.clock.monotonic());
         }
-        let expected = std::mem::take(&mut *self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner));
+        let expected = std::mem::take(&mut *self.shared.expected.lock());
         for at in expected {
             self.poller.expect_task(at);
         }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::{Monotonic, SpaceId, StoreAddress};
 use mill_ports::{Rng, RngExt as _};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Why a store is backed off from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl StoreBackoff {
     }
 
     fn lock(&self) -> MutexGuard<'_, BackoffState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

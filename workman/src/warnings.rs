@@ -1,10 +1,11 @@
 //! Limits the rate of warnings that repeat.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::Monotonic;
+use parking_lot::Mutex;
 
 /// When each kind of warning was logged last, shared by all that log it.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +22,7 @@ impl Warnings {
 
     /// If a warning is to be logged now, returns how many like it were suppressed since the last.
     pub(crate) fn due(&self, sort: &'static str, now: Monotonic) -> Option<u64> {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.0.lock();
         match said.get_mut(sort) {
             Some(last) if now.since(last.at) < Self::EVERY => {
                 last.suppressed += 1;

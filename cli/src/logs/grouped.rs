@@ -139,8 +139,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Grouped {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tracing_subscriber::prelude::*;
 
     use super::*;
@@ -149,10 +150,10 @@ mod tests {
     fn lines(names: SubjectNames, log: impl FnOnce()) -> Vec<String> {
         let written = Arc::new(Mutex::new(String::new()));
         let out = written.clone();
-        let groups = Groups::writing(move |text| out.lock().unwrap().push_str(std::str::from_utf8(text).unwrap()));
+        let groups = Groups::writing(move |text| out.lock().push_str(std::str::from_utf8(text).unwrap()));
         let subscriber = tracing_subscriber::registry().with(Grouped::new(groups, names, false));
         tracing::subscriber::with_default(subscriber, log);
-        let written = written.lock().unwrap();
+        let written = written.lock();
         written.lines().filter_map(|line| Some(line.split_once("Z ")?.1.trim_start().to_owned())).collect()
     }
 

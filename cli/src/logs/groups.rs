@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// How many lines of a group are held back at most.
 const LINES_MAX: usize = 5;
@@ -90,7 +92,7 @@ impl Groups {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HeldGroups> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     /// Writes groups while the lock is held, so that a later line of one cannot overtake.
@@ -106,13 +108,12 @@ impl Shared {
         let mut held = self.lock();
         while !held.over {
             let oldest = held.groups.values().map(|group| group.since).min();
-            held = match oldest {
-                None => self.changed.wait(held).unwrap_or_else(PoisonError::into_inner),
+            match oldest {
+                None => self.changed.wait(&mut held),
                 Some(since) => {
-                    let left = HELD_MAX.saturating_sub(since.elapsed());
-                    self.changed.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_for(&mut held, HELD_MAX.saturating_sub(since.elapsed()));
                 }
-            };
+            }
             let due = |group: &Group| group.since.elapsed() >= HELD_MAX;
             let due: Vec<u64> = held.groups.iter().filter(|(_, group)| due(group)).map(|(id, _)| *id).collect();
             self.let_go(held, &due);
@@ -142,7 +143,7 @@ mod tests {
     fn groups() -> (Groups, Arc<Mutex<String>>) {
         let written = Arc::new(Mutex::new(String::new()));
         let out = written.clone();
-        let write = move |text: &[u8]| out.lock().unwrap().push_str(std::str::from_utf8(text).unwrap());
+        let write = move |text: &[u8]| out.lock().push_str(std::str::from_utf8(text).unwrap());
         (Groups::writing(write), written)
     }
 
@@ -157,7 +158,7 @@ mod tests {
         groups.end(2);
         groups.end(1);
         groups.end(1);
-        assert_eq!(*written.lock().unwrap(), "alone b0 b1 a0 a1 ");
+        assert_eq!(*written.lock(), "alone b0 b1 a0 a1 ");
     }
 
     #[test]
@@ -166,9 +167,9 @@ mod tests {
         for n in 0..6 {
             groups.line_of(1, &n.to_string(), false);
         }
-        assert_eq!(*written.lock().unwrap(), "01234");
+        assert_eq!(*written.lock(), "01234");
         groups.line_of(1, "!", true);
-        assert_eq!(*written.lock().unwrap(), "012345!");
+        assert_eq!(*written.lock(), "012345!");
     }
 
     #[test]
@@ -176,13 +177,13 @@ mod tests {
         let (groups, written) = groups();
         let keeper = groups.keeper().unwrap();
         groups.line_of(1, "a", false);
-        while written.lock().unwrap().is_empty() {
+        while written.lock().is_empty() {
             std::thread::sleep(Duration::from_millis(10));
         }
         groups.line_of(1, "b", false);
         drop(keeper);
-        assert_eq!(*written.lock().unwrap(), "ab", "what is left is written at the end");
+        assert_eq!(*written.lock(), "ab", "what is left is written at the end");
         groups.line_of(1, "c", false);
-        assert_eq!(*written.lock().unwrap(), "abc", "and nothing is held back any more");
+        assert_eq!(*written.lock(), "abc", "and nothing is held back any more");
     }
 }

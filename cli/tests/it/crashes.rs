@@ -11,10 +11,10 @@ mod template;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mill_ports::CrashPoint;
+use parking_lot::Mutex;
 
 use self::job::{Armed, Job, Stage};
 use self::template::Template;
@@ -41,10 +41,10 @@ fn profile(template: &Template) -> Passings {
         job.finish(*stage);
         for name in std::fs::read_to_string(log).unwrap().lines() {
             let point = CrashPoint::ALL.iter().find(|point| point.name() == name).unwrap();
-            *passings.lock().unwrap().entry((*point, *stage)).or_default() += 1;
+            *passings.lock().entry((*point, *stage)).or_default() += 1;
         }
     });
-    passings.into_inner().unwrap()
+    passings.into_inner()
 }
 
 fn at_once<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
@@ -127,11 +127,11 @@ fn nothing_is_lost_wherever_a_process_dies() {
         let mut dice = Dice((seed ^ ((*point as u64) << 32) ^ (round << 48)) | 1);
         // One that fails is told at once, and the others go on.
         match catch_unwind(AssertUnwindSafe(|| trial(&template, &passings, *point, &mut dice))) {
-            Ok(killed) => *hits.lock().unwrap().entry(*point).or_default() += killed,
+            Ok(killed) => *hits.lock().entry(*point).or_default() += killed,
             Err(_) => drop(failed.fetch_add(1, Ordering::Relaxed)),
         }
     });
-    let hits = hits.into_inner().unwrap();
+    let hits = hits.into_inner();
     println!("{}{} kills at {} points", table(&hits), hits.values().sum::<u64>(), hits.len());
     assert_eq!(failed.into_inner(), 0, "trials failed, as told above");
     let missed = hits.iter().filter(|(_, hits)| **hits < each);

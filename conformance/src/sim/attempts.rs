@@ -14,7 +14,7 @@ use super::fault::SimFault;
 use super::in_flight_bodies::InFlightBodies;
 use super::model::back;
 use super::sim_process::SimProcess;
-use super::world::{World, lock};
+use super::world::World;
 
 /// The running attempts, in the order in which they began.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ pub(crate) struct AttemptGuard {
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        let mut attempts = lock(&self.world.attempts);
+        let mut attempts = self.world.attempts.lock();
         attempts.note_full(&self.world, self.key);
         let Some(ended) = attempts.running.remove(&self.key) else { return };
         drop(attempts);
@@ -70,7 +70,7 @@ impl Attempts {
         InFlightBodies::begun(process, &attempt.envelope.id.to_string());
         Fairness::begun(&world, stores);
         let key = {
-            let mut attempts = lock(&world.attempts);
+            let mut attempts = world.attempts.lock();
             attempts.next += 1;
             let key = attempts.next;
             let (lease, began) = (attempt.lease.clone(), world.now());
@@ -94,7 +94,7 @@ impl Attempts {
     /// Judges whether at most as many attempts act at a store as its cap allows. Attempts without a lease and those of dead
     /// processes do not count: they do nothing more.
     fn judge(world: &World, store: &StoreAddress) -> Result<(), (&'static str, String)> {
-        let attempts = lock(&world.attempts);
+        let attempts = world.attempts.lock();
         let at_store = |running: &&RunningAttempt| {
             running.stores.contains(store) && running.lease.holds() && !running.process.is_dead()
         };
@@ -146,7 +146,7 @@ impl Attempts {
 
     /// Since when an account has had less than its share of a workman's slots.
     pub(crate) fn share_since(process: &SimProcess, account: &AccountId) -> Option<Monotonic> {
-        let attempts = lock(&process.world.attempts);
+        let attempts = process.world.attempts.lock();
         let full = attempts.shares_full.get(&(process.name.clone(), account.clone())).copied().unwrap_or_default();
         (!attempts.has_share(&process.world, &process.name, account)).then_some(full)
     }
@@ -157,7 +157,7 @@ impl Attempts {
 
     /// Since when each of these stores has room for one more attempt; `None` if one is full.
     pub(crate) fn room_since(world: &World, stores: &[StoreAddress]) -> Option<Monotonic> {
-        let attempts = lock(&world.attempts);
+        let attempts = world.attempts.lock();
         let mut since = Monotonic::default();
         for store in stores {
             let Some(cap) = least_cap(world, store) else { continue };
@@ -173,7 +173,7 @@ impl Attempts {
 
     /// Since when a workman has had a slot free for any queue.
     pub(crate) fn slots_since(process: &SimProcess) -> Option<Monotonic> {
-        let attempts = lock(&process.world.attempts);
+        let attempts = process.world.attempts.lock();
         let free = attempts.of(&process.name) < slots_for_any(&process.world);
         free.then(|| attempts.slots_full.get(&process.name).copied().unwrap_or_default())
     }
@@ -181,7 +181,7 @@ impl Attempts {
     /// Takes a workman's report of how many of its slots are taken.
     pub(crate) fn observe_slots(world: &World, workman: &str, taken: u32) {
         let told = Self::judge_slots_of(world, workman);
-        lock(&world.attempts).slots.entry(workman.to_owned()).or_default().0 = taken;
+        world.attempts.lock().slots.entry(workman.to_owned()).or_default().0 = taken;
         if let Err(what) = told.and_then(|()| Self::judge_slots_of(world, workman)) {
             world.violated("no slot is held by a task that waits", what);
         }
@@ -198,7 +198,7 @@ impl Attempts {
         let now = world.now();
         let well =
             world.workmen().iter().find(|process| process.name == workman).and_then(|process| process.well_since());
-        let mut attempts = lock(&world.attempts);
+        let mut attempts = world.attempts.lock();
         let running = attempts.of(workman);
         let Some((taken, idle_since)) = attempts.slots.get_mut(workman) else { return Ok(()) };
         *idle_since = (*taken > running).then(|| idle_since.unwrap_or(now));

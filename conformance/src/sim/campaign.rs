@@ -1,14 +1,13 @@
 //! Runs many seeds on several threads, each with a runtime of its own.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use mill_ports::planted_bugs::{PlantedBug, plant};
+use parking_lot::Mutex;
 
 use super::fault::FaultCounts;
 use super::seed::{self, Outcome};
-use super::world::lock;
 
 /// Which seeds are run, and how.
 #[derive(Debug, Clone, Copy)]
@@ -74,14 +73,14 @@ impl Campaign {
                         if self.stops && outcome.violation.is_some() {
                             over.store(true, Relaxed);
                         }
-                        let mut tally = lock(&tally);
+                        let mut tally = tally.lock();
                         tally.add(outcome);
                         progress(tally.seeds);
                     }
                 });
             }
         });
-        let mut tally = tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tally = tally.into_inner();
         tally.violations.sort_by_key(|outcome| outcome.seed);
         tally
     }

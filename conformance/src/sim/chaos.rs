@@ -21,7 +21,7 @@ use super::policies;
 use super::probe_task;
 use super::sim_store::{SimStore, StoreTrouble};
 use super::users::Users;
-use super::world::{World, lock};
+use super::world::World;
 
 /// One kind of act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl Chaos<'_> {
             ChaosAct::Starved => {
                 let until = world.now().plus(world.rng.duration(Duration::from_secs(30), Duration::from_mins(15)));
                 let fault = |handle: &ProcessHandle| {
-                    *lock(&handle.process.starved_until) = until;
+                    *handle.process.starved_until.lock() = until;
                     handle.process.trouble_until(until);
                 };
                 if let Some(handle) = self.some_process() {
@@ -328,7 +328,7 @@ impl Chaos<'_> {
     /// A task that a policy covers but no producer queued, whoever owns the destination.
     fn some_duplicate(&self, account: &AccountId) -> Option<DuplicateTask> {
         let world = self.world;
-        let desired_policy = lock(&world.desired_policies).0.get(account).cloned()?;
+        let desired_policy = world.desired_policies.lock().0.get(account).cloned()?;
         let space = world.rng.pick(&world.spaces);
         let desired_copies = desired_policy.of_space(space);
         if desired_copies.is_empty() {

@@ -6,7 +6,7 @@ use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, Store
 
 use super::desired_policies::DesiredCopy;
 use super::event::ContentFingerprint;
-use super::world::{World, lock};
+use super::world::World;
 
 /// The contents of a space, by the checker's own listing and hashing.
 pub(crate) fn listed(
@@ -52,7 +52,7 @@ pub(crate) type HeldCounts = BTreeMap<(AccountId, SpaceId, StoreId, StoreId), u6
 /// Checks that each destination equals what the policies say, except for held deletes.
 pub(crate) fn compare(world: &World, held: &HeldCounts) -> Result<(), String> {
     scan(world);
-    let desired_policies = lock(&world.desired_policies).clone();
+    let desired_policies = world.desired_policies.lock().clone();
     for (account, desired_policy) in &desired_policies.0 {
         for space in &world.spaces {
             for desired_copy in desired_policy.of_space(space) {

@@ -12,7 +12,7 @@ use mill_model::{AccountId, Monotonic, QueueName, StoreAddress};
 use super::attempts::Attempts;
 use super::event::DecodedBody;
 use super::in_flight_bodies::{InFlightBodies, SOON, ready_since, stores};
-use super::world::{World, lock};
+use super::world::World;
 
 /// The promise.
 const SERVED: &str = "no account waits without bound while its stores are well";
@@ -35,18 +35,18 @@ pub(crate) struct Fairness {
 impl Fairness {
     /// Notes that a task of these stores begins.
     pub(crate) fn begun(world: &World, stores: &[StoreAddress]) {
-        lock(&world.fairness).waiting.remove(stores);
+        world.fairness.lock().waiting.remove(stores);
     }
 
     /// Notes that one of these stores could not be used: workmen avoid it for a while.
     pub(crate) fn stores_troubled(world: &World, stores: &[StoreAddress]) {
-        let troubled = &mut lock(&world.fairness).stores_troubled;
+        let troubled = &mut world.fairness.lock().stores_troubled;
         troubled.extend(stores.iter().map(|store| (store.clone(), world.now())));
     }
 
     /// Notes that a process is in trouble until then: the tasks it holds wait with it.
     pub(crate) fn fleet_troubled(world: &World, until: Monotonic) {
-        let troubled = &mut lock(&world.fairness).fleet_troubled;
+        let troubled = &mut world.fairness.lock().fleet_troubled;
         *troubled = until.max(*troubled);
     }
 
@@ -57,7 +57,7 @@ impl Fairness {
             .flat_map(|sim_queue| sim_queue.inner.snapshot().into_iter().map(|standing| (sim_queue.name, standing)));
         let store_sets: BTreeMap<StoreSet, AccountId> =
             standing.filter_map(|(queue, standing)| store_set(world, queue, &standing)).collect();
-        let (mut waiting, now) = (std::mem::take(&mut lock(&world.fairness).waiting), world.now());
+        let (mut waiting, now) = (std::mem::take(&mut world.fairness.lock().waiting), world.now());
         waiting.retain(|store_set, _| store_sets.contains_key(store_set));
         for (store_set, account) in &store_sets {
             let since = *waiting.entry(store_set.clone()).or_insert(now);
@@ -66,7 +66,7 @@ impl Fairness {
                 world.violated(SERVED, what);
             }
         }
-        lock(&world.fairness).waiting = waiting;
+        world.fairness.lock().waiting = waiting;
     }
 }
 
@@ -90,7 +90,7 @@ fn waits_in_vain(world: &World, store_set: &StoreSet, account: &AccountId, since
     }
     let room = Attempts::room_since(world, store_set)?;
     let troubled = {
-        let fairness = lock(&world.fairness);
+        let fairness = world.fairness.lock();
         let of_store = |store| fairness.stores_troubled.get(store).copied();
         store_set.iter().filter_map(of_store).max().unwrap_or_default().max(fairness.fleet_troubled)
     };

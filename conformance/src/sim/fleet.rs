@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use mill_records::tables;
 use mill_workman::{
     DeadLetterDrain, DrainSettings, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings,
 };
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ use super::sim_process::SimProcess;
 use super::sim_queue::QueueClient;
 use super::sim_store::{StoreClient, StoreClients};
 use super::sim_table::TableClient;
-use super::world::{World, lock};
+use super::world::World;
 
 /// How long the producers' lease outlives its last heartbeat.
 pub(crate) const PRODUCER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -106,7 +107,7 @@ impl SimFleet {
 
     /// The processes that run now.
     pub(crate) fn running_processes(&self) -> Vec<ProcessHandle> {
-        lock(&self.processes).clone()
+        self.processes.lock().clone()
     }
 }
 
@@ -125,7 +126,7 @@ impl ProcessSupervisor {
             let name = if self.kind == ProcessKind::Workman { "workman" } else { "producer" };
             let handle = ProcessHandle { process: SimProcess::new(world, name), stop: StopSignal::default() };
             let _ = handle.process.stop.set(handle.stop.clone());
-            lock(&self.processes).push(handle.clone());
+            self.processes.lock().push(handle.clone());
             if self.kind == ProcessKind::Workman {
                 world.begins(&handle.process);
             }
@@ -142,10 +143,10 @@ impl ProcessSupervisor {
                     futures::future::Either::Left(_)
                 )
             };
-            lock(&self.processes).retain(|other| other.process.name != handle.process.name);
+            self.processes.lock().retain(|other| other.process.name != handle.process.name);
             // Calls of it that are not dropped yet go no further.
             handle.process.die();
-            lock(&world.dead).insert(handle.process.name.clone());
+            world.dead.lock().insert(handle.process.name.clone());
             world.see(&Event::Ended { by: &handle.process.name, killed: died });
             if !self.down.is_cancelled() {
                 let pause = world.rng.duration(Duration::from_millis(100), Duration::from_secs(30));
@@ -210,7 +211,7 @@ impl ProcessDeps {
             table: TableClient::new(&self.process, PermitRepository::TABLE),
             clock: self.process.clock.clone(),
             timeout: world.swarm.visibility,
-            holder_is_dead: Arc::new(move |name| same_host && lock(&world.dead).contains(name)),
+            holder_is_dead: Arc::new(move |name| same_host && world.dead.lock().contains(name)),
         }
     }
 
@@ -291,7 +292,7 @@ impl ProcessDeps {
             statistics: Arc::new(Statistics::default()),
             holder_is_dead: {
                 let world = world.clone();
-                Arc::new(move |name| same_host && lock(&world.dead).contains(name))
+                Arc::new(move |name| same_host && world.dead.lock().contains(name))
             },
         };
         DuplicationProducer::new(deps, settings)

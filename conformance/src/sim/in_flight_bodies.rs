@@ -13,7 +13,7 @@ use super::event::DecodedBody;
 use super::fairness::Fairness;
 use super::sim_process::SimProcess;
 use super::sim_queue::SimQueue;
-use super::world::{World, lock};
+use super::world::World;
 
 /// A task that nothing blocks begins within this time: the longest pause of an idle workman and after a failed queue call, a
 /// minute each, and the time of calls.
@@ -64,7 +64,7 @@ impl InFlightBodies {
             begun: false,
         });
         let before = {
-            let in_flight_bodies = &mut lock(&world.in_flight_bodies).0;
+            let in_flight_bodies = &mut world.in_flight_bodies.lock().0;
             let before = in_flight_bodies.remove(&(queue, id));
             in_flight_bodies.extend(body.map(|body| ((queue, id), body)));
             before
@@ -82,7 +82,7 @@ impl InFlightBodies {
     /// Notes that a process uses a receipt that may be stale: the current holder may lose the body by that.
     pub(crate) fn touched(process: &SimProcess, queue: QueueName, receipt: &Receipt) {
         let Some(id) = number(receipt) else { return };
-        let in_flight_bodies = &mut lock(&process.world.in_flight_bodies).0;
+        let in_flight_bodies = &mut process.world.in_flight_bodies.lock().0;
         if in_flight_bodies.get(&(queue, id)).is_some_and(|body| body.receipt != *receipt) {
             in_flight_bodies.remove(&(queue, id));
         }
@@ -90,12 +90,12 @@ impl InFlightBodies {
 
     /// Whether a process holds a body and has started its task.
     pub(crate) fn is_begun(world: &World, queue: QueueName, id: u64) -> bool {
-        lock(&world.in_flight_bodies).0.get(&(queue, id)).is_some_and(|body| body.begun)
+        world.in_flight_bodies.lock().0.get(&(queue, id)).is_some_and(|body| body.begun)
     }
 
     /// Notes that a process has started a task.
     pub(crate) fn begun(process: &SimProcess, key: &str) {
-        let mut in_flight_bodies = lock(&process.world.in_flight_bodies);
+        let mut in_flight_bodies = process.world.in_flight_bodies.lock();
         for body in in_flight_bodies.0.values_mut().filter(|body| body.by == process.name && body.decoded.key == key) {
             body.begun = true;
         }
@@ -151,7 +151,7 @@ fn waits_in_queue(world: &World, queue: QueueName, standing: &QueuedBody, since:
 
 fn waits_in_flight(world: &World, queue: QueueName, id: u64) -> Option<String> {
     let (process, received, decoded) = {
-        let in_flight_bodies = lock(&world.in_flight_bodies);
+        let in_flight_bodies = world.in_flight_bodies.lock();
         let body = in_flight_bodies.0.get(&(queue, id)).filter(|body| !body.begun)?;
         (body.process.upgrade()?, body.received, body.decoded.clone())
     };

@@ -11,7 +11,7 @@ use super::event::{Event, OPERATOR};
 use super::fault::SimFault;
 use super::fleet::ProcessDeps;
 use super::sim_process::SimProcess;
-use super::world::{World, lock};
+use super::world::World;
 
 /// A person at the command line.
 pub(crate) struct Operator {
@@ -87,7 +87,7 @@ impl Operator {
 
     /// Releases every space whose owner is not the source that the current policies name.
     pub(crate) async fn release(&self) {
-        let desired_policies = lock(&self.world().desired_policies).clone();
+        let desired_policies = self.world().desired_policies.lock().clone();
         for (key, owner) in self.world().tables["owners"].rows() {
             let Some((account, store)) = key.partition.split_once('/') else { continue };
             let (account, store) = (AccountId::new(account).unwrap(), StoreId::new(store).unwrap());

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::desired_policies::{DesiredCopy, DesiredPolicy};
 use super::event::{Event, USERS};
 use super::fault::SimFault;
-use super::world::{World, lock};
+use super::world::World;
 
 /// The space of the policy files.
 pub(crate) fn space() -> SpaceId {
@@ -42,7 +42,7 @@ pub(crate) fn write_all(world: &World) {
 
 /// Writes an account's policy file with its desired policy.
 pub(crate) fn write_one(world: &World, account: &AccountId, what: &'static str) {
-    let desired_policies = lock(&world.desired_policies).clone();
+    let desired_policies = world.desired_policies.lock().clone();
     let file = desired_policies.0.get(account).cloned().unwrap_or_default().file();
     write(world, AccountPolicy::policy_file_name(account), file);
     {
@@ -83,7 +83,7 @@ pub(crate) fn first_policy(world: &World) -> DesiredPolicy {
 
 /// Removes policies that copy a store into itself.
 pub(crate) fn remove_self_copies(world: &World) {
-    for desired_policy in lock(&world.desired_policies).0.values_mut() {
+    for desired_policy in world.desired_policies.lock().0.values_mut() {
         desired_policy.defaults.retain(|desired_copy| desired_copy.destination.as_str() != OTHER_NAME);
     }
 }
@@ -92,7 +92,7 @@ pub(crate) fn remove_self_copies(world: &World) {
 pub(crate) fn edit(world: &World) {
     let rng = &world.rng;
     let account = rng.pick(&world.accounts);
-    let mut desired_policies = lock(&world.desired_policies).clone();
+    let mut desired_policies = world.desired_policies.lock().clone();
     let desired_policy = desired_policies.0.entry(account.clone()).or_default();
     if rng.below(4) == 0 {
         world.count(SimFault::PolicyEmptied, USERS);
@@ -122,13 +122,13 @@ pub(crate) fn edit(world: &World) {
             _ => *desired_policy = first_policy(world),
         }
     }
-    *lock(&world.desired_policies) = desired_policies;
+    *world.desired_policies.lock() = desired_policies;
     write_one(world, account, "edited");
 }
 
 /// Edits an account's policy so that nothing is removed any more.
 pub(crate) fn keep_what_vanished(world: &World, account: &AccountId) {
-    if let Some(desired_policy) = lock(&world.desired_policies).0.get_mut(account) {
+    if let Some(desired_policy) = world.desired_policies.lock().0.get_mut(account) {
         desired_policy.all_mut().for_each(|desired_copy| desired_copy.remove = false);
     }
     write_one(world, account, "keeps what vanished");

@@ -15,7 +15,7 @@ use super::operator::Operator;
 use super::policies;
 use super::sim_process::SimProcess;
 use super::users::Users;
-use super::world::{World, lock};
+use super::world::World;
 
 /// The name of the promise that everything ends.
 const RESTS: &str = "everything comes to rest";
@@ -167,5 +167,5 @@ fn held(report: &SessionReport) -> HeldCounts {
 
 /// The policies that users want now.
 pub(crate) fn current_policies(world: &World) -> super::desired_policies::DesiredPolicies {
-    lock(&world.desired_policies).clone()
+    world.desired_policies.lock().clone()
 }

@@ -1,9 +1,9 @@
 //! The random numbers of a simulated world, all from one seed.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mill_ports::Rng;
+use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -22,7 +22,7 @@ impl SimRng {
     }
 
     pub(crate) fn next(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+        self.0.lock().next_u64()
     }
 
     /// A number below `bound` (0 when the bound is 0).

@@ -24,7 +24,7 @@ use super::sim_queue::SimQueue;
 use super::sim_store::SimStore;
 use super::swarm::Swarm;
 use super::users::Users;
-use super::world::{Journal, Violation, World, WorldParts, lock};
+use super::world::{Journal, Violation, World, WorldParts};
 
 /// The outcome of one seed.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ fn populate(world: &Arc<World>) {
     world.note("world", format_args!("{:?}", world.swarm));
     for account in &world.accounts {
         let desired_policy = policies::first_policy(world);
-        lock(&world.desired_policies).0.insert(account.clone(), desired_policy);
+        world.desired_policies.lock().0.insert(account.clone(), desired_policy);
     }
     policies::write_all(world);
     if !world.swarm.policies_quiet {

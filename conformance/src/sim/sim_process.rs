@@ -1,8 +1,8 @@
 //! A simulated process. Each of its calls passes here and may kill, freeze or slow it.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,11 +10,12 @@ use mill_engine::SimClock;
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::{Clock, SecondClockReading};
 use mill_workman::StopSignal;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::fairness::Fairness;
 use super::fault::SimFault;
-use super::world::{World, lock};
+use super::world::World;
 
 /// One life of a process.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl SimProcess {
 
     /// Notes that it is in trouble until then, which may delay its work.
     pub(crate) fn trouble_until(&self, until: Monotonic) {
-        let mut troubled = lock(&self.troubled_until);
+        let mut troubled = self.troubled_until.lock();
         *troubled = until.max(*troubled);
         drop(troubled);
         Fairness::fleet_troubled(&self.world, until);
@@ -94,7 +95,7 @@ impl SimProcess {
 
     /// Since when it has been well: alive, not told to stop, and without faults in its calls on queues. `None` if it is not.
     pub(crate) fn well_since(&self) -> Option<Monotonic> {
-        let since = *lock(&self.troubled_until);
+        let since = *self.troubled_until.lock();
         (!self.is_dead() && !self.is_stopping() && since <= self.world.now()).then_some(since)
     }
 
@@ -155,7 +156,7 @@ impl SimProcess {
     }
 
     pub(crate) fn is_starved(&self) -> bool {
-        !self.world.is_calm() && self.world.now() < *lock(&self.starved_until)
+        !self.world.is_calm() && self.world.now() < *self.starved_until.lock()
     }
 }
 
@@ -176,12 +177,12 @@ impl ProcessClock {
     }
 
     fn freeze_until(&self, until: Monotonic) {
-        *lock(&self.frozen_until) = until;
+        *self.frozen_until.lock() = until;
     }
 
     async fn thawed(&self) {
         loop {
-            let (until, now) = (*lock(&self.frozen_until), self.inner.monotonic());
+            let (until, now) = (*self.frozen_until.lock(), self.inner.monotonic());
             if until <= now {
                 return;
             }
@@ -206,7 +207,7 @@ impl Clock for ProcessClock {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
-        if self.inner.monotonic() < *lock(&self.frozen_until) {
+        if self.inner.monotonic() < *self.frozen_until.lock() {
             self.thawed().await;
             // Answers that arrived meanwhile are seen before the process notices how late it is.
             tokio::time::sleep(Duration::from_millis(1)).await;

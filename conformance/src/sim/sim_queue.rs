@@ -4,16 +4,17 @@ mod calls;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mill_engine::MemoryQueue;
 use mill_model::{Monotonic, QueueName};
 use mill_ports::{Delivery, OutgoingMessage, Receipt, TaskQueue as _};
+use parking_lot::Mutex;
 
 use super::event::{DecodedBody, Event, OPERATOR};
-use super::world::{World, lock};
+use super::world::World;
 
 pub(crate) use self::calls::QueueClient;
 
@@ -46,7 +47,7 @@ impl SimQueue {
         let due = world.now().plus(late.unwrap_or(one.delay));
         if let Some(late) = late {
             let until = world.now().plus(late);
-            lock(&self.late).insert((until, world.rng.next()), one);
+            self.late.lock().insert((until, world.rng.next()), one);
         } else {
             let report = self.inner.send(std::slice::from_ref(&one)).await;
             if !report.is_ok_and(|report| report.failed.is_empty()) {
@@ -66,7 +67,7 @@ impl SimQueue {
     pub(crate) async fn arrive(&self, now: Monotonic) {
         loop {
             let due = {
-                let mut late = lock(&self.late);
+                let mut late = self.late.lock();
                 let first = late.first_key_value().map(|(key, _)| *key).filter(|(until, _)| *until <= now);
                 first.and_then(|key| late.remove(&key))
             };
@@ -78,12 +79,12 @@ impl SimQueue {
 
     /// Lets the queue take no batch until then.
     pub(crate) fn deaf_until(&self, until: Monotonic) {
-        *lock(&self.deaf_until) = until;
+        *self.deaf_until.lock() = until;
     }
 
     /// When the next late body arrives.
     pub(crate) fn next_late(&self) -> Option<Monotonic> {
-        lock(&self.late).first_key_value().map(|((until, _), _)| *until)
+        self.late.lock().first_key_value().map(|((until, _), _)| *until)
     }
 
     /// Whether the queue is too full to deliver bodies twice: a task that is snoozed again and again, and doubled more often than
@@ -94,12 +95,12 @@ impl SimQueue {
 
     /// The number of all bodies, including late ones.
     pub(crate) fn held(&self) -> usize {
-        self.inner.bodies().len() + lock(&self.late).len()
+        self.inner.bodies().len() + self.late.lock().len()
     }
 
     fn note(&self, delivery: &Delivery) -> Arc<DecodedBody> {
         let decoded = DecodedBody::of(&delivery.body);
-        lock(&self.received).insert(delivery.receipt.clone(), decoded.clone());
+        self.received.lock().insert(delivery.receipt.clone(), decoded.clone());
         decoded
     }
 
@@ -108,7 +109,7 @@ impl SimQueue {
         let before = self.inner.bodies().len();
         let done = self.inner.acknowledge(std::slice::from_ref(receipt)).await;
         if self.inner.bodies().len() < before {
-            let decoded = lock(&self.received).get(receipt).cloned();
+            let decoded = self.received.lock().get(receipt).cloned();
             if let Some(decoded) = decoded {
                 world.see(&Event::Acknowledged { by, queue: self.name, decoded: &decoded });
             }
@@ -118,7 +119,7 @@ impl SimQueue {
 
     /// The operator purges the queue.
     pub(crate) fn purge(&self, world: &World) -> usize {
-        let late = std::mem::take(&mut *lock(&self.late)).into_values().map(|one| one.body);
+        let late = std::mem::take(&mut *self.late.lock()).into_values().map(|one| one.body);
         let all: Vec<Bytes> = self.inner.purge().into_iter().chain(late).collect();
         for body in &all {
             world.see(&Event::Purged { queue: self.name, decoded: &DecodedBody::of(body) });

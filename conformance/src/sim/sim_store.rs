@@ -7,7 +7,7 @@ mod faulty_listing;
 mod hidden_space;
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use mill_ports::{
     Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore, SpaceFacts,
     SpaceList, StoreError, StoreErrorKind, Stores,
 };
+use parking_lot::Mutex;
 
 use self::alias::AliasedStore;
 pub(crate) use self::hidden_space::HiddenSpace;
@@ -28,7 +29,6 @@ use super::fault::SimFault;
 use super::instrumented_processor;
 use super::policies::OTHER_NAME;
 use super::sim_process::SimProcess;
-use super::world::lock;
 
 /// A simulated store and its current trouble.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl SimStore {
 
     /// Puts the store in trouble until then.
     pub(crate) fn trouble(&self, trouble: StoreTrouble, until: Monotonic) {
-        *lock(&self.trouble) = (trouble, until);
+        *self.trouble.lock() = (trouble, until);
     }
 }
 
@@ -115,7 +115,7 @@ impl StoreClient {
         if world.is_calm() {
             return StoreCallFault::Nothing;
         }
-        let (trouble, until) = *lock(&self.sim_store.trouble);
+        let (trouble, until) = *self.sim_store.trouble.lock();
         if world.now() < until {
             let unavailable = match trouble {
                 StoreTrouble::Gone => true,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mill_engine::{MemoryTable, SimClock};
 use mill_model::{AccountId, Monotonic, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::Clock as _;
 use mill_records::tables::table_names;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
@@ -83,11 +84,6 @@ impl fmt::Debug for World {
     }
 }
 
-/// Locks a mutex, also one that a panicking task has poisoned.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Journal {
     pub(crate) fn new(model: WorldModel, lines: bool) -> Self {
         Self {
@@ -147,7 +143,7 @@ impl World {
 
     /// Records an event and lets every invariant judge it.
     pub(crate) fn see(&self, event: &Event<'_>) {
-        let mut journal = lock(&self.journal);
+        let mut journal = self.journal.lock();
         let journal = &mut *journal;
         journal.model.now = self.now();
         journal.trace.note(journal.model.now, format_args!("{event}"));
@@ -171,7 +167,7 @@ impl World {
 
     /// Records a violation that a check outside the invariants found.
     pub(crate) fn violated(&self, invariant: &'static str, what: String) {
-        let mut journal = lock(&self.journal);
+        let mut journal = self.journal.lock();
         let now = self.now();
         journal.trace.note(now, format_args!("VIOLATION of {invariant}: {what}"));
         journal.violation.get_or_insert(Violation { invariant, what });
@@ -181,14 +177,14 @@ impl World {
 
     /// Registers a workman that starts.
     pub(crate) fn begins(&self, workman: &Arc<SimProcess>) {
-        let mut workmen = lock(&self.workmen);
+        let mut workmen = self.workmen.lock();
         workmen.retain(|process| process.strong_count() > 0);
         workmen.push(Arc::downgrade(workman));
     }
 
     /// The workmen that live now.
     pub(crate) fn workmen(&self) -> Vec<Arc<SimProcess>> {
-        let all: Vec<_> = lock(&self.workmen).iter().filter_map(Weak::upgrade).collect();
+        let all: Vec<_> = self.workmen.lock().iter().filter_map(Weak::upgrade).collect();
         all.into_iter().filter(|process| !process.is_dead()).collect()
     }
 
@@ -202,7 +198,7 @@ impl World {
 
     /// Counts a fault.
     pub(crate) fn count(&self, fault: SimFault, by: &str) {
-        let mut journal = lock(&self.journal);
+        let mut journal = self.journal.lock();
         journal.counts.count(fault);
         let now = self.now();
         journal.trace.note(now, format_args!("{by}: * {fault}"));
@@ -227,7 +223,7 @@ impl World {
     }
 
     pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
-        lock(&self.journal)
+        self.journal.lock()
     }
 
     pub(crate) fn model<R>(&self, read: impl FnOnce(&WorldModel) -> R) -> R {

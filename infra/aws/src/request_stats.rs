@@ -1,8 +1,8 @@
 //! Counts the requests to the services: each attempt of each call. Notes the service's time too.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -15,6 +15,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
+use parking_lot::Mutex;
 
 /// The requests of one connection since its beginning.
 #[derive(Debug, Default)]
@@ -35,7 +36,7 @@ impl RequestStats {
 
     /// The number of requests of each operation, by its name in the service's documentation.
     pub fn by_operation(&self) -> BTreeMap<String, u64> {
-        self.by_operation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.by_operation.lock().clone()
     }
 
     /// By how much the service's clock is ahead of this machine's, in ms, according to its last response.
@@ -45,13 +46,13 @@ impl RequestStats {
 
     /// The time by the service's clock, since the start of 1970: that of its last response, plus the time since then.
     pub(crate) fn service_time(&self) -> Option<Duration> {
-        let (time, at) = (*self.service_time.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (time, at) = (*self.service_time.lock())?;
         Some(time + at.elapsed())
     }
 
     fn count(&self, operation: &str) {
         self.total.fetch_add(1, Ordering::Relaxed);
-        let mut by_operation = self.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_operation = self.by_operation.lock();
         match by_operation.get_mut(operation) {
             Some(count) => *count += 1,
             None => _ = by_operation.insert(operation.to_owned(), 1),
@@ -67,7 +68,7 @@ impl RequestStats {
         self.skew_millis.store(theirs - ours, Ordering::Relaxed);
         if let (true, Ok(theirs)) = (own, u64::try_from(theirs)) {
             let time = Some((Duration::from_millis(theirs), Instant::now()));
-            *self.service_time.lock().unwrap_or_else(PoisonError::into_inner) = time;
+            *self.service_time.lock() = time;
         }
     }
 }

@@ -5,7 +5,7 @@ mod listing_parser;
 mod xml_check;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -17,6 +17,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
+use parking_lot::Mutex;
 
 pub(crate) use self::listing_parser::{ListObjectsResponse, ListedObject};
 pub(crate) use self::xml_check::MalformedResponse;
@@ -65,7 +66,7 @@ pub(crate) struct ListingReader(Arc<Mutex<Option<ListObjectsResponse>>>);
 impl ListingReader {
     /// The parsed listing; `None` if none came.
     pub(crate) fn take(&self) -> Option<ListObjectsResponse> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -133,7 +134,7 @@ impl ExpectedBody {
         match self {
             Self::Listing(reader) => match listing_parser::read(&body) {
                 Ok(listing) => {
-                    *reader.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(listing);
+                    *reader.0.lock() = Some(listing);
                     Ok(Bytes::from_static(b"<ListBucketResult/>"))
                 }
                 Err(MalformedResponse::OtherRoot(_)) => Self::Root("ListBucketResult").check(body),

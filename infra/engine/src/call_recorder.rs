@@ -5,9 +5,10 @@ mod store;
 mod table;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use crate::lock;
+use parking_lot::Mutex;
+
 use crate::port_call::PortCall;
 
 /// How often something was called, and over how many entries in all.
@@ -38,12 +39,12 @@ impl<P: ?Sized> CallRecorder<P> {
 
     /// The calls of `op` so far.
     pub fn calls(&self, op: PortCall) -> CallCount {
-        lock(&self.log.0).get(&op).copied().unwrap_or_default()
+        self.log.0.lock().get(&op).copied().unwrap_or_default()
     }
 
     /// All calls so far.
     pub fn all(&self) -> BTreeMap<PortCall, CallCount> {
-        lock(&self.log.0).clone()
+        self.log.0.lock().clone()
     }
 
     /// The number of calls that may have changed the store.
@@ -53,20 +54,20 @@ impl<P: ?Sized> CallRecorder<P> {
 
     /// Counts from zero again.
     pub fn reset(&self) {
-        lock(&self.log.0).clear();
+        self.log.0.lock().clear();
     }
 }
 
 impl CallLog {
     fn call(&self, op: PortCall, entries: usize) {
-        let mut log = lock(&self.0);
+        let mut log = self.0.lock();
         let calls = log.entry(op).or_default();
         calls.calls += 1;
         calls.entries += entries as u64;
     }
 
     fn entries(&self, op: PortCall, entries: usize) {
-        lock(&self.0).entry(op).or_default().entries += entries as u64;
+        self.0.lock().entry(op).or_default().entries += entries as u64;
     }
 }
 

@@ -9,13 +9,13 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::StoreAddress;
 use mill_ports::{Clock, Rng};
+use parking_lot::Mutex;
 
-use crate::lock;
 use crate::port_call::{PortCall, Shape};
 use crate::seeded_rng::{below, happens};
 
@@ -146,24 +146,24 @@ impl FaultPlan {
 
     /// From now on faults are drawn at these rates.
     pub fn set_rates(&self, rates: FaultRates) {
-        lock(&self.state).rates = rates;
+        self.state.lock().rates = rates;
     }
 
     /// The `nth` call of `op` from now (the next is the first) fails like this, whatever the rates.
     pub fn fail(&self, op: PortCall, nth: u64, fault: InjectedFault) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let call = state.calls.get(&op).copied().unwrap_or(0) + nth.max(1);
         state.planned.insert((op, call), fault);
     }
 
     /// From now on every call fails before anything is done; `None` ends it.
     pub fn set_outage(&self, outage: Option<FaultKind>) {
-        lock(&self.state).outage = outage;
+        self.state.lock().outage = outage;
     }
 
     /// Removes all faults from the plan.
     pub fn calm(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.rates = FaultRates::default();
         state.planned.clear();
         state.outage = None;
@@ -171,7 +171,7 @@ impl FaultPlan {
 
     /// The number of injected faults so far, by call and [label](InjectedFault::label).
     pub fn fired(&self) -> BTreeMap<(PortCall, &'static str), u64> {
-        lock(&self.state).fired.clone()
+        self.state.lock().fired.clone()
     }
 
     /// Counts a call, delays it if planned, and returns its fault.
@@ -185,7 +185,7 @@ impl FaultPlan {
     }
 
     fn draw(&self, op: PortCall) -> Option<InjectedFault> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let call = state.calls.entry(op).or_default();
         *call += 1;
         let call = *call;

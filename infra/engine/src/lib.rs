@@ -32,8 +32,3 @@ pub use queue::{MemoryQueue, MemoryQueues, QueueBehavior, QueuedBody};
 pub use seeded_rng::SeededRng;
 pub use store::{MemoryStore, MemoryStores, StoreBehavior};
 pub use table::MemoryTable;
-
-/// Locks a mutex, also one that a panicking test has poisoned.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}

@@ -4,7 +4,7 @@ mod bodies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,9 +13,9 @@ use mill_ports::{
     BatchReport, Clock, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError,
     QueueErrorKind, QueueLimits, Receipt, Rng, TaskQueue,
 };
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::lock;
 use crate::seeded_rng::{below, happens};
 use bodies::{Bodies, ReceivedBody, SentBody};
 
@@ -113,21 +113,21 @@ impl MemoryQueue {
 
     /// Every body in the queue, visible or not, in the order of the sends: for a test's checker.
     pub fn bodies(&self) -> Vec<bytes::Bytes> {
-        lock(&self.bodies).all()
+        self.bodies.lock().all()
     }
 
     /// Every message with its state, in the order of the sends: for a test's checker.
     pub fn snapshot(&self) -> Vec<QueuedBody> {
-        let mut bodies = lock(&self.bodies);
+        let mut bodies = self.bodies.lock();
         bodies.wake(self.clock.monotonic());
         bodies.snapshot().collect()
     }
 
     /// Removes every message, visible or not, as an operator may, and returns the bodies.
     pub fn purge(&self) -> Vec<bytes::Bytes> {
-        let purged = std::mem::take(&mut *lock(&self.bodies));
+        let purged = std::mem::take(&mut *self.bodies.lock());
         let all = purged.all();
-        lock(&self.bodies).continue_ids_after(&purged);
+        self.bodies.lock().continue_ids_after(&purged);
         all
     }
 
@@ -154,7 +154,7 @@ impl MemoryQueue {
         let now = self.clock.monotonic();
         let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
         {
-            let mut bodies = lock(&self.bodies);
+            let mut bodies = self.bodies.lock();
             bodies.wake(now);
             let mut max = max.min(bodies.visible_but(passed_over));
             if max > 0 && happens(&*self.chance, self.behavior.short_receives_per_mille) {
@@ -181,7 +181,7 @@ impl MemoryQueue {
             && !dead.is_empty()
         {
             for dead in dead {
-                lock(&dead_letters.bodies).add(dead, dead_letters.clock.monotonic(), Duration::ZERO);
+                dead_letters.bodies.lock().add(dead, dead_letters.clock.monotonic(), Duration::ZERO);
             }
             dead_letters.changed.notify_waiters();
         }
@@ -203,7 +203,7 @@ impl MemoryQueue {
     ) -> Result<BatchReport, QueueError> {
         self.check_batch(op, receipts.len())?;
         let mut report = BatchReport::default();
-        let mut bodies = lock(&self.bodies);
+        let mut bodies = self.bodies.lock();
         bodies.wake(self.clock.monotonic());
         for (index, receipt) in receipts.iter().enumerate() {
             match bodies.find(receipt, self.behavior.fences_stale_receipts) {
@@ -239,7 +239,7 @@ impl TaskQueue for MemoryQueue {
         let (now, sent_at) = (self.clock.monotonic(), self.clock.now());
         let mut report = BatchReport::default();
         {
-            let mut bodies = lock(&self.bodies);
+            let mut bodies = self.bodies.lock();
             for (index, one) in out.iter().enumerate() {
                 if one.body.len() > self.behavior.body_bytes_max {
                     report.failed.push((index, self.error("send", QueueErrorKind::TooLarge, "")));
@@ -280,7 +280,7 @@ impl TaskQueue for MemoryQueue {
             if !deliveries.is_empty() || now >= until || passed_over.over.is_cancelled() {
                 return Ok(deliveries);
             }
-            let next = lock(&self.bodies).next_waking().map_or(until, |waking| waking.min(until));
+            let next = self.bodies.lock().next_waking().map_or(until, |waking| waking.min(until));
             let sleep = self.clock.sleep(next.since(now));
             let over = std::pin::pin!(passed_over.over.cancelled());
             futures::future::select(changed, futures::future::select(sleep, over)).await;
@@ -290,7 +290,7 @@ impl TaskQueue for MemoryQueue {
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         self.check_batch("extend", receipts.len())?;
         let now = self.clock.monotonic();
-        let mut bodies = lock(&self.bodies);
+        let mut bodies = self.bodies.lock();
         bodies.wake(now);
         let extend = |receipt| -> Result<Monotonic, QueueError> {
             let expired = |why| self.error("extend", QueueErrorKind::ReceiptExpired, why);
@@ -324,7 +324,7 @@ impl TaskQueue for MemoryQueue {
     }
 
     async fn depth(&self) -> Result<QueueDepth, QueueError> {
-        let mut bodies = lock(&self.bodies);
+        let mut bodies = self.bodies.lock();
         bodies.wake(self.clock.monotonic());
         Ok(QueueDepth {
             visible: self.inexact(bodies.visible() as u64),
@@ -335,7 +335,7 @@ impl TaskQueue for MemoryQueue {
     }
 
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
-        let exact = || lock(&self.bodies).count_of(group);
+        let exact = || self.bodies.lock().count_of(group);
         Ok(self.behavior.knows_accounts.then(|| self.inexact(exact())))
     }
 }

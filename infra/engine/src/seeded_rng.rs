@@ -1,12 +1,10 @@
 //! Random numbers from a seed.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use mill_ports::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
-
-use crate::lock;
 
 /// Returns the same numbers for the same seed, on every machine.
 #[derive(Debug)]
@@ -21,7 +19,7 @@ impl SeededRng {
 
 impl Rng for SeededRng {
     fn next_u64(&self) -> u64 {
-        lock(&self.0).next_u64()
+        self.0.lock().next_u64()
     }
 }
 

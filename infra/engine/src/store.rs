@@ -6,8 +6,8 @@ mod name_folding;
 mod streams;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,8 +21,8 @@ use mill_ports::{
     OpenItem, Place, PlantedBug, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore,
     SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, planted,
 };
+use parking_lot::Mutex;
 
-use crate::lock;
 use items::{StoredEntry, StoredItem, StoredSpaces};
 
 /// Which freedoms of the contract a store uses.
@@ -103,71 +103,71 @@ impl MemoryStore {
 
     /// Creates a space, past the port.
     pub fn insert_space(&self, space: &SpaceId) {
-        lock(&self.0.spaces).create(space);
+        self.0.spaces.lock().create(space);
     }
 
     /// Inserts an item, past the port, with its space if that is missing.
     pub fn insert(&self, item: &ItemAddress, bytes: impl Into<Bytes>, properties: Properties) {
         let made = self.item(bytes.into(), properties);
-        let mut spaces = lock(&self.0.spaces);
+        let mut spaces = self.0.spaces.lock();
         spaces.create(&item.space);
         spaces.insert(item, made);
     }
 
     /// Inserts an entry beside the spaces, which is in none of them.
     pub fn insert_left_out(&self, shown: &str, reason: RefusalReason) {
-        lock(&self.0.spaces).beside.add(|| shown.to_owned(), reason);
+        self.0.spaces.lock().beside.add(|| shown.to_owned(), reason);
     }
 
     /// Inserts an entry that is listed as refused, past the port.
     pub fn insert_refused(&self, item: &ItemAddress, reason: RefusalReason) {
-        let mut spaces = lock(&self.0.spaces);
+        let mut spaces = self.0.spaces.lock();
         spaces.create(&item.space);
         spaces.insert_refused(item, reason);
     }
 
     /// Removes an entry, past the port.
     pub fn remove(&self, item: &ItemAddress) {
-        lock(&self.0.spaces).remove(item);
+        self.0.spaces.lock().remove(item);
     }
 
     /// Removes a space with all its entries, past the port.
     pub fn remove_space(&self, space: &SpaceId) {
-        lock(&self.0.spaces).remove_space(space);
+        self.0.spaces.lock().remove_space(space);
     }
 
     /// Makes everything beneath `path` (which ends in `/`) a mount of its own, past the port.
     pub fn mount(&self, space: &SpaceId, path: &str, identity: &str) {
-        if let Some(space) = lock(&self.0.spaces).space_mut(space) {
+        if let Some(space) = self.0.spaces.lock().space_mut(space) {
             space.mounts.add(path, identity);
         }
     }
 
     /// Whether there is such a mount, mounted or not: for simulated users.
     pub fn has_mount(&self, space: &SpaceId, path: &str) -> bool {
-        lock(&self.0.spaces).space(space).is_some_and(|space| space.mounts.has(path))
+        self.0.spaces.lock().space(space).is_some_and(|space| space.mounts.has(path))
     }
 
     /// Unmounts a mount with everything beneath it, or mounts it again, past the port.
     pub fn set_mounted(&self, space: &SpaceId, path: &str, mounted: bool) {
-        if let Some(space) = lock(&self.0.spaces).space_mut(space) {
+        if let Some(space) = self.0.spaces.lock().space_mut(space) {
             space.set_mounted(path, mounted);
         }
     }
 
     /// Changes an item's bytes as a failing disk would: its version, checksums and size in listings stay.
     pub fn rot(&self, item: &ItemAddress, change: impl FnOnce(&mut Vec<u8>)) {
-        lock(&self.0.spaces).rot(item, change);
+        self.0.spaces.lock().rot(item, change);
     }
 
     /// An item's bytes and properties, if it exists: for a test's checker.
     pub fn content(&self, item: &ItemAddress) -> Option<(Bytes, Properties)> {
-        lock(&self.0.spaces).item(item).map(|item| (item.bytes.clone(), item.properties.clone()))
+        self.0.spaces.lock().item(item).map(|item| (item.bytes.clone(), item.properties.clone()))
     }
 
     /// All items of a space with bytes and properties, `None` when there is no such space: for a test's checker.
     pub fn contents(&self, space: &SpaceId) -> Option<BTreeMap<ContentId, (Bytes, Properties)>> {
-        let spaces = lock(&self.0.spaces);
+        let spaces = self.0.spaces.lock();
         let entries = &spaces.space(space)?.entries;
         let item = |(id, planted): (&ContentId, &StoredEntry)| match planted {
             StoredEntry::Item(item) => Some((id.clone(), (item.bytes.clone(), item.properties.clone()))),
@@ -179,7 +179,7 @@ impl MemoryStore {
     /// The item on which a call for `item` would act: for a test's checker. It has another spelling only with the
     /// planted bug of a store that [folds names](StoreBehavior) unnoticed.
     pub fn resolve_name(&self, item: &ItemAddress) -> ItemAddress {
-        self.0.resolve_name(&lock(&self.0.spaces), item)
+        self.0.resolve_name(&self.0.spaces.lock(), item)
     }
 
     fn item(&self, bytes: Bytes, properties: Properties) -> StoredItem {
@@ -268,19 +268,19 @@ impl SourceStore for MemoryStore {
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
-        let spaces = lock(&self.0.spaces);
+        let spaces = self.0.spaces.lock();
         Ok(SpaceList { spaces: spaces.ids(), left_out: spaces.beside.clone() })
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
-        let spaces = lock(&self.0.spaces);
+        let spaces = self.0.spaces.lock();
         Ok(spaces.space(space).map_or(Presence::Absent, |space| {
             Presence::Present(SpaceFacts { identity: format!("memory-{}", space.number) })
         }))
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
-        let spaces = lock(&self.0.spaces);
+        let spaces = self.0.spaces.lock();
         let found = self.0.find("head", &spaces, &self.0.resolve_name(&spaces, item))?;
         Ok(found.map_or(Presence::Absent, |found| Presence::Present(self.0.facts(found))))
     }
@@ -291,7 +291,7 @@ impl SourceStore for MemoryStore {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        let spaces = lock(&self.0.spaces);
+        let spaces = self.0.spaces.lock();
         let item = &self.0.resolve_name(&spaces, item);
         let Some(found) = self.0.find("open", &spaces, item)? else {
             return Ok(Presence::Absent);
@@ -311,7 +311,7 @@ impl SourceStore for MemoryStore {
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
-        Ok(lock(&self.0.spaces).places(&self.0.address, item))
+        Ok(self.0.spaces.lock().places(&self.0.address, item))
     }
 
     async fn folds_names(&self, _: &SpaceId) -> Result<bool, StoreError> {
@@ -340,7 +340,7 @@ struct MemoryCopySource {
 impl DestinationStore for MemoryStore {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         self.count_write();
-        lock(&self.0.spaces).create(space);
+        self.0.spaces.lock().create(space);
         Ok(())
     }
 
@@ -354,7 +354,7 @@ impl DestinationStore for MemoryStore {
         self.count_write();
         let item = &self.resolve_name(item);
         // A write that cannot succeed should not cost its body.
-        self.0.find_when("put", &lock(&self.0.spaces), item, when)?;
+        self.0.find_when("put", &self.0.spaces.lock(), item, when)?;
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece.inspect_err(|_| self.leave_behind(item))?);
@@ -369,7 +369,7 @@ impl DestinationStore for MemoryStore {
             return Err(self.0.error("put", item, StoreErrorKind::Damaged));
         }
         let made = self.item(bytes.freeze(), content.properties.clone());
-        let mut spaces = lock(&self.0.spaces);
+        let mut spaces = self.0.spaces.lock();
         self.0.find_when("put", &spaces, item, when)?;
         Ok(self.0.written(&spaces.insert(item, made)))
     }
@@ -388,7 +388,7 @@ impl DestinationStore for MemoryStore {
             |from: &&MemoryCopySource| behavior.service.is_some() && from.store.0.behavior.service == behavior.service;
         let Some(from) = origin.place::<MemoryCopySource>().filter(ours) else { return Ok(None) };
         self.count_write();
-        let found = lock(&from.store.0.spaces).item(&from.item).filter(|found| found.token() == from.token).cloned();
+        let found = from.store.0.spaces.lock().item(&from.item).filter(|found| found.token() == from.token).cloned();
         let Some(found) = found else {
             return Err(self.0.error("take", item, StoreErrorKind::Precondition));
         };
@@ -399,7 +399,7 @@ impl DestinationStore for MemoryStore {
             return Err(self.0.error("take", item, StoreErrorKind::Unexpected));
         }
         let made = self.item(found.bytes, content.properties.clone());
-        let mut spaces = lock(&self.0.spaces);
+        let mut spaces = self.0.spaces.lock();
         self.0.find_when("take", &spaces, item, when)?;
         Ok(Some(self.0.written(&spaces.insert(item, made))))
     }
@@ -411,7 +411,7 @@ impl DestinationStore for MemoryStore {
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
         self.count_write();
-        let mut spaces = lock(&self.0.spaces);
+        let mut spaces = self.0.spaces.lock();
         let item = &self.0.resolve_name(&spaces, item);
         let Some(found) = self.0.find_when("put_properties", &spaces, item, when)? else {
             return Err(self.0.error("put_properties", item, StoreErrorKind::Precondition));
@@ -430,7 +430,7 @@ impl DestinationStore for MemoryStore {
 impl DeletableStore for MemoryStore {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         self.count_write();
-        let mut spaces = lock(&self.0.spaces);
+        let mut spaces = self.0.spaces.lock();
         if spaces.space(space).is_some_and(|space| !space.entries.is_empty()) {
             return Err(self.0.error("remove_empty_space", space, StoreErrorKind::Precondition));
         }
@@ -440,7 +440,7 @@ impl DeletableStore for MemoryStore {
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         self.count_write();
-        let mut spaces = lock(&self.0.spaces);
+        let mut spaces = self.0.spaces.lock();
         let item = &self.0.resolve_name(&spaces, item);
         if self.0.find("delete", &spaces, item)?.is_none() {
             return Ok(Presence::Absent);
@@ -458,12 +458,12 @@ pub struct MemoryStores(Mutex<BTreeMap<StoreAddress, Arc<dyn DeletableStore>>>);
 impl MemoryStores {
     /// Adds a store, of whatever back end, or puts it in the place of the one that has its address.
     pub fn add(&self, address: StoreAddress, store: Arc<dyn DeletableStore>) {
-        lock(&self.0).insert(address, store);
+        self.0.lock().insert(address, store);
     }
 
     fn find(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        lock(&self.0).get(&address).cloned().ok_or_else(|| StoreError {
+        self.0.lock().get(&address).cloned().ok_or_else(|| StoreError {
             kind: StoreErrorKind::NotConfigured,
             op: "find",
             subject: String::new(),

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
-
-use crate::lock;
+use parking_lot::Mutex;
 
 /// Rows in order, lost with the process.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ impl MemoryTable {
 
     /// All rows, in order: for a test's checker.
     pub fn rows(&self) -> Vec<(RowKey, Bytes)> {
-        let rows = lock(&self.rows);
+        let rows = self.rows.lock();
         let of = |(partition, sorted): (&String, &BTreeMap<String, StoredRow>)| {
             let partition = partition.clone();
             let row = move |(sort, stored): (&String, &StoredRow)| {
@@ -105,13 +103,13 @@ impl Table for MemoryTable {
     }
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
-        let rows = lock(&self.rows);
+        let rows = self.rows.lock();
         Ok(rows.get(key).map(|stored| row(&key.sort, stored)))
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.check("put", &value)?;
-        let mut rows = lock(&self.rows);
+        let mut rows = self.rows.lock();
         if !rows.admits(key, &when) {
             return Err(self.error("put", TableErrorKind::Conflict));
         }
@@ -119,7 +117,7 @@ impl Table for MemoryTable {
     }
 
     async fn put_many(&self, many: &[(RowKey, Bytes)]) -> Result<(), TableError> {
-        let mut rows = lock(&self.rows);
+        let mut rows = self.rows.lock();
         for (key, value) in many {
             self.check("put_many", value)?;
             rows.put(key, value.clone());
@@ -128,7 +126,7 @@ impl Table for MemoryTable {
     }
 
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
-        let mut rows = lock(&self.rows);
+        let mut rows = self.rows.lock();
         if !rows.admits(key, &when) {
             return Err(self.error("delete", TableErrorKind::Conflict));
         }
@@ -142,7 +140,7 @@ impl Table for MemoryTable {
     }
 
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
-        let rows = lock(&self.rows);
+        let rows = self.rows.lock();
         let Some(sorted) = rows.partitions.get(partition) else {
             return Ok(RowPage { rows: Vec::new(), end: true });
         };

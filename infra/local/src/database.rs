@@ -22,11 +22,12 @@ pub(crate) mod writer;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use mill_ports::{Clock, Rng};
+use parking_lot::Mutex;
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -184,7 +185,7 @@ impl Database {
                 return Ok(());
             }
         };
-        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.get_interrupt_handle());
+        *self.interrupt.lock() = Some(connection.get_interrupt_handle());
         let damage = Arc::clone(&self.damage);
         let check = move || {
             match integrity::findings(&connection, "integrity_check") {
@@ -228,7 +229,7 @@ impl Database {
 
     /// Notes a thread that closing must join.
     fn join_at_end(&self, thread: JoinHandle<()>) {
-        let mut reader_threads = self.reader_threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader_threads = self.reader_threads.lock();
         reader_threads.retain(|thread| !thread.is_finished());
         reader_threads.push(thread);
     }
@@ -323,10 +324,10 @@ impl Drop for Database {
             }
         };
         self.reads.close();
-        if let Some(interrupt) = self.interrupt.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(interrupt) = self.interrupt.get_mut() {
             interrupt.interrupt();
         }
-        self.reader_threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(joined);
+        self.reader_threads.get_mut().drain(..).for_each(joined);
         self.writes.close();
         self.writer_thread.take().into_iter().for_each(joined);
     }

@@ -1,11 +1,11 @@
 //! A clock that tests move by hand.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::Clock;
+use parking_lot::Mutex;
 
 /// A clock that stands still until a test moves it. Sleeping takes real time and does not move it.
 #[derive(Debug)]
@@ -18,25 +18,25 @@ impl TestClock {
 
     /// Lets time pass, on both clocks.
     pub(crate) fn pass(&self, by: Duration) {
-        let mut at = self.0.lock().unwrap();
+        let mut at = self.0.lock();
         at.0 += by.as_millis() as u64;
         at.1 += by;
     }
 
     /// Sets the wall clock alone.
     pub(crate) fn step_to(&self, wall: Timestamp) {
-        self.0.lock().unwrap().0 = wall.as_millis();
+        self.0.lock().0 = wall.as_millis();
     }
 }
 
 #[async_trait]
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.lock().unwrap().0)
+        Timestamp::from_millis(self.0.lock().0)
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic::from_origin(self.0.lock().unwrap().1)
+        Monotonic::from_origin(self.0.lock().1)
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -2,9 +2,9 @@
 //! time, so Mill computes none that no store returns.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
 use mill_model::{Algorithm, Checksum, StoreAddress};
+use parking_lot::Mutex;
 
 /// The algorithms of the checksums that each store returned.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct ChecksumCapabilities(Mutex<BTreeMap<StoreAddress, BTreeSet<Alg
 impl ChecksumCapabilities {
     /// The algorithms that a store is known to return.
     pub(super) fn of(&self, store: &StoreAddress) -> BTreeSet<Algorithm> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned().unwrap_or_default()
+        self.0.lock().get(store).cloned().unwrap_or_default()
     }
 
     /// Notes the checksums that a store returned.
@@ -21,7 +21,7 @@ impl ChecksumCapabilities {
         if checksums.is_empty() {
             return;
         }
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let algorithms = checksums.iter().map(|checksum| checksum.algorithm);
         match all.get_mut(store) {
             Some(known) => known.extend(algorithms),

@@ -2,10 +2,11 @@
 //! spaces were created, so that one task creates a space for all tasks under way.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{Monotonic, SpacePair};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OwnedMutexGuard;
 
 /// The destination space of each pair, as far as it is known.
@@ -34,7 +35,7 @@ impl OwnershipCache {
     const NAMED_MAX: usize = 100_000;
 
     fn spaces(&self) -> MutexGuard<'_, BTreeMap<SpacePair, CachedSpace>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn holds(&self, pair: &SpacePair, now: Monotonic) -> bool {

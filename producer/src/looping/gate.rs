@@ -1,11 +1,11 @@
 //! The gate before each step: whether it may begin, and how many tasks the queue may hold.
 
-use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::AccountId;
 use mill_records::Versioned;
 use mill_records::producer_state::QueueSize;
+use parking_lot::MutexGuard;
 use tracing::info;
 
 use super::Session;
@@ -84,7 +84,7 @@ impl Session<'_> {
     }
 
     pub(crate) fn queue_sizer(&self) -> MutexGuard<'_, QueueSizer> {
-        self.queue_sizer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue_sizer.lock()
     }
 
     /// Sizes the queue by the size that earlier sessions found, and by its loss since the last session left it full.

@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Mutex;
 
 use futures::future::{Either, select};
 use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, SpacePair, StoreAddress, StoreId, Timestamp};
@@ -21,6 +20,7 @@ use mill_records::delete_lists::DeleteListError;
 use mill_records::producer_state::{
     DeleteProgress, MissingSpace, Morsel, ProducerState, ProducerStateError, SurveySubject,
 };
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 

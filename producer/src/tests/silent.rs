@@ -1,8 +1,8 @@
 //! Stores that do not answer: about one space, or at all.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use mill_ports::{
     ByteRange, Capabilities, Clock, DeletableStore, DestinationStore, Listing, OpenItem, Place, Presence, SourceStore,
     SpaceFacts, SpaceList, StoreError, Stores,
 };
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -35,18 +36,18 @@ struct Hush {
 
 impl Hush {
     async fn about(&self, space: &SpaceId) {
-        if self.spaces.lock().unwrap().contains(space) {
+        if self.spaces.lock().contains(space) {
             self.asked.fetch_add(1, SeqCst);
             self.is_over.notified().await;
         }
     }
 
     fn is_total(&self) -> bool {
-        self.spaces.lock().unwrap().contains(&everything())
+        self.spaces.lock().contains(&everything())
     }
 
     fn end(&self) {
-        self.spaces.lock().unwrap().clear();
+        self.spaces.lock().clear();
         self.is_over.notify_waiters();
     }
 }
@@ -230,7 +231,7 @@ async fn a_closing_survey_that_waits_for_an_answer_ends_once_it_is_told_to() {
     for file in [DEFAULT, ONE] {
         let (world, hush, producer) = with_policy(file, 1, Hush::default());
         session(&producer).await;
-        hush.spaces.lock().unwrap().insert(everything());
+        hush.spaces.lock().insert(everything());
         let (stop, began) = (CancellationToken::new(), world.clock.monotonic());
         let is_refused = |_: &SpacePair, _: &ContentId| false;
         let stopping = async {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ use mill_records::delete_lists::{DeleteLists, RowResult};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::{SyncProof, SyncProofs};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -134,7 +135,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     pub(super) fn sent(&self) -> Vec<DuplicateTask> {
@@ -149,7 +150,7 @@ impl Trace {
 
     /// Takes all tasks out of the queue and forgets the record.
     pub(super) async fn drain(&self) -> usize {
-        self.asked.lock().unwrap().clear();
+        self.asked.lock().clear();
         self.drain_most(usize::MAX).await
     }
 
@@ -181,7 +182,7 @@ impl Trace {
     }
 
     fn count(&self, account: &AccountId, ended: bool) {
-        let mut drained = self.drained.lock().unwrap();
+        let mut drained = self.drained.lock();
         let counted = drained.entry(account.clone()).or_default();
         if ended {
             counted.ended += 1;
@@ -244,7 +245,7 @@ impl TaskQueue for Trace {
                 Ok(remove) if envelope.task.kind == TaskKind::REMOVE => Asked::Removes(remove),
                 _ => Asked::Sent(DuplicateTask::from_task(&envelope.task).unwrap()),
             };
-            self.asked.lock().unwrap().push(asked);
+            self.asked.lock().push(asked);
         }
         self.fuse.instant().await;
         Ok(report)
@@ -273,7 +274,7 @@ impl TaskQueue for Trace {
     }
 
     async fn depth(&self) -> Result<QueueDepth, QueueError> {
-        self.asked.lock().unwrap().push(Asked::QueueDepth);
+        self.asked.lock().push(Asked::QueueDepth);
         self.inner.depth().await
     }
 
@@ -301,7 +302,7 @@ impl Table for Fused {
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.fuse.instant().await;
-        self.fuse.written.lock().unwrap().push(key.sort.clone());
+        self.fuse.written.lock().push(key.sort.clone());
         let put = self.inner.put(key, value, when).await;
         self.fuse.instant().await;
         put
@@ -445,12 +446,12 @@ impl World {
 
     /// How many rows of the producer's table were written whose keys begin with `prefix`.
     pub(super) fn writes_of(&self, prefix: &str) -> usize {
-        self.fuse.written.lock().unwrap().iter().filter(|sort| sort.starts_with(prefix)).count()
+        self.fuse.written.lock().iter().filter(|sort| sort.starts_with(prefix)).count()
     }
 
     /// Saves the counts of the tasks that were taken out of the queue, as workmen do.
     pub(super) async fn write_counts(&self, writer: &mut CountsWriter) {
-        let fresh = std::mem::take(&mut *self.queue.drained.lock().unwrap());
+        let fresh = std::mem::take(&mut *self.queue.drained.lock());
         writer.add(&fresh, false).await.unwrap();
     }
 

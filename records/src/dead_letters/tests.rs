@@ -1,10 +1,10 @@
 use std::num::NonZeroU32;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
 use mill_model::DeadLetterMessage;
 use mill_model::Monotonic;
 use mill_ports::{BatchReport, ExcludedAccounts, ExtendResults, QueueDepth, QueueErrorKind, QueueLimits, Receipt};
+use parking_lot::Mutex;
 
 use super::*;
 use crate::test_table::TestTable;
@@ -73,7 +73,7 @@ impl TaskQueue for Inbox {
             let kind = QueueErrorKind::Unavailable;
             report.failed.push((0, QueueError { kind, op: "send", queue: self.name(), source: None }));
         } else {
-            self.sent.lock().unwrap().extend_from_slice(out);
+            self.sent.lock().extend_from_slice(out);
         }
         Ok(report)
     }
@@ -155,7 +155,7 @@ async fn a_retry_is_sent_before_it_is_marked_and_only_once() {
     assert_eq!(book.show(&letter.id).await.unwrap().state, DeadLetterState::Open);
     let inbox = Arc::new(Inbox::default());
     book.retry(&letter.id, None, &queues(&inbox), by("op")).await.unwrap();
-    let sent = inbox.sent.lock().unwrap().clone();
+    let sent = inbox.sent.lock().clone();
     let again = decode_body(&sent[0].body, at(0)).unwrap();
     assert_eq!((sent.len(), again.failures, again.history.len(), sent[0].group.as_str()), (1, 0, 1, "a"));
     let twice = book.retry(&letter.id, None, &queues(&inbox), by("op")).await;
@@ -175,7 +175,7 @@ async fn a_letter_that_cannot_be_opened_goes_back_as_it_is() {
     let nowhere = book.retry(&letter.id, None, &queues(&inbox), by("op")).await;
     assert!(matches!(nowhere, Err(DeadLetterError::NoQueue(_))), "{nowhere:?}");
     book.retry(&letter.id, Some(QueueName::DuplicationLow), &queues(&inbox), by("op")).await.unwrap();
-    assert_eq!(&inbox.sent.lock().unwrap()[0].body[..], b"\xff");
+    assert_eq!(&inbox.sent.lock()[0].body[..], b"\xff");
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn a_discarded_letter_stays_with_its_reason_and_is_not_retried() {
     );
     let inbox = Arc::new(Inbox::default());
     assert!(book.retry(&letter.id, None, &queues(&inbox), by("op")).await.is_err());
-    assert!(inbox.sent.lock().unwrap().is_empty());
+    assert!(inbox.sent.lock().is_empty());
     let open = DeadLetterFilter { state: Some("open"), ..DeadLetterFilter::default() };
     assert!(book.list(&open, None, 10).await.unwrap().letters.is_empty());
     assert!(matches!(book.show(&DeadLetterId::new("none")).await, Err(DeadLetterError::Unknown(_))));

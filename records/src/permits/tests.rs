@@ -4,7 +4,7 @@ use super::*;
 use crate::test_table::TestTable;
 
 #[derive(Debug, Default)]
-struct ManualClock(std::sync::Mutex<Duration>);
+struct ManualClock(parking_lot::Mutex<Duration>);
 
 #[async_trait::async_trait]
 impl Clock for ManualClock {
@@ -13,7 +13,7 @@ impl Clock for ManualClock {
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic::from_origin(*self.0.lock().unwrap())
+        Monotonic::from_origin(*self.0.lock())
     }
 
     fn second_clock(&self) -> Option<mill_ports::SecondClockReading> {
@@ -21,7 +21,7 @@ impl Clock for ManualClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        *self.0.lock().unwrap() += duration;
+        *self.0.lock() += duration;
     }
 }
 

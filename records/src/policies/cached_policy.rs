@@ -1,11 +1,12 @@
 //! What was last read of a file (or of an account's two): the last good version, and what is wrong with today's.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, Timestamp, Version};
 use mill_policy::Diagnostic;
 use mill_ports::error_chain;
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{info, warn};
 
 use super::{PolicyError, PolicyFreshness, PolicyStatus};
@@ -96,7 +97,7 @@ impl<T> CachedPolicy<T> {
 
     fn state(&self) -> MutexGuard<'_, CacheState<T>> {
         // The state is replaced in whole, so that it is sound whoever panicked while holding it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The answer, unless it is time to look again.

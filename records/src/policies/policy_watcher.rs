@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, Version};
 use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, FILE_BYTES_MAX, Severity, accounts_list};
 use mill_ports::{Clock, OpenItem, Presence, SourceStore, StoreError, StoreErrorKind};
+use parking_lot::Mutex;
 
 use super::cached_policy::{CachedPolicy, LookResult, LookTime, PolicyAnswer};
 use super::{AccountPolicies, PolicyError, PolicyStatus};
@@ -116,7 +117,7 @@ impl PolicyWatcher {
     }
 
     fn with_accounts<R>(&self, act: impl FnOnce(&mut BTreeMap<AccountId, Arc<CachedPolicy<AccountPolicy>>>) -> R) -> R {
-        act(&mut self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.accounts.lock())
     }
 
     /// Looks at the files and answers. While another caller looks, the answer so far is good enough, if there is one.

@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
     BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, OpenFlags,
     ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyWrite, Request, WriteFlags,
 };
+use parking_lot::Mutex;
 
 use super::serve;
 use crate::MissingRequirement;
@@ -87,25 +88,25 @@ impl FlakyDisk {
 
     /// From now on writes to these blocks fail with EIO, and nothing of them is kept.
     pub fn fail_writes(&self, blocks: impl IntoIterator<Item = u64>) {
-        lock(&self.state).unwritable.extend(blocks);
+        self.state.lock().unwritable.extend(blocks);
     }
 
     /// From now on a write to these blocks fails with EIO if the block begins with `prefix`: so only the bytes of marked files
     /// fail, and never the tables and the journal of a file system, which would go read-only.
     pub fn fail_writes_starting_with(&self, prefix: &'static [u8], blocks: impl IntoIterator<Item = u64>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.prefix = prefix;
         state.unwritable_prefixed.extend(blocks);
     }
 
     /// From now on reads of these blocks fail with EIO.
     pub fn fail_reads(&self, blocks: impl IntoIterator<Item = u64>) {
-        lock(&self.state).unreadable.extend(blocks);
+        self.state.lock().unreadable.extend(blocks);
     }
 
     /// All blocks are good again.
     pub fn repair(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.unreadable.clear();
         state.unwritable.clear();
         state.unwritable_prefixed.clear();
@@ -113,18 +114,18 @@ impl FlakyDisk {
 
     /// How many reads and writes have failed so far.
     pub fn failed_count(&self) -> u64 {
-        lock(&self.state).failed_count
+        self.state.lock().failed_count
     }
 
     /// Begins to record what is written and flushed.
     pub fn record(&self) {
-        lock(&self.state).recorded = Some(Vec::new());
+        self.state.lock().recorded = Some(Vec::new());
     }
 
     /// Writes to the file `image` what this disk holds after a power loss now: all flushed writes, and of the later ones those
     /// for which `survives` returns true. [`record`](Self::record) must have been called before the first write.
     pub fn power_loss(&self, image: &Path, mut survives: impl FnMut() -> bool) {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let recorded = state.recorded.as_deref().expect("it is recorded");
         let flushed = recorded.iter().rposition(|write| *write == DiskWrite::Flush).unwrap_or(0);
         let file = File::create(image).unwrap();
@@ -140,12 +141,8 @@ impl FlakyDisk {
 
     /// Ends the recording, and returns the writes and flushes since it began.
     pub fn recorded(&self) -> Vec<DiskWrite> {
-        lock(&self.state).recorded.take().unwrap_or_default()
+        self.state.lock().recorded.take().unwrap_or_default()
     }
-}
-
-fn lock(state: &Mutex<DiskState>) -> MutexGuard<'_, DiskState> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn blocks(offset: u64, bytes: usize) -> std::ops::Range<u64> {
@@ -217,14 +214,14 @@ struct DiskServer(Arc<Mutex<DiskState>>);
 
 impl Filesystem for DiskServer {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match lock(&self.0).attributes(DISK).filter(|_| parent == INodeNo::ROOT && name == NAME) {
+        match self.0.lock().attributes(DISK).filter(|_| parent == INodeNo::ROOT && name == NAME) {
             Some(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match lock(&self.0).attributes(ino) {
+        match self.0.lock().attributes(ino) {
             Some(attributes) => reply.attr(&TTL, &attributes),
             None => reply.error(Errno::ENOENT),
         }
@@ -248,7 +245,7 @@ impl Filesystem for DiskServer {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match lock(&self.0).read(offset, size) {
+        match self.0.lock().read(offset, size) {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(error),
         }
@@ -266,14 +263,14 @@ impl Filesystem for DiskServer {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match lock(&self.0).write(offset, data) {
+        match self.0.lock().write(offset, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(error),
         }
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        lock(&self.0).flush();
+        self.0.lock().flush();
         reply.ok();
     }
 

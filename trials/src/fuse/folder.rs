@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -16,6 +16,7 @@ use fuser::{
 };
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::serve;
 use crate::MissingRequirement;
@@ -69,23 +70,23 @@ impl FlakyFolder {
 
     /// Like [`fail`](Self::fail), but only `times` times; then the operation works again.
     pub fn fail_times(&self, times: u32, operation: FolderOperation, path: impl AsRef<Path>, errno: i32) {
-        lock(&self.served).faults.insert((operation, path.as_ref().to_owned()), Mutex::new((errno, times)));
+        self.served.lock().faults.insert((operation, path.as_ref().to_owned()), Mutex::new((errno, times)));
     }
 
     /// From now on two names are one name if `fold` returns the same for both. A listing shows the name as it was given.
     pub fn fold_names(&self, fold: fn(&OsStr) -> OsString) {
-        lock(&self.served).fold = Some(fold);
+        self.served.lock().fold = Some(fold);
     }
 
     /// Blocks every operation until the returned guard is dropped.
     #[must_use]
     pub fn hang(&self) -> impl Drop + '_ {
-        HangGuard(lock(&self.served))
+        HangGuard(self.served.lock())
     }
 
     /// Nothing fails any more.
     pub fn repair(&self) {
-        let mut tree = lock(&self.served);
+        let mut tree = self.served.lock();
         tree.faults.clear();
         tree.ignores_lone_mtime = false;
     }
@@ -93,7 +94,7 @@ impl FlakyFolder {
     /// From now on a change of the modification time alone, without the access time (`UTIME_OMIT`), reports success and
     /// does nothing, as on some such file systems.
     pub fn ignore_lone_mtime(&self) {
-        lock(&self.served).ignores_lone_mtime = true;
+        self.served.lock().ignores_lone_mtime = true;
     }
 }
 
@@ -116,10 +117,6 @@ struct Tree {
     faults: BTreeMap<(FolderOperation, PathBuf), Mutex<(i32, u32)>>,
     ignores_lone_mtime: bool,
     fold: Option<fn(&OsStr) -> OsString>,
-}
-
-fn lock(tree: &Mutex<Tree>) -> MutexGuard<'_, Tree> {
-    tree.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Tree {
@@ -146,7 +143,7 @@ impl Tree {
 
     fn check_fault(&self, operation: FolderOperation, path: &Path) -> Result<(), Errno> {
         let Some(fault) = self.faults.get(&(operation, path.to_owned())) else { return Ok(()) };
-        let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fault = fault.lock();
         if fault.1 == 0 {
             return Ok(());
         }
@@ -273,7 +270,7 @@ struct FolderServer(Arc<Mutex<Tree>>);
 
 impl FolderServer {
     fn done(&self, reply: ReplyEmpty, work: impl FnOnce(&mut Tree) -> Result<(), Errno>) {
-        match work(&mut lock(&self.0)) {
+        match work(&mut self.0.lock()) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
         }
@@ -286,7 +283,7 @@ fn io(result: io::Result<()>) -> Result<(), Errno> {
 
 impl Filesystem for FolderServer {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let mut tree = lock(&self.0);
+        let mut tree = self.0.lock();
         match tree.child(parent, name).and_then(|path| tree.lookup_path(&path)) {
             Ok(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             Err(error) => reply.error(error),
@@ -294,7 +291,7 @@ impl Filesystem for FolderServer {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let mut tree = lock(&self.0);
+        let mut tree = self.0.lock();
         match tree.path(ino).and_then(|path| tree.lookup_path(&path)) {
             Ok(attributes) => reply.attr(&TTL, &attributes),
             Err(error) => reply.error(error),
@@ -319,7 +316,7 @@ impl Filesystem for FolderServer {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let mut tree = lock(&self.0);
+        let mut tree = self.0.lock();
         let mut set = || {
             let path = tree.path(ino)?;
             let full = tree.root.join(&path);
@@ -339,7 +336,7 @@ impl Filesystem for FolderServer {
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let mut tree = lock(&self.0);
+        let mut tree = self.0.lock();
         let mut make = || {
             let path = tree.child(parent, name)?;
             fs::create_dir(tree.root.join(&path))?;
@@ -387,7 +384,7 @@ impl Filesystem for FolderServer {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let mut tree = lock(&self.0);
+        let mut tree = self.0.lock();
         match tree.path(ino).and_then(|path| tree.open(&path, flags, None)) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(error),
@@ -404,7 +401,7 @@ impl Filesystem for FolderServer {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let mut tree = lock(&self.0);
+        let mut tree = self.0.lock();
         let mut create = || {
             let path = tree.child(parent, name)?;
             let handle = tree.open(&path, OpenFlags(flags), Some(mode & !umask))?;
@@ -429,7 +426,7 @@ impl Filesystem for FolderServer {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let tree = lock(&self.0);
+        let tree = self.0.lock();
         let read = || {
             tree.check_fault(FolderOperation::Read, &tree.path(ino)?)?;
             let mut bytes = vec![0; size as usize];
@@ -461,7 +458,7 @@ impl Filesystem for FolderServer {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let tree = lock(&self.0);
+        let tree = self.0.lock();
         let write = || {
             tree.check_fault(FolderOperation::Write, &tree.path(ino)?)?;
             io(tree.file(handle)?.write_all_at(data, offset))
@@ -497,12 +494,12 @@ impl Filesystem for FolderServer {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        lock(&self.0).files.remove(&handle.0);
+        self.0.lock().files.remove(&handle.0);
         reply.ok();
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let mut tree = lock(&self.0);
+        let mut tree = self.0.lock();
         match tree.path(ino).and_then(|path| tree.list(&path)) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(error),
@@ -512,7 +509,7 @@ impl Filesystem for FolderServer {
     fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         /// A listing is read in several steps, so that it can break off in the middle.
         const AT_ONCE: usize = 20;
-        let tree = lock(&self.0);
+        let tree = self.0.lock();
         let allowed = tree.path(ino).and_then(|path| tree.check_fault(FolderOperation::ReadDirectory, &path));
         if let (Err(error), true) = (allowed, offset > 0) {
             return reply.error(error);
@@ -527,7 +524,7 @@ impl Filesystem for FolderServer {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        lock(&self.0).listings.remove(&handle.0);
+        self.0.lock().listings.remove(&handle.0);
         reply.ok();
     }
 

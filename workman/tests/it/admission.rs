@@ -1,11 +1,12 @@
 //! Fair admission: a task takes a slot only with room at all its stores, and a capped store slows only itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use mill_engine::{CallRecorder, PortCall, QueueBehavior};
 use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
+use parking_lot::Mutex;
 
 use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::{Event, store_of};
@@ -137,7 +138,7 @@ async fn waiting_costs_neither_failures_nor_snoozes_nor_bytes() {
         async move {
             let envelope = &call.attempt.envelope;
             assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (0, 0, 0));
-            *noted.lock().unwrap().entry(call.attempt.receive_count as usize).or_default() += 1;
+            *noted.lock().entry(call.attempt.receive_count as usize).or_default() += 1;
             clock.sleep(secs(10)).await;
             Ok(TaskOutcome::done())
         }
@@ -153,7 +154,7 @@ async fn waiting_costs_neither_failures_nor_snoozes_nor_bytes() {
         })
         .await
         .unwrap();
-    assert_eq!(*seen.lock().unwrap(), BTreeMap::from([(1, 100)]), "each was put back by a send of its own");
+    assert_eq!(*seen.lock(), BTreeMap::from([(1, 100)]), "each was put back by a send of its own");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use mill_engine::{FaultRates, InjectedFault, PortCall, QueueBehavior};
 use mill_model::QueueName;
 use mill_ports::{FailureClass, FollowUp, RngExt as _, TaskOutcome};
 use mill_workman::StopSignal;
+use parking_lot::Mutex;
 
 use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::{failed, task};
@@ -44,7 +45,7 @@ fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Fixture {
                 clock.sleep(Duration::from_millis(50)).await;
                 call.attempt.may_act()?;
                 if call.item.starts_with("after") {
-                    done.lock().unwrap().insert(call.item);
+                    done.lock().insert(call.item);
                     return Ok(TaskOutcome::done());
                 }
                 let number: u32 = call.item.parse().unwrap();
@@ -55,7 +56,7 @@ fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Fixture {
                     return Ok(TaskOutcome::Snooze { delay: secs(3), task: None });
                 }
                 let after = format!("after {}", call.item);
-                done.lock().unwrap().insert(call.item);
+                done.lock().insert(call.item);
                 Ok(TaskOutcome::Done { follow_ups: vec![FollowUp { queue: HIGH, task: task(&after) }] })
             }
         },
@@ -73,7 +74,7 @@ fn assert_nothing_lost(fixture: &Fixture, done: &Mutex<BTreeSet<String>>, seed: 
         .inspect(|envelope| assert_eq!((envelope.failures, envelope.history.len()), (3, 3)))
         .map(|envelope| envelope.task.text("item").unwrap().to_owned())
         .collect();
-    let done = done.lock().unwrap();
+    let done = done.lock();
     for number in 0..JOBS {
         let (item, after) = (number.to_string(), format!("after {number}"));
         if number.is_multiple_of(5) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use mill_workman::{
     Heartbeat, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanEndReason, WorkmanError,
     WorkmanSettings,
 };
+use parking_lot::Mutex;
 
 use crate::probe::{Answer, Call, Probe, ProbeFactory, task};
 
@@ -53,14 +54,14 @@ impl Caps {
 
     /// Zero for no limit, the most for one that cannot be told.
     pub(crate) fn set(&self, store: &StoreAddress, cap: u32) {
-        self.0.lock().unwrap().insert(store.clone(), cap);
+        self.0.lock().insert(store.clone(), cap);
     }
 }
 
 #[async_trait]
 impl StoreCaps for Caps {
     async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, mill_ports::CapUnknownError> {
-        match self.0.lock().unwrap().get(store) {
+        match self.0.lock().get(store) {
             Some(&u32::MAX) => Err(mill_ports::CapUnknownError),
             cap => Ok(cap.copied().and_then(NonZeroU32::new)),
         }

@@ -1,11 +1,12 @@
 //! Keeping what was taken hidden from others, and letting go in time where that fails.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_engine::{FaultKind, InjectedFault, PortCall, QueueBehavior};
 use mill_model::Monotonic;
 use mill_ports::{FailureClass, TaskOutcome};
+use parking_lot::Mutex;
 
 use crate::fixture::{Fixture, HIGH, secs};
 use crate::probe::{Event, failed};
@@ -54,7 +55,7 @@ fn acting(acts: &Acts) -> Fixture {
                 clock.sleep(secs(1)).await;
                 call.attempt.may_act()?;
                 let lease = call.attempt.lease.deadline();
-                acts.lock().unwrap().push((call.attempt.receive_count, clock.monotonic(), lease));
+                acts.lock().push((call.attempt.receive_count, clock.monotonic(), lease));
             }
             Ok(TaskOutcome::done())
         }
@@ -78,7 +79,7 @@ async fn a_lost_lease_cancels_the_attempt_before_its_next_side_effect() {
         })
         .await
         .unwrap();
-    let acts = acts.lock().unwrap();
+    let acts = acts.lock();
     let first: Vec<_> = acts.iter().filter(|(receive, _, _)| *receive == 1).collect();
     assert!(first.len() >= 55 && first.len() < 60, "it acted as long as it might: {}", first.len());
     assert!(acts.iter().all(|(_, at, deadline)| at < deadline));
@@ -98,7 +99,7 @@ async fn without_a_heartbeat_an_attempt_may_not_act_beyond_its_lease() {
         fixture.stop.gentle.cancel();
     };
     futures::join!(workman.run(fixture.stop.clone()), stop).0.unwrap();
-    assert!(acts.lock().unwrap().iter().all(|(_, at, deadline)| at < deadline));
+    assert!(acts.lock().iter().all(|(_, at, deadline)| at < deadline));
 }
 
 #[tokio::test(start_paused = true)]

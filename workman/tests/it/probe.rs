@@ -1,12 +1,13 @@
 //! A kind of task for tests: what it does is the test's to say. One file, and one registration in `fixture`.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use mill_model::{AccountId, Monotonic, SpaceId, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{Attempt, Clock, FailureClass, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory};
+use parking_lot::Mutex;
 
 pub(crate) type Answer = Result<TaskOutcome, ProcessorError>;
 type Act = Box<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
@@ -47,11 +48,11 @@ impl Probe {
     }
 
     fn note(&self, event: Event) {
-        self.events.lock().unwrap().push((self.clock.monotonic(), event));
+        self.events.lock().push((self.clock.monotonic(), event));
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
-        self.events.lock().unwrap().iter().map(|(_, event)| event.clone()).collect()
+        self.events.lock().iter().map(|(_, event)| event.clone()).collect()
     }
 
     pub(crate) fn begun(&self) -> Vec<String> {
@@ -66,7 +67,7 @@ impl Probe {
 
     /// When executions of an item were begun, in whole seconds since the start.
     pub(crate) fn begun_at(&self, item: &str) -> Vec<u64> {
-        let events = self.events.lock().unwrap();
+        let events = self.events.lock();
         let of = events.iter().filter(|(_, event)| *event == Event::Begun(item.to_owned()));
         of.map(|(at, _)| at.since_origin().as_secs()).collect()
     }

@@ -5,13 +5,14 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::listener::listen;
@@ -67,7 +68,7 @@ impl Big {
                 deeper.map_or(String::new(), |number: usize| format!("{}/", encoded(&format!("{number:07} "))));
             return page(&format!("<CommonPrefixes><Prefix>space/{directory}</Prefix></CommonPrefixes>"), None);
         }
-        let all = self.seen.lock().unwrap().len();
+        let all = self.seen.lock().len();
         let most = asked("max-keys").map_or(PAGE, |most| most.parse().unwrap());
         let behind =
             asked("start-after").map(|key| key.trim_start_matches("space%2F")[..7].parse::<usize>().unwrap() + 1);
@@ -94,7 +95,7 @@ impl Big {
             }
             "SendMessageBatch" => {
                 let entries = body["Entries"].as_array().unwrap();
-                let mut seen = self.seen.lock().unwrap();
+                let mut seen = self.seen.lock();
                 for entry in entries {
                     let task: Value = serde_json::from_str(entry["MessageBody"].as_str().unwrap()).unwrap();
                     let Some(item) = task["task"]["item"].as_str() else { continue };
@@ -171,7 +172,7 @@ fn a_space_of_very_many_keys_is_queued_within_little_memory() {
     }
     let ran = crate::world::Ran::of(producer.wait_with_output().unwrap()).expect(0);
     println!("{keys} keys: {} KiB at most; {}", most >> 10, ran.out.trim());
-    assert!(big.seen.lock().unwrap().iter().all(|seen| *seen), "a key without a task; {}", ran.out);
+    assert!(big.seen.lock().iter().all(|seen| *seen), "a key without a task; {}", ran.out);
     assert!(most < MEMORY_MAX, "{most} bytes");
 }
 

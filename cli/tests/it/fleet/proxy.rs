@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use http_body_util::combinators::BoxBody;
@@ -14,6 +14,7 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::asked::{Permission, permissions};
@@ -150,38 +151,38 @@ impl Proxy {
     }
 
     pub(crate) fn set(&self, mood: Mood) {
-        *self.0.mood.lock().unwrap() = mood;
+        *self.0.mood.lock() = mood;
     }
 
     /// The calls since this was last asked, by what was asked for.
     pub(crate) fn take_counts(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut *self.0.by_operation.lock().unwrap())
+        std::mem::take(&mut *self.0.by_operation.lock())
     }
 
     /// The most items that were put at once since this was last asked.
     pub(crate) fn take_puts_at_once(&self) -> u64 {
-        let (now, most) = &mut *self.0.puts.lock().unwrap();
+        let (now, most) = &mut *self.0.puts.lock();
         std::mem::replace(most, *now)
     }
 
     /// The permissions that all calls so far needed.
     pub(crate) fn asked(&self) -> BTreeSet<Permission> {
-        self.0.asked.lock().unwrap().clone()
+        self.0.asked.lock().clone()
     }
 
     /// From now on, what needs this permission is answered with 503; or nothing is.
     pub(crate) fn refuse(&self, permission: Option<Permission>) {
-        *self.0.refused.lock().unwrap() = permission;
+        *self.0.refused.lock() = permission;
     }
 
     /// How many items were failed twice, and then not any more.
     pub(crate) fn failed_twice(&self) -> usize {
-        self.0.on_items.lock().unwrap().values().filter(|calls| **calls > 2).count()
+        self.0.on_items.lock().values().filter(|calls| **calls > 2).count()
     }
 
     /// What became of the calls that came while there was trouble, or credentials were no good.
     pub(crate) fn lots(&self) -> BTreeMap<Lot, u64> {
-        self.0.lots.lock().unwrap().clone()
+        self.0.lots.lock().clone()
     }
 }
 
@@ -191,14 +192,14 @@ impl State {
         let named = call.headers().get("x-amz-target").and_then(|target| target.to_str().ok()?.split('.').nth(1));
         let of_item = call.uri().path().trim_matches('/').contains('/');
         let plain = format!("{} {}", call.method(), if of_item { "item" } else { "bucket" });
-        *self.by_operation.lock().unwrap().entry(named.map_or(plain, str::to_owned)).or_default() += 1;
+        *self.by_operation.lock().entry(named.map_or(plain, str::to_owned)).or_default() += 1;
     }
 
     /// Notes what a call asks for, and says whether that is refused.
     fn refuses(&self, parts: &hyper::http::request::Parts, body: &Bytes) -> bool {
         let asked = permissions(parts, body);
-        let refused = self.refused.lock().unwrap().as_ref().is_some_and(|refused| asked.contains(refused));
-        self.asked.lock().unwrap().extend(asked);
+        let refused = self.refused.lock().as_ref().is_some_and(|refused| asked.contains(refused));
+        self.asked.lock().extend(asked);
         refused
     }
 
@@ -208,14 +209,14 @@ impl State {
         if !path.trim_matches('/').contains('/') {
             return false;
         }
-        let mut on_items = self.on_items.lock().unwrap();
+        let mut on_items = self.on_items.lock();
         let calls = on_items.entry(format!("{} {path}", call.method())).or_default();
         *calls += 1;
         *calls <= 2
     }
 
     fn passed(&self) -> u64 {
-        self.lots.lock().unwrap().get(&Lot::Passes).copied().unwrap_or_default()
+        self.lots.lock().get(&Lot::Passes).copied().unwrap_or_default()
     }
 
     fn lot(&self, mood: Mood) -> Lot {
@@ -235,7 +236,7 @@ impl State {
             Mood::SilentAfter(calls) if self.passed() >= calls => Lot::Unanswered,
             Mood::AwayAfter(_) | Mood::SilentAfter(_) => Lot::Passes,
             Mood::Expired => Lot::Expired,
-            Mood::Troubled => match self.dice.lock().unwrap().roll(48) {
+            Mood::Troubled => match self.dice.lock().roll(48) {
                 0..4 => Lot::Refused,
                 4..7 => Lot::Hangs,
                 7 => Lot::TimesOut,
@@ -244,7 +245,7 @@ impl State {
                 _ => Lot::Passes,
             },
         };
-        *self.lots.lock().unwrap().entry(lot).or_default() += 1;
+        *self.lots.lock().entry(lot).or_default() += 1;
         lot
     }
 }
@@ -254,7 +255,7 @@ struct Put(Arc<State>);
 
 impl Put {
     fn begun(state: &Arc<State>) -> Self {
-        let (now, most) = &mut *state.puts.lock().unwrap();
+        let (now, most) = &mut *state.puts.lock();
         *now += 1;
         *most = (*most).max(*now);
         Self(state.clone())
@@ -263,7 +264,7 @@ impl Put {
 
 impl Drop for Put {
     fn drop(&mut self) {
-        self.0.puts.lock().unwrap().0 -= 1;
+        self.0.puts.lock().0 -= 1;
     }
 }
 
@@ -272,7 +273,7 @@ fn lost(why: &str) -> io::Error {
 }
 
 async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer> {
-    let mood = *state.mood.lock().unwrap();
+    let mood = *state.mood.lock();
     let lot = state.lot(mood);
     state.count(&call);
     let fails = mood == Mood::FailsTwice && state.fails_now(&call);

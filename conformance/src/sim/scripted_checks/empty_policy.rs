@@ -7,7 +7,6 @@ use crate::sim::desired_policies::DesiredPolicy;
 use crate::sim::policies;
 use crate::sim::quiescence::Quiescence;
 use crate::sim::users::Users;
-use crate::sim::world::lock;
 
 pub(super) async fn run(quiescence: &mut Quiescence<'_>) -> Option<()> {
     let world = quiescence.world.clone();
@@ -23,7 +22,7 @@ pub(super) async fn run(quiescence: &mut Quiescence<'_>) -> Option<()> {
             .collect()
     };
     world.note("drill", format_args!("the policy of {account} is emptied"));
-    lock(&world.desired_policies).0.insert(account.clone(), DesiredPolicy::default());
+    world.desired_policies.lock().0.insert(account.clone(), DesiredPolicy::default());
     policies::write_one(&world, &account, "emptied for a drill");
     quiescence.pass(world.swarm.refresh).await;
     let before = standing();

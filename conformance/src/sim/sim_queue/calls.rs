@@ -18,7 +18,6 @@ use crate::sim::fault::SimFault;
 use crate::sim::in_flight_bodies::InFlightBodies;
 use crate::sim::sim_process::SimProcess;
 use crate::sim::trace::Hash;
-use crate::sim::world::lock;
 
 /// A process's client of a queue.
 #[derive(Debug, Clone)]
@@ -68,7 +67,7 @@ impl QueueClient {
         if world.inject(SimFault::QueueFailed, rates.queue, by) {
             return QueueCallFault::Before;
         }
-        if entries > 0 && !world.is_calm() && world.now() < *lock(&self.sim_queue.deaf_until) {
+        if entries > 0 && !world.is_calm() && world.now() < *self.sim_queue.deaf_until.lock() {
             world.count(SimFault::BatchNeverTaken, by);
             return QueueCallFault::Before;
         }
@@ -303,7 +302,7 @@ impl TaskQueue for QueueClient {
             return Err(self.some_error("depth"));
         }
         let depth = self.sim_queue.inner.depth().await?;
-        Ok(QueueDepth { delayed: depth.delayed + lock(&self.sim_queue.late).len() as u64, ..depth })
+        Ok(QueueDepth { delayed: depth.delayed + self.sim_queue.late.lock().len() as u64, ..depth })
     }
 
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {

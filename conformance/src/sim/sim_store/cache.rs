@@ -2,16 +2,15 @@
 //! disk.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use mill_model::ItemAddress;
 use mill_ports::{OpenItem, PlantedBug, StoreError, StoreErrorKind, planted};
+use parking_lot::Mutex;
 
 use super::{SimStore, StoreClient};
 use crate::sim::fault::SimFault;
-use crate::sim::world::lock;
 
 /// The cached bytes of items whose bytes never reached the disk.
 #[derive(Debug, Default)]
@@ -20,7 +19,7 @@ pub(super) struct Cache(Mutex<BTreeMap<ItemAddress, Bytes>>);
 impl SimStore {
     /// Whether the bytes of an item are in the cache alone: its last write never reached the disk.
     pub(crate) fn is_cached_alone(&self, item: &ItemAddress) -> bool {
-        let held = lock(&self.cache.0).get(item).cloned();
+        let held = self.cache.0.lock().get(item).cloned();
         // The cache keeps the bytes alive, so no other bytes have their address.
         held.is_some_and(|held| self.inner.content(item).is_some_and(|(bytes, _)| bytes.as_ptr() == held.as_ptr()))
     }
@@ -29,7 +28,7 @@ impl SimStore {
 impl SimStore {
     /// Moves the cached bytes of an item to its new name.
     pub(super) fn respelled(&self, from: &ItemAddress, to: &ItemAddress) {
-        let mut held = lock(&self.cache.0);
+        let mut held = self.cache.0.lock();
         if let Some(bytes) = held.remove(from) {
             held.insert(to.clone(), bytes);
         }
@@ -48,7 +47,7 @@ impl StoreClient {
         if !world.inject(SimFault::WriteBackFailed, world.swarm.rates.write_back, &self.process.name) {
             return Ok(());
         }
-        lock(&self.sim_store.cache.0).insert(item.clone(), bytes);
+        self.sim_store.cache.0.lock().insert(item.clone(), bytes);
         if planted(PlantedBug::FailedFlushBelieved) {
             return Ok(());
         }

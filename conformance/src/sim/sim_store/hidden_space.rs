@@ -6,7 +6,6 @@ use bytes::Bytes;
 use mill_model::{ContentId, Monotonic, Properties, SpaceId};
 
 use super::SimStore;
-use crate::sim::world::lock;
 
 /// A space that is out of sight.
 #[derive(Debug)]
@@ -19,17 +18,17 @@ pub(crate) struct HiddenSpace {
 impl SimStore {
     /// Hides a space, unless another one is hidden. Returns whether it did.
     pub(crate) fn hide(&self, what: HiddenSpace) -> bool {
-        let mut hidden = lock(&self.hidden);
+        let mut hidden = self.hidden.lock();
         hidden.is_none() && hidden.replace(what).is_none()
     }
 
     /// Whether this space is hidden.
     pub(crate) fn hides(&self, space: &SpaceId) -> bool {
-        lock(&self.hidden).as_ref().is_some_and(|hidden| hidden.space == *space)
+        self.hidden.lock().as_ref().is_some_and(|hidden| hidden.space == *space)
     }
 
     /// Takes the hidden space if its time is over.
     pub(crate) fn hidden_until(&self, now: Monotonic) -> Option<HiddenSpace> {
-        lock(&self.hidden).take_if(|hidden| hidden.until <= now)
+        self.hidden.lock().take_if(|hidden| hidden.until <= now)
     }
 }

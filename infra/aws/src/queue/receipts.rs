@@ -1,10 +1,10 @@
 //! What this process knows about the receipts that it received.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mill_model::Monotonic;
 use mill_ports::Receipt;
+use parking_lot::{Mutex, MutexGuard};
 
 /// The state of one delivery.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ struct ReceiptMap {
 
 impl ReceiptTable {
     fn lock(&self) -> MutexGuard<'_, ReceiptMap> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Adds a delivery.

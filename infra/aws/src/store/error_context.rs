@@ -1,8 +1,8 @@
 //! What Mill adds to the error of a whole store: the address, the credentials, and what to do.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint}
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use mill_ports::StoreErrorKind;
+use parking_lot::Mutex;
 
 use super::SpaceLayout;
 use super::errors::displayable;
@@ -167,7 +168,7 @@ pub(super) struct SignerRecorder {
 
 impl SignerRecorder {
     fn id(&self) -> Option<String> {
-        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.id.lock().clone()
     }
 }
 
@@ -186,7 +187,7 @@ impl Intercept for SignerRecorder {
         let signature = context.request().headers().get("authorization");
         let id =
             signature.and_then(|signature| signature.split_once("Credential=")?.1.split_once('/')).map(|(id, _)| id);
-        let mut noted = self.id.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.id.lock();
         if noted.as_deref() != id {
             *noted = id.map(str::to_owned);
         }

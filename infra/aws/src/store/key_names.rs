@@ -6,11 +6,11 @@
 //! request per shape in the life of a store.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mill_model::ItemAddress;
 use mill_ports::{Presence, RefusalReason, StoreError, StoreErrorKind};
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::StoreInner;
@@ -54,20 +54,20 @@ enum ListedName {
 
 impl KeyNameMemory {
     fn known(&self) -> KeyNameFacts {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn add_kept(&self, shapes: Shapes) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         known.kept = known.kept.and(shapes.of_all_keys());
     }
 
     fn set_folds(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).folds = true;
+        self.0.lock().folds = true;
     }
 
     fn add_renamed(&self, shapes: Shapes) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         // Where each key is compared, one key proves nothing for the next.
         if !known.folds {
             known.renamed.push(shapes);

@@ -1,13 +1,14 @@
 //! Finds, lists, makes and removes spaces.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use mill_model::{Monotonic, SpaceId};
 use mill_ports::{LeftOutEntries, Presence, RefusalReason, SpaceFacts, SpaceList, StoreError, StoreErrorKind};
+use parking_lot::Mutex;
 
 use super::errors::{CallPurpose, displayable};
 use super::key_encoding;
@@ -34,7 +35,7 @@ struct SpaceSighting {
 
 impl SpaceSightings {
     fn with_entry<T>(&self, space: &SpaceId, on: impl FnOnce(&mut SpaceSighting) -> T) -> T {
-        let mut spaces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spaces = self.0.lock();
         match spaces.get_mut(space) {
             Some(seen) => on(seen),
             None => on(spaces.entry(space.clone()).or_default()),
@@ -52,7 +53,7 @@ impl SpaceSightings {
 
     /// The spaces that existed at the last request for them.
     pub(super) fn spaces(&self) -> Vec<SpaceId> {
-        let spaces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let spaces = self.0.lock();
         spaces.iter().filter(|(_, seen)| seen.at.is_some()).map(|(space, _)| space.clone()).collect()
     }
 

@@ -1,6 +1,6 @@
 //! A server that lists directory by directory: Mill still lists its keys in byte order, each once.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use mill_aws::{S3Store, SpaceLayout};
@@ -9,6 +9,7 @@ use mill_model::{ContentId, Properties};
 use mill_ports::{
     DestinationStore, ListEntry, Precondition, PutRequest, Rng, SourceStore, StoreError, StoreErrorKind, error_chain,
 };
+use parking_lot::Mutex;
 
 use crate::canned_server::{answer, listing, serve};
 use crate::listing_responses::percent;
@@ -74,7 +75,7 @@ async fn keys_listed_by_directory_come_in_byte_order_each_once() {
     let held = Arc::new(Mutex::new((Vec::new(), 1)));
     let served = held.clone();
     let endpoint = serve(move |request| {
-        let (keys, most) = &*served.lock().unwrap();
+        let (keys, most) = &*served.lock();
         answer(200, &[], &page(keys, *most, request.uri().query().unwrap_or_default()))
     });
     let connection = connect(&endpoint).await.without_retries();
@@ -82,7 +83,7 @@ async fn keys_listed_by_directory_come_in_byte_order_each_once() {
     for seed in 0..70 {
         let chance = SeededRng::new(seed);
         let keys = random_keys(&chance);
-        *held.lock().unwrap() = (keys.clone(), (seed % 7 + 1) as usize);
+        *held.lock() = (keys.clone(), (seed % 7 + 1) as usize);
         let mut expected = keys.clone();
         expected.sort();
         let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };

@@ -1,7 +1,7 @@
 //! The scope of a failure: one item or the whole store, found out by a probe.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -12,6 +12,7 @@ use mill_ports::{
     DeletableStore, DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreError, StoreErrorKind,
     error_chain,
 };
+use parking_lot::Mutex;
 
 use crate::canned_server::{Answer, answer, listing, serve};
 use crate::servers::{connect, ministack};
@@ -62,7 +63,7 @@ async fn store(
     let asked = Arc::new(Mutex::new(Vec::new()));
     let noted = asked.clone();
     let endpoint = serve(move |request| {
-        noted.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+        noted.lock().push(format!("{} {}", request.method(), request.uri()));
         trouble(request).unwrap_or_else(|| well(request))
     });
     let connection = connect(&endpoint).await.without_retries();
@@ -105,7 +106,7 @@ async fn a_prefix_that_may_not_be_written_stops_no_other() {
         kind(store.delete(&item("closed/a"), &Precondition::Always).await),
         Some(StoreErrorKind::Refused(RefusalReason::Unwritable(_)))
     ));
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock();
     let of_mills_own: Vec<_> = asked.iter().filter(|one| one.contains(".mill-witness-")).collect();
     // One probe for all of them: an upload that began, got a byte, and was aborted.
     assert_eq!(of_mills_own.len(), 3, "{of_mills_own:?}");
@@ -315,7 +316,7 @@ async fn a_failure_at_one_key_is_no_failure_of_the_store() {
 async fn two_failures_at_each_of_many_keys_cost_no_item() {
     let failed: Mutex<BTreeMap<String, u32>> = Mutex::default();
     let endpoint = serve(move |request| {
-        let mut failed = failed.lock().unwrap();
+        let mut failed = failed.lock();
         let times = failed.entry(format!("{} {}", request.method(), request.uri())).or_default();
         *times += 1;
         if *times <= 2 { failing() } else { well(request) }
@@ -411,7 +412,7 @@ async fn an_item_under_a_customers_key_is_refused_in_the_services_words() {
         assert_eq!(error.kind, StoreErrorKind::Refused(RefusalReason::Unreadable));
         assert!(error_chain(&error).contains(words), "{}", error_chain(&error));
     }
-    assert_eq!(asked.lock().unwrap().len(), 3);
+    assert_eq!(asked.lock().len(), 3);
 }
 
 fn many_headers(request: &Request<Bytes>, count: usize) -> Answer {

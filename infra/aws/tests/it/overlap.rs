@@ -1,8 +1,8 @@
 //! Stores that share objects under other addresses, bucket names or keys.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -11,6 +11,7 @@ use mill_aws::{Connection, OverlapResult, S3Store, SpaceLayout};
 use mill_local::OsRng;
 use mill_model::{ContentId, Properties};
 use mill_ports::{DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreErrorKind};
+use parking_lot::Mutex;
 
 use crate::canned_server::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
@@ -30,17 +31,17 @@ impl Service {
     fn with(buckets: &[&str]) -> Arc<Self> {
         let made = Self::default();
         // A bucket exists as long as it holds a key.
-        made.objects.lock().unwrap().extend(buckets.iter().map(|bucket| format!("{bucket}/kept")));
+        made.objects.lock().extend(buckets.iter().map(|bucket| format!("{bucket}/kept")));
         Arc::new(made)
     }
 
     fn keys(&self) -> Vec<String> {
-        self.objects.lock().unwrap().iter().cloned().collect()
+        self.objects.lock().iter().cloned().collect()
     }
 
     fn answer(&self, request: &Request<Bytes>, path: &str) -> Answer {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let mut objects = self.objects.lock().unwrap();
+        let mut objects = self.objects.lock();
         let query = request.uri().query().unwrap_or_default();
         let told =
             |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(decoded);
@@ -156,7 +157,7 @@ async fn two_services_are_apart_and_one_that_says_nothing_is_not_known() {
     assert_eq!(failed.kind, StoreErrorKind::Unreachable);
     assert_eq!(to.keys(), ["a/kept"], "the witness goes also where nothing is known");
     let read_only = Arc::new(Service { read_only: true, ..Service::default() });
-    read_only.objects.lock().unwrap().insert("a/kept".into());
+    read_only.objects.lock().insert("a/kept".into());
     let to = in_bucket(&read_only.at("", "").await, "a", "");
     assert_eq!(to.witness(&in_bucket(&here, "a", ""), &OsRng).await.unwrap_err().kind, StoreErrorKind::Unavailable);
 }
@@ -165,7 +166,7 @@ async fn two_services_are_apart_and_one_that_says_nothing_is_not_known() {
 async fn a_witness_that_a_dead_process_left_is_nobodys_content() {
     let name = format!(".mill-witness-{}", "0a".repeat(16));
     let service = Service::with(&["a"]);
-    service.objects.lock().unwrap().extend([format!("a/{name}"), format!("a/x/{name}")]);
+    service.objects.lock().extend([format!("a/{name}"), format!("a/x/{name}")]);
     let store = in_bucket(&service.at("", "").await, "a", "");
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     let entries: Vec<String> = pages.iter().flat_map(|page| &page.entries).map(|entry| format!("{entry:?}")).collect();

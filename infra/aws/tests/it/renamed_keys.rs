@@ -1,7 +1,7 @@
 //! Servers that store an item under another key: the item is refused, and nothing else is touched.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -14,6 +14,7 @@ use mill_ports::{
     DeletableStore, DestinationStore, ListEntry, Precondition, Presence, PutRequest, RefusalReason, SourceStore,
     StoreError, StoreErrorKind,
 };
+use parking_lot::Mutex;
 
 use crate::canned_server::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
@@ -84,7 +85,7 @@ impl Renaming {
     }
 
     fn answer(&self, request: &Request<Bytes>) -> Answer {
-        let mut objects = self.objects.lock().unwrap();
+        let mut objects = self.objects.lock();
         let query = request.uri().query().unwrap_or_default();
         let told =
             |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(decoded);
@@ -99,7 +100,7 @@ impl Renaming {
         };
         match (request.method().as_str(), found) {
             ("GET", _) if query.contains("list-type=2") => {
-                let mut late = self.late.lock().unwrap();
+                let mut late = self.late.lock();
                 if *late > 0 {
                     *late -= 1;
                     return answer(200, &[], &listing(&[], None));
@@ -143,7 +144,7 @@ impl Renaming {
             ("HEAD", None) => not_there(),
             ("GET", None) => answer(404, &[], "<Error><Code>NoSuchKey</Code></Error>"),
             ("PUT", _) => {
-                *self.puts.lock().unwrap() += 1;
+                *self.puts.lock() += 1;
                 let of_item = |name: &str| name.starts_with("x-amz-meta-") || name == "content-type";
                 let properties = request.headers().iter().filter(|(name, _)| of_item(name.as_str()));
                 let properties = properties.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
@@ -170,7 +171,7 @@ impl Renaming {
     }
 
     fn keys(&self) -> Vec<String> {
-        self.objects.lock().unwrap().keys().cloned().collect()
+        self.objects.lock().keys().cloned().collect()
     }
 }
 
@@ -224,7 +225,7 @@ async fn nothing_is_read_replaced_or_deleted_under_another_name_than_its_own() {
         }
         refused(store.put_properties(&item(odd), &Properties::default(), &Precondition::Always).await);
         refused(store.delete(&item(odd), &Precondition::Always).await);
-        assert_eq!((server.keys(), *server.puts.lock().unwrap()), (vec![usual.to_owned()], 1), "{odd:?}");
+        assert_eq!((server.keys(), *server.puts.lock()), (vec![usual.to_owned()], 1), "{odd:?}");
         assert_eq!(read(&store, usual).await, pattern(5), "{odd:?}");
     }
 }
@@ -237,9 +238,9 @@ async fn an_object_stored_under_another_key_is_removed_and_its_shape_refused() {
         put(&store, "beside", 4, &Precondition::Absent).await.unwrap();
         refused(put(&store, odd, 7, &Precondition::Absent).await);
         assert_eq!(server.keys(), ["beside"], "{odd:?}");
-        let before = *server.puts.lock().unwrap();
+        let before = *server.puts.lock();
         refused(put(&store, &format!("{odd}{odd}"), 7, &Precondition::Always).await);
-        assert_eq!(*server.puts.lock().unwrap(), before, "{odd:?}");
+        assert_eq!(*server.puts.lock(), before, "{odd:?}");
         put(&store, usual, 5, &Precondition::Absent).await.unwrap_or_else(|error| panic!("{usual:?}: {error:?}"));
         assert_eq!(read(&store, usual).await, pattern(5));
     }
@@ -317,7 +318,7 @@ async fn a_server_that_keeps_names_is_asked_once_for_each_shape() {
 async fn a_server_that_lists_late_is_asked_again() {
     let server = Renaming::new(str::to_owned);
     let (_, store) = server.store().await;
-    *server.late.lock().unwrap() = 2;
+    *server.late.lock() = 2;
     put(&store, "a//b", 5, &Precondition::Absent).await.unwrap();
     assert_eq!(server.keys(), ["a//b"]);
 }
@@ -327,7 +328,7 @@ async fn a_server_that_lists_late_is_asked_again() {
 async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
     let server = Renaming::new(collapsed);
     let (_, store) = server.store().await;
-    *server.late.lock().unwrap() = 1;
+    *server.late.lock() = 1;
     let writing = put(&store, "dbl//slash", 7, &Precondition::Absent);
     let other = async {
         while server.keys().is_empty() {
@@ -335,7 +336,7 @@ async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
         }
         let given = "dbl/slash".to_owned();
         let theirs = Stored { given, bytes: pattern(9), tag: "\"theirs\"".into(), properties: Vec::new() };
-        server.objects.lock().unwrap().insert("dbl/slash".into(), theirs);
+        server.objects.lock().insert("dbl/slash".into(), theirs);
     };
     let (outcome, ()) = tokio::join!(writing, other);
     refused(outcome);

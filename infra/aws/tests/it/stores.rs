@@ -1,7 +1,7 @@
 //! Stores in S3.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use mill_aws::{Connection, S3Settings, S3Store, SpaceLayout};
 use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Body, DestinationStore, Precondition, PutRequest, SourceStore, StoreErrorKind};
+use parking_lot::Mutex;
 
 use crate::canned_server::{answer, listing, not_there, serve};
 use crate::servers::{clock, connect, fresh, ministack};
@@ -230,7 +231,7 @@ async fn uploads_that_another_program_began_are_not_touched() {
             answer(200, &[], "<InitiateMultipartUploadResult><UploadId>ours</UploadId></InitiateMultipartUploadResult>")
         }
         ("DELETE", query) => {
-            noted.lock().unwrap().push(query.to_owned());
+            noted.lock().push(query.to_owned());
             answer(204, &[], "")
         }
         _ => answer(403, &[], "<Error><Code>AccessDenied</Code></Error>"),
@@ -240,11 +241,11 @@ async fn uploads_that_another_program_began_are_not_touched() {
     let bytes = pattern(200_000);
     store.put(&item("a"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap_err();
     let began = std::time::Instant::now();
-    while given_up.lock().unwrap().is_empty() {
+    while given_up.lock().is_empty() {
         assert!(began.elapsed() < Duration::from_secs(20), "its own upload is left");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(given_up.lock().unwrap().iter().all(|query| query.contains("uploadId=ours")), "{given_up:?}");
+    assert!(given_up.lock().iter().all(|query| query.contains("uploadId=ours")), "{given_up:?}");
 }
 
 /// Some servers reject each conditional request.
@@ -252,7 +253,7 @@ async fn uploads_that_another_program_began_are_not_touched() {
 async fn a_store_that_knows_no_conditions_is_told_of_none() {
     let written = Mutex::new(None);
     let endpoint = serve(move |request| {
-        let mut written = written.lock().unwrap();
+        let mut written = written.lock();
         let told = request.headers();
         assert!(!told.contains_key("if-match") && !told.contains_key("if-none-match"), "{request:?}");
         match request.method().as_str() {

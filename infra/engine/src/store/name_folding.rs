@@ -6,7 +6,6 @@ use mill_ports::{PlantedBug, RefusalReason, Respelling, StoreError, StoreErrorKi
 
 use super::MemoryStoreInner;
 use super::items::{StoredEntry, StoredSpace, StoredSpaces};
-use crate::lock;
 
 impl MemoryStoreInner {
     /// The item on which a call acts: `item` itself, but for the planted bug of unnoticed folding.
@@ -35,7 +34,7 @@ impl MemoryStoreInner {
     /// Changes the spelling of a path: of an item, or of everything beneath a path that ends in `/`.
     pub(super) fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let Respelling { from, to, compared, version } = respelling;
-        let mut spaces = lock(&self.spaces);
+        let mut spaces = self.spaces.lock();
         let Some(there) = spaces.space_mut(space) else {
             return Err(self.error("respell", space, StoreErrorKind::SpaceAbsent));
         };

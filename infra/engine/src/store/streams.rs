@@ -9,7 +9,6 @@ use mill_model::{ContentId, ItemAddress, SpaceId};
 use mill_ports::{Body, ByteRange, ListEntry, ListPage, Listing, StoreError, StoreErrorKind};
 
 use super::{MemoryStore, MemoryStoreInner, StoredEntry};
-use crate::lock;
 
 /// The bytes of a range, as far as they exist.
 pub(super) fn slice_range(bytes: &Bytes, range: Option<ByteRange>) -> Bytes {
@@ -37,7 +36,7 @@ pub(super) struct BodyReader {
 pub(super) fn body(rest: BodyReader) -> Body {
     stream::try_unfold(rest, |mut rest| async move {
         let inner: &MemoryStoreInner = &rest.store.0;
-        let same = || lock(&inner.spaces).item(&rest.item).is_some_and(|item| item.token() == rest.token);
+        let same = || inner.spaces.lock().item(&rest.item).is_some_and(|item| item.token() == rest.token);
         if !inner.behavior.reads_are_snapshots && !same() {
             return Err(inner.error("read", &rest.item, StoreErrorKind::Changed));
         }
@@ -76,7 +75,7 @@ fn page(
     space: &SpaceId,
     after: Option<ContentId>,
 ) -> Result<(ListPage, Option<ContentId>), StoreError> {
-    let spaces = lock(&inner.spaces);
+    let spaces = inner.spaces.lock();
     let Some(found) = spaces.space(space) else {
         return Err(inner.error("list", space, StoreErrorKind::SpaceAbsent));
     };

@@ -5,10 +5,11 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::error::{DatabaseError, DatabaseErrorKind};
@@ -48,7 +49,7 @@ impl Damage {
 
     /// The current standstill, if there is one.
     pub fn standstill(&self) -> Option<Standstill> {
-        self.standstill.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.standstill.lock().clone()
     }
 
     /// Makes writes fail soon while the database is locked. The last writes of a process that ends would else each wait
@@ -64,7 +65,7 @@ impl Damage {
 
     /// Notes the result of a write.
     pub(super) fn note_write(&self, failed: Option<&DatabaseError>) {
-        let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standstill = self.standstill.lock();
         let now = Instant::now();
         match failed {
             Some(failure) if failure.kind == DatabaseErrorKind::Unavailable => {

@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mill_ports::Rng;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 /// Identifies a database among all others, and among older copies of itself.
@@ -31,11 +32,11 @@ impl KnownIdentity {
 
     /// The identity to remember now. It is on the disk.
     pub fn get(&self) -> Identity {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     pub(super) fn set(&self, identity: Identity) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        *self.0.lock() = identity;
     }
 }
 

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::error::FolderError;
@@ -106,8 +107,8 @@ impl BlockingPool {
         tokio::task::spawn_blocking(move || thread.work());
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, PoolState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, PoolState> {
+        self.0.lock()
     }
 }
 

@@ -15,12 +15,13 @@
 //! lock](super::root_lock). Other programs are not kept out, and on a network file system the lock may exclude only
 //! processes of one host. So the store declares `native_conditions` false.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use mill_model::Version;
 use mill_ports::{Clock, CrashPoint, Precondition, crash_point};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::apply::Applier;
@@ -117,7 +118,7 @@ impl CommitterShared {
     /// The store's flusher, opened before anything is written. Fails while the root is missing.
     fn flusher(&self) -> Result<Arc<Flusher>, FolderError> {
         let identity = self.root.dir()?.identity;
-        let mut begun = self.flusher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = self.flusher.lock();
         match &*begun {
             Some(flusher) if flusher.root.identity == identity => Ok(Arc::clone(flusher)),
             _ => {
@@ -193,8 +194,8 @@ impl Committer {
         drop(staging);
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, CommitterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, CommitterState> {
+        self.state.lock()
     }
 }
 

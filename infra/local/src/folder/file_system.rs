@@ -12,10 +12,10 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 
 use mill_model::Algorithm;
 use mill_model::digest::Digester;
+use parking_lot::RwLock;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags, major, minor};
 use rustix::io::Errno;
@@ -44,7 +44,7 @@ pub(super) fn identity(file: impl AsFd, device: u64) -> Result<String, Errno> {
 /// A number for the file system of that device number, for the versions of its files. `None` if it has no identity that
 /// outlives a remount.
 pub(super) fn number_of(device: u64) -> Option<u64> {
-    if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&device) {
+    if let Some(known) = KNOWN.read().get(&device) {
         return *known;
     }
     let found = look_up(device);
@@ -56,7 +56,7 @@ pub(super) fn number_of(device: u64) -> Option<u64> {
 
 /// Caches the identity of an opened file's file system, unless it is cached.
 pub(super) fn know(file: impl AsFd, device: u64) {
-    let known = matches!(KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&device), Some(Some(_)));
+    let known = matches!(KNOWN.read().get(&device), Some(Some(_)));
     if !known {
         // Without an identity, versions of this file system prove nothing, which is safe.
         let _ = identity(file, device);
@@ -76,7 +76,7 @@ fn look_up(device: u64) -> Option<u64> {
 }
 
 fn keep(device: u64, number: Option<u64>) {
-    KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(device, number);
+    KNOWN.write().insert(device, number);
 }
 
 /// The first eight bytes of its SHA-256: short enough to be part of each version.

@@ -14,12 +14,13 @@
 //!
 //! Sources: syncfs(2), *Versions*, `fs/sync.c`; "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mill_model::Monotonic;
 use mill_ports::{Clock, StoreErrorKind};
+use parking_lot::Mutex;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
@@ -144,13 +145,13 @@ impl Flusher {
         if failures < FAILURES_MAX { error } else { FolderError { kind: StoreErrorKind::Unavailable, ..error } }
     }
 
-    fn singly_until(&self) -> std::sync::MutexGuard<'_, Option<Monotonic>> {
-        self.singly_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn singly_until(&self) -> parking_lot::MutexGuard<'_, Option<Monotonic>> {
+        self.singly_until.lock()
     }
 
     fn grouping(&self) -> bool {
         #[cfg(test)]
-        if let Some(grouping) = *self.script.grouping.lock().unwrap() {
+        if let Some(grouping) = *self.script.grouping.lock() {
             return grouping;
         }
         self.grouping
@@ -158,7 +159,7 @@ impl Flusher {
 
     fn syncfs(&self) -> Result<(), Errno> {
         #[cfg(test)]
-        if let Some(errno) = self.script.all.lock().unwrap().pop_front().flatten() {
+        if let Some(errno) = self.script.all.lock().pop_front().flatten() {
             return Err(errno);
         }
         rustix::fs::syncfs(&self.root)
@@ -167,7 +168,7 @@ impl Flusher {
     #[allow(clippy::unused_self)] // a test may have it fail
     fn fsync(&self, file: impl AsFd) -> Result<(), Errno> {
         #[cfg(test)]
-        if let Some(errno) = self.script.one.lock().unwrap().pop_front().flatten() {
+        if let Some(errno) = self.script.one.lock().pop_front().flatten() {
             return Err(errno);
         }
         rustix::fs::fsync(file)

@@ -7,11 +7,11 @@
 //!
 //! This holds where pages are written back at all. On tmpfs a later store never changes the times.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mill_model::Timestamp;
 use mill_ports::{Clock, StoreErrorKind};
+use parking_lot::Mutex;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
@@ -68,7 +68,7 @@ impl MappedWrites {
 
     /// Whether the file system was flushed since the file's last change. Flushes it now if the last flush is long ago.
     fn is_flushed(&self, root: impl AsFd, state: &FileState, clock: &dyn Clock) -> bool {
-        let mut flushed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flushed = self.0.lock();
         let (changed, now) = (state.changed_at().plus(SETTLED_AFTER), clock.now());
         // After the clock was set back, the newest changes look old.
         *flushed = flushed.filter(|begun| *begun <= now);

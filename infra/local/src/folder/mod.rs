@@ -52,11 +52,12 @@ mod undo;
 mod writing;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Once, OnceLock, Weak};
 
 use mill_model::ids::escape_for_display;
 use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{BoxError, Clock, RefusalReason, StoreError, StoreErrorKind, Table};
+use parking_lot::Mutex;
 
 use blocking_pool::BlockingPool;
 use buffer_budget::BufferBudget;
@@ -211,14 +212,14 @@ impl FolderInner {
 
     /// Notes that another store is written from this one.
     fn add_destination(&self, destination: &Arc<Self>) {
-        let mut destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut destinations = self.destinations.lock();
         destinations.retain(|folder| folder.strong_count() > 0 && folder.as_ptr() != Arc::as_ptr(destination));
         destinations.push(Arc::downgrade(destination));
     }
 
     /// The marks of the stores that are written from this one, as far as their roots exist now.
     fn destination_marks(&self) -> Vec<u64> {
-        let destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let destinations = self.destinations.lock().clone();
         let folders = destinations.iter().filter_map(Weak::upgrade);
         let folders = folders.flat_map(|folder| {
             let mounted = folder.mounted.stores().into_iter().map(|store| store.0);

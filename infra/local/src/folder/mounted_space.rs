@@ -4,10 +4,10 @@
 //! such a space are prepared under the space's own directory. The space is read like any other.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use mill_model::SpaceId;
 use mill_ports::{DestinationStore as _, StoreError};
+use parking_lot::Mutex;
 
 use super::error::FolderError;
 use super::item_path::Layout;
@@ -36,7 +36,7 @@ enum SpaceWriter {
 
 impl MountedSpaces {
     fn get(&self, space: &SpaceId) -> Option<SpaceWriter> {
-        let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writers = self.0.lock();
         if writers.watch.as_ref().is_none_or(MountWatch::changed) {
             writers.spaces.retain(|_, writer| matches!(writer, SpaceWriter::Mount(_)));
             writers.watch = writers.watch.take().or_else(|| MountWatch::open().ok());
@@ -45,13 +45,13 @@ impl MountedSpaces {
     }
 
     fn set(&self, space: &SpaceId, writer: SpaceWriter) -> SpaceWriter {
-        let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writers = self.0.lock();
         writers.spaces.entry(space.clone()).or_insert(writer).clone()
     }
 
     /// The stores of the spaces that are mounts.
     pub(super) fn stores(&self) -> Vec<FolderStore> {
-        let writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let writers = self.0.lock();
         let store = |writer: &SpaceWriter| match writer {
             SpaceWriter::Mount(store) => Some(store.clone()),
             SpaceWriter::Parent => None,

@@ -1,9 +1,10 @@
 //! Guards the two folders that a policy keeps in sync: they must never contain the same files.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mill_ports::{StoreError, StoreErrorKind};
+use parking_lot::Mutex;
 
 use super::error::{FileOperation, FolderError};
 use super::mounts::MountWatch;
@@ -57,7 +58,7 @@ impl PairGuard {
     /// [`StoreErrorKind::NotConfigured`] with an [`Overlap`] when they do; the folder's own error when one is missing.
     pub async fn check(&self) -> Result<(), StoreError> {
         let changes = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             if self.watch.changed() {
                 state.changes += 1;
             }
@@ -71,7 +72,7 @@ impl PairGuard {
         if let Some(overlap) = source.overlap(&destination) {
             return Err(self.destination.0.overlapping(overlap));
         }
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).apart_at = Some(changes);
+        self.state.lock().apart_at = Some(changes);
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! The root of a store, and the directories below it, opened without ever following a symbolic link.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use mill_ports::Place;
+use parking_lot::Mutex;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -74,18 +75,18 @@ impl Root {
 
     /// The resolved path, from the first access.
     pub(super) fn resolved(&self) -> PathBuf {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         seen.resolved.clone().unwrap_or_else(|| self.path.clone())
     }
 
     /// Forgets the root first seen.
     pub(super) fn forget(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = RootState::default();
+        *self.seen.lock() = RootState::default();
     }
 
     /// The root. Fails if it is missing, or is not the one first seen.
     pub(super) fn dir(&self) -> Result<Arc<RootDir>, FolderError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         match self.current(&mut seen) {
             Ok(dir) => Ok(dir),
             Err(error) => {
@@ -119,7 +120,7 @@ impl Root {
     /// Opens the root once more: locks belong to an open file description.
     pub(super) fn reopen(&self) -> Result<RootDir, FolderError> {
         let expected = self.dir()?;
-        let path = self.seen.lock().unwrap_or_else(PoisonError::into_inner).resolved.clone();
+        let path = self.seen.lock().resolved.clone();
         let dir = opened(path.as_deref().unwrap_or(&self.path))?;
         if dir.identity == expected.identity { Ok(dir) } else { Err(other_root()) }
     }

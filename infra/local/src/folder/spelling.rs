@@ -9,11 +9,11 @@
 //! too. A directory where no other spelling does is remembered as one that does not fold names.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mill_model::ids::escape_bytes_for_display;
 pub(super) use mill_model::name_folding::fold_name;
 use mill_ports::RefusalReason;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -45,7 +45,7 @@ struct KnownDirectories {
 
 impl SpellingCache {
     fn known(&self) -> MutexGuard<'_, KnownDirectories> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

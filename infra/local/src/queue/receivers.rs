@@ -6,10 +6,10 @@
 //! another receiver is dead. It makes the messages of a dead one visible, and deletes its row.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mill_model::{Monotonic, QueueName, Timestamp};
+use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::OnceCell;
 
@@ -94,7 +94,7 @@ async fn register(database: &Database, process: String) -> Result<i64, DatabaseE
 pub(super) async fn release_from_dead_receivers(database: &Database) -> Result<bool, DatabaseError> {
     let present = database.clock().monotonic();
     {
-        let mut last_check = database.receivers().last_check.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_check = database.receivers().last_check.lock();
         if last_check.is_some_and(|last_check| present.since(last_check) < LOOK_EVERY) {
             return Ok(false);
         }
@@ -185,7 +185,7 @@ mod tests {
 
     impl Killed {
         async fn frees(&self) -> bool {
-            *self.database.receivers().last_check.lock().unwrap() = None;
+            *self.database.receivers().last_check.lock() = None;
             release_from_dead_receivers(&self.database).await.unwrap()
         }
 

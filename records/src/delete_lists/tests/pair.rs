@@ -1,10 +1,10 @@
 //! What is remembered of a pair: places, and what was deleted unasked, by two clocks.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use mill_model::Monotonic;
 use mill_ports::{Clock, Place, SecondClockReading};
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -110,20 +110,20 @@ impl Clocks {
     }
 
     fn pass(&self, wall: u64, second: u64) {
-        let mut now = self.0.lock().unwrap();
+        let mut now = self.0.lock();
         now.0 += wall;
         now.1 += second;
     }
 
     fn become_domain(&self, domain: Option<&'static str>) {
-        self.0.lock().unwrap().2 = domain;
+        self.0.lock().2 = domain;
     }
 }
 
 #[async_trait::async_trait]
 impl Clock for Clocks {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.lock().unwrap().0 * 3_600_000)
+        Timestamp::from_millis(self.0.lock().0 * 3_600_000)
     }
 
     fn monotonic(&self) -> Monotonic {
@@ -133,7 +133,7 @@ impl Clock for Clocks {
     async fn sleep(&self, _: Duration) {}
 
     fn second_clock(&self) -> Option<SecondClockReading> {
-        let (_, hours, domain) = *self.0.lock().unwrap();
+        let (_, hours, domain) = *self.0.lock();
         Some(SecondClockReading { domain: domain?.to_owned(), at: Duration::from_hours(hours) })
     }
 }

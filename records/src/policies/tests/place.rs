@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use mill_ports::{
     ByteRange, Capabilities, Clock, Listing, OpenItem, Presence, SourceStore, SpaceFacts, SpaceList, StoreError,
     StoreErrorKind,
 };
+use parking_lot::{Mutex, MutexGuard};
 
 #[derive(Debug)]
 pub(super) struct Place {
@@ -42,7 +43,7 @@ impl Place {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap()
+        self.inner.lock()
     }
 
     pub(super) fn write(&self, file: &str, text: &str) {
@@ -204,7 +205,7 @@ pub(super) fn warnings(work: impl Future<Output = ()>) -> Vec<String> {
     LISTENS.get_or_init(|| tracing::Dispatch::new(Said::default()));
     let said = Arc::new(Said::default());
     tracing::subscriber::with_default(Arc::clone(&said), || work.now_or_never().expect("it waits for nothing"));
-    let said = said.0.lock().unwrap();
+    let said = said.0.lock();
     said.clone()
 }
 
@@ -232,7 +233,7 @@ impl tracing::Subscriber for Said {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
+        self.0.lock().push(line.0);
     }
 
     fn enter(&self, _: &tracing::span::Id) {}

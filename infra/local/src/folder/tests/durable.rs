@@ -12,14 +12,14 @@ use super::*;
 /// What has the flushes of a store fail.
 fn disk(store: &FolderStore, grouping: bool) -> Arc<Flusher> {
     let flusher = store.0.committer.flusher();
-    *flusher.script.grouping.lock().unwrap() = Some(grouping);
+    *flusher.script.grouping.lock() = Some(grouping);
     flusher
 }
 
 /// The next flushes of all that was written, one after another: whether each succeeds.
 fn flushes(store: &FolderStore, succeed: &[bool]) {
     let answers = succeed.iter().map(|succeeds| (!succeeds).then_some(Errno::IO));
-    disk(store, true).script.all.lock().unwrap().extend(answers);
+    disk(store, true).script.all.lock().extend(answers);
 }
 
 fn in_progress(scratch: &Scratch) -> usize {
@@ -120,7 +120,7 @@ async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_
         flushes(&scratch.store, &[false]);
         assert!(scratch.put("x", b"1", &Precondition::Absent).await.unwrap_err().kind.is_retryable());
         // From now on each by itself.
-        disk(&scratch.store, true).script.one.lock().unwrap().push_back(Some(Errno::IO));
+        disk(&scratch.store, true).script.one.lock().push_back(Some(Errno::IO));
         let bad = scratch.put("bad", b"1", &Precondition::Absent).await.unwrap_err();
         assert!(
             bad.subject.ends_with("bad") && mill_ports::error_chain(&bad).contains("its bytes did not reach"),
@@ -141,7 +141,7 @@ async fn what_was_finished_before_a_flush_failed_is_thrown_away() {
     let disk = disk(&scratch.store, true);
     let (finished_before, mut unfinished) = (finished(&scratch.store, b"1"), temp_file(&scratch.store, b"1"));
     assert!(finished_before.check_not_condemned().is_ok() && finished_before.needs_sync());
-    disk.script.all.lock().unwrap().push_back(Some(Errno::IO));
+    disk.script.all.lock().push_back(Some(Errno::IO));
     assert!(disk.sync_all().is_err());
     assert!(finished_before.check_not_condemned().is_err());
     unfinished.finish(&PropertyPlan::of(&properties(&[]), false)).unwrap();
@@ -153,7 +153,7 @@ async fn what_was_finished_before_a_flush_failed_is_thrown_away() {
 async fn a_disk_that_takes_nothing_is_given_up_and_not_each_item_by_itself() {
     let scratch = Scratch::new();
     let disk = disk(&scratch.store, false);
-    disk.script.one.lock().unwrap().extend([Some(Errno::IO); 17]);
+    disk.script.one.lock().extend([Some(Errno::IO); 17]);
     let mut kinds = Vec::new();
     for _ in 0..17 {
         kinds.push(kind(scratch.put("x", b"1", &Precondition::Absent).await));
@@ -161,7 +161,7 @@ async fn a_disk_that_takes_nothing_is_given_up_and_not_each_item_by_itself() {
     assert!(kinds[..15].iter().all(StoreErrorKind::is_retryable), "{kinds:?}");
     assert_eq!(kinds[15..], [StoreErrorKind::Unavailable, StoreErrorKind::Unavailable]);
     scratch.put("x", b"1", &Precondition::Absent).await.unwrap();
-    disk.script.one.lock().unwrap().push_back(Some(Errno::IO));
+    disk.script.one.lock().push_back(Some(Errno::IO));
     assert!(
         kind(scratch.put("y", b"1", &Precondition::Absent).await).is_retryable(),
         "one success, and it counts anew"
@@ -172,7 +172,7 @@ async fn a_disk_that_takes_nothing_is_given_up_and_not_each_item_by_itself() {
 async fn a_file_system_that_has_no_flush_for_directories_still_takes_items() {
     let scratch = Scratch::new();
     for errno in [Errno::INVAL, Errno::NOTSUP, Errno::NOSYS] {
-        disk(&scratch.store, false).script.one.lock().unwrap().extend([None, Some(errno)]);
+        disk(&scratch.store, false).script.one.lock().extend([None, Some(errno)]);
         scratch.put(&format!("{errno:?}"), b"1", &Precondition::Absent).await.unwrap();
     }
 }
@@ -188,7 +188,7 @@ async fn changes_of_every_kind_fail_with_the_flush_and_can_be_made_again() {
             let fails = || {
                 if round == 0 {
                     for script in [&disk.script.all, &disk.script.one] {
-                        *script.lock().unwrap() = [Some(Errno::IO)].into();
+                        *script.lock() = [Some(Errno::IO)].into();
                     }
                 }
             };
@@ -208,7 +208,7 @@ async fn changes_of_every_kind_fail_with_the_flush_and_can_be_made_again() {
             fails();
             results.push(scratch.store.delete(&at("x"), &Precondition::Always).await.map(drop));
             for script in [&disk.script.all, &disk.script.one] {
-                script.lock().unwrap().clear();
+                script.lock().clear();
             }
             for (n, result) in results.into_iter().enumerate() {
                 // What is gone already cannot get other properties.

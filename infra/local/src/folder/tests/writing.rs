@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Mutex;
 
 use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, TableError};
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -277,18 +277,18 @@ impl Table for Rows {
         "sidecars"
     }
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
-        let value = self.0.lock().unwrap().get(key).cloned();
+        let value = self.0.lock().get(key).cloned();
         Ok(value.map(|value| Row { sort: key.sort.clone(), value, version: RowVersion("1".into()) }))
     }
     async fn put(&self, key: &RowKey, value: Bytes, _: RowPrecondition) -> Result<RowVersion, TableError> {
-        self.0.lock().unwrap().insert(key.clone(), value);
+        self.0.lock().insert(key.clone(), value);
         Ok(RowVersion("1".into()))
     }
     async fn put_many(&self, _: &[(RowKey, Bytes)]) -> Result<(), TableError> {
         unimplemented!()
     }
     async fn delete(&self, key: &RowKey, _: RowPrecondition) -> Result<(), TableError> {
-        self.0.lock().unwrap().remove(key);
+        self.0.lock().remove(key);
         Ok(())
     }
     async fn query(&self, _: &str, _: &KeyRange, _: usize) -> Result<RowPage, TableError> {
