@@ -6,25 +6,25 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use mill_aws::deployment::{self, DeploymentSpec, ResourceNames};
 use mill_aws::{
-    AccessKeys, Connection, ConnectionSettings, FleetEngine, FleetSettings, KeySource, OverlapResult, Role, S3Extent,
-    S3Settings, S3SpaceLocation, S3Store, SpaceLayout,
+    AccessKeys, Connection, ConnectionSettings, FleetEngine, FleetSettings, KeySource, Role, S3Extent, S3Settings,
+    S3Store, SpaceLayout,
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{QueueName, SpaceId, StoreAddress};
 use mill_policy::{Buckets, S3Spec, SecretReference};
-use mill_ports::{Clock, DeletableStore, StoreError};
-use mill_records::destinations::DestinationPlace;
+use mill_ports::{Clock, DeletableStore};
 use mill_records::tables::{TABLES, table_names};
 
 use crate::UsageError;
 use crate::config::Config;
 use crate::redact::without_password;
+use crate::s3_location::{S3Location, bucket_and_prefix};
 use crate::table_recognition::recognise_tables;
 
 /// The engine that a configuration describes.
 ///
 /// A process that `works` also marks tables that are new; others only look, and are permitted no more.
-pub async fn open_engine(config: &Config, works: bool) -> Result<FleetEngine> {
+pub(crate) async fn open_engine(config: &Config, works: bool) -> Result<FleetEngine> {
     let settings =
         FleetSettings { access: access(config), names: names(config), clock: Arc::new(OsClock), rng: Arc::new(OsRng) };
     let engine = FleetEngine::open(settings).await.map_err(|why| UsageError(why.to_string()))?;
@@ -58,7 +58,11 @@ fn access(config: &Config) -> ConnectionSettings {
 }
 
 /// The store that holds the policy files, where they are in a bucket: `BUCKET` or `BUCKET/PREFIX`.
-pub async fn policy_store(config: &Config, address: StoreAddress, space: &SpaceId) -> Result<Arc<dyn DeletableStore>> {
+pub(crate) async fn policy_store(
+    config: &Config,
+    address: StoreAddress,
+    space: &SpaceId,
+) -> Result<Arc<dyn DeletableStore>> {
     let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
     let spaces = SpaceLayout::Single { space: space.clone(), bucket, prefix };
     let connection = connect(access(config)).await?;
@@ -67,59 +71,13 @@ pub async fn policy_store(config: &Config, address: StoreAddress, space: &SpaceI
     Ok(Arc::new(S3Store::new(&connection, settings)))
 }
 
-/// A bucket, and what the keys in it begin with: nothing, or something that ends in a slash.
-fn bucket_and_prefix(text: &str) -> (String, String) {
-    let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
-    let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
-    (bucket.to_owned(), format!("{prefix}{slash}"))
-}
-
-/// An opened store in S3, by which it is compared with others.
-#[derive(Debug, Clone)]
-pub struct S3Handle(S3Store);
-
-impl S3Handle {
-    /// Where the keys of a space lie, for the register of destinations. `None` where it can be nowhere.
-    pub fn ground(&self, space: &SpaceId) -> Option<DestinationPlace> {
-        let S3SpaceLocation { service, bucket, prefix } = self.0.ground(space)?;
-        let shown = format!("s3://{bucket}/{prefix}");
-        let holder = format!("{service}/{bucket}");
-        Some(DestinationPlace {
-            within: Path::new("/").join(prefix.trim_matches('/')),
-            identity: shown.clone(),
-            holder,
-            shown,
-        })
-    }
-
-    /// Its name, which no other store has.
-    pub fn name(&self) -> String {
-        self.0.extent().to_string()
-    }
-
-    /// What is to be said where both hold the same objects, as far as their names tell.
-    pub fn overlap(&self, other: &Self) -> Option<String> {
-        self.0.extent().overlap(other.0.extent()).map(|overlap| overlap.to_string())
-    }
-
-    /// The same, found out by an object that is put to this one and asked for through `source`. `None` where nothing can
-    /// be found out yet.
-    pub async fn witness(&self, source: &Self) -> Result<Option<Result<(), String>>, StoreError> {
-        Ok(match self.0.witness(&source.0, &OsRng).await? {
-            OverlapResult::Apart => Some(Ok(())),
-            OverlapResult::Overlap(overlap) => Some(Err(overlap.to_string())),
-            OverlapResult::NoBucketYet => None,
-        })
-    }
-}
-
 /// A store of the policy files. Relative paths of files that hold secrets begin at `base`.
-pub async fn open_store(
+pub(crate) async fn open_store(
     address: StoreAddress,
     spec: &S3Spec,
     base: &Path,
     clock: Arc<dyn Clock>,
-) -> Result<(Arc<dyn DeletableStore>, S3Handle)> {
+) -> Result<Arc<S3Store>> {
     let connection = connect(access_of(spec, base)).await?;
     let settings = S3Settings {
         path_style: spec.path_style,
@@ -130,12 +88,11 @@ pub async fn open_store(
         server_side_copies: spec.dialect.server_side_copies,
         ..S3Settings::new(address, spaces_of(spec), clock)
     };
-    let store = S3Store::new(&connection, settings);
-    Ok((Arc::new(store.clone()), S3Handle(store)))
+    Ok(Arc::new(S3Store::new(&connection, settings)))
 }
 
 /// Which of the stores hold the same objects as another: by their places in the list, and what is to be said of it.
-pub async fn overlaps(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
+pub(crate) async fn overlaps(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
     let mut extents = Vec::new();
     for spec in specs {
         // Keys are not asked for: nothing is reached.
@@ -192,74 +149,46 @@ fn secret(reference: &SecretReference, base: &Path) -> Result<String, String> {
     }
 }
 
-/// One end of a one-off mirror that is in S3.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3Location {
-    /// The bucket.
-    pub bucket: String,
-    /// Empty, or ends in a slash.
-    pub prefix: String,
-    /// The address of its service, if it is not Amazon's own.
-    pub endpoint: Option<String>,
-    /// Its region.
-    pub region: Option<String>,
-    /// A profile of the AWS configuration.
-    pub profile: Option<String>,
+/// One end of a mirror as a store of one space.
+pub(crate) async fn open_location(
+    location: &S3Location,
+    address: StoreAddress,
+    space: &SpaceId,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<S3Store>> {
+    let connection = connect_to(location).await?;
+    // Of a server at an address of its own nothing tells whether it judges what it copies.
+    let (path_style, server_side_copies) = (location.endpoint.is_some(), location.endpoint.is_none());
+    let spaces = spaces_of_location(location, space);
+    let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
+    Ok(Arc::new(S3Store::new(&connection, settings)))
 }
 
-impl S3Location {
-    /// The bucket and prefix of `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
-    pub fn of(text: &str) -> Option<Self> {
-        let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
-        Some(Self { bucket, prefix, endpoint: None, region: None, profile: None })
+async fn connect_to(location: &S3Location) -> Result<Connection> {
+    if location.bucket.is_empty() {
+        bail!("`{location}` names no bucket");
     }
-
-    /// Opens it as a store of one space.
-    pub async fn open(
-        &self,
-        address: StoreAddress,
-        space: &SpaceId,
-        clock: Arc<dyn Clock>,
-    ) -> Result<(Arc<dyn DeletableStore>, S3Handle)> {
-        let connection = self.connect().await?;
-        // Of a server at an address of its own nothing tells whether it judges what it copies.
-        let (path_style, server_side_copies) = (self.endpoint.is_some(), self.endpoint.is_none());
-        let spaces = self.spaces(space);
-        let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
-        let store = S3Store::new(&connection, settings);
-        Ok((Arc::new(store.clone()), S3Handle(store)))
-    }
-
-    async fn connect(&self) -> Result<Connection> {
-        if self.bucket.is_empty() {
-            bail!("`{self}` names no bucket");
-        }
-        let Self { endpoint, region, profile, .. } = self.clone();
-        connect(ConnectionSettings { endpoint, region, profile, keys: None, role: None }).await
-    }
-
-    fn spaces(&self, space: &SpaceId) -> SpaceLayout {
-        SpaceLayout::Single { space: space.clone(), bucket: self.bucket.clone(), prefix: self.prefix.clone() }
-    }
-
-    /// What is to be said where both hold the same objects, as far as their names tell, with all that the environment says.
-    pub async fn overlap(&self, other: &Self) -> Result<Option<String>> {
-        let space = SpaceId::new("content")?;
-        let extent =
-            async |end: &Self| anyhow::Ok(S3Extent::new(end.connect().await?.s3().clone(), &end.spaces(&space)));
-        Ok(extent(self).await?.overlap(&extent(other).await?).map(|overlap| overlap.to_string()))
-    }
+    let S3Location { endpoint, region, profile, .. } = location.clone();
+    connect(ConnectionSettings { endpoint, region, profile, keys: None, role: None }).await
 }
 
-impl std::fmt::Display for S3Location {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "s3://{}/{}", self.bucket, self.prefix)?;
-        self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {}", without_password(endpoint)))
-    }
+fn spaces_of_location(location: &S3Location, space: &SpaceId) -> SpaceLayout {
+    SpaceLayout::Single { space: space.clone(), bucket: location.bucket.clone(), prefix: location.prefix.clone() }
+}
+
+/// What is to be said where both ends of a mirror hold the same objects, as far as their names tell, with all that the
+/// environment says.
+pub(crate) async fn overlap_of_locations(one: &S3Location, other: &S3Location) -> Result<Option<String>> {
+    let space = SpaceId::new("content")?;
+    let extent = async |end: &S3Location| {
+        let connection = connect_to(end).await?;
+        anyhow::Ok(S3Extent::new(connection.s3().clone(), &spaces_of_location(end, &space)))
+    };
+    Ok(extent(one).await?.overlap(&extent(other).await?).map(|overlap| overlap.to_string()))
 }
 
 /// Makes what the engine needs and is not there.
-pub async fn create(config: &Config) -> Result<String> {
+pub(crate) async fn create(config: &Config) -> Result<String> {
     let names = names(config);
     let connection = connect(access(config)).await?;
     deployment::provision(&connection, &names, &OsClock)
@@ -269,26 +198,10 @@ pub async fn create(config: &Config) -> Result<String> {
 }
 
 /// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
-pub async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
+pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
     let names = names(config);
     let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
     let connection = connect(access(config)).await?;
     let found = deployment::check(&connection, &DeploymentSpec { names, policy_bucket }).await?;
     Ok(found.into_iter().map(|one| [one.about, one.aspect.to_owned(), one.expected, one.found]).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_in_s3_is_a_bucket_and_a_prefix() {
-        let of = |text| S3Location::of(text).map(|remote| (remote.bucket, remote.prefix));
-        assert_eq!(of("s3://b"), Some(("b".into(), String::new())));
-        assert_eq!(of("s3://b/"), Some(("b".into(), String::new())));
-        assert_eq!(of("s3://b/x/y"), Some(("b".into(), "x/y/".into())));
-        assert_eq!(of("s3://b/x/"), Some(("b".into(), "x/".into())));
-        assert_eq!(of("/srv/s3"), None);
-        assert_eq!(of("s3:"), None);
-    }
 }

@@ -1,15 +1,15 @@
 //! Where destinations are, and whose: the memory of their roots, and the claims on what they write.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use mill_local::folder::{FolderStore, OwnerMark, RootFacts, SpaceLocation, identity_at};
 use mill_local::{Database, OsClock, OsRng, SqliteTable};
 use mill_model::{SpaceId, StoreAddress};
-use mill_ports::{BoxError, Engine, RefusalReason, StoreError, StoreErrorKind, Table};
+use mill_ports::{
+    BoxError, Engine, OwnerMark, PlaceInHolder, PlacedStore, RefusalReason, RootFacts, SpaceLocation, StoreError,
+    StoreErrorKind, Table,
+};
 use mill_records::destinations::{ClaimOutcome, DestinationKeeper, DestinationPlace, Destinations};
 use mill_records::places::{PlaceChange, PlaceRepository, RootPlace};
 use parking_lot::Mutex;
@@ -17,7 +17,6 @@ use tokio::sync::OnceCell;
 
 use crate::host;
 use crate::local_state;
-use crate::store_registry::StoreHandle;
 
 /// What a process knows of the places of destinations.
 #[derive(Debug)]
@@ -59,21 +58,25 @@ impl DestinationPlaces {
     ///
     /// # Errors
     /// [`StoreErrorKind::Unavailable`] with a [`MovedDestination`] when it does not, or with what the memory said.
-    pub(crate) async fn is_where_it_was(&self, store: &StoreAddress, folder: &FolderStore) -> Result<(), StoreError> {
-        self.look_for(store, folder, false).await
+    pub(crate) async fn is_where_it_was(
+        &self,
+        store: &StoreAddress,
+        placed: &dyn PlacedStore,
+    ) -> Result<(), StoreError> {
+        self.look_for(store, placed, false).await
     }
 
     /// The same; and what stands there is remembered, so that it is known the next time.
-    pub(crate) async fn stands_there(&self, store: &StoreAddress, folder: &FolderStore) -> Result<(), StoreError> {
-        self.look_for(store, folder, true).await
+    pub(crate) async fn stands_there(&self, store: &StoreAddress, placed: &dyn PlacedStore) -> Result<(), StoreError> {
+        self.look_for(store, placed, true).await
     }
 
-    async fn look_for(&self, store: &StoreAddress, folder: &FolderStore, remember: bool) -> Result<(), StoreError> {
+    async fn look_for(&self, store: &StoreAddress, placed: &dyn PlacedStore, remember: bool) -> Result<(), StoreError> {
         let found = self.found.lock().get(store).copied();
         if found.is_some_and(|remembered| remembered || !remember) {
             return Ok(());
         }
-        let now = root_place(folder).await?;
+        let Some(now) = root_place(placed).await? else { return Ok(()) };
         let failed = |source: BoxError| StoreError {
             kind: StoreErrorKind::Unavailable,
             op: "use",
@@ -90,7 +93,7 @@ impl DestinationPlaces {
             }
             Err(moved) => {
                 // What is mounted there later may be it.
-                folder.forget_root();
+                placed.forget_root();
                 Err(failed(MovedDestination { path: now.path.clone(), moved }.into()))
             }
         }
@@ -100,23 +103,24 @@ impl DestinationPlaces {
     async fn space_is_where_it_was(
         &self,
         store: &StoreAddress,
-        (folder, space): (&FolderStore, &SpaceId),
+        (placed, space): (&dyn PlacedStore, &SpaceId),
     ) -> Result<(), StoreError> {
-        let Some(now) = space_place(folder, space).await? else { return Ok(()) };
+        let Some(now) = space_place(placed, space).await? else { return Ok(()) };
         let met = async { anyhow::Ok(self.memory().await?.meet_space((store, space), &now).await?) };
-        match met.await.map_err(|error| folder.unavailable(space, error.into()))? {
+        match met.await.map_err(|error| placed.unavailable(space, error.into()))? {
             Ok(()) => Ok(()),
-            Err(moved) => Err(folder.unavailable(space, MovedDestination { path: now.path, moved }.into())),
+            Err(moved) => Err(placed.unavailable(space, MovedDestination { path: now.path, moved }.into())),
         }
     }
 
     /// Remembers what stands at a destination's root now, and at its spaces, as the place of that store.
-    pub async fn accept(&self, store: &StoreAddress, folder: &FolderStore) -> anyhow::Result<RootPlace> {
-        let now = root_place(folder).await?;
+    pub async fn accept(&self, store: &StoreAddress, placed: &dyn PlacedStore) -> anyhow::Result<RootPlace> {
+        let now = root_place(placed).await?;
+        let now = now.with_context(|| format!("store `{store}` is where its name says"))?;
         let memory = self.memory().await?;
         memory.remember(store, &now).await?;
         for space in memory.spaces(store).await? {
-            let there = space_place(folder, &space).await?;
+            let there = space_place(placed, &space).await?;
             memory.accept_space((store, &space), there.as_ref()).await?;
         }
         Ok(now)
@@ -126,15 +130,17 @@ impl DestinationPlaces {
     pub async fn look(
         &self,
         store: &StoreAddress,
-        folder: &FolderStore,
+        placed: &dyn PlacedStore,
     ) -> anyhow::Result<(Option<RootPlace>, Result<(), String>)> {
         let remembered = self.memory().await?.root(store).await?;
-        let mut now = match root_place(folder).await {
-            Ok(now) => remembered.as_ref().and_then(|before| before.moved(&now)).map(|moved| moved.to_string()),
+        let mut now = match root_place(placed).await {
+            Ok(now) => {
+                remembered.as_ref().zip(now).and_then(|(before, now)| before.moved(&now)).map(|moved| moved.to_string())
+            }
             Err(error) => Some(mill_ports::error_chain(&error)),
         };
         for space in self.memory().await?.spaces(store).await? {
-            if let (None, Err(error)) = (&now, self.space_is_where_it_was(store, (folder, &space)).await) {
+            if let (None, Err(error)) = (&now, self.space_is_where_it_was(store, (placed, &space)).await) {
                 now = Some(mill_ports::error_chain(&error));
             }
         }
@@ -149,91 +155,42 @@ impl DestinationPlaces {
     pub(crate) async fn keep(
         &self,
         store: &StoreAddress,
-        (itself, space): (&StoreHandle, &SpaceId),
-        keeper: &DestinationKeeper,
-        claim: (bool, Advice<'_>),
-    ) -> Result<bool, StoreError> {
-        match itself {
-            StoreHandle::Folder(folder) => self.keep_folder(store, (folder, space), keeper, claim).await,
-            StoreHandle::S3(remote) => match remote.ground(space) {
-                Some(ground) => self.keep_remote(store, &ground, keeper, claim).await,
-                None => Ok(true),
-            },
-        }
-    }
-
-    /// In S3 there is no mark: only the register of this host knows.
-    async fn keep_remote(
-        &self,
-        store: &StoreAddress,
-        ground: &DestinationPlace,
+        (placed, space): (&dyn PlacedStore, &SpaceId),
         keeper: &DestinationKeeper,
         (claim, way_out): (bool, Advice<'_>),
     ) -> Result<bool, StoreError> {
-        let asked = async {
-            let register = self.register().await?;
-            let gone = |_: &DestinationPlace| false;
-            anyhow::Ok(if claim {
-                register.claim(ground, keeper, gone).await?
-            } else {
-                register.look(ground, keeper, gone).await?
-            })
-        };
-        match asked.await {
-            Ok(ClaimOutcome::Ours) => Ok(true),
-            Ok(ClaimOutcome::Anothers { keeper, ground }) => Err(StoreError {
-                kind: StoreErrorKind::Refused(anothers(&ground.shown, &keeper.shown, way_out)),
-                op: "claim",
-                store: store.clone(),
-                subject: ground.shown,
-                source: None,
-            }),
-            Err(error) => {
-                let place = &ground.shown;
-                tracing::warn!(
-                    "whether another writes `{place}` is not known: the register of destinations fails: {error:#}"
-                );
-                Ok(true)
-            }
-        }
-    }
-
-    async fn keep_folder(
-        &self,
-        store: &StoreAddress,
-        (folder, space): (&FolderStore, &SpaceId),
-        keeper: &DestinationKeeper,
-        (claim, way_out): (bool, Advice<'_>),
-    ) -> Result<bool, StoreError> {
-        self.space_is_where_it_was(store, (folder, space)).await?;
-        let ground = folder.space_location(space).await?;
+        self.space_is_where_it_was(store, (placed, space)).await?;
+        let Some(ground) = placed.space_location(space).await? else { return Ok(true) };
         let other = ground.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
         if let Some((path, mark)) = other {
-            let refusal = anothers(&path.to_string_lossy(), &mark.shown, way_out);
-            return Err(folder.refused("claim", refusal));
+            return Err(foreign(placed, &path.to_string_lossy(), &mark.shown, way_out));
         }
         if is_marked(&ground, keeper) || (ground.bears_marks && !claim) {
             return Ok(true);
         }
-        match self.in_register(&ground, keeper, claim).await {
+        match self.in_register(placed, &ground, keeper, claim).await {
             Ok(ClaimOutcome::Ours) => {}
             Ok(ClaimOutcome::Anothers { keeper, ground }) => {
-                return Err(folder.refused("claim", anothers(&ground.shown, &keeper.shown, way_out)));
+                return Err(foreign(placed, &ground.shown, &keeper.shown, way_out));
             }
             // The mark is about the place itself; only the register knows of places that lie in one another.
             Err(error) if ground.bears_marks => tracing::warn!("the register of destinations fails: {error:#}"),
-            Err(error) => return Err(folder.unavailable(space, error.into())),
+            // Nothing but the register of this host knows, so it is no promise: other hosts may write there too.
+            Err(error) if placed.is_known_by_name() => tracing::warn!(
+                "whether another writes `{}` is not known: the register of destinations fails: {error:#}",
+                ground.path.display()
+            ),
+            Err(error) => return Err(placed.unavailable(space, error.into())),
         }
         if !claim || ground.identity.is_none() || !ground.bears_marks {
             return Ok(ground.identity.is_some());
         }
         let known = ground.marks.first().is_some_and(|(path, _)| *path == ground.path);
         let mark = OwnerMark { names: keeper.names.clone(), shown: keeper.shown.clone() };
-        if !folder.mark(space, mark, known).await? {
-            let marks = folder.space_location(space).await?.marks;
+        if !placed.mark(space, mark, known).await? {
+            let marks = placed.space_location(space).await?.map(|ground| ground.marks).unwrap_or_default();
             if let Some((path, mark)) = marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark))) {
-                let refusal = anothers(&path.to_string_lossy(), &mark.shown, way_out);
-                return Err(folder.refused("claim", refusal));
+                return Err(foreign(placed, &path.to_string_lossy(), &mark.shown, way_out));
             }
         }
         Ok(true)
@@ -241,12 +198,15 @@ impl DestinationPlaces {
 
     async fn in_register(
         &self,
+        placed: &dyn PlacedStore,
         ground: &SpaceLocation,
         keeper: &DestinationKeeper,
         claim: bool,
     ) -> anyhow::Result<ClaimOutcome> {
         let register = self.register().await?;
-        let gone = |theirs: &DestinationPlace| is_gone(theirs, ground);
+        let gone = |theirs: &DestinationPlace| {
+            placed.is_gone(ground, PlaceInHolder { within: &theirs.within, identity: &theirs.identity })
+        };
         let place = registered(ground);
         Ok(match (&ground.identity, claim) {
             (Some(_), true) => register.claim(&place, keeper, gone).await?,
@@ -255,36 +215,24 @@ impl DestinationPlaces {
     }
 
     /// Makes a space of a destination nobody's. Gives what its keeper was called.
-    pub async fn release(&self, itself: &StoreHandle, space: &SpaceId) -> anyhow::Result<Option<String>> {
-        let folder = match itself {
-            StoreHandle::Folder(folder) => folder,
-            StoreHandle::S3(remote) => {
-                let Some(ground) = remote.ground(space) else { return Ok(None) };
-                return Ok(self.register().await?.release(&ground).await?.map(|keeper| keeper.shown));
-            }
-        };
-        let ground = folder.space_location(space).await?;
+    pub async fn release(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Option<String>> {
+        let Some(ground) = placed.space_location(space).await? else { return Ok(None) };
         let marked = ground.marks.iter().find(|(path, _)| *path == ground.path).map(|(_, mark)| mark.shown.clone());
         if ground.identity.is_some() {
-            folder.unmark(space).await?;
+            placed.unmark(space).await?;
         }
         let released = self.register().await?.release(&registered(&ground)).await?;
         Ok(marked.or(released.map(|keeper| keeper.shown)))
     }
 
     /// Who keeps a space of a destination in sync: the places and their keepers.
-    pub async fn keepers(&self, itself: &StoreHandle, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
-        Ok(match itself {
-            StoreHandle::Folder(folder) => {
-                let marks = folder.space_location(space).await?.marks.into_iter();
-                marks.map(|(path, mark)| (path.display().to_string(), mark.shown)).collect()
-            }
-            StoreHandle::S3(remote) => {
-                let Some(ground) = remote.ground(space) else { return Ok(Vec::new()) };
-                let keeper = self.register().await?.keeper(&ground).await?;
-                keeper.map(|keeper| (ground.shown, keeper.shown)).into_iter().collect()
-            }
-        })
+    pub async fn keepers(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
+        let Some(ground) = placed.space_location(space).await? else { return Ok(Vec::new()) };
+        if placed.is_known_by_name() {
+            let keeper = self.register().await?.keeper(&registered(&ground)).await?;
+            return Ok(keeper.map(|keeper| (ground.path.display().to_string(), keeper.shown)).into_iter().collect());
+        }
+        Ok(ground.marks.into_iter().map(|(path, mark)| (path.display().to_string(), mark.shown)).collect())
     }
 }
 
@@ -308,37 +256,26 @@ fn open_shared(table: &'static str) -> anyhow::Result<Arc<dyn Table>> {
     Ok(Arc::new(SqliteTable::new(database, table)))
 }
 
-async fn root_place(folder: &FolderStore) -> Result<RootPlace, StoreError> {
-    let RootFacts { identity, file_system, mounted } = folder.root_facts().await?;
-    Ok(RootPlace { identity, file_system, mounted, path: folder.root_path().display().to_string() })
+async fn root_place(placed: &dyn PlacedStore) -> Result<Option<RootPlace>, StoreError> {
+    Ok(placed.root_facts().await?.map(remembered))
 }
 
-async fn space_place(folder: &FolderStore, space: &SpaceId) -> Result<Option<RootPlace>, StoreError> {
-    let path = folder.root_path().join(space.as_str()).display().to_string();
-    let facts = folder.space_root_facts(space).await?;
-    Ok(facts.map(|RootFacts { identity, file_system, mounted }| RootPlace { identity, file_system, mounted, path }))
+async fn space_place(placed: &dyn PlacedStore, space: &SpaceId) -> Result<Option<RootPlace>, StoreError> {
+    Ok(placed.space_root_facts(space).await?.map(remembered))
+}
+
+/// What is remembered of a directory.
+fn remembered(facts: RootFacts) -> RootPlace {
+    let RootFacts { path, identity, file_system, mounted } = facts;
+    RootPlace { identity, file_system, mounted, path: path.display().to_string() }
 }
 
 fn registered(ground: &SpaceLocation) -> DestinationPlace {
     DestinationPlace {
-        holder: ground.file_system.clone(),
+        holder: ground.holder.clone(),
         within: ground.within.clone(),
         identity: ground.identity.clone().unwrap_or_default(),
         shown: ground.path.display().to_string(),
-    }
-}
-
-/// Whether a place of the same file system, which lies in `ground` or around it, is surely not there any more.
-fn is_gone(theirs: &DestinationPlace, ground: &SpaceLocation) -> bool {
-    let beneath = theirs.within.strip_prefix(&ground.within).ok().map(|inner| ground.path.join(inner));
-    let around = || {
-        let inner = ground.within.strip_prefix(&theirs.within).ok()?;
-        ground.path.ancestors().nth(inner.components().count()).map(Path::to_owned)
-    };
-    let Some(path) = beneath.or_else(around) else { return false };
-    match identity_at(&path) {
-        Ok(now) => now != theirs.identity,
-        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
     }
 }
 
@@ -349,6 +286,11 @@ fn keeper_of(mark: &OwnerMark) -> DestinationKeeper {
 /// Whether a space bears this keeper's mark, under all its names of today.
 fn is_marked(ground: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
     ground.marks.first().is_some_and(|(path, mark)| *path == ground.path && mark.names == keeper.names)
+}
+
+/// The error for a place that is another's.
+fn foreign(placed: &dyn PlacedStore, place: &str, keeper: &str, way_out: Advice<'_>) -> StoreError {
+    placed.refused("claim", place, anothers(place, keeper, way_out))
 }
 
 fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalReason {

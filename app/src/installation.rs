@@ -1,6 +1,5 @@
 //! The rooms of one process, wired together.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +25,9 @@ use mill_records::tables;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 use parking_lot::Mutex;
 
-use crate::aws;
 use crate::backends;
 use crate::config::Config;
 use crate::destination_places::DestinationPlaces;
-use crate::host;
 use crate::placement_checks::PlacementChecks;
 use crate::store_registry::{FolderOpener, InstallationIdentity, StoreRegistry};
 use crate::wait_limit::WaitLimit;
@@ -76,7 +73,7 @@ impl Installation {
     pub async fn opened(config: &Config, works: bool, wait_limit: &WaitLimit) -> Result<Self> {
         let engine = backends::open_engine(config, works, wait_limit).await?;
         let of = config.clone();
-        let identity = wait_limit.look(config.base(), move || Ok(identity(&of))).await?;
+        let identity = wait_limit.look(config.base(), move || Ok(backends::identity(&of))).await?;
         Self::on(engine, config, identity).await
     }
 
@@ -88,7 +85,7 @@ impl Installation {
         let files: Arc<dyn SourceStore> = if config.text("policies.bucket").is_empty() {
             folders.open(own.clone(), config.path("policies.folder"), Layout::Single(space.clone()))
         } else {
-            aws::policy_store(config, own.clone(), &space).await?
+            backends::open_policy_bucket(config, own.clone(), &space).await?
         };
         let files = Arc::new(TrackedStore::new(files, own, statistics.clone(), engine.clock()));
         let refresh = config.duration("policies.refresh")?;
@@ -281,25 +278,6 @@ impl Installation {
         };
         let PollingProfile { linger, recheck, .. } = self.engine.polling();
         Workman::new(deps, WorkmanSettings { batch_linger: linger, recheck, ..settings })
-    }
-}
-
-/// What an installation is known by: where its configuration and its state are, or its fleet's names.
-fn identity(config: &Config) -> InstallationIdentity {
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (host, base) = (host::name(), real(config.base()));
-    if config.text("engine.type") == "aws" {
-        let text = |key| config.text(key);
-        let name = ["engine.prefix", "engine.region", "engine.endpoint"].map(text).join("|");
-        return InstallationIdentity {
-            names: vec![format!("fleet|{name}")],
-            shown: format!("fleet `{}`", text("engine.prefix")),
-        };
-    }
-    let data = real(&config.path("engine.data"));
-    InstallationIdentity {
-        names: vec![format!("config|{host}|{}", base.display()), format!("data|{host}|{}", data.display())],
-        shown: format!("the configuration in `{}`", base.display()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What every face of Mill uses: an installation opened from its configuration, the stores that its policies name, and the
 //! operations on them. Faces parse, call and show; nothing here reads arguments, prints or exits.
 
-#[cfg_attr(not(feature = "aws"), path = "no_aws.rs")]
-pub mod aws;
+#[cfg(feature = "aws")]
+mod aws;
 pub mod backends;
 pub mod config;
 pub mod dead_letters;
@@ -22,6 +22,7 @@ pub mod run_conclusion;
 pub mod run_progress;
 pub mod run_summary;
 pub mod run_until_done;
+mod s3_location;
 mod state_marker;
 pub mod status_report;
 pub mod stop_tokens;

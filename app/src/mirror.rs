@@ -16,7 +16,7 @@ use mill_local::{Identity, RememberedDatabase};
 use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
-    DestinationStore as _, Engine, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind,
+    DestinationStore as _, Engine, PlacedStore, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind,
 };
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::destinations::DestinationKeeper;
@@ -30,6 +30,7 @@ pub use self::endpoint::EndpointOptions;
 use self::endpoint::{Endpoint, FolderPath};
 use self::pair_state::PairState;
 use crate::UsageError;
+use crate::backends::OpenedStore;
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
 use crate::files::create_folder;
 use crate::host;
@@ -39,7 +40,7 @@ use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
 use crate::run_until_done::silence::{one_answer_max, unless_silent};
 use crate::stop_tokens::{StopTokens, StoppedError};
-use crate::store_registry::{FolderOpener, MirrorStores, StoreHandle, TAKE_OVER};
+use crate::store_registry::{FolderOpener, MirrorStores, TAKE_OVER};
 use crate::subject_names::SubjectNames;
 use crate::wait_limit::WaitLimit;
 
@@ -291,11 +292,13 @@ impl MirrorPair {
         let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<PlacementChecks>::default();
-        let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
+        let OpenedStore { store: plain_from, placed: source_placed } =
+            self.source.open(&folders, address(&source), &space).await?;
         let from = TrackedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock());
         let looks = (wait_limit, request.remove_vanished);
-        let holds_something = self.source.holds_something(&from, &engine.clock(), looks).await?;
-        let (plain_to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
+        let holds_something = self.source.holds_something(&from, &folders, looks).await?;
+        let OpenedStore { store: plain_to, placed: destination_placed } =
+            self.destination.open(&folders, address(&destination), &space).await?;
         let to = TrackedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock());
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let Endpoint::S3(_) = &self.destination
@@ -311,18 +314,18 @@ impl MirrorPair {
         }
         let places = Arc::new(DestinationPlaces::of(&*engine));
         let asked = statistics.begin_call(&address(&source));
-        let keeper = self.keeper(request, source_itself.folder().map(|folder| &**folder)).await?;
+        let keeper = self.keeper(request, &*source_placed).await?;
         asked.answered();
         // Whether places in S3 are apart is known only before the first write.
-        let claim = holds_something && destination_itself.folder().is_some();
+        let claim = holds_something && !destination_placed.is_known_by_name();
         let asked = statistics.begin_call(&address(&destination));
-        settle(&places, (&address(&destination), &destination_itself, &space), (&keeper, claim), request).await?;
+        settle(&places, (&address(&destination), &*destination_placed, &space), (&keeper, claim), request).await?;
         asked.answered();
         let stores = MirrorStores {
             source: plain_from,
             destination: plain_to,
-            source_itself,
-            destination_itself,
+            source_placed,
+            destination_placed,
             misplaced: misplaced.clone(),
             places: places.clone(),
             keeper,
@@ -339,13 +342,13 @@ impl MirrorPair {
 
     /// What this mirror is known by to others that would write its destination: its source, by its path on this host and
     /// by what it is.
-    async fn keeper(&self, request: &MirrorRequest, source: Option<&FolderStore>) -> Result<DestinationKeeper> {
+    async fn keeper(&self, request: &MirrorRequest, source: &dyn PlacedStore) -> Result<DestinationKeeper> {
         let mut names = match &self.source {
             Endpoint::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
             Endpoint::S3(remote) => vec![format!("mirror|{remote}")],
         };
-        if let Some(source) = source {
-            names.push(format!("mirror|{}", source.root_facts().await?.identity));
+        if let Some(facts) = source.root_facts().await? {
+            names.push(format!("mirror|{}", facts.identity));
         }
         Ok(DestinationKeeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
     }
@@ -355,15 +358,13 @@ impl MirrorPair {
 /// this mirror's from now on, else from the first write on.
 async fn settle(
     places: &DestinationPlaces,
-    (store, itself, space): (&StoreAddress, &StoreHandle, &SpaceId),
+    (store, destination, space): (&StoreAddress, &dyn PlacedStore, &SpaceId),
     (keeper, claim): (&DestinationKeeper, bool),
     request: &MirrorRequest,
 ) -> Result<()> {
-    if let Some(folder) = itself.folder()
-        && let Err(error) = places.stands_there(store, folder).await
-    {
+    if let Err(error) = places.stands_there(store, destination).await {
         match MovedDestination::of(&error) {
-            Some(_) if request.create => drop(places.accept(store, folder).await?),
+            Some(_) if request.create => drop(places.accept(store, destination).await?),
             Some(elsewhere) => bail!(
                 "the destination {elsewhere}. Nothing was written there. Mount what was there, or pass --create to begin \
                  with what is there now"
@@ -372,11 +373,11 @@ async fn settle(
         }
     }
     if request.take_over
-        && let Some(before) = places.release(itself, space).await?
+        && let Some(before) = places.release(destination, space).await?
     {
         tracing::warn!("`{}` was taken over; {before} kept it in sync before", request.destination.display());
     }
-    let kept = places.keep(store, (itself, space), keeper, (claim, Advice(TAKE_OVER))).await;
+    let kept = places.keep(store, (destination, space), keeper, (claim, Advice(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(RefusalReason::ForeignDestination(words)), _)) => bail!(words),
         other => other.map(drop).map_err(|(_, error)| error.into()),

@@ -13,7 +13,7 @@ use mill_policy::{AccountPolicy, Diagnostic, Severity};
 use mill_ports::{DeletableStore, ListEntry};
 use serde::Serialize;
 
-use crate::aws;
+use crate::backends;
 use crate::config::Config;
 use crate::wait_limit::WaitLimit;
 
@@ -114,7 +114,7 @@ impl PolicyFiles {
         }
         let space = SpaceId::new("policies")?;
         let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
-        let store = aws::policy_store(config, address, &space).await.context(UNREADABLE_BUCKET)?;
+        let store = backends::open_policy_bucket(config, address, &space).await.context(UNREADABLE_BUCKET)?;
         let place = PolicyLocation::Bucket { shown: format!("s3://{bucket}"), store, space };
         Ok(Self { place, base: config.base().to_owned() })
     }

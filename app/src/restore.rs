@@ -79,7 +79,7 @@ impl RestoreRequest {
 
     /// Makes sure that the folder and the copy hold nothing in common.
     fn lies_apart(&self, copy: &StoreKind, config: &Config) -> Result<()> {
-        let StoreKind::Folder { root } = copy else { return Ok(()) };
+        let Some(root) = copy.folder_root() else { return Ok(()) };
         let extent =
             |path: &Path| Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()));
         match extent(&config.base().join(root))?.overlap(&extent(&self.to)?) {

@@ -9,16 +9,16 @@ use async_trait::async_trait;
 use mill_engine::LimitedStore;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_policy::{StoreKind, StoreSpec};
+use mill_policy::StoreSpec;
 use mill_ports::{
-    CapUnknownError, Clock, DeletableStore, DestinationStore, SourceStore, StoreCaps, StoreError, StoreErrorKind,
-    Stores, Table,
+    CapUnknownError, Clock, DeletableStore, DestinationStore, PlacedStore, SourceStore, StoreCaps, StoreError,
+    StoreErrorKind, Stores, Table,
 };
 use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
 use parking_lot::Mutex;
 
-use crate::aws::{self, S3Handle};
+use crate::backends::{self, OpenedStore};
 use crate::destination_places::{Advice, DestinationPlaces};
 use crate::placement_checks::PlacementChecks;
 
@@ -57,26 +57,7 @@ pub(crate) struct RegisteredStore {
     cap: Option<NonZeroU32>,
     store: Arc<dyn DeletableStore>,
     plain: Arc<dyn DeletableStore>,
-    itself: StoreHandle,
-}
-
-/// What a store was opened as, without its limits.
-#[derive(Debug, Clone)]
-pub enum StoreHandle {
-    /// A folder.
-    Folder(Arc<FolderStore>),
-    /// A part of a bucket.
-    S3(S3Handle),
-}
-
-impl StoreHandle {
-    /// The folder, if it is one.
-    pub fn folder(&self) -> Option<&Arc<FolderStore>> {
-        match self {
-            Self::Folder(folder) => Some(folder),
-            Self::S3(_) => None,
-        }
-    }
+    placed: Arc<dyn PlacedStore>,
 }
 
 /// The stores of the policy files.
@@ -115,14 +96,9 @@ impl InstallationIdentity {
 }
 
 impl StoreRegistry {
-    /// What a store is opened as.
-    pub async fn itself(&self, account: &AccountId, store: &StoreId) -> Result<StoreHandle, StoreError> {
-        Ok(self.get(account, store).await?.itself)
-    }
-
-    /// A store as a folder, if it is one.
-    pub async fn folder(&self, account: &AccountId, store: &StoreId) -> Result<Option<Arc<FolderStore>>, StoreError> {
-        Ok(self.get(account, store).await?.itself.folder().cloned())
+    /// A store as a place.
+    pub async fn placed(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn PlacedStore>, StoreError> {
+        Ok(self.get(account, store).await?.placed)
     }
 
     async fn get(&self, account: &AccountId, store: &StoreId) -> Result<RegisteredStore, StoreError> {
@@ -148,22 +124,14 @@ impl StoreRegistry {
         if let Some(opened) = self.opened(&address, spec, cap) {
             return Ok(opened);
         }
-        let (plain, itself): (Arc<dyn DeletableStore>, _) = match &spec.kind {
-            StoreKind::Folder { root } => {
-                let folder = self.folders.open(address.clone(), self.base.join(root), Layout::Spaces);
-                (folder.clone(), StoreHandle::Folder(folder))
-            }
-            StoreKind::S3(s3) => {
-                let opened = aws::open_store(address.clone(), s3, &self.base, self.folders.clock.clone()).await;
-                let (store, itself) = opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
-                (store, StoreHandle::S3(itself))
-            }
-        };
+        let opened = backends::open_store(address.clone(), &spec.kind, (&self.base, &self.folders)).await;
+        let OpenedStore { store: plain, placed } =
+            opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
         // Another task may have opened it meanwhile: all of them use the same, so that its limits hold for their sum.
         if let Some(opened) = self.opened(&address, spec, cap) {
             return Ok(opened);
         }
-        let opened = RegisteredStore { spec: spec.clone(), cap, store: limited(&plain, cap), plain, itself };
+        let opened = RegisteredStore { spec: spec.clone(), cap, store: limited(&plain, cap), plain, placed };
         self.open.lock().insert(address, opened.clone());
         Ok(opened)
     }
@@ -230,13 +198,10 @@ impl Stores for StoreRegistry {
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        let RegisteredStore { store: opened, itself, .. } = self.get(account, store).await?;
+        let RegisteredStore { store: opened, placed, .. } = self.get(account, store).await?;
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        if let Some(folder) = itself.folder() {
-            let found = self.places.is_where_it_was(&address, folder).await;
-            let way_out = format!("mill places accept {account} {store}");
-            self.misplaced.noted(found, &way_out)?;
-        }
+        let found = self.places.is_where_it_was(&address, &*placed).await;
+        self.misplaced.noted(found, &format!("mill places accept {account} {store}"))?;
         let first = self.tidied.lock().insert(address);
         if first {
             opened.remove_stale_uploads().await;
@@ -247,15 +212,10 @@ impl Stores for StoreRegistry {
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        self.misplaced.apart((&address(source), &from.itself), (&address(destination), &to.itself)).await?;
-        match to.itself.folder() {
-            // A destination that was refused is not remembered as one.
-            Some(folder) => {
-                let found = self.places.stands_there(&address(destination), folder).await;
-                self.misplaced.noted(found, &format!("mill places accept {account} {destination}"))
-            }
-            None => Ok(()),
-        }
+        self.misplaced.apart((&address(source), &from.placed), (&address(destination), &to.placed)).await?;
+        // A destination that was refused is not remembered as one.
+        let found = self.places.stands_there(&address(destination), &*to.placed).await;
+        self.misplaced.noted(found, &format!("mill places accept {account} {destination}"))
     }
 
     async fn keep(
@@ -265,11 +225,11 @@ impl Stores for StoreRegistry {
         space: &SpaceId,
         claim: bool,
     ) -> Result<bool, StoreError> {
-        let itself = self.itself(account, destination).await?;
+        let placed = self.placed(account, destination).await?;
         let way_out = format!("mill spaces release {account} {destination} '{space}'");
         let keeper = self.identity.keeper(account, destination);
         let address = StoreAddress { account: account.clone(), store: destination.clone() };
-        let kept = self.places.keep(&address, (&itself, space), &keeper, (claim, Advice(&way_out))).await;
+        let kept = self.places.keep(&address, (&*placed, space), &keeper, (claim, Advice(&way_out))).await;
         self.misplaced.noted(kept, &format!("mill places accept {account} {destination}"))
     }
 }
@@ -279,8 +239,8 @@ impl Stores for StoreRegistry {
 pub(crate) struct MirrorStores {
     pub(crate) source: Arc<dyn DeletableStore>,
     pub(crate) destination: Arc<dyn DeletableStore>,
-    pub(crate) source_itself: StoreHandle,
-    pub(crate) destination_itself: StoreHandle,
+    pub(crate) source_placed: Arc<dyn PlacedStore>,
+    pub(crate) destination_placed: Arc<dyn PlacedStore>,
     pub(crate) misplaced: Arc<PlacementChecks>,
     pub(crate) places: Arc<DestinationPlaces>,
     /// Who keeps the destination in sync: this mirror.
@@ -313,8 +273,8 @@ impl Stores for MirrorStores {
 
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        let source = (&address(source), &self.source_itself);
-        self.misplaced.apart(source, (&address(destination), &self.destination_itself)).await
+        let source = (&address(source), &self.source_placed);
+        self.misplaced.apart(source, (&address(destination), &self.destination_placed)).await
     }
 
     async fn keep(
@@ -325,7 +285,7 @@ impl Stores for MirrorStores {
         claim: bool,
     ) -> Result<bool, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        self.places.keep(&address, (&self.destination_itself, space), &self.keeper, (claim, Advice(TAKE_OVER))).await
+        self.places.keep(&address, (&*self.destination_placed, space), &self.keeper, (claim, Advice(TAKE_OVER))).await
     }
 }
 

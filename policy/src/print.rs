@@ -131,11 +131,11 @@ fn store(spec: &StoreSpec) -> StoreOut<'_> {
         id: spec.id.as_str(),
         primary: spec.primary,
         transfers_max: spec.transfers_max,
+        r#type: spec.kind.type_name(),
         ..StoreOut::default()
     };
     match &spec.kind {
         StoreKind::Folder { root } => {
-            out.r#type = "folder";
             out.root = Some(root.to_string_lossy().into_owned());
         }
         StoreKind::S3(s3) => s3_store(s3, &mut out),
@@ -144,7 +144,6 @@ fn store(spec: &StoreSpec) -> StoreOut<'_> {
 }
 
 fn s3_store<'p>(s3: &'p S3Spec, out: &mut StoreOut<'p>) {
-    out.r#type = "s3";
     match &s3.buckets {
         Buckets::One(bucket) => out.bucket = Some(bucket),
         Buckets::Prefix(prefix) => out.bucket_prefix = Some(prefix),

@@ -59,6 +59,30 @@ impl StoreKind {
         }
     }
 
+    /// The folder that holds it, if it is one.
+    pub fn folder_root(&self) -> Option<&Path> {
+        match self {
+            Self::Folder { root } => Some(root),
+            Self::S3(_) => None,
+        }
+    }
+
+    /// Its type, as a stores file names it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Folder { .. } => "folder",
+            Self::S3(_) => "s3",
+        }
+    }
+
+    /// Where its content is, for a table.
+    pub fn content_place(&self) -> String {
+        match self {
+            Self::Folder { root } => root.display().to_string(),
+            Self::S3(s3) => format!("{:?}", s3.buckets),
+        }
+    }
+
     /// A short text for messages: the root, or the bucket.
     fn place(&self) -> String {
         match self {

@@ -1,7 +1,7 @@
 //! The verbs of Mill: behaviours that two back ends must share.
 //!
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`engine`] (the queues
-//! and tables of one installation, opened), [`processor`]
+//! and tables of one installation, opened), [`placed_store`] (what stands at a store's root), [`processor`]
 //! (what a workman hands a task to), [`store_caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
 //! [`planted_bugs`] (bugs on purpose), [`crash`] (where processes are killed) and [`slot_probe`] (what no port shows).
 //!
@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod crash;
 pub mod engine;
+pub mod placed_store;
 pub mod planted_bugs;
 pub mod processor;
 pub mod queue;
@@ -24,6 +25,9 @@ pub mod task_ledger;
 pub use clock::{Clock, Rng, RngExt, SecondClockReading};
 pub use crash::{CrashPoint, crash_point};
 pub use engine::{Engine, EngineExt, PollingProfile};
+pub use placed_store::{
+    OwnerMark, PlaceInHolder, PlacedStore, RootFacts, SharedContentError, SpaceLocation, StorePairGuard,
+};
 pub use planted_bugs::{PlantedBug, planted};
 pub use processor::{
     Attempt, DeliveryLease, FailureClass, FollowUp, ItemOutcomeNote, ProcessorError, Registry, TaskOutcome,

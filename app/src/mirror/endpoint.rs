@@ -1,17 +1,16 @@
 //! One end of a mirror: a folder, or a part of a bucket.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::{fmt, fs, io};
 
 use anyhow::{Context as _, Result, bail};
 use mill_local::folder::{Extent, Layout};
 use mill_model::{AddressError, ServiceAddress, SpaceId, StoreAddress};
-use mill_ports::DeletableStore;
 
-use crate::aws::S3Location;
+use crate::backends::{self, OpenedStore};
 use crate::placement_checks::overlapping;
-use crate::store_registry::{FolderOpener, StoreHandle};
+use crate::s3_location::S3Location;
+use crate::store_registry::FolderOpener;
 use crate::wait_limit::WaitLimit;
 
 /// A folder, or a part of a bucket.
@@ -144,7 +143,7 @@ impl Endpoint {
                 let look = move |_: &Path| Ok(one.overlap(&other).map(|overlap| overlapping(&overlap)));
                 b.look(wait_limit, look).await?
             }
-            (Self::S3(a), Self::S3(b)) => a.overlap(b).await?.map(|overlap| overlapping(&overlap)),
+            (Self::S3(a), Self::S3(b)) => backends::overlap_in_s3(a, b).await?.map(|overlap| overlapping(&overlap)),
             _ => None,
         })
     }
@@ -167,17 +166,13 @@ impl Endpoint {
         folders: &FolderOpener,
         address: StoreAddress,
         space: &SpaceId,
-    ) -> Result<(Arc<dyn DeletableStore>, StoreHandle)> {
-        Ok(match self {
+    ) -> Result<OpenedStore> {
+        match self {
             Self::Folder(folder) => {
-                let folder = folders.open(address, folder.path.clone(), Layout::Single(space.clone()));
-                (folder.clone(), StoreHandle::Folder(folder))
+                Ok(folders.open(address, folder.path.clone(), Layout::Single(space.clone())).into())
             }
-            Self::S3(remote) => {
-                let (store, opened) = remote.open(address, space, folders.clock.clone()).await?;
-                (store, StoreHandle::S3(opened))
-            }
-        })
+            Self::S3(remote) => backends::open_location(remote, (address, space), folders).await,
+        }
     }
 }
 

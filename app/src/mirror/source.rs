@@ -1,17 +1,18 @@
 //! Whether there is anything at the source: a mistyped prefix, one object and an empty folder are no copies in sync.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Clock, Presence, SourceStore, StoreErrorKind};
+use mill_ports::{Presence, SourceStore, StoreErrorKind};
 
 use super::endpoint::Endpoint;
-use crate::aws::S3Location;
+use crate::backends;
 use crate::result_code::ResultCode;
 use crate::run_summary::{InSync, RunSummary};
+use crate::s3_location::S3Location;
+use crate::store_registry::FolderOpener;
 use crate::subject_names::SubjectNames;
 use crate::wait_limit::WaitLimit;
 
@@ -25,7 +26,7 @@ impl Endpoint {
     pub(crate) async fn holds_something(
         &self,
         source: &dyn SourceStore,
-        clock: &Arc<dyn Clock>,
+        folders: &FolderOpener,
         (wait_limit, remove_vanished): (&WaitLimit, bool),
     ) -> Result<bool> {
         let remote = match self {
@@ -39,7 +40,7 @@ impl Endpoint {
             Some(false) if !remote.prefix.is_empty() => {}
             listed => return Ok(listed == Some(true)),
         }
-        if is_object(remote, clock).await? {
+        if is_object(remote, folders).await? {
             let key = remote.prefix.trim_end_matches('/');
             bail!(
                 "`s3://{}/{key}` is one object, and `mill mirror` copies what lies beneath a prefix; name the prefix in which \
@@ -96,11 +97,11 @@ async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
 }
 
 /// Whether the prefix, without its last slash, is the key of an object.
-async fn is_object(remote: &S3Location, clock: &Arc<dyn Clock>) -> Result<bool> {
+async fn is_object(remote: &S3Location, folders: &FolderOpener) -> Result<bool> {
     let (account, store, space) = address()?;
     let bucket = S3Location { prefix: String::new(), ..remote.clone() };
     let address = StoreAddress { account, store };
-    let (store, _) = bucket.open(address, &space, clock.clone()).await?;
+    let opened = backends::open_location(&bucket, (address, &space), folders).await?;
     let id = ContentId::new(remote.prefix.trim_end_matches('/')).context("the prefix is no key")?;
-    Ok(matches!(store.head(&ItemAddress { space, id }).await?, Presence::Present(_)))
+    Ok(matches!(opened.store.head(&ItemAddress { space, id }).await?, Presence::Present(_)))
 }

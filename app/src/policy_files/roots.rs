@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mill_local::folder::{Extent, Overlap, overlaps};
 use mill_model::{AccountId, StoreId};
-use mill_policy::{AccountPolicy, Diagnostic, Severity, StoreKind, StoreSpec};
+use mill_policy::{AccountPolicy, Diagnostic, Severity, StoreSpec};
 
 use crate::placement_checks::overlapping;
 use crate::wait_limit::WaitLimit;
@@ -77,10 +77,7 @@ fn silent(account: &AccountId, store: &StoreId) -> Diagnostic {
 
 /// The root of a store in a folder.
 fn root(store: &StoreSpec, base: &Path) -> Option<PathBuf> {
-    match &store.kind {
-        StoreKind::Folder { root } => Some(base.join(root)),
-        StoreKind::S3(_) => None,
-    }
+    Some(base.join(store.kind.folder_root()?))
 }
 
 fn of_pair(account: &AccountId, (source, destination): (&StoreId, &StoreId), overlap: &Overlap) -> Diagnostic {

@@ -1,7 +1,7 @@
 //! `mill infra`: what a fleet stands on.
 
 use anyhow::Result;
-use mill_app::aws;
+use mill_app::backends;
 use mill_app::config::Config;
 use mill_app::result_code::ResultCode;
 
@@ -12,11 +12,11 @@ use crate::output::{line, table};
 pub(super) async fn run(args: InfraCommand, config: &Config) -> Result<ResultCode> {
     match args {
         InfraCommand::Create => {
-            line(aws::create(config).await?);
+            line(backends::create_deployment(config).await?);
             Ok(ResultCode::Done)
         }
         InfraCommand::Check => {
-            let found = aws::check(config).await?;
+            let found = backends::check_deployment(config).await?;
             if found.is_empty() {
                 line("The deployment is as this mill assumes.");
                 return Ok(ResultCode::Done);

@@ -1,6 +1,6 @@
 //! `mill places`: where destinations were, and where they are.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mill_app::config::Config;
 use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
@@ -23,9 +23,11 @@ pub(super) async fn run(args: PlacesCommand, config: &Config) -> Result<ResultCo
 
 async fn accept(installation: &Installation, store: &StoreAddress) -> Result<ResultCode> {
     let configured = installation.configured.as_ref().context("there are no policy files")?;
-    let folder = configured.folder(&store.account, &store.store).await?;
-    let folder = folder.with_context(|| format!("store `{store}` is no folder, so it is where its name says"))?;
-    let now = installation.places.accept(store, &folder).await?;
+    let placed = configured.placed(&store.account, &store.store).await?;
+    if placed.is_known_by_name() {
+        bail!("store `{store}` is no folder, so it is where its name says");
+    }
+    let now = installation.places.accept(store, &*placed).await?;
     let mounted = if now.mounted { ", which is mounted there" } else { "" };
     line(format!("store `{store}` is at `{}` from now on: what stands there now{mounted}", now.path));
     Ok(ResultCode::Done)
@@ -38,13 +40,15 @@ async fn list(installation: &Installation) -> Result<ResultCode> {
         let Ok(policy) = policy else { continue };
         for id in policy.destinations() {
             let store = StoreAddress { account: account.clone(), store: id.clone() };
-            let Some(folder) = configured.folder(&account, id).await? else { continue };
-            let root = folder.root_path().display().to_string();
-            let (remembered, now) = installation.places.look(&store, &folder).await?;
+            let placed = configured.placed(&account, id).await?;
+            if placed.is_known_by_name() {
+                continue;
+            }
+            let (remembered, now) = installation.places.look(&store, &*placed).await?;
             let kind = remembered.map_or("not written yet", |place| if place.mounted { "mounted" } else { "a folder" });
             away |= now.is_err();
             let now = now.map_or_else(|why| why, |()| "there".to_owned());
-            rows.push([store.to_string(), root, kind.to_owned(), now]);
+            rows.push([store.to_string(), placed.location_name(), kind.to_owned(), now]);
         }
     }
     line(table(["destination", "path", "it was", "now"], rows));

@@ -5,7 +5,7 @@ use mill_app::config::Config;
 use mill_app::policy_files::{PolicyFiles, PolicyUnreadable};
 use mill_app::result_code::ResultCode;
 use mill_model::SpaceId;
-use mill_policy::{AccountPolicy, StoreKind};
+use mill_policy::AccountPolicy;
 
 use crate::args::PolicyCommand;
 use crate::output::{line, table};
@@ -61,13 +61,9 @@ async fn read(files: &PolicyFiles, account: &str) -> Result<AccountPolicy> {
 fn show(policy: &AccountPolicy) {
     line(format!("account {}", policy.account()));
     let stores = policy.stores().iter().map(|store| {
-        let (kind, place) = match &store.kind {
-            StoreKind::Folder { root } => ("folder", root.display().to_string()),
-            StoreKind::S3(s3) => ("s3", format!("{:?}", s3.buckets)),
-        };
         let primary = if store.primary { "primary" } else { "" };
         let most = store.transfers_max.map_or_else(|| "-".to_owned(), |most| most.to_string());
-        [store.id.to_string(), kind.to_owned(), place, primary.to_owned(), most]
+        [store.id.to_string(), store.kind.type_name().to_owned(), store.kind.content_place(), primary.to_owned(), most]
     });
     line(table(["store", "type", "place", "", "transfers at most"], stores));
     for space in policy.named_spaces() {

@@ -25,20 +25,20 @@ pub(super) async fn run(args: SpacesCommand, config: &Config) -> Result<ResultCo
     };
     let what = format!("space `{}` of store `{}`", place.space, place.store);
     let configured = installation.configured.as_ref().context("there are no policy files")?;
-    let itself = configured.itself(&place.store.account, &place.store.store).await?;
+    let placed = configured.placed(&place.store.account, &place.store.store).await?;
     match args {
         SpacesCommand::Owner(_) => {
             line(match owners.owner(&place).await? {
                 Some(source) => format!("{what} belongs to source store `{source}`"),
                 None => format!("{what} belongs to no source yet"),
             });
-            for (path, keeper) in installation.places.keepers(&itself, &place.space).await? {
+            for (path, keeper) in installation.places.keepers(&*placed, &place.space).await? {
                 line(format!("`{path}` is kept in sync by {keeper}"));
             }
         }
         SpacesCommand::Release(_) => {
             let source = owners.release(&place).await?;
-            let keeper = installation.places.release(&itself, &place.space).await?;
+            let keeper = installation.places.release(&*placed, &place.space).await?;
             match (&source, &keeper) {
                 (Some(source), _) => {
                     line(format!("{what} was released by source store `{source}`; the next source may take it"));

@@ -8,11 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Names that several types bear on purpose, with the reason.
-const SHARED: &[(&str, &str)] = &[
-    ("AwsEngine", "its stand-in of a build without the fleet engine"),
-    ("S3Handle", "its stand-in of a build without the fleet engine"),
-    ("S3Location", "its stand-in of a build without the fleet engine"),
-];
+const SHARED: &[(&str, &str)] = &[];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of sources").flatten() {

@@ -29,5 +29,5 @@ pub use engine::{FleetEngine, FleetSettings};
 pub use queue::{QueueSettings, SqsQueue};
 pub use request_stats::RequestStats;
 pub use service::S3Service;
-pub use store::{OverlapResult, S3Extent, S3Overlap, S3Settings, S3SpaceLocation, S3Store, SpaceLayout};
+pub use store::{OverlapResult, S3Extent, S3Overlap, S3Settings, S3Store, SpaceLayout};
 pub use table::DynamoTable;

@@ -85,6 +85,11 @@ impl S3Extent {
         (self.service == other.service && self.keys.intersects(&other.keys)).then(|| self.with(other))
     }
 
+    /// The service that holds the keys.
+    pub(super) fn service(&self) -> &S3Service {
+        &self.service
+    }
+
     /// Whether names decide: they do within one service, for buckets' own names.
     fn names_decide(&self, other: &Self) -> bool {
         let amazons = |service: &S3Service| matches!(service, S3Service::Amazon { .. });
@@ -136,24 +141,7 @@ impl KeySet {
     }
 }
 
-/// Where the keys of one space lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3SpaceLocation {
-    /// The identity of the service.
-    pub service: String,
-    /// The bucket.
-    pub bucket: String,
-    /// The prefix of all its keys.
-    pub prefix: String,
-}
-
 impl S3Store {
-    /// The location of a space's keys; `None` if no bucket can have its name.
-    pub fn ground(&self, space: &SpaceId) -> Option<S3SpaceLocation> {
-        let BucketPrefix { bucket, prefix } = self.0.bucket_prefix(space)?;
-        Some(S3SpaceLocation { service: self.0.extent.service.to_string(), bucket, prefix })
-    }
-
     /// All keys that it may ever hold.
     pub fn extent(&self) -> &S3Extent {
         &self.0.extent

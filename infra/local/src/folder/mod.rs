@@ -35,6 +35,7 @@ mod overlap;
 mod overlay_layers;
 mod owner_mark;
 mod pair_guard;
+mod placement;
 mod places;
 mod properties;
 mod respelling;
@@ -68,9 +69,7 @@ pub use item_path::Layout;
 use mapped_writes::MappedWrites;
 use mounted_space::MountedSpaces;
 pub use overlap::{Extent, Overlap, overlaps};
-pub use owner_mark::{OwnerMark, SpaceLocation, identity_at};
-pub use pair_guard::PairGuard;
-pub use root::RootFacts;
+use pair_guard::PairGuard;
 use root::{Root, RootDir};
 use sidecar::Sidecar;
 
@@ -146,35 +145,6 @@ impl FolderStore {
             folder.committer.finish();
         };
         let _ = tokio::task::spawn_blocking(finish).await;
-    }
-
-    /// The path of the root, as given.
-    pub fn root_path(&self) -> &std::path::Path {
-        self.0.root.path()
-    }
-
-    /// Forgets the root first seen, so that the directory found there next becomes the root.
-    pub fn forget_root(&self) {
-        self.0.root.forget();
-    }
-
-    /// The error for an operation that this store refuses.
-    pub fn refused(&self, op: &'static str, refusal: RefusalReason) -> StoreError {
-        self.0.error(op, "", FolderError::refused(refusal))
-    }
-
-    /// The error for a space that cannot be used now.
-    pub fn unavailable(&self, space: &SpaceId, why: BoxError) -> StoreError {
-        self.0.error("use", &space_subject(space), FolderError::unavailable(why))
-    }
-
-    /// The facts of the root as it is now.
-    ///
-    /// # Errors
-    /// When the root is missing, or is not the one first seen.
-    pub async fn root_facts(&self) -> Result<RootFacts, StoreError> {
-        let facts = self.on_root(|_, root| Ok(root.facts()));
-        facts.await.map_err(|error| self.0.error("look", "", error))
     }
 
     /// Runs a blocking call on the root.

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use mill_model::SpaceId;
-use mill_ports::{DestinationStore as _, StoreError};
+use mill_ports::{DestinationStore as _, RootFacts, StoreError};
 use parking_lot::Mutex;
 
 use super::error::FolderError;
 use super::item_path::Layout;
 use super::mounts::MountWatch;
-use super::{FolderSettings, FolderStore, RootFacts, failure_scope, places, space_subject};
+use super::{FolderSettings, FolderStore, failure_scope, places, space_subject};
 
 /// The writers of a store's spaces, as far as they are known.
 #[derive(Debug, Default)]
@@ -102,12 +102,13 @@ impl FolderStore {
     ///
     /// # Errors
     /// When the root cannot be reached.
-    pub async fn space_root_facts(&self, space: &SpaceId) -> Result<Option<RootFacts>, StoreError> {
+    pub(super) async fn facts_of_space(&self, space: &SpaceId) -> Result<Option<RootFacts>, StoreError> {
         let (Layout::Spaces, Some(directory)) = (&self.0.layout, self.0.layout.directory(space)) else {
             return Ok(None);
         };
         let directory = directory.to_owned();
-        let facts = self.on_root(move |_, root| places::space_root_facts(root, &directory));
+        let path = self.0.root.path().join(space.as_str());
+        let facts = self.on_root(move |_, root| places::space_root_facts(root, &directory, path));
         facts.await.map_err(|error| self.0.error("look", &space_subject(space), error))
     }
 }

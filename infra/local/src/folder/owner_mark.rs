@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mill_model::SpaceId;
-use mill_ports::{StoreError, StoreErrorKind};
+use mill_ports::{OwnerMark, SpaceLocation, StoreError, StoreErrorKind};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -25,39 +25,14 @@ const MARKING: &str = "note the owner (extended attribute `user.mill.owner`)";
 const RELEASING: &str = "remove the owner's note (extended attribute `user.mill.owner`)";
 const BYTES_MAX: usize = 3 * 1024;
 
-/// Who keeps a directory in sync.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerMark {
-    /// Names that identify the owner.
-    pub names: Vec<String>,
-    /// The owner's name for people.
-    pub shown: String,
-}
-
+/// The mark as it is written.
 #[derive(Serialize, Deserialize)]
 struct OwnerAttribute {
-    #[serde(flatten)]
-    mark: OwnerMark,
+    names: Vec<String>,
+    shown: String,
     /// The directory for which the mark was made.
     #[serde(rename = "for")]
     directory: String,
-}
-
-/// The directory of a space, and the owner marks on it and above it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpaceLocation {
-    /// The identity of its file system.
-    pub file_system: String,
-    /// Its path within the file system.
-    pub within: PathBuf,
-    /// Its path.
-    pub path: PathBuf,
-    /// Its identity. `None` where there is no such directory yet: then `marks` are those of the root.
-    pub identity: Option<String>,
-    /// The marks on it and on the directories above it, the innermost first.
-    pub marks: Vec<(PathBuf, OwnerMark)>,
-    /// Whether its file system can store a mark.
-    pub bears_marks: bool,
 }
 
 impl FolderStore {
@@ -65,7 +40,7 @@ impl FolderStore {
     ///
     /// # Errors
     /// When the root cannot be reached.
-    pub async fn space_location(&self, space: &SpaceId) -> Result<SpaceLocation, StoreError> {
+    pub(super) async fn locate_space(&self, space: &SpaceId) -> Result<SpaceLocation, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
         let location = self.on_root(move |_, root| locate(root, directory.as_deref()));
         location.await.map_err(|error| self.0.error("look", &space_subject(space), error))
@@ -76,7 +51,7 @@ impl FolderStore {
     ///
     /// # Errors
     /// When the space is missing.
-    pub async fn mark(&self, space: &SpaceId, mark: OwnerMark, replaced: bool) -> Result<bool, StoreError> {
+    pub(super) async fn put_mark(&self, space: &SpaceId, mark: OwnerMark, replaced: bool) -> Result<bool, StoreError> {
         self.on_space(MARKING, space, move |directory| put(directory, mark, replaced)).await
     }
 
@@ -84,7 +59,7 @@ impl FolderStore {
     ///
     /// # Errors
     /// When the space is missing, or the mark cannot be removed.
-    pub async fn unmark(&self, space: &SpaceId) -> Result<(), StoreError> {
+    pub(super) async fn remove_mark(&self, space: &SpaceId) -> Result<(), StoreError> {
         let removed = |directory: &OwnedFd| match rustix::fs::removexattr(by_fd(directory), ATTRIBUTE) {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
             Err(errno) => Err(FolderError::of(FileOperation::Write, errno)),
@@ -112,7 +87,7 @@ impl FolderStore {
 ///
 /// # Errors
 /// When the directory cannot be reached.
-pub fn identity_at(path: &Path) -> io::Result<String> {
+pub(super) fn identity_at(path: &Path) -> io::Result<String> {
     let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(DirectoryFacts::of(&directory)?.identity(&directory)?)
 }
@@ -137,7 +112,8 @@ fn locate(root: &RootDir, directory: Option<&str>) -> Result<SpaceLocation, Fold
     }
     let identity = there.as_ref().map(|_| dir_facts.identity_in(&file_system));
     let bears_marks = !matches!(read(&at), Err(Errno::NOTSUP | Errno::NOSYS));
-    Ok(SpaceLocation { file_system, within, path, identity, marks: marks_above(at).map_err(reach)?, bears_marks })
+    let marks = marks_above(at).map_err(reach)?;
+    Ok(SpaceLocation { holder: file_system, within, path, identity, marks, bears_marks })
 }
 
 /// The marks on a directory and on all above it.
@@ -148,7 +124,7 @@ fn marks_above(directory: OwnedFd) -> Result<Vec<(PathBuf, OwnerMark)>, Errno> {
         let mark = read(&at).ok().flatten().filter(|written| written.directory == own_name(&dir_facts));
         if let Some(written) = mark {
             let path = std::fs::read_link(by_fd(&at)).unwrap_or_default();
-            found.push((path, written.mark));
+            found.push((path, OwnerMark { names: written.names, shown: written.shown }));
         }
         // No mark can be read above a directory that may not be entered, and none is likely there.
         let Ok(above) = waypoint_in(&at, "..") else { return Ok(found) };
@@ -172,7 +148,8 @@ fn read(directory: &OwnedFd) -> Result<Option<OwnerAttribute>, Errno> {
 
 fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, FolderError> {
     let dir_facts = DirectoryFacts::of(directory).map_err(|errno| FolderError::of(FileOperation::Reach, errno))?;
-    let written = OwnerAttribute { mark, directory: own_name(&dir_facts) };
+    let OwnerMark { names, shown } = mark;
+    let written = OwnerAttribute { names, shown, directory: own_name(&dir_facts) };
     let value = serde_json::to_vec(&written).map_err(FolderError::unexpected)?;
     // A mark that was copied here with the attributes of another directory may be replaced.
     let foreign = matches!(read(directory), Ok(Some(there)) if there.directory != written.directory);

@@ -16,7 +16,7 @@ use super::{FolderInner, FolderStore};
 /// Mounts may change at any time, so each task asks first. The kernel reports whether the mounts have changed since the
 /// last check, so that a check mostly costs one system call.
 #[derive(Debug)]
-pub struct PairGuard {
+pub(super) struct PairGuard {
     source: FolderStore,
     destination: FolderStore,
     watch: MountWatch,
@@ -36,19 +36,19 @@ impl PairGuard {
     ///
     /// # Errors
     /// When the table of mounts cannot be opened.
-    pub fn begin(source: &FolderStore, destination: &FolderStore) -> io::Result<Self> {
+    pub(super) fn begin(source: &FolderStore, destination: &FolderStore) -> io::Result<Self> {
         source.0.add_destination(&destination.0);
         let (source, destination) = (source.clone(), destination.clone());
         Ok(Self { source, destination, watch: MountWatch::open()?, state: Mutex::default() })
     }
 
     /// Whether it watches these two.
-    pub fn is_of(&self, source: &FolderStore, destination: &FolderStore) -> bool {
+    pub(super) fn watches(&self, source: &FolderStore, destination: &FolderStore) -> bool {
         Arc::ptr_eq(&self.source.0, &source.0) && Arc::ptr_eq(&self.destination.0, &destination.0)
     }
 
     /// The message of a listing of the source that met the destination, if one did.
-    pub fn met_destination(&self) -> Option<String> {
+    pub(super) fn met_in_listing(&self) -> Option<String> {
         self.source.0.met_destination.get().cloned()
     }
 
@@ -56,7 +56,7 @@ impl PairGuard {
     ///
     /// # Errors
     /// [`StoreErrorKind::NotConfigured`] with an [`Overlap`] when they do; the folder's own error when one is missing.
-    pub async fn check(&self) -> Result<(), StoreError> {
+    pub(super) async fn check_mounts(&self) -> Result<(), StoreError> {
         let changes = {
             let mut state = self.state.lock();
             if self.watch.changed() {

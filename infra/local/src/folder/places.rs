@@ -1,6 +1,8 @@
 //! The places on the path to an item: that of its space, and the mounts between the space and the item.
 
-use mill_ports::{Place, Presence, SpaceFacts, StoreErrorKind};
+use std::path::PathBuf;
+
+use mill_ports::{Place, Presence, RootFacts, SpaceFacts, StoreErrorKind};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -9,7 +11,7 @@ use super::file_system;
 use super::item_path::ItemPath;
 use super::item_reader;
 use super::mount_boundary::DirectoryFacts;
-use super::root::{RootDir, RootFacts, waypoint_in};
+use super::root::{RootDir, waypoint_in};
 
 /// The directory of a space, opened as a waypoint.
 struct SpaceDir {
@@ -49,12 +51,17 @@ pub(super) fn is_own_mount(root: &RootDir, directory: &str) -> Result<Option<boo
 }
 
 /// The facts of a space's directory.
-pub(super) fn space_root_facts(root: &RootDir, directory: &str) -> Result<Option<RootFacts>, FolderError> {
+pub(super) fn space_root_facts(
+    root: &RootDir,
+    directory: &str,
+    path: PathBuf,
+) -> Result<Option<RootFacts>, FolderError> {
     let Some(space) = SpaceDir::open(root, directory)? else { return Ok(None) };
     let reach = |errno| FolderError::of(FileOperation::Reach, errno);
     let file_system = file_system::identity(&space.directory, space.dir_facts.device).map_err(reach)?;
     let identity = space.dir_facts.identity_in(&file_system);
-    Ok(Some(RootFacts { identity, file_system, mounted: !space.dir_facts.is_in_same_mount(&root.dir_facts) }))
+    let mounted = !space.dir_facts.is_in_same_mount(&root.dir_facts);
+    Ok(Some(RootFacts { path, identity, file_system, mounted }))
 }
 
 /// The places on the path to an item, outermost first. If the item is missing, those on the existing part of its path.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mill_ports::Place;
+use mill_ports::{Place, RootFacts};
 use parking_lot::Mutex;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -37,17 +37,6 @@ struct RootState {
     /// The place first found there.
     first: Option<Place>,
     open: Option<Arc<RootDir>>,
-}
-
-/// The facts that distinguish a root from another one at the same path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootFacts {
-    /// The identity of the directory.
-    pub identity: String,
-    /// The identity of its file system.
-    pub file_system: String,
-    /// Whether the directory is a mount point.
-    pub mounted: bool,
 }
 
 /// The root, opened.
@@ -164,8 +153,9 @@ impl RootDir {
     }
 
     /// The facts of the root.
-    pub(super) fn facts(&self) -> RootFacts {
+    pub(super) fn facts(&self, path: &Path) -> RootFacts {
         RootFacts {
+            path: path.to_owned(),
             identity: self.place.identity.clone(),
             file_system: self.file_system.clone(),
             mounted: self.dir_facts.is_mounted(),

@@ -26,12 +26,12 @@ use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
 };
 use mill_ports::{
-    Body, Clock, DeletableStore, DestinationStore, ListEntry, Precondition, Presence, PutRequest, PutResult,
+    Body, Clock, DeletableStore, DestinationStore, ListEntry, OwnerMark, Precondition, Presence, PutRequest, PutResult,
     RefusalReason, SourceStore, SpaceList, StoreError, StoreErrorKind, Table,
 };
 use tempfile::TempDir;
 
-use super::{FolderSettings, FolderStore, Layout, OwnerMark};
+use super::{FolderSettings, FolderStore, Layout};
 
 #[derive(Debug)]
 struct WallClock;

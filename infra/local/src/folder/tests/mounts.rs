@@ -7,7 +7,8 @@ use mill_trials::fuse::{FlakyFolder, FolderOperation};
 use mill_trials::{FileSystem, LoopDisk, MissingRequirement, MountGuard, in_mount_namespace};
 
 use super::*;
-use crate::folder::{Extent, PairGuard, overlaps};
+use crate::folder::pair_guard::PairGuard;
+use crate::folder::{Extent, overlaps};
 
 /// Runs a trial in a folder of its own, with mounts that nobody else sees.
 fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), MissingRequirement> + Send + 'static) {
@@ -443,8 +444,8 @@ fn a_walk_that_meets_its_own_destination_ends_whatever_lies_between() {
         let other_guard = PairGuard::begin(&other, &destination).unwrap();
         // The mounts do not tell that it is the destination that is served there.
         let _served = FlakyFolder::serve(&at.join("dst"), &at.join("src/served"))?;
-        guard.check().await.unwrap();
-        other_guard.check().await.unwrap();
+        guard.check_mounts().await.unwrap();
+        other_guard.check_mounts().await.unwrap();
 
         let content = PutRequest { size: 600_000, properties: properties(&[]) };
         let slow = stream::iter([Ok(Bytes::from(vec![1; 300_000]))]).chain(stream::pending()).boxed();
@@ -479,18 +480,18 @@ fn a_pair_is_looked_at_again_as_soon_as_anything_is_mounted() {
         }
         let open = |name: &str| store_at(&at.join(name), Layout::Single(space()), None);
         let guard = PairGuard::begin(&open("src"), &open("dst")).unwrap();
-        guard.check().await.unwrap();
+        guard.check_mounts().await.unwrap();
         let mount = MountGuard::bind(&at.join("src/sub"), &at.join("dst/also"));
         for _ in 0..2 {
-            let overlap = guard.check().await.unwrap_err();
+            let overlap = guard.check_mounts().await.unwrap_err();
             assert_eq!(overlap.kind, StoreErrorKind::NotConfigured);
             assert!(mill_ports::error_chain(&overlap).contains("hold the same files"), "{overlap:?}");
         }
         mount.unmount();
-        guard.check().await.unwrap();
+        guard.check_mounts().await.unwrap();
         std::fs::rename(at.join("dst"), at.join("away")).unwrap();
         let _other = MountGuard::tmpfs(&at.join("elsewhere"), "size=1m")?;
-        assert_eq!(kind(guard.check().await), StoreErrorKind::Unavailable);
+        assert_eq!(kind(guard.check_mounts().await), StoreErrorKind::Unavailable);
         Ok(())
     });
 }

@@ -1,0 +1,58 @@
+//! A part of a bucket, as a person names it.
+
+use std::fmt;
+
+use crate::redact::without_password;
+
+/// One end of a one-off mirror that is in S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct S3Location {
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// Empty, or ends in a slash.
+    pub(crate) prefix: String,
+    /// The address of its service, if it is not Amazon's own.
+    pub(crate) endpoint: Option<String>,
+    /// Its region.
+    pub(crate) region: Option<String>,
+    /// A profile of the AWS configuration.
+    pub(crate) profile: Option<String>,
+}
+
+impl S3Location {
+    /// The bucket and prefix of `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
+        Some(Self { bucket, prefix, endpoint: None, region: None, profile: None })
+    }
+}
+
+impl fmt::Display for S3Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.prefix)?;
+        self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {}", without_password(endpoint)))
+    }
+}
+
+/// A bucket, and what the keys in it begin with: nothing, or something that ends in a slash.
+pub(crate) fn bucket_and_prefix(text: &str) -> (String, String) {
+    let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
+    let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+    (bucket.to_owned(), format!("{prefix}{slash}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_s3_is_a_bucket_and_a_prefix() {
+        let of = |text| S3Location::of(text).map(|remote| (remote.bucket, remote.prefix));
+        assert_eq!(of("s3://b"), Some(("b".into(), String::new())));
+        assert_eq!(of("s3://b/"), Some(("b".into(), String::new())));
+        assert_eq!(of("s3://b/x/y"), Some(("b".into(), "x/y/".into())));
+        assert_eq!(of("s3://b/x/"), Some(("b".into(), "x/".into())));
+        assert_eq!(of("/srv/s3"), None);
+        assert_eq!(of("s3:"), None);
+    }
+}
