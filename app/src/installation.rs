@@ -217,19 +217,22 @@ impl Installation {
 
     /// The duplication producer.
     pub fn producer(&self, settings: mill_producer::ProducerSettings) -> DuplicationProducer {
-        let deps = mill_producer::ProducerDeps {
+        let looping = mill_producer::LoopingDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             queue: self.engine.queue(QueueName::DuplicationLow),
             state: self.engine.table(tables::PRODUCER_STATE),
             counts: self.counts(),
-            sync_proofs: self.seals(),
-            delete_lists: self.delete_lists(),
-            owners: Owners::new(self.engine.table(tables::OWNERS)),
             clock: self.engine.clock(),
             chance: self.engine.rng(),
             statistics: self.statistics.clone(),
             holder_is_dead: Arc::new(process::is_dead),
+        };
+        let deps = mill_producer::ProducerDeps {
+            looping,
+            sync_proofs: self.seals(),
+            delete_lists: self.delete_lists(),
+            owners: Owners::new(self.engine.table(tables::OWNERS)),
         };
         DuplicationProducer::new(deps, settings)
     }
@@ -294,18 +297,20 @@ pub fn producer_settings(config: &Config) -> Result<mill_producer::ProducerSetti
         "auto" => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
         _ => (config.parsed("producer.queue-max")?, QueueSizing::Fixed),
     };
-    Ok(mill_producer::ProducerSettings {
+    let defaults = producer_defaults()?;
+    let looping = mill_producer::LoopingSettings {
         queue_max,
         queue_sizing,
         nibble: nibble.try_into().context("setting `producer.nibble` must be 1 or more")?,
         frequency: config.duration("producer.frequency")?,
-        ..producer_defaults()?
-    })
+        ..defaults.looping
+    };
+    Ok(mill_producer::ProducerSettings { looping, ..defaults })
 }
 
 /// How a producer works where nothing is said of it.
 pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
-    Ok(mill_producer::ProducerSettings {
+    let looping = mill_producer::LoopingSettings {
         holder: process::this_process(),
         lease_timeout: Duration::from_mins(1),
         queue_max: QUEUE_MAX_FIRST,
@@ -314,13 +319,13 @@ pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
         frequency: Duration::ZERO,
         when_full: mill_producer::WhenFull::Leave,
         run_start: mill_producer::RunStart::WhenDue,
-        thresholds: mill_producer::DeleteThresholds::default(),
-        absent_source: mill_producer::AbsentSource::Retire,
         listings_open_max: 16,
         give_up_after: Duration::ZERO,
         silence_max: Duration::from_mins(5),
         sends_at_once: 8.try_into()?,
-    })
+    };
+    let (thresholds, absent_source) = (mill_producer::DeleteThresholds::default(), mill_producer::AbsentSource::Retire);
+    Ok(mill_producer::ProducerSettings { looping, thresholds, absent_source })
 }
 
 /// How a workman works by configuration; `workers` as the command line says, if it does.

@@ -139,14 +139,15 @@ pub fn workman_settings(
 
 /// How the producer of a mirror works.
 pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::ProducerSettings> {
-    Ok(mill_producer::ProducerSettings {
+    let defaults = producer_defaults()?;
+    let looping = mill_producer::LoopingSettings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20), poll_most: Duration::from_millis(20) },
         run_start: mill_producer::RunStart::Together,
-        absent_source: AbsentSource::Unknown,
         give_up_after,
         silence_max: one_answer_max(give_up_after),
-        ..producer_defaults()?
-    })
+        ..defaults.looping
+    };
+    Ok(mill_producer::ProducerSettings { looping, absent_source: AbsentSource::Unknown, ..defaults })
 }
 
 /// The two ends, and where the state of their pair is kept.

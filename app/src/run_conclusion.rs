@@ -47,7 +47,7 @@ impl RunConclusion<'_> {
         let RunReport { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
-        remarks.extend(produced.held.iter().map(|held| self.names.held(held)));
+        remarks.extend(produced.findings.held.iter().map(|held| self.names.held(held)));
         // Also what a run had given up that was killed before it could say so.
         if self.installation.drain_dead_letters().await? + totals.dead_lettered() > 0 {
             remarks.extend(dead_letters::open_remarks(self.installation, self.names).await?);
@@ -61,7 +61,7 @@ impl RunConclusion<'_> {
         let mut in_sync = InSync::No;
         if !partial {
             in_sync = match evidence {
-                Evidence::Complete if !produced.removes_by_earlier_list => {
+                Evidence::Complete if !produced.findings.removes_by_earlier_list => {
                     self.note_in_sync().await;
                     InSync::Sum
                 }
@@ -106,18 +106,18 @@ impl RunConclusion<'_> {
         }
         let idle = |(account, why): &(_, String)| format!("nothing to do for {}: {why}", self.names.account(account));
         remarks.extend(produced.accounts_idle.iter().map(idle));
-        remarks.extend(produced.named_first.iter().map(|entry| self.names.entry(entry)));
+        remarks.extend(produced.findings.named_first.iter().map(|entry| self.names.entry(entry)));
         let SurveySum { refused, hidden, ignored, .. } = produced.survey;
-        let more = (refused + hidden + ignored).saturating_sub(produced.named_first.len() as u64);
+        let more = (refused + hidden + ignored).saturating_sub(produced.findings.named_first.len() as u64);
         if more > 0 {
             remarks.push(format!("not copied: {more} more entries of sources; the log names them"));
         }
-        remarks.extend(produced.left_out.first.iter().map(SubjectNames::left_out));
-        let more = produced.left_out.count.saturating_sub(produced.left_out.first.len() as u64);
+        remarks.extend(produced.findings.left_out.first.iter().map(SubjectNames::left_out));
+        let more = produced.findings.left_out.count.saturating_sub(produced.findings.left_out.first.len() as u64);
         if more > 0 {
             remarks.push(format!("not copied: {more} more entries that lie in no space or that a rule leaves out"));
         }
-        remarks.extend(produced.sources_absent.iter().map(|absent| self.names.absent(absent)));
+        remarks.extend(produced.findings.sources_absent.iter().map(|absent| self.names.absent(absent)));
         for (account, why) in &produced.accounts_failed {
             remarks.push(format!("{} was passed over: {}", self.names.account(account), self.names.text(why)));
         }
@@ -227,7 +227,7 @@ fn is_warned(totals: &RunTotals, produced: &SessionReport, refusals: u64) -> boo
         || produced.leaves_out()
         || produced.no_account()
         || vanished + dropped + refused + refusals + totals.work.held > 0
-        || !produced.held.is_empty()
+        || !produced.findings.held.is_empty()
 }
 
 /// The same remarks, each once: what cannot be copied to one destination most often cannot be copied to the next either.

@@ -1,6 +1,6 @@
 //! The duplication producer: its morsels are pairs of spaces, and its tasks make the destination what the source is.
 //!
-//! Reading order: `discovery` (which morsels a run has), `morsel_step` (deletes first, then a nibble of copies), `delete_step` and
+//! Reading order: `plan` (what the looping asks of it), `discovery` (which morsels a run has), `morsel_step` (deletes first, then a nibble of copies), `delete_step` and
 //! `list_writer` (what vanished becomes a list, and the list becomes tasks once it is granted), `missing_space` (a source space
 //! that is not there), `nibble` and `delete_scan` (what is collected from a comparison), `merge`, `paths` and `respelled_items`
 //! (the comparison), `endpoints` (both stores of a morsel), `closing` (whether all is in sync once the work is done).
@@ -16,34 +16,49 @@ mod missing_space;
 pub(crate) mod morsel_step;
 pub(crate) mod nibble;
 mod paths;
+pub(crate) mod plan;
+pub(crate) mod report;
 mod respelled_items;
+pub(crate) mod settings;
+mod tasks;
 
-use mill_records::lease::{AcquireOutcome, LeaseConfig, ProducerLease};
-use mill_records::producer_state::{ProducerState, ProducerStateError};
+use std::collections::BTreeMap;
+
+use mill_records::delete_lists::DeleteLists;
+use mill_records::owners::Owners;
+use mill_records::producer_state::DuplicationRows;
+use mill_records::sync_proofs::SyncProofs;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::looping::Session;
-use crate::report::{ProducerError, SessionEnd, SessionReport};
-use crate::settings::{ProducerDeps, ProducerSettings};
-use crate::timed_stores::TimedStores;
+use self::plan::Duplication;
+use self::report::SessionReport;
+use self::settings::{AbsentSource, DeleteThresholds, ProducerDeps, ProducerSettings};
+use crate::looping::report::{ProducerError, SessionEnd};
+use crate::looping::session_loop::{self, SessionPauses};
+use crate::looping::{LoopingProducer, Plan};
 
 /// Loops over every space of every store policy and queues a task for each item that may not be in sync.
 #[derive(Debug)]
 pub struct DuplicationProducer {
-    pub(crate) deps: ProducerDeps,
-    pub(crate) settings: ProducerSettings,
-    pub(crate) stores: TimedStores,
+    pub(crate) looping: LoopingProducer,
+    sync_proofs: SyncProofs,
+    delete_lists: DeleteLists,
+    owners: Owners,
+    thresholds: DeleteThresholds,
+    absent_source: AbsentSource,
 }
 
 impl DuplicationProducer {
     /// The partition of the producer's table.
-    pub const NAME: &str = "duplication-producer";
+    pub const NAME: &str = Duplication::NAME;
 
     /// Creates a producer. Reads nothing yet.
     pub fn new(deps: ProducerDeps, settings: ProducerSettings) -> Self {
-        let stores = TimedStores::new(&deps, deps.stores.clone(), settings.silence_max);
-        Self { deps, settings, stores }
+        let ProducerDeps { looping, sync_proofs, delete_lists, owners } = deps;
+        let ProducerSettings { looping: looping_settings, thresholds, absent_source } = settings;
+        let looping = LoopingProducer::new::<Duplication>(looping, looping_settings);
+        Self { looping, sync_proofs, delete_lists, owners, thresholds, absent_source }
     }
 
     /// Runs until the runs of all accounts are complete, the queue is full or `stop` is cancelled. Returns at once when no run is
@@ -55,25 +70,22 @@ impl DuplicationProducer {
     /// [`ProducerError`] when the producer's own table or the queue fails. Failing accounts, stores and spaces are no errors; the
     /// report names them.
     pub async fn run_session(&self, stop: &CancellationToken) -> Result<SessionReport, ProducerError> {
-        let lease = match self.acquire_lease().await? {
-            AcquireOutcome::Ours(lease) => lease,
-            AcquireOutcome::HeldByAnother { holder } => {
-                info!(holder, "another producer is at work");
-                return Ok(SessionReport::new(SessionEnd::HeldByAnother { holder }));
-            }
-        };
-        let state = self.state(lease.epoch());
-        let worked = lease.hold(Box::pin(Session::run(self, state, lease.taken_over(), stop))).await;
-        match worked {
-            Some(Err(ProducerError::State(ProducerStateError::TakenOver { .. }))) | None => {
-                let holder = lease.current_holder().await.unwrap_or_else(|| "another".to_owned());
-                Ok(SessionReport::new(SessionEnd::HeldByAnother { holder }))
-            }
-            Some(report) => {
-                Self::release_lease(lease, report.is_ok()).await;
-                report.inspect(log_report)
-            }
-        }
+        let report = self.looping.run_session(self.plan(), stop).await;
+        report.inspect(log_report)
+    }
+
+    /// Runs session after session until `stop` is cancelled, and passes each report to `on_report`.
+    ///
+    /// # Errors
+    /// As [`Self::run_session`], but only errors that do not pass by themselves.
+    pub async fn run_until_stopped(
+        &self,
+        pauses: SessionPauses,
+        stop: &CancellationToken,
+        on_report: &mut (dyn FnMut(&SessionReport) + Send),
+    ) -> Result<(), ProducerError> {
+        let clock = &*self.looping.deps.clock;
+        session_loop::run_until_stopped(async || self.run_session(stop).await, (clock, pauses), stop, on_report).await
     }
 
     /// Forgets the runs in progress and when the next ones are due (`--reset`). The next session starts from the beginning.
@@ -81,63 +93,38 @@ impl DuplicationProducer {
     /// # Errors
     /// [`ProducerError::HeldByAnother`] while a producer works; [`ProducerError::State`] when the table fails.
     pub async fn reset(&self) -> Result<(), ProducerError> {
-        let lease = match self.acquire_lease().await? {
-            AcquireOutcome::Ours(lease) => lease,
-            AcquireOutcome::HeldByAnother { holder } => return Err(ProducerError::HeldByAnother { holder }),
-        };
-        let state = self.state(lease.epoch());
-        let cleared = async {
-            let loaded = state.load(lease.taken_over()).await?;
-            state.remove_all(&loaded.accounts).await?;
-            state.remove_all(&loaded.morsels).await?;
-            // Runs come last: an interrupted reset leaves a run without its parts rather than parts without their run.
-            state.remove_all(&loaded.runs).await?;
-            match &loaded.run_of_all {
-                Some(run) => state.remove(run).await,
-                None => Ok(()),
-            }
+        self.looping.reset::<DuplicationRows>().await
+    }
+
+    /// The plan of one session.
+    pub(crate) fn plan(&self) -> Duplication {
+        Duplication {
+            sync_proofs: self.sync_proofs.clone(),
+            delete_lists: self.delete_lists.clone(),
+            owners: self.owners.clone(),
+            thresholds: self.thresholds,
+            absent_source: self.absent_source,
+            open_morsels: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            settled_rows: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         }
-        .await;
-        Self::release_lease(lease, cleared.is_ok()).await;
-        Ok(cleared?)
-    }
-
-    /// Releases a lease. Keeps it if the work failed and the lease was inherited from a producer that may still write: then some
-    /// rows may not be taken over yet, and the next holder of a released lease assumes that all rows are.
-    pub(crate) async fn release_lease(lease: ProducerLease, is_done: bool) {
-        if is_done || !lease.taken_over() {
-            lease.release().await;
-        }
-    }
-
-    pub(crate) async fn acquire_lease(&self) -> Result<AcquireOutcome, ProducerError> {
-        let terms = LeaseConfig {
-            table: self.deps.state.clone(),
-            key: ProducerState::lease_key(Self::NAME),
-            holder: self.settings.holder.clone(),
-            timeout: self.settings.lease_timeout,
-            clock: self.deps.clock.clone(),
-            holder_is_dead: self.deps.holder_is_dead.clone(),
-        };
-        ProducerLease::acquire(terms).await.map_err(|error| ProducerError::State(error.into()))
-    }
-
-    pub(crate) fn state(&self, epoch: u64) -> ProducerState {
-        ProducerState::new(self.deps.state.clone(), self.deps.clock.clone(), Self::NAME, epoch)
     }
 }
 
 fn log_report(report: &SessionReport) {
     let (queued, refused, listed) = (report.queued, report.survey.refused, report.survey.listed);
-    let left_out = report.left_out.count;
+    let left_out = report.findings.left_out.count;
     let (accounts_failed, spaces_failed) = (report.accounts_failed.len(), report.spaces_failed.len());
-    let held = report.held.len();
+    let held = report.findings.held.len();
     match &report.ended {
         SessionEnd::NotDue { next_run } => info!(%next_run, "no run is due"),
         SessionEnd::Finished { next_run } => {
             info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, %next_run, "the loops are complete");
         }
-        SessionEnd::QueueFull | SessionEnd::Stopped | SessionEnd::HeldByAnother { .. } => {
+        // The lease logs it.
+        SessionEnd::HeldByAnother { .. } => {}
+        SessionEnd::QueueFull | SessionEnd::Stopped => {
             info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, ended = ?report.ended,
                 "the session ends");
         }

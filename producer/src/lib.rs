@@ -5,8 +5,7 @@
 //!
 //! Reading order: `looping` (what is the same for every producer: a lease, runs of accounts, rounds over their morsels, room in
 //! the queue, reads of stores in the background), [`duplication`] (what a producer of copies does in a morsel's turn),
-//! `listing` (a listing that is complete and in order), `timed_stores` (stores that must answer in time), [`settings`],
-//! [`report`].
+//! `listing` (a listing that is complete and in order), `timed_stores` (stores that must answer in time).
 //!
 //! **Invariant:** a producer writes no store: it holds both stores of a morsel as [`mill_ports::SourceStore`], which has no
 //! method that writes. A marker is saved only once all items before it are in the queue. Deletes are queued only from two
@@ -15,18 +14,18 @@
 pub mod duplication;
 mod listing;
 mod looping;
-pub mod report;
-pub mod settings;
 mod timed_stores;
 
 pub use duplication::DuplicationProducer;
 pub use duplication::closing::{ClosingReport, IsRefused};
-pub use looping::session_loop::SessionPauses;
-pub use report::{
-    AbsentSpace, EntryClass, HeldDeletes, LeftOutEntry, LeftOutReport, MissingEntry, ProducerError, SessionEnd,
-    SessionReport, SpaceFailure, SpaceFailureKind, UncopiedEntry,
+pub use duplication::report::{
+    AbsentSpace, DuplicationFindings, EntryClass, HeldDeletes, LeftOutEntry, LeftOutReport, MissingEntry,
+    SessionReport, UncopiedEntry,
 };
-pub use settings::{AbsentSource, DeleteThresholds, ProducerDeps, ProducerSettings, QueueSizing, RunStart, WhenFull};
+pub use duplication::settings::{AbsentSource, DeleteThresholds, ProducerDeps, ProducerSettings};
+pub use looping::report::{LoopingReport, ProducerError, SessionEnd, SpaceFailure, SpaceFailureKind};
+pub use looping::session_loop::SessionPauses;
+pub use looping::settings::{LoopingDeps, LoopingSettings, QueueSizing, RunStart, WhenFull};
 
 #[cfg(test)]
 mod tests;

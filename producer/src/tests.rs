@@ -10,6 +10,7 @@ mod fences;
 mod paths;
 mod rounds;
 mod runs;
+mod second_plan;
 mod session_loop;
 mod shares;
 mod silent;

@@ -22,7 +22,7 @@ use mill_ports::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use crate::settings::ProducerDeps;
+use crate::looping::settings::LoopingDeps;
 
 /// How many spaces of a store may be silent before the whole store counts as silent.
 const SILENT_SPACES_MAX: usize = 64;
@@ -64,7 +64,7 @@ pub(crate) struct TimedStores {
 
 impl TimedStores {
     /// Wraps `stores`. Each call may take up to `silence_max`.
-    pub(crate) fn new(deps: &ProducerDeps, stores: Arc<dyn Stores>, silence_max: Duration) -> Self {
+    pub(crate) fn new(deps: &LoopingDeps, stores: Arc<dyn Stores>, silence_max: Duration) -> Self {
         let (clock, statistics) = (deps.clock.clone(), deps.statistics.clone());
         let answer_timeout =
             AnswerTimeout { clock, statistics, silence_max, abandoned: Arc::default(), driving: Mutex::default() };

@@ -11,9 +11,12 @@
 
 mod account_run;
 mod account_share;
+mod duplication_rows;
+mod plan_rows;
 mod rows;
 mod survey_failure;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +30,9 @@ use tracing::warn;
 
 pub use account_run::{AccountRun, RunOfAllAccounts};
 pub use account_share::AccountShare;
-pub use rows::{DeleteProgress, MissingSpace, Morsel, PairSurvey, QueueSize, Record, UnansweredStores};
+pub use duplication_rows::{DeleteProgress, DuplicationRows, MissingSpace, Morsel, PairSurvey};
+pub use plan_rows::{MorselRow, MorselSubject, PlanRows, SubjectOf, SurveyRow};
+pub use rows::{QueueSize, Record, UnansweredStores};
 pub use survey_failure::{SurveyFailure, SurveySubject};
 
 use crate::versioned::Versioned;
@@ -46,9 +51,9 @@ pub enum ProducerStateError {
     Table(#[from] TableError),
 }
 
-/// All rows of a producer.
-#[derive(Debug, Default)]
-pub struct ProducerRows {
+/// All rows of a producer, but for its surveys.
+#[derive(Debug)]
+pub struct ProducerRows<R: PlanRows> {
     /// The run of each account that is going on, or its last one.
     pub runs: Vec<Versioned<AccountRun>>,
     /// The run of all accounts, where a version that kept no other has written one.
@@ -56,49 +61,56 @@ pub struct ProducerRows {
     /// Accounts of which some stores did not tell their spaces.
     pub accounts: Vec<Versioned<UnansweredStores>>,
     /// What is not done yet, in order.
-    pub morsels: Vec<Versioned<Morsel>>,
-    /// Source spaces that were missing when last looked for.
-    pub missing: Vec<Versioned<MissingSpace>>,
+    pub morsels: Vec<Versioned<R::Morsel>>,
+    /// What only this kind of producer keeps.
+    pub plan: R,
     /// How many tasks the queue may hold, where that was found out.
     pub queue_size: Option<Versioned<QueueSize>>,
     /// What is known of accounts' shares of the queue, where it cannot tell them.
     pub shares: Vec<Versioned<AccountShare>>,
     /// What could not be surveyed since it last was.
-    pub failures: Vec<Versioned<SurveyFailure>>,
+    pub failures: Vec<Versioned<SurveyFailure<SubjectOf<R>>>>,
 }
 
 /// What the table holds of an account's run besides its own row.
-#[derive(Debug, Default)]
-pub struct AccountRunRows {
+#[derive(Debug)]
+pub struct AccountRunRows<M> {
     /// Which stores did not tell their spaces.
     pub unanswered: Option<Versioned<UnansweredStores>>,
     /// What is not done yet, in order.
-    pub morsels: Vec<Versioned<Morsel>>,
+    pub morsels: Vec<Versioned<M>>,
 }
 
-/// The repository, for one holder of the lease.
-#[derive(Debug, Clone)]
-pub struct ProducerState {
+impl<M> Default for AccountRunRows<M> {
+    fn default() -> Self {
+        Self { unanswered: None, morsels: Vec::new() }
+    }
+}
+
+/// The key of the row of a producer's lease.
+pub fn lease_key(producer: &str) -> RowKey {
+    RowKey::new(producer, "lease")
+}
+
+/// The repository of one kind of producer, for one holder of the lease.
+#[derive(Debug)]
+pub struct ProducerState<R> {
     table: Arc<dyn Table>,
     clock: Arc<dyn Clock>,
     partition: String,
     epoch: u64,
+    rows: PhantomData<R>,
 }
 
-impl ProducerState {
+impl<R: PlanRows> ProducerState<R> {
     const TRIES_MAX: u32 = 5;
     const PAUSE_FIRST: Duration = Duration::from_millis(100);
     const PAGE_ROWS: usize = 1_000;
     const WRITES_AT_ONCE: usize = 16;
 
-    /// The row of a producer's lease.
-    pub fn lease_key(producer: &str) -> RowKey {
-        RowKey::new(producer, "lease")
-    }
-
     /// The state of `producer`, written under the lease of `epoch`.
     pub fn new(table: Arc<dyn Table>, clock: Arc<dyn Clock>, producer: &str, epoch: u64) -> Self {
-        Self { table, clock, partition: producer.to_owned(), epoch }
+        Self { table, clock, partition: producer.to_owned(), epoch, rows: PhantomData }
     }
 
     /// The state of `producer`, to be read by somebody who holds no lease and writes nothing.
@@ -115,18 +127,18 @@ impl ProducerState {
     ///
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when a later holder has written one; the table's own.
-    pub async fn load(&self, claim: bool) -> Result<ProducerRows, ProducerStateError> {
+    pub async fn load(&self, claim: bool) -> Result<ProducerRows<R>, ProducerStateError> {
         if claim && !planted(PlantedBug::RowsNotClaimed) {
             // Whatever their epoch: where the lease's row was lost, epochs begin anew.
             let found = self.read(u64::MAX).await?;
-            let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
+            let surveys = self.rows_up_to::<R::Survey>(u64::MAX).await?;
             // After the look: who stood still before it sees what a later holder has written since.
             self.ensure_lease_is_ours().await?;
             self.claim(found.runs).await?;
             self.claim(found.run_of_all.into_iter().collect()).await?;
             self.claim(found.accounts).await?;
             self.claim(found.morsels).await?;
-            self.claim(found.missing).await?;
+            found.plan.claim(self).await?;
             self.claim(found.queue_size.into_iter().collect()).await?;
             self.claim(surveys).await?;
             self.claim(found.shares).await?;
@@ -136,15 +148,18 @@ impl ProducerState {
     }
 
     /// Writes rows again as they were read, unless somebody has written them since.
-    async fn claim<R: Record>(&self, rows: Vec<Versioned<R>>) -> Result<(), ProducerStateError> {
+    ///
+    /// # Errors
+    /// As [`Self::save`]; some may be claimed then.
+    pub async fn claim<K: Record>(&self, rows: Vec<Versioned<K>>) -> Result<(), ProducerStateError> {
         let claims = rows.into_iter().map(Ok);
-        let claim = |mut row: Versioned<R>| async move { self.save(&mut row).await };
+        let claim = |mut row: Versioned<K>| async move { self.save(&mut row).await };
         stream::iter(claims).try_for_each_concurrent(Self::WRITES_AT_ONCE, claim).await
     }
 
     /// Insists that no later holder has the lease. Of a row that was lost nothing is known.
     async fn ensure_lease_is_ours(&self) -> Result<(), ProducerStateError> {
-        let key = Self::lease_key(&self.partition);
+        let key = lease_key(&self.partition);
         match self.table.get(&key).await? {
             Some(lease) if rows::epoch(&lease.value) != self.epoch => {
                 Err(ProducerStateError::TakenOver { sort: key.sort })
@@ -153,16 +168,16 @@ impl ProducerState {
         }
     }
 
-    async fn read(&self, epoch_max: u64) -> Result<ProducerRows, ProducerStateError> {
+    async fn read(&self, epoch_max: u64) -> Result<ProducerRows<R>, ProducerStateError> {
         Ok(ProducerRows {
-            runs: self.rows(AccountRun::PREFIX, epoch_max).await?,
-            run_of_all: self.rows(RunOfAllAccounts::SORT, epoch_max).await?.pop(),
-            accounts: self.rows(UnansweredStores::PREFIX, epoch_max).await?,
-            morsels: self.rows(Morsel::PREFIX, epoch_max).await?,
-            missing: self.rows(MissingSpace::PREFIX, epoch_max).await?,
-            queue_size: self.rows(QueueSize::PREFIX, epoch_max).await?.pop(),
-            shares: self.rows(AccountShare::PREFIX, epoch_max).await?,
-            failures: self.rows(SurveyFailure::PREFIX, epoch_max).await?,
+            runs: self.rows_up_to(epoch_max).await?,
+            run_of_all: self.rows_up_to(epoch_max).await?.pop(),
+            accounts: self.rows_up_to(epoch_max).await?,
+            morsels: self.rows_up_to(epoch_max).await?,
+            plan: R::read(self, epoch_max).await?,
+            queue_size: self.rows_up_to(epoch_max).await?.pop(),
+            shares: self.rows_up_to(epoch_max).await?,
+            failures: self.rows_up_to(epoch_max).await?,
         })
     }
 
@@ -170,7 +185,7 @@ impl ProducerState {
     ///
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when another has written it meanwhile.
-    pub async fn save<R: Record>(&self, row: &mut Versioned<R>) -> Result<(), ProducerStateError> {
+    pub async fn save<K: Record>(&self, row: &mut Versioned<K>) -> Result<(), ProducerStateError> {
         let (key, value) = self.encode(&row.record);
         let when = row.precondition();
         let when = if planted(PlantedBug::UnconditionalSave) { RowPrecondition::Always } else { when };
@@ -202,7 +217,7 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::save`].
-    pub async fn save_over_earlier<R: Record>(&self, row: &mut Versioned<R>) -> Result<(), ProducerStateError> {
+    pub async fn save_over_earlier<K: Record>(&self, row: &mut Versioned<K>) -> Result<(), ProducerStateError> {
         if row.is_unsaved() {
             row.version = Some(self.write_unless_later(&row.record).await?);
             return Ok(());
@@ -214,7 +229,7 @@ impl ProducerState {
     ///
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when another has written it meanwhile.
-    pub async fn remove<R: Record>(&self, row: &Versioned<R>) -> Result<(), ProducerStateError> {
+    pub async fn remove<K: Record>(&self, row: &Versioned<K>) -> Result<(), ProducerStateError> {
         let Some(version) = &row.version else { return Ok(()) };
         let when = RowPrecondition::VersionIs(version.clone());
         let when = if planted(PlantedBug::UnconditionalRemoval) { RowPrecondition::Always } else { when };
@@ -239,7 +254,7 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::remove`]; some may be removed then.
-    pub async fn remove_all<R: Record + Sync>(&self, rows: &[Versioned<R>]) -> Result<(), ProducerStateError> {
+    pub async fn remove_all<K: Record + Sync>(&self, rows: &[Versioned<K>]) -> Result<(), ProducerStateError> {
         let removals = rows.iter().map(|row| Ok(self.remove(row)));
         stream::iter(removals).try_for_each_concurrent(Self::WRITES_AT_ONCE, |removal| removal).await
     }
@@ -248,9 +263,9 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::save`]; some may be saved then.
-    pub async fn save_all_over_earlier<'a, R: Record + 'a>(
+    pub async fn save_all_over_earlier<'a, K: Record + 'a>(
         &self,
-        rows: impl Iterator<Item = &'a mut Versioned<R>>,
+        rows: impl Iterator<Item = &'a mut Versioned<K>>,
     ) -> Result<(), ProducerStateError> {
         let saves = rows.map(|row| Ok(self.save_over_earlier(row)));
         stream::iter(saves).try_for_each_concurrent(Self::WRITES_AT_ONCE, |save| save).await
@@ -260,13 +275,13 @@ impl ProducerState {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn parts_of(&self, account: &AccountId) -> Result<AccountRunRows, ProducerStateError> {
+    pub async fn parts_of(&self, account: &AccountId) -> Result<AccountRunRows<R::Morsel>, ProducerStateError> {
         let mut accounts = self
             .rows::<UnansweredStores>(&format!("{}{}", UnansweredStores::PREFIX, account.as_str()), self.epoch)
             .await?;
         // Another account's name may begin with that of this one.
         accounts.retain(|row| row.record.account == *account);
-        let morsels = self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await?;
+        let morsels = self.rows_of_account(account).await?;
         Ok(AccountRunRows { unanswered: accounts.pop(), morsels })
     }
 
@@ -277,23 +292,23 @@ impl ProducerState {
     pub async fn add_morsels(
         &self,
         account: &AccountId,
-        rows: &[Morsel],
-    ) -> Result<Vec<Versioned<Morsel>>, ProducerStateError> {
+        rows: &[R::Morsel],
+    ) -> Result<Vec<Versioned<R::Morsel>>, ProducerStateError> {
         self.add_rows(rows).await?;
-        self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await
+        self.rows_of_account(account).await
     }
 
-    /// Writes down what surveys found, over what earlier holders of the lease knew of these pairs.
+    /// Writes down what surveys found, over what earlier holders of the lease knew of these morsels.
     ///
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when a later holder has surveyed one; the table's own. Some may be written then.
-    pub async fn note_surveys(&self, surveys: &[PairSurvey]) -> Result<(), ProducerStateError> {
+    pub async fn note_surveys(&self, surveys: &[R::Survey]) -> Result<(), ProducerStateError> {
         let notes = surveys.iter().map(|survey| Ok(self.write_unless_later(survey)));
         stream::iter(notes).try_for_each_concurrent(Self::WRITES_AT_ONCE, async |note| note.await.map(drop)).await
     }
 
     /// Adds rows, of which hardly any is there; over those of earlier holders.
-    async fn add_rows<R: Record>(&self, rows: &[R]) -> Result<(), ProducerStateError> {
+    async fn add_rows<K: Record>(&self, rows: &[K]) -> Result<(), ProducerStateError> {
         let adds = rows.iter().map(|row| Ok(self.add_row(row)));
         stream::iter(adds).try_for_each_concurrent(Self::WRITES_AT_ONCE, |add| add).await
     }
@@ -336,31 +351,44 @@ impl ProducerState {
         self.table.put(key, value.clone(), when).await.map(Some)
     }
 
-    /// What the last survey of each pair of an account found.
+    /// What the last survey of each morsel of an account found.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn surveys_of(&self, account: &AccountId) -> Result<Vec<Versioned<PairSurvey>>, ProducerStateError> {
-        self.rows(&format!("{}{}/", PairSurvey::PREFIX, account.as_str()), self.epoch).await
+    pub async fn surveys_of(&self, account: &AccountId) -> Result<Vec<Versioned<R::Survey>>, ProducerStateError> {
+        self.rows_of_account(account).await
     }
 
-    /// What the last survey of each pair found.
+    /// What the last survey of each morsel found.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn surveys(&self) -> Result<Vec<Versioned<PairSurvey>>, ProducerStateError> {
-        self.rows(PairSurvey::PREFIX, self.epoch).await
+    pub async fn surveys(&self) -> Result<Vec<Versioned<R::Survey>>, ProducerStateError> {
+        self.rows_up_to(self.epoch).await
     }
 
     /// What could not be surveyed since it last was.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub async fn failures(&self) -> Result<Vec<Versioned<SurveyFailure>>, ProducerStateError> {
-        self.rows(SurveyFailure::PREFIX, self.epoch).await
+    pub async fn failures(&self) -> Result<Vec<Versioned<SurveyFailure<SubjectOf<R>>>>, ProducerStateError> {
+        self.rows_up_to(self.epoch).await
     }
 
-    async fn rows<R: Record>(&self, prefix: &str, epoch_max: u64) -> Result<Vec<Versioned<R>>, ProducerStateError> {
+    /// The rows of one kind, in order. Fails if a holder of a later epoch than `epoch_max` wrote one.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn rows_up_to<K: Record>(&self, epoch_max: u64) -> Result<Vec<Versioned<K>>, ProducerStateError> {
+        self.rows(K::PREFIX, epoch_max).await
+    }
+
+    /// The rows of one kind whose keys name first an account and then more.
+    async fn rows_of_account<K: Record>(&self, account: &AccountId) -> Result<Vec<Versioned<K>>, ProducerStateError> {
+        self.rows(&format!("{}{}/", K::PREFIX, account.as_str()), self.epoch).await
+    }
+
+    async fn rows<K: Record>(&self, prefix: &str, epoch_max: u64) -> Result<Vec<Versioned<K>>, ProducerStateError> {
         let mut out = Vec::new();
         let mut range = KeyRange { prefix: prefix.to_owned(), after: None };
         let mut tries = 0;
@@ -401,8 +429,8 @@ impl ProducerState {
     }
 }
 
-fn decode<R: Record>(row: Row) -> Option<Versioned<R>> {
-    let read = R::read(&row.sort, &row.value);
+fn decode<K: Record>(row: Row) -> Option<Versioned<K>> {
+    let read = K::read(&row.sort, &row.value);
     if read.is_none() {
         // Nothing is lost by it: the next run finds the same work again.
         warn!(sort = row.sort, "a row of the producer's book cannot be read; it is passed over");

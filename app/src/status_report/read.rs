@@ -9,7 +9,9 @@ use mill_policy::{AccountPolicy, StorePolicy};
 use mill_ports::{SourceStore, error_chain};
 use mill_producer::DuplicationProducer;
 use mill_records::policies::PolicyFreshness;
-use mill_records::producer_state::{AccountRun, PairSurvey, ProducerState, SurveyFailure, SurveySubject};
+use mill_records::producer_state::{
+    AccountRun, DuplicationRows, PairSurvey, ProducerState, SurveyFailure, SurveySubject,
+};
 use mill_records::tables;
 
 use super::{
@@ -68,7 +70,8 @@ async fn queues(installation: &Installation) -> Result<Vec<QueueStatus>> {
 /// How it stands with the loops of all accounts: of each, and of the one that lags behind most.
 async fn producer(installation: &Installation, config: &Config) -> Result<ProducerStatus> {
     let table = installation.engine.table(tables::PRODUCER_STATE);
-    let state = ProducerState::to_read(table, installation.engine.clock(), DuplicationProducer::NAME);
+    let state =
+        ProducerState::<DuplicationRows>::to_read(table, installation.engine.clock(), DuplicationProducer::NAME);
     let loaded = state.load(false).await?;
     let frequency = config.duration("producer.frequency")?;
     let mut runs: BTreeMap<AccountId, AccountRun> =
@@ -122,17 +125,18 @@ fn agree(runs: &BTreeMap<AccountId, AccountRun>) -> bool {
 /// could not be looked at since.
 async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Result<Vec<PairStatus>> {
     let table = installation.engine.table(tables::PRODUCER_STATE);
-    let state = ProducerState::to_read(table, installation.engine.clock(), DuplicationProducer::NAME);
+    let state =
+        ProducerState::<DuplicationRows>::to_read(table, installation.engine.clock(), DuplicationProducer::NAME);
     let mut known: BTreeMap<SpacePair, PairSurvey> =
         state.surveys().await?.into_iter().map(|kept| (kept.record.pair.clone(), kept.record)).collect();
-    let failures: Vec<SurveyFailure> = state.failures().await?.into_iter().map(|kept| kept.record).collect();
+    let failures: Vec<SurveyFailure<SpacePair>> = state.failures().await?.into_iter().map(|kept| kept.record).collect();
     let mut rows: Vec<PairStatus> =
         covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref(), &failures)).collect();
     // Those of stores that do not answer now.
     let mut others: BTreeMap<SpacePair, Option<PairSurvey>> =
         known.into_iter().map(|(pair, survey)| (pair, Some(survey))).collect();
     for failure in &failures {
-        if let SurveySubject::SpacePair(pair) = &failure.subject
+        if let SurveySubject::Morsel(pair) = &failure.subject
             && !covered.contains(pair)
         {
             others.entry(pair.clone()).or_insert(None);
@@ -147,10 +151,10 @@ async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Res
     Ok(rows)
 }
 
-fn of_pair(pair: &SpacePair, survey: Option<&PairSurvey>, failures: &[SurveyFailure]) -> PairStatus {
+fn of_pair(pair: &SpacePair, survey: Option<&PairSurvey>, failures: &[SurveyFailure<SpacePair>]) -> PairStatus {
     let SpacePair { account, source, destination, space } = pair;
     // One that is older than the survey is over: a version of Mill that does not know of failures has surveyed since.
-    let is_later = |failure: &&SurveyFailure| survey.is_none_or(|survey| failure.last >= survey.began);
+    let is_later = |failure: &&SurveyFailure<SpacePair>| survey.is_none_or(|survey| failure.last >= survey.began);
     let failed = || failures.iter().filter(|failure| failure.subject.concerns(pair)).filter(is_later);
     let failure = failed().max_by_key(|failure| failure.last).map(|last| FailureStatus {
         failed_since: failed().map(|failure| failure.first).min().map(|at| at.to_string()),

@@ -23,10 +23,11 @@ pub(super) async fn run(args: ProduceCommand, config: &Config) -> Result<ResultC
     let installation = Installation::opened(config, false, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
     let run_start = if now { RunStart::Now } else { RunStart::WhenDue };
-    let mut settings = mill_producer::ProducerSettings { run_start, ..producer_settings(config)? };
+    let mut settings = producer_settings(config)?;
+    settings.looping.run_start = run_start;
     if stays {
         let polling = installation.engine.polling();
-        settings.when_full = WhenFull::Wait { poll: polling.full_poll, poll_most: polling.full_poll_most };
+        settings.looping.when_full = WhenFull::Wait { poll: polling.full_poll, poll_most: polling.full_poll_most };
     }
     HeldDeleteReview::of(&installation.engine).confirm_for_run(confirm_deletes.as_ref(), &person()).await?;
     let producer = installation.producer(settings);
@@ -108,11 +109,11 @@ fn warn_of(installation: &Installation, report: &SessionReport) -> bool {
     for remark in installation.misplaced.remarks() {
         tracing::error!("{remark}");
     }
-    let warned = report.failed() || !report.held.is_empty() || report.leaves_out() || report.no_account();
+    let warned = report.failed() || !report.findings.held.is_empty() || report.leaves_out() || report.no_account();
     if report.no_account() {
         tracing::warn!("no account is configured");
     }
-    for held in &report.held {
+    for held in &report.findings.held {
         tracing::warn!("{}", SubjectNames::Policies.held(held));
     }
     warned

@@ -37,7 +37,8 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     // Who runs this wants it tried now, also what was put off because a store could not be used.
     installation.make_delayed_due().await?;
     crash_point(CrashPoint::CliHastened);
-    let producer = installation.producer(mill_producer::ProducerSettings {
+    let settings = producer_settings(config)?;
+    let looping = mill_producer::LoopingSettings {
         // It looks again so soon that no more need wait in the queue.
         queue_sizing: QueueSizing::Fixed,
         when_full: WhenFull::Wait {
@@ -47,8 +48,9 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         run_start: mill_producer::RunStart::Together,
         give_up_after: args.options.give_up_after,
         silence_max: one_answer_max(args.options.give_up_after),
-        ..producer_settings(config)?
-    });
+        ..settings.looping
+    };
+    let producer = installation.producer(mill_producer::ProducerSettings { looping, ..settings });
     let queues: Vec<QueueName> = config.list("workman.queues")?;
     let workers = if args.processes == 0 {
         let mut settings = workman_settings(config, args.workers)?;

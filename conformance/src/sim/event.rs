@@ -230,7 +230,7 @@ impl fmt::Display for Event<'_> {
                 for (account, why) in &report.accounts_failed {
                     write!(f, "; {account} failed: {why}")?;
                 }
-                for held in &report.held {
+                for held in &report.findings.held {
                     write!(f, "; {} of {}/{} held ({:?})", held.count, held.account, held.space, held.reason)?;
                 }
                 Ok(())

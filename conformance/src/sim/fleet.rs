@@ -257,7 +257,7 @@ impl ProcessDeps {
     pub(crate) fn producer(&self, force: bool) -> DuplicationProducer {
         let world = self.process.world.clone();
         let swarm = &world.swarm;
-        let settings = mill_producer::ProducerSettings {
+        let looping = mill_producer::LoopingSettings {
             holder: self.process.name.clone(),
             lease_timeout: PRODUCER_TIMEOUT,
             queue_sizing: mill_producer::QueueSizing::Fixed,
@@ -270,23 +270,23 @@ impl ProcessDeps {
                 WhenFull::Leave
             },
             run_start: if force { RunStart::Now } else { RunStart::WhenDue },
-            thresholds: swarm.thresholds,
-            absent_source: AbsentSource::Retire,
             listings_open_max: *world.rng.pick(&[1, 16]),
             give_up_after: Duration::ZERO,
             silence_max: Duration::from_mins(5),
             sends_at_once: 2.try_into().unwrap(),
         };
+        let settings = mill_producer::ProducerSettings {
+            looping,
+            thresholds: swarm.thresholds,
+            absent_source: AbsentSource::Retire,
+        };
         let same_host = swarm.same_host;
-        let deps = mill_producer::ProducerDeps {
+        let looping = mill_producer::LoopingDeps {
             policies: self.policies.clone(),
             stores: Arc::new(StoreClients(self.process.clone())),
             queue: self.queues[&QueueName::DuplicationLow].clone(),
             state: TableClient::new(&self.process, tables::PRODUCER_STATE),
             counts: Some(self.counts()),
-            sync_proofs: self.seals(),
-            delete_lists: self.delete_lists(),
-            owners: self.owners(),
             clock: self.process.clock.clone(),
             chance: self.chance(),
             statistics: Arc::new(Statistics::default()),
@@ -294,6 +294,12 @@ impl ProcessDeps {
                 let world = world.clone();
                 Arc::new(move |name| same_host && world.dead.lock().contains(name))
             },
+        };
+        let deps = mill_producer::ProducerDeps {
+            looping,
+            sync_proofs: self.seals(),
+            delete_lists: self.delete_lists(),
+            owners: self.owners(),
         };
         DuplicationProducer::new(deps, settings)
     }

@@ -151,11 +151,15 @@ impl<'w> Quiescence<'w> {
 
 /// Whether a session reports that all is well, except for deletes that wait for a person.
 fn is_clean(report: &SessionReport) -> bool {
-    matches!(report.ended, SessionEnd::Finished { .. }) && !report.failed() && !report.resumed && report.removing == 0
+    matches!(report.ended, SessionEnd::Finished { .. })
+        && !report.failed()
+        && !report.resumed
+        && report.findings.removing == 0
 }
 
 fn held(report: &SessionReport) -> HeldCounts {
     report
+        .findings
         .held
         .iter()
         .map(|held| {

@@ -20,8 +20,8 @@ use mill_ports::{
 };
 use mill_processors::{DuplicateFactory, RemoveFactory, duplicate, remove};
 use mill_producer::{
-    AbsentSource, DeleteThresholds, DuplicationProducer, HeldDeletes, ProducerDeps, ProducerSettings, SessionEnd,
-    WhenFull,
+    AbsentSource, DeleteThresholds, DuplicationProducer, HeldDeletes, LoopingDeps, LoopingSettings, ProducerDeps,
+    ProducerSettings, SessionEnd, WhenFull,
 };
 use mill_records::delete_lists::{DeleteListError, DeleteListState, DeleteLists, GrantedBy, HoldReason};
 use mill_records::owners::{DestinationSpace, Owners};
@@ -105,21 +105,24 @@ impl Installation {
 
     /// One run of the producer; gives what it holds back.
     async fn produce(&self) -> Vec<HeldDeletes> {
-        let deps = ProducerDeps {
+        let looping = LoopingDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             queue: self.queue.clone(),
             state: self.state.clone(),
             counts: None,
-            sync_proofs: self.seals.clone(),
-            delete_lists: self.delete_lists.clone(),
-            owners: self.owners.clone(),
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: Arc::default(),
             holder_is_dead: Arc::new(|_| false),
         };
-        let settings = ProducerSettings {
+        let deps = ProducerDeps {
+            looping,
+            sync_proofs: self.seals.clone(),
+            delete_lists: self.delete_lists.clone(),
+            owners: self.owners.clone(),
+        };
+        let looping = LoopingSettings {
             holder: "producer".into(),
             lease_timeout: Duration::from_mins(1),
             queue_max: 10_000,
@@ -128,16 +131,16 @@ impl Installation {
             frequency: Duration::ZERO,
             when_full: WhenFull::Leave,
             run_start: mill_producer::RunStart::WhenDue,
-            thresholds: DeleteThresholds::default(),
-            absent_source: AbsentSource::Retire,
             listings_open_max: 16,
             give_up_after: Duration::ZERO,
             silence_max: Duration::from_mins(5),
             sends_at_once: NonZeroUsize::new(4).unwrap(),
         };
+        let settings =
+            ProducerSettings { looping, thresholds: DeleteThresholds::default(), absent_source: AbsentSource::Retire };
         let report = DuplicationProducer::new(deps, settings).run_session(&CancellationToken::new()).await.unwrap();
         assert!(matches!(report.ended, SessionEnd::Finished { .. }) && !report.failed(), "{report:?}");
-        report.held
+        report.findings.held
     }
 
     /// Runs all tasks there are, each delivery of them, until none comes for a while.

@@ -98,3 +98,15 @@ fn every_room_imports_only_what_the_design_lets_it() {
         }
     }
 }
+
+#[test]
+fn what_all_looping_producers_share_imports_the_plan_of_none() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../producer/src/looping");
+    let files = std::fs::read_dir(folder).expect("the folder of what they share");
+    let files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a source file");
+        assert!(!text.contains("crate::duplication"), "{}", file.display());
+    }
+}

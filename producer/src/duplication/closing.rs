@@ -8,15 +8,17 @@ use mill_policy::AccountPolicy;
 use mill_ports::{RefusalReason, error_chain};
 use mill_records::lease::AcquireOutcome;
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::{PairSurvey, ProducerRows, ProducerState, ProducerStateError, SurveySubject};
+use mill_records::producer_state::{DuplicationRows, PairSurvey, ProducerRows, ProducerState, SurveySubject};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::duplication::DuplicationProducer;
-use crate::duplication::endpoints::{Endpoints, SpaceError};
-use crate::duplication::merge::{Merge, MergedEntry, Proof};
-use crate::looping::{ActiveRun, Session, SurveyFailures};
-use crate::report::{MissingEntry, ProducerError, SessionEnd, SessionReport};
+use super::DuplicationProducer;
+use super::endpoints::{Endpoints, SpaceError};
+use super::merge::{Merge, MergedEntry, Proof};
+use super::plan::Session;
+use super::report::{MissingEntry, SessionReport};
+use crate::looping::report::{ProducerError, SessionEnd};
+use crate::looping::{ActiveRun, Leased, LoopingProducer, SurveyFailures};
 
 /// Whether a task of the run refused an item by name. Such an item is neither in sync nor missing.
 pub type IsRefused<'a> = &'a (dyn Fn(&SpacePair, &ContentId) -> bool + Sync);
@@ -59,26 +61,20 @@ impl DuplicationProducer {
         stop: &CancellationToken,
     ) -> Result<ClosingReport, ProducerError> {
         let nothing = |ended| ClosingReport {
-            began: self.deps.clock.now(),
+            began: self.looping.deps.clock.now(),
             sum: SurveySum::default(),
             missing_first: Vec::new(),
             extra: 0,
             session: SessionReport::new(ended),
         };
-        let lease = match self.acquire_lease().await? {
+        let lease = match self.looping.acquire_lease().await? {
             AcquireOutcome::Ours(lease) => lease,
             AcquireOutcome::HeldByAnother { holder } => return Ok(nothing(SessionEnd::HeldByAnother { holder })),
         };
-        let (state, claim) = (self.state(lease.epoch()), lease.taken_over());
-        match lease.hold(Box::pin(ClosingSurvey::run(self, (state, claim), is_refused, stop))).await {
-            Some(Err(ProducerError::State(ProducerStateError::TakenOver { .. }))) | None => {
-                let holder = lease.current_holder().await.unwrap_or_else(|| "another".to_owned());
-                Ok(nothing(SessionEnd::HeldByAnother { holder }))
-            }
-            Some(report) => {
-                Self::release_lease(lease, report.is_ok()).await;
-                report
-            }
+        let state = (self.looping.state(lease.epoch()), lease.taken_over());
+        match LoopingProducer::work_under(lease, Box::pin(ClosingSurvey::run(self, state, is_refused, stop))).await? {
+            Leased::Done(report) => Ok(report),
+            Leased::HeldByAnother { holder } => Ok(nothing(SessionEnd::HeldByAnother { holder })),
         }
     }
 
@@ -88,10 +84,10 @@ impl DuplicationProducer {
     /// # Errors
     /// [`ProducerError`] when the producer's own table fails.
     pub async fn note_in_sync(&self, refused: &(dyn Fn(&SpacePair) -> u64 + Sync)) -> Result<(), ProducerError> {
-        let AcquireOutcome::Ours(lease) = self.acquire_lease().await? else { return Ok(()) };
-        let state = self.state(lease.epoch());
+        let AcquireOutcome::Ours(lease) = self.looping.acquire_lease().await? else { return Ok(()) };
+        let state = self.looping.state::<DuplicationRows>(lease.epoch());
         let noted = async {
-            let runs = ActiveRun::of_all(state.load(lease.taken_over()).await?.runs);
+            let runs = ActiveRun::<SpacePair>::of_all(state.load(lease.taken_over()).await?.runs);
             let surveys = state.surveys().await?.into_iter().map(|kept| kept.record);
             let is_of_run = |survey: &PairSurvey| {
                 runs.get(&survey.pair.account).is_some_and(|run| run.row.record.number == survey.run)
@@ -107,7 +103,7 @@ impl DuplicationProducer {
             state.note_surveys(&ours.map(in_sync).collect::<Vec<_>>()).await
         }
         .await;
-        Self::release_lease(lease, noted.is_ok()).await;
+        LoopingProducer::release_lease(lease, noted.is_ok()).await;
         Ok(noted?)
     }
 }
@@ -124,12 +120,12 @@ struct ClosingSurvey<'a> {
 impl<'a> ClosingSurvey<'a> {
     async fn run(
         producer: &'a DuplicationProducer,
-        (state, claim): (ProducerState, bool),
+        (state, claim): (ProducerState<DuplicationRows>, bool),
         is_refused: IsRefused<'a>,
         stop: &'a CancellationToken,
     ) -> Result<ClosingReport, ProducerError> {
         let ProducerRows { runs, failures, .. } = state.load(claim).await?;
-        let mut session = Session::new(producer, state, stop);
+        let mut session = Session::new(&producer.looping, producer.plan(), state, stop);
         session.runs = ActiveRun::of_all(runs);
         session.failures = SurveyFailures::of(failures);
         let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.record);
@@ -168,7 +164,7 @@ impl<'a> ClosingSurvey<'a> {
     }
 
     async fn survey_account(&mut self, policy: &Arc<AccountPolicy>) -> Result<(), ProducerError> {
-        let pairs = match self.session.pairs_of(policy).await {
+        let pairs = match self.session.subjects_of(policy).await {
             Ok(pairs) => pairs,
             Err(error) => {
                 self.session.account_failed(policy.account(), &error);
@@ -180,7 +176,7 @@ impl<'a> ClosingSurvey<'a> {
                 return Ok(());
             }
             let Some(rule) = policy.covering(&pair.space, &pair.source, &pair.destination) else { continue };
-            let (stores, owners) = (self.session.stores, &self.session.deps.owners);
+            let (stores, owners) = (self.session.stores, &self.session.plan.owners);
             let looking = self.session.unless_stopped(Endpoints::open(&pair, rule, stores, owners));
             let Some(endpoints) = looking.await else { return Ok(()) };
             match self.survey_pair(&pair, endpoints).await {
@@ -205,7 +201,7 @@ impl<'a> ClosingSurvey<'a> {
         let held = before.map_or(0, |survey| survey.held);
         let began = self.session.deps.clock.now();
         let room = ClosingReport::MISSING_MAX - self.report.missing_first.len();
-        let mut merge = endpoints.merge_for_closing(&self.session.deps.sync_proofs);
+        let mut merge = endpoints.merge_for_closing(&self.session.plan.sync_proofs);
         let comparing = compare_pair(pair, &mut merge, self.is_refused, room);
         let Some(compared) = self.session.unless_stopped(comparing).await else { return Ok(()) };
         let PairComparison { sum, missing, only_at_destination } = compared?;
@@ -219,7 +215,7 @@ impl<'a> ClosingSurvey<'a> {
         let survey = PairSurvey { pair: pair.clone(), run, began, sum, unproven: sum.queued, held, in_sync };
         let noted = async {
             self.session.state.note_surveys(&[survey]).await?;
-            self.session.forget_failure(&SurveySubject::SpacePair(pair.clone())).await
+            self.session.forget_failure(&SurveySubject::Morsel(pair.clone())).await
         };
         if let Err(error) = noted.await {
             warn!(error = error_chain(&error), "what the closing survey found cannot be written down");

@@ -9,10 +9,10 @@ use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{DeletePairState, HoldReason, ListedId};
 use mill_records::sync_proofs::VersionDigest;
 
-use crate::duplication::merge::{Merge, MergeError, MergedEntry};
-use crate::duplication::nibble::Nibble;
-use crate::duplication::respelled_items::RespelledItems;
-use crate::settings::DeleteThresholds;
+use super::merge::{Merge, MergeError, MergedEntry};
+use super::nibble::Nibble;
+use super::respelled_items::RespelledItems;
+use super::settings::DeleteThresholds;
 
 /// The result of a complete scan.
 #[derive(Debug, Default)]

@@ -23,14 +23,16 @@ use mill_records::producer_state::{DeleteProgress, Morsel};
 use mill_records::sync_proofs::SyncProofs;
 use tracing::{info, warn};
 
-use crate::duplication::delete_scan::{DeleteScan, VanishedFilter};
-use crate::duplication::endpoints::{Endpoints, SpaceError};
-use crate::duplication::list_writer::{ListWriter, RowsSummary};
-use crate::duplication::merge::Merge;
-use crate::duplication::nibble::Nibble;
-use crate::duplication::respelled_items::RespelledItems;
-use crate::looping::{ReadKey, ReadOutcome, Session, StepError};
-use crate::report::HeldDeletes;
+use super::delete_scan::{DeleteScan, VanishedFilter};
+use super::endpoints::{Endpoints, SpaceError};
+use super::list_writer::{ListWriter, RowsSummary};
+use super::merge::Merge;
+use super::nibble::Nibble;
+use super::plan::{PairRead, Session, StepError};
+use super::report::HeldDeletes;
+use super::respelled_items::RespelledItems;
+use super::tasks::remove_tasks;
+use crate::looping::{ReadKey, ReadOutcome};
 
 /// How a step of the deletes ended.
 pub(crate) enum DeleteStepOutcome {
@@ -72,10 +74,10 @@ impl Session<'_> {
             return self.send_rows(morsel, endpoints, list, next).await;
         }
         let pair = &endpoints.pair;
-        let mut state = self.deps.delete_lists.pair(pair).await?;
+        let mut state = self.plan.delete_lists.pair(pair).await?;
         let current = self.current_list(pair, &mut state, DeletionScope::Items).await?;
         if let Some(list) = current.as_ref().filter(|list| list.head.record.is_granted()) {
-            self.report.removes_by_earlier_list = true;
+            self.report.findings.removes_by_earlier_list = true;
             return self.begin_sending(morsel, list.id).await;
         }
         if matches!(morsel.record.deletes, DeleteProgress::Held { .. }) {
@@ -98,7 +100,7 @@ impl Session<'_> {
         state: &mut Versioned<DeletePairState>,
         of: DeletionScope,
     ) -> Result<Option<CurrentList>, StepError> {
-        let lists = self.deps.delete_lists.clone();
+        let lists = self.plan.delete_lists.clone();
         self.adopt_next_list(pair, state).await?;
         let Some(id) = state.record.list() else { return Ok(None) };
         let Some(mut head) = lists.head(pair, id).await? else { return Ok(None) };
@@ -115,7 +117,7 @@ impl Session<'_> {
                     }
                     record.state = DeleteListState::Done { by, deleted };
                 } else if record.of == of {
-                    self.settled_rows.insert(id, results.into_iter().map(|(row, _)| row).collect());
+                    self.plan.settled_rows.insert(id, results.into_iter().map(|(row, _)| row).collect());
                     return Ok(Some(CurrentList { id, head }));
                 } else {
                     record.state = DeleteListState::Withdrawn;
@@ -134,7 +136,7 @@ impl Session<'_> {
 
     /// Adopts a list whose writer died after it wrote the head and before it updated the pair. People see it, so it counts.
     async fn adopt_next_list(&self, pair: &SpacePair, state: &mut Versioned<DeletePairState>) -> Result<(), StepError> {
-        let lists = &self.deps.delete_lists;
+        let lists = &self.plan.delete_lists;
         let Some(next) = state.record.next() else { return Ok(()) };
         if lists.head(pair, next).await?.is_none() {
             // Nobody ever saw this list. A later one replaces it.
@@ -158,8 +160,8 @@ impl Session<'_> {
         CurrentList { id, mut head }: CurrentList,
     ) -> Result<(), DeleteListError> {
         head.record.state = DeleteListState::Withdrawn;
-        self.deps.delete_lists.save_head(pair, id, &mut head).await?;
-        self.deps.delete_lists.remove_rows(pair, id).await
+        self.plan.delete_lists.save_head(pair, id, &mut head).await?;
+        self.plan.delete_lists.remove_rows(pair, id).await
     }
 
     async fn scan_deletes(
@@ -171,15 +173,16 @@ impl Session<'_> {
     ) -> Result<DeleteStepOutcome, StepError> {
         // An earlier turn has compared the items up to the marker.
         let copies_max = morsel.record.marker.is_none().then(|| self.settings.nibble.get());
-        let keep_max = self.settings.thresholds.unasked_max + 1;
-        let (of, sync_proofs) = (endpoints.clone(), self.deps.sync_proofs.clone());
+        let keep_max = self.plan.thresholds.unasked_max + 1;
+        let (of, sync_proofs) = (endpoints.clone(), self.plan.sync_proofs.clone());
         let reading = async move { vanished(&of, &sync_proofs, keep_max, copies_max).await };
         let basis = endpoints.read_basis(morsel.record.marker.as_ref());
-        let survey = match self.read(ReadKey::DeleteScan(endpoints.pair.clone()), basis, reading).await? {
-            ReadOutcome::Done(survey) => survey?,
-            ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
-            ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
-        };
+        let survey =
+            match self.read(ReadKey::Morsel(endpoints.pair.clone(), PairRead::DeleteScan), basis, reading).await? {
+                ReadOutcome::Done(survey) => survey?,
+                ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
+                ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
+            };
         let Some(mut survey) = survey else {
             // The destination has no items, so the source need not be listed.
             let mut state = state;
@@ -204,7 +207,7 @@ impl Session<'_> {
         survey: DeleteScan,
     ) -> Result<DeleteStepOutcome, StepError> {
         let pair = &endpoints.pair;
-        let lists = self.deps.delete_lists.clone();
+        let lists = self.plan.delete_lists.clone();
         let unasked_today = state.record.unasked_today(&*self.deps.clock);
         let known = state.record.knows_places();
         let changed = survey.changed_beneath(&state.record);
@@ -212,7 +215,7 @@ impl Session<'_> {
         if !survey.places.is_empty() && (known || survey.count == 0) {
             state.record.accept_places(survey.places.iter().cloned(), &changed);
         }
-        let mut reason = survey.hold_reason(&self.settings.thresholds, unasked_today, known.then_some(&changed));
+        let mut reason = survey.hold_reason(&self.plan.thresholds, unasked_today, known.then_some(&changed));
         if let Some(held) = &current {
             // Held items stay held until they are back or confirmed, however few are left.
             match self.held_items_state(pair, held.id, &survey).await? {
@@ -259,7 +262,7 @@ impl Session<'_> {
         }
         let vanished: BTreeSet<_> = survey.vanished.iter().map(|listed| &listed.id).collect();
         let mut still = if all_kept { HeldItemsState::No } else { HeldItemsState::Vanished };
-        let mut ids = self.deps.delete_lists.ids(pair, list);
+        let mut ids = self.plan.delete_lists.ids(pair, list);
         while let Some(listed) = ids.try_next().await? {
             if survey.may_be_there(&listed.id) {
                 return Ok(HeldItemsState::Unknown);
@@ -296,7 +299,7 @@ impl Session<'_> {
         state: &mut Versioned<DeletePairState>,
         current: Option<CurrentList>,
     ) -> Result<(), StepError> {
-        let lists = &self.deps.delete_lists;
+        let lists = &self.plan.delete_lists;
         if let Some(CurrentList { id, mut head }) = current {
             info!(account = %pair.account, space = %pair.space, "what was held is back; the hold ends");
             head.record.state = DeleteListState::Withdrawn;
@@ -310,9 +313,9 @@ impl Session<'_> {
 
     /// Records the places at which a source was listed, so that a later scan notices which ones are gone.
     pub(crate) async fn remember_places(&self, pair: &SpacePair, places: &[Place]) -> Result<(), StepError> {
-        let mut state = self.deps.delete_lists.pair(pair).await?;
+        let mut state = self.plan.delete_lists.pair(pair).await?;
         if state.record.add_places(places) {
-            self.deps.delete_lists.save_pair(pair, &mut state).await?;
+            self.plan.delete_lists.save_pair(pair, &mut state).await?;
         }
         Ok(())
     }
@@ -323,7 +326,7 @@ impl Session<'_> {
         pair: &SpacePair,
         of: DeletionScope,
     ) -> Result<Option<DeleteListId>, StepError> {
-        let mut state = self.deps.delete_lists.pair(pair).await?;
+        let mut state = self.plan.delete_lists.pair(pair).await?;
         let current = self.current_list(pair, &mut state, of).await?;
         Ok(current.filter(|list| list.head.record.is_granted()).map(|list| list.id))
     }
@@ -335,11 +338,11 @@ impl Session<'_> {
         survey: DeleteScan,
         granted: DeleteListState,
     ) -> Result<DeleteListId, StepError> {
-        let mut state = self.deps.delete_lists.pair(&endpoints.pair).await?;
+        let mut state = self.plan.delete_lists.pair(&endpoints.pair).await?;
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         self.write_long_list(endpoints, list, survey, (DeletionScope::Space, granted)).await?;
         state.record.set_list(Some(list));
-        self.deps.delete_lists.save_pair(&endpoints.pair, &mut state).await?;
+        self.plan.delete_lists.save_pair(&endpoints.pair, &mut state).await?;
         Ok(list)
     }
 
@@ -350,7 +353,7 @@ impl Session<'_> {
         survey: (DeleteScan, DeletionScope),
         reason: HoldReason,
     ) -> Result<(), StepError> {
-        let mut state = self.deps.delete_lists.pair(&endpoints.pair).await?;
+        let mut state = self.plan.delete_lists.pair(&endpoints.pair).await?;
         let current = self.current_list(&endpoints.pair, &mut state, survey.1).await?;
         self.hold(endpoints, &mut state, current, survey, reason).await
     }
@@ -364,7 +367,7 @@ impl Session<'_> {
         reason: HoldReason,
     ) -> Result<(), StepError> {
         let pair = &endpoints.pair;
-        let lists = self.deps.delete_lists.clone();
+        let lists = self.plan.delete_lists.clone();
         let same = |list: &&CurrentList| {
             let head = &list.head.record;
             head.held().is_some() && head.digest == survey.digest && head.count == survey.count && head.of == of
@@ -389,7 +392,7 @@ impl Session<'_> {
         lists.save_pair(pair, state).await?;
         self.write_long_list(endpoints, list, survey, (of, DeleteListState::Held { reason })).await?;
         if planted(PlantedBug::UngrantedListDeletes) {
-            self.task_sender.send_removes(pair, list, std::iter::once(Some(0))).await?;
+            self.queue_tasks(&pair.account, remove_tasks(pair, list, std::iter::once(Some(0)))).await?;
         }
         state.record.set_list(Some(list));
         lists.save_pair(pair, state).await?;
@@ -410,7 +413,7 @@ impl Session<'_> {
         state: DeleteListState,
     ) -> Result<DeleteListId, StepError> {
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
-        let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
+        let mut writer = ListWriter::new(&self.plan.delete_lists, pair, list);
         for listed in survey.vanished {
             writer.push(listed).await?;
         }
@@ -428,7 +431,7 @@ impl Session<'_> {
         (of, state): (DeletionScope, DeleteListState),
     ) -> Result<(), StepError> {
         let pair = &endpoints.pair;
-        let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
+        let mut writer = ListWriter::new(&self.plan.delete_lists, pair, list);
         let (mut items_total, mut places) = (survey.items_total, survey.places);
         if survey.vanished.len() as u64 == survey.count {
             for listed in survey.vanished {
@@ -449,21 +452,21 @@ impl Session<'_> {
         }
         if planted(PlantedBug::HeadBeforeRow) {
             let (rows, writer) = writer.finish_later();
-            self.deps.delete_lists.note_held(pair, list).await?;
+            self.plan.delete_lists.note_held(pair, list).await?;
             self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
             writer.finish().await?;
             return Ok(());
         }
         let rows = writer.finish().await?;
         // The note comes before the head, so that a person can find every list that waits.
-        self.deps.delete_lists.note_held(pair, list).await?;
+        self.plan.delete_lists.note_held(pair, list).await?;
         self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
         Ok(())
     }
 
     fn rescan_vanished(&self, endpoints: &Endpoints, of: DeletionScope) -> Merge {
         match of {
-            DeletionScope::Items => endpoints.merge_both_sides(&self.deps.sync_proofs),
+            DeletionScope::Items => endpoints.merge_both_sides(&self.plan.sync_proofs),
             DeletionScope::Space => endpoints.merge_destination_alone(),
         }
     }
@@ -482,7 +485,7 @@ impl Session<'_> {
         places.sort();
         places.dedup();
         let head = DeleteListHead { of, made, count, items_total, rows, digest, places, state };
-        self.deps.delete_lists.add_head(pair, list, head).await?;
+        self.plan.delete_lists.add_head(pair, list, head).await?;
         Ok(())
     }
 
@@ -490,13 +493,13 @@ impl Session<'_> {
     pub(crate) fn report_held(&mut self, held: &HeldList) {
         let held = HeldDeletes::of(held);
         let HeldDeletes { account, space, source, destination, count, items_total, reason, token } = &held;
-        if self.report.held.iter().any(|before| before.token == *token) {
+        if self.report.findings.held.iter().any(|before| before.token == *token) {
             return;
         }
         warn!(%account, %space, %source, %destination, count, items_total, ?reason, token,
             "deletes are held until a person confirms them");
         self.deps.statistics.count(|work| work.held += *count);
-        self.report.held.push(held);
+        self.report.findings.held.push(held);
     }
 
     async fn settle(
@@ -530,18 +533,18 @@ impl Session<'_> {
         next: u32,
     ) -> Result<DeleteStepOutcome, StepError> {
         let pair = &endpoints.pair;
-        let head = self.deps.delete_lists.head(pair, list).await?.map(|head| head.record);
+        let head = self.plan.delete_lists.head(pair, list).await?.map(|head| head.record);
         let Some(head) = head.filter(DeleteListHead::is_granted) else {
             return self.settle(morsel, DeleteProgress::Done).await;
         };
-        if !self.settled_rows.contains_key(&list) {
-            let results = self.deps.delete_lists.results(pair, list).await?;
-            self.settled_rows.insert(list, results.into_iter().map(|(row, _)| row).collect());
+        if !self.plan.settled_rows.contains_key(&list) {
+            let results = self.plan.delete_lists.results(pair, list).await?;
+            self.plan.settled_rows.insert(list, results.into_iter().map(|(row, _)| row).collect());
         }
         let steps_max = u32::try_from(self.settings.nibble.get() / DeleteListRow::IDS_MAX).unwrap_or(u32::MAX).max(1);
         let end = Lanes::of(head.rows).steps();
         let until = next.saturating_add(steps_max).min(end);
-        let settled = self.settled_rows.get(&list);
+        let settled = self.plan.settled_rows.get(&list);
         let due = (next..until)
             .filter_map(|step| Lanes::of(head.rows).row(step))
             .filter(|row| settled.is_none_or(|settled| !settled.contains(row)));
@@ -550,10 +553,8 @@ impl Session<'_> {
             // This task removes the space once it is empty. Until then the next run finds the space again.
             tasks.push(None);
         }
-        self.note_before_send(&pair.account, tasks.len()).await?;
-        let sent = self.task_sender.send_removes(pair, list, tasks.into_iter()).await?;
-        self.sent(sent);
-        self.report.removing += sent;
+        let sent = self.queue_tasks(&pair.account, remove_tasks(pair, list, tasks.into_iter())).await?;
+        self.report.findings.removing += sent;
         crash_point(CrashPoint::ProducerDeletesSent);
         if until < end {
             morsel.record.deletes = DeleteProgress::Sending { list, next: until };

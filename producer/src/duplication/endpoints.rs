@@ -9,12 +9,13 @@ use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::sync_proofs::SyncProofs;
 
-use crate::duplication::merge::{Merge, MergeError};
-use crate::duplication::nibble::Nibble;
-use crate::duplication::paths::PathRules;
+use super::merge::{Merge, MergeError};
+use super::nibble::Nibble;
+use super::paths::PathRules;
+use super::plan::PairBasis;
 use crate::listing::{ListingError, OrderedListing};
-use crate::looping::{ReadBasis, ReaderPanicked};
-use crate::report::SpaceFailureKind;
+use crate::looping::report::SpaceFailureKind;
+use crate::looping::{MorselError, ReadBasis, ReaderPanicked};
 use crate::timed_stores::{SilenceError, TimedStores};
 
 /// Why a space is skipped in this session.
@@ -42,9 +43,8 @@ pub(crate) enum SpaceError {
     Stopped { reason: String },
 }
 
-impl SpaceError {
-    /// The store error behind this error, if there is one.
-    pub(crate) fn of_store(&self) -> Option<&StoreError> {
+impl MorselError for SpaceError {
+    fn of_store(&self) -> Option<&StoreError> {
         match self {
             Self::Store(error)
             | Self::Listing(ListingError::Store(error))
@@ -55,8 +55,7 @@ impl SpaceError {
         }
     }
 
-    /// The kind of failure that the report states.
-    pub(crate) fn failure_kind(&self) -> SpaceFailureKind {
+    fn failure_kind(&self) -> SpaceFailureKind {
         let is_refused = |error: &StoreError| error.kind == StoreErrorKind::Refused(RefusalReason::Unreadable);
         match self {
             Self::SourceAbsent => SpaceFailureKind::SourceAbsent,
@@ -67,11 +66,13 @@ impl SpaceError {
         }
     }
 
-    /// Whether the space is tried again in this session. A silent store is not: the session has waited for it long enough.
-    pub(crate) fn is_tried_again(&self) -> bool {
+    /// A silent store is not tried again: the session has waited for it long enough.
+    fn is_tried_again(&self) -> bool {
         self.may_pass() && !self.is_silence()
     }
+}
 
+impl SpaceError {
     fn is_silence(&self) -> bool {
         self.of_store().is_some_and(SilenceError::is_why)
     }
@@ -119,9 +120,9 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     /// The basis of a read of both sides after `marker`.
-    pub(crate) fn read_basis(&self, marker: Option<&ContentId>) -> ReadBasis {
+    pub(crate) fn read_basis(&self, marker: Option<&ContentId>) -> ReadBasis<PairBasis> {
         let found = Some([self.source_present, self.destination_present, self.owned]);
-        ReadBasis::SpacePair { policy: self.policy.clone(), found, marker: marker.cloned() }
+        ReadBasis::Morsel(PairBasis { policy: self.policy.clone(), found, marker: marker.cloned() })
     }
 
     /// Opens both stores and checks on which side the space is present.

@@ -10,7 +10,7 @@ use mill_ports::{ListEntry, Place, PlantedBug, RefusalReason, TableError, error_
 use mill_records::sync_proofs::SyncProofRow;
 use tracing::warn;
 
-use crate::duplication::paths::PathRules;
+use super::paths::PathRules;
 use crate::listing::{ListingError, OrderedListing};
 
 /// Why a merge failed.

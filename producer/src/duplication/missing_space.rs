@@ -11,14 +11,14 @@ use mill_records::elapsed::ElapsedTime;
 use mill_records::producer_state::{DeleteProgress, MissingSpace, Morsel};
 use tracing::{info, warn};
 
-use crate::duplication::delete_scan::DeleteScan;
-use crate::duplication::delete_step::DeleteStepOutcome;
-use crate::duplication::endpoints::{Endpoints, SpaceError};
-use crate::duplication::morsel_step::MorselStepOutcome;
-use crate::duplication::respelled_items::RespelledItems;
-use crate::looping::{Gate, ReadKey, ReadOutcome, Session, StepError, missing_key};
-use crate::report::AbsentSpace;
-use crate::settings::AbsentSource;
+use super::delete_scan::DeleteScan;
+use super::delete_step::DeleteStepOutcome;
+use super::endpoints::{Endpoints, SpaceError};
+use super::plan::{PairRead, Session, StepError, missing_key};
+use super::report::AbsentSpace;
+use super::respelled_items::RespelledItems;
+use super::settings::AbsentSource;
+use crate::looping::{Gate, ReadKey, ReadOutcome, TurnOutcome};
 
 /// How long a space must be missing before it may count as gone.
 const MISSING_MIN: Duration = Duration::from_hours(24);
@@ -37,22 +37,22 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Versioned<Morsel>,
         endpoints: &Endpoints,
-    ) -> Result<MorselStepOutcome, StepError> {
-        if self.settings.absent_source == AbsentSource::Unknown {
+    ) -> Result<TurnOutcome, StepError> {
+        if self.plan.absent_source == AbsentSource::Unknown {
             return Err(SpaceError::SourceAbsent.into());
         }
         if !endpoints.destination_present || !endpoints.policy.remove_vanished || !endpoints.owned {
             // Nothing was copied, or nothing is to be removed, so there is nothing to decide.
             self.report_absent_source(endpoints).await;
-            return Ok(MorselStepOutcome::Done);
+            return Ok(TurnOutcome::Done);
         }
         let since = self.missing_since(&endpoints.pair).await?;
         loop {
             let step = self.survey_missing_space(morsel, endpoints, since).await?;
             match step {
-                DeleteStepOutcome::Settled(_) => return Ok(MorselStepOutcome::Done),
-                DeleteStepOutcome::Reading => return Ok(MorselStepOutcome::Reading),
-                DeleteStepOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+                DeleteStepOutcome::Settled(_) => return Ok(TurnOutcome::Done),
+                DeleteStepOutcome::Reading => return Ok(TurnOutcome::Reading),
+                DeleteStepOutcome::Stopped => return Ok(TurnOutcome::Stopped),
                 DeleteStepOutcome::More => {}
             }
             match self.check_gate(&endpoints.pair.account).await? {
@@ -70,7 +70,7 @@ impl Session<'_> {
         if named || endpoints.owned {
             warn!(%account, %space, %source, %destination, "the space is not at its source");
             let has_copy = endpoints.destination_present;
-            self.report.sources_absent.push(AbsentSpace { account, space, source, destination, has_copy });
+            self.report.findings.sources_absent.push(AbsentSpace { account, space, source, destination, has_copy });
         }
     }
 
@@ -87,7 +87,7 @@ impl Session<'_> {
             return self.begin_sending(morsel, list).await;
         }
         let mut merge = endpoints.merge_destination_alone();
-        let keep_max = self.settings.thresholds.unasked_max + 1;
+        let keep_max = self.plan.thresholds.unasked_max + 1;
         let of = endpoints.clone();
         let reading = async move {
             let mut survey = DeleteScan::of(&mut merge, (keep_max, None), RespelledItems::default()).await?;
@@ -99,11 +99,12 @@ impl Session<'_> {
             Ok::<_, SpaceError>(survey)
         };
         let basis = endpoints.read_basis(morsel.record.marker.as_ref());
-        let survey = match self.read(ReadKey::RetiringSurvey(endpoints.pair.clone()), basis, reading).await? {
-            ReadOutcome::Done(survey) => survey?,
-            ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
-            ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
-        };
+        let survey =
+            match self.read(ReadKey::Morsel(endpoints.pair.clone(), PairRead::RetiringSurvey), basis, reading).await? {
+                ReadOutcome::Done(survey) => survey?,
+                ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
+                ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
+            };
         if planted(PlantedBug::MissingSpaceRetiredAtOnce) {
             let state = DeleteListState::Granted { by: GrantedBy::Rule, at: 0 };
             let list = self.grant_space(endpoints, survey, state).await?;
@@ -120,7 +121,7 @@ impl Session<'_> {
         let SpacePair { account, source, space, .. } = pair.clone();
         let (first, run) = (self.deps.clock.now(), self.run_number(&account));
         let row = MissingSpace { account, store: source, space, first, run, elapsed: ElapsedTime::default() };
-        let kept = self.missing.entry(missing_key(&row)).or_insert_with(|| {
+        let kept = self.plan.missing.entry(missing_key(&row)).or_insert_with(|| {
             info!(account = %row.account, source = %row.store, space = %row.space, "the source space is missing");
             Versioned::unsaved(MissingSpace { run: 0, ..row })
         });
@@ -134,11 +135,11 @@ impl Session<'_> {
 
     /// Forgets that a source space was missing: it is back.
     pub(crate) async fn forget_missing_mark(&mut self, pair: &SpacePair) -> Result<(), StepError> {
-        if self.missing.is_empty() {
+        if self.plan.missing.is_empty() {
             return Ok(());
         }
         let key = (pair.account.clone(), pair.source.clone(), pair.space.clone());
-        if let Some(kept) = self.missing.remove(&key) {
+        if let Some(kept) = self.plan.missing.remove(&key) {
             self.state.remove(&kept).await?;
         }
         Ok(())

@@ -2,37 +2,20 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use mill_model::{Monotonic, SurveySum};
+use mill_model::SurveySum;
 use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
 use mill_records::Versioned;
 use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, SurveySubject};
 
-use crate::duplication::delete_step::DeleteStepOutcome;
-use crate::duplication::endpoints::{Endpoints, SpaceError};
-use crate::duplication::merge::Merge;
-use crate::duplication::nibble::Nibble;
-use crate::looping::{Gate, ReadBasis, ReadKey, ReadOutcome, Session, StepError};
-use crate::report::UncopiedEntry;
-
-/// How a turn ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MorselStepOutcome {
-    /// More is left for its next turn.
-    Again,
-    /// Nothing is left in this run.
-    Done,
-    /// The next turn is at this time: the failure may pass.
-    Later(Monotonic),
-    /// It failed. The next session tries it again.
-    PassedOver,
-    /// A read of the stores takes long. The turn starts again once it is done.
-    Reading,
-    /// The queue is full.
-    Full,
-    /// The session must stop.
-    Stopped,
-}
+use super::delete_step::DeleteStepOutcome;
+use super::endpoints::{Endpoints, SpaceError};
+use super::merge::Merge;
+use super::nibble::Nibble;
+use super::plan::{PairBasis, PairRead, Session, StepError};
+use super::report::UncopiedEntry;
+use super::tasks::copy_tasks;
+use crate::looping::{Gate, ReadBasis, ReadKey, ReadOutcome, TurnOutcome};
 
 /// A morsel whose listings stay open between its turns.
 pub(crate) struct OpenMorsel {
@@ -46,20 +29,19 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Versioned<Morsel>,
         policy: StorePolicy,
-    ) -> Result<MorselStepOutcome, StepError> {
+    ) -> Result<TurnOutcome, StepError> {
         let pair = morsel.record.pair.clone();
-        self.step_began = self.deps.clock.now();
-        let (endpoints, merge) = match self.open_morsels.remove(&pair) {
+        let (endpoints, merge) = match self.plan.open_morsels.remove(&pair) {
             Some(OpenMorsel { endpoints, merge }) if endpoints.policy == policy => (endpoints, Some(merge)),
             _ => {
-                let (stores, owners) = (self.stores.clone(), self.deps.owners.clone());
+                let (stores, owners) = (self.stores.clone(), self.plan.owners.clone());
                 let (of, by) = (pair.clone(), policy.clone());
                 let look = async move { Endpoints::open(&of, by, &stores, &owners).await };
-                let basis = ReadBasis::SpacePair { policy: policy.clone(), found: None, marker: None };
-                match self.read(ReadKey::Endpoints(pair.clone()), basis, look).await? {
+                let basis = ReadBasis::Morsel(PairBasis { policy: policy.clone(), found: None, marker: None });
+                match self.read(ReadKey::Morsel(pair.clone(), PairRead::Endpoints), basis, look).await? {
                     ReadOutcome::Done(endpoints) => (endpoints?, None),
-                    ReadOutcome::GoesOn => return Ok(MorselStepOutcome::Reading),
-                    ReadOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+                    ReadOutcome::GoesOn => return Ok(TurnOutcome::Reading),
+                    ReadOutcome::Stopped => return Ok(TurnOutcome::Stopped),
                 }
             }
         };
@@ -76,8 +58,8 @@ impl Session<'_> {
                     settled = true;
                 }
                 DeleteStepOutcome::More => {}
-                DeleteStepOutcome::Reading => return Ok(MorselStepOutcome::Reading),
-                DeleteStepOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+                DeleteStepOutcome::Reading => return Ok(TurnOutcome::Reading),
+                DeleteStepOutcome::Stopped => return Ok(TurnOutcome::Stopped),
             }
             match self.check_gate(&pair.account).await? {
                 Gate::Open => {}
@@ -87,7 +69,7 @@ impl Session<'_> {
         let (nibble, merge) = if let Some(nibble) = surveyed {
             (*nibble, None)
         } else {
-            let sync_proofs = &self.deps.sync_proofs;
+            let sync_proofs = &self.plan.sync_proofs;
             let mut merge =
                 merge.unwrap_or_else(|| endpoints.merge_for_copies(sync_proofs, morsel.record.marker.as_ref()));
             let (empty, most) = (endpoints.nibble(), self.settings.nibble.get());
@@ -96,10 +78,10 @@ impl Session<'_> {
                 (nibble, merge)
             };
             let basis = endpoints.read_basis(morsel.record.marker.as_ref());
-            match self.read(ReadKey::Nibble(pair.clone()), basis, gather).await? {
+            match self.read(ReadKey::Morsel(pair.clone(), PairRead::Nibble), basis, gather).await? {
                 ReadOutcome::Done((nibble, merge)) => (nibble, Some(merge)),
-                ReadOutcome::GoesOn => return Ok(MorselStepOutcome::Reading),
-                ReadOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+                ReadOutcome::GoesOn => return Ok(TurnOutcome::Reading),
+                ReadOutcome::Stopped => return Ok(TurnOutcome::Stopped),
             }
         };
         self.send_copies(morsel, &endpoints, nibble, merge).await
@@ -112,11 +94,10 @@ impl Session<'_> {
         endpoints: &Endpoints,
         mut nibble: Nibble,
         merge: Option<Merge>,
-    ) -> Result<MorselStepOutcome, StepError> {
+    ) -> Result<TurnOutcome, StepError> {
         let pair = &endpoints.pair;
         if morsel.record.marker.is_none() && !endpoints.destination_present {
-            self.note_before_send(&pair.account, 1).await?;
-            self.sent(self.task_sender.send(pair, std::iter::once(None)).await?);
+            self.queue_tasks(&pair.account, copy_tasks(pair, std::iter::once(None))).await?;
             crash_point(CrashPoint::ProducerSpaceSent);
         }
         if planted(PlantedBug::MarkerBeforeSend) && !nibble.end {
@@ -124,15 +105,14 @@ impl Session<'_> {
             self.state.save(morsel).await?;
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
-        self.note_before_send(&pair.account, nibble.items.len()).await?;
-        let queued = self.task_sender.send(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
+        let tasks = copy_tasks(pair, nibble.items.iter().map(|(id, _)| Some(id)));
+        let queued = self.queue_tasks(&pair.account, tasks).await?;
         crash_point(CrashPoint::ProducerNibbleSent);
-        self.sent(queued);
         self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
         let (sum, named) = nibble.settle(queued);
         sum.check().map_err(SpaceError::from)?;
         morsel.record.unproven += nibble.unproven;
-        self.add_to_survey(morsel, sum, named);
+        self.note_nibble(morsel, sum, named);
         if let Some(last) = nibble.last {
             morsel.record.marker = Some(last);
         }
@@ -142,28 +122,27 @@ impl Session<'_> {
                 self.remember_places(pair, merge.source_places()).await?;
             }
             self.note_survey(&morsel.record).await?;
-            return Ok(MorselStepOutcome::Done);
+            return Ok(TurnOutcome::Done);
         }
         self.state.save(morsel).await?;
         crash_point(CrashPoint::ProducerMarkerSaved);
         if let Some(error) = nibble.broken {
             return Err(error.into());
         }
-        if let Some(merge) = merge.filter(|_| self.listings_open() < self.settings.listings_open_max) {
-            self.open_morsels.insert(pair.clone(), OpenMorsel { endpoints: endpoints.clone(), merge });
+        if let Some(merge) =
+            merge.filter(|_| self.plan.open_morsels.len() + self.morsels_being_read() < self.settings.listings_open_max)
+        {
+            self.plan.open_morsels.insert(pair.clone(), OpenMorsel { endpoints: endpoints.clone(), merge });
         }
-        Ok(MorselStepOutcome::Again)
+        Ok(TurnOutcome::Again)
     }
 
     /// Adds the sums of a nibble to the survey.
-    fn add_to_survey(&mut self, morsel: &mut Versioned<Morsel>, sum: SurveySum, named: Vec<UncopiedEntry>) {
+    fn note_nibble(&mut self, morsel: &mut Versioned<Morsel>, sum: SurveySum, named: Vec<UncopiedEntry>) {
         morsel.record.began.get_or_insert(self.step_began);
         morsel.record.sum += sum;
-        if let Some(run) = self.runs.get_mut(&morsel.record.pair.account) {
-            run.surveyed += sum;
-        }
-        self.deps.statistics.add_survey(sum);
-        self.report.name(named);
+        self.add_to_survey(&morsel.record.pair.account, sum);
+        self.report.findings.name(named);
     }
 
     /// Saves the complete survey of a morsel.
@@ -179,12 +158,6 @@ impl Session<'_> {
         let in_sync = (unproven == 0 || planted(PlantedBug::UnprovenCalledInSync)).then_some(began);
         let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
         self.state.note_surveys(&[survey]).await?;
-        Ok(self.forget_failure(&SurveySubject::SpacePair(morsel.pair.clone())).await?)
-    }
-
-    pub(crate) fn sent(&mut self, tasks: u64) {
-        self.report.queued += tasks;
-        self.queue_sizer().sent(tasks);
-        self.deps.statistics.sent.fetch_add(tasks, Relaxed);
+        Ok(self.forget_failure(&SurveySubject::Morsel(morsel.pair.clone())).await?)
     }
 }

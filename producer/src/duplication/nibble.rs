@@ -6,8 +6,8 @@ use mill_policy::Compare;
 use mill_ports::RefusalReason;
 use tracing::warn;
 
-use crate::duplication::merge::{Merge, MergeError, MergedEntry};
-use crate::report::{EntryClass, UncopiedEntry};
+use super::merge::{Merge, MergeError, MergedEntry};
+use super::report::{EntryClass, UncopiedEntry};
 
 /// The entries that a merge returned, from one marker to the next.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use mill_model::ContentId;
 use mill_model::name_folding::fold_name;
 
-use crate::duplication::merge::{Merge, MergeError, MergedEntry};
+use super::merge::{Merge, MergeError, MergedEntry};
 
 /// The items that only the source has, by a hash of folded name and size. A hash has eight bytes; two items that share one by
 /// chance keep one copy from being deleted.

@@ -2,25 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mill_model::{AccountId, Monotonic, SpacePair, StoreAddress, StoreId};
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
 use mill_ports::{CrashPoint, StoreError, StoreWait, crash_point, error_chain};
 use mill_records::Versioned;
 use mill_records::producer_state::UnansweredStores;
 use tracing::warn;
 
 use super::Session;
+use super::plan::{Plan, SubjectOf};
+use super::report::ProducerError;
 use super::rounds::FailureStreak;
-use crate::report::ProducerError;
 use crate::timed_stores::SilenceError;
 
 /// The accounts to discover again, by due time.
-pub(crate) type PendingDiscoveries = BTreeMap<(Monotonic, AccountId), AccountDiscovery>;
+pub(super) type PendingDiscoveries<S> = BTreeMap<(Monotonic, AccountId), AccountDiscovery<S>>;
 
 /// The discovery of an account that is not complete yet.
-pub(crate) struct AccountDiscovery {
-    pub(crate) row: Versioned<UnansweredStores>,
-    /// The pairs that this session discovered. Some may be done already.
-    pub(crate) found: BTreeSet<SpacePair>,
+pub(super) struct AccountDiscovery<S> {
+    pub(super) row: Versioned<UnansweredStores>,
+    /// What the morsels that this session discovered are about. Some may be done already.
+    pub(super) found: BTreeSet<S>,
     streak: FailureStreak,
     /// Whether this session has discovered the account before.
     again: bool,
@@ -30,16 +31,16 @@ pub(crate) struct AccountDiscovery {
     failed: BTreeSet<StoreId>,
 }
 
-impl AccountDiscovery {
+impl<S> AccountDiscovery<S> {
     /// The stores to ask again; `None` if all stores are asked, for the first time in this session.
-    pub(crate) fn stores_to_ask_again(&self) -> Option<&[StoreId]> {
+    pub(super) fn stores_to_ask_again(&self) -> Option<&[StoreId]> {
         self.again.then_some(&self.row.record.unanswered)
     }
 }
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// Begins the discovery of an account.
-    pub(crate) fn new_discovery(&self, row: Versioned<UnansweredStores>) -> AccountDiscovery {
+    pub(super) fn new_discovery(&self, row: Versioned<UnansweredStores>) -> AccountDiscovery<SubjectOf<P>> {
         let streak = FailureStreak::since(self.deps.clock.monotonic());
         AccountDiscovery {
             row,
@@ -53,9 +54,9 @@ impl Session<'_> {
 
     /// Notes which stores of an account have not listed their spaces: `errors` failed, `asked` are still being read. Schedules
     /// another attempt if the failures may pass; otherwise reports that the spaces are unknown in this session.
-    pub(crate) async fn schedule_rediscovery(
+    pub(super) async fn schedule_rediscovery(
         &mut self,
-        mut account: AccountDiscovery,
+        mut account: AccountDiscovery<SubjectOf<P>>,
         errors: BTreeMap<StoreId, StoreError>,
         asked: BTreeSet<StoreId>,
     ) -> Result<(), ProducerError> {
@@ -116,7 +117,7 @@ impl Session<'_> {
     }
 
     /// Discovers again the accounts whose pause is over.
-    pub(crate) async fn rediscover_due(&mut self, now: Monotonic) -> Result<(), ProducerError> {
+    pub(super) async fn rediscover_due(&mut self, now: Monotonic) -> Result<(), ProducerError> {
         while let Some(due) = self.later_accounts.first_entry().filter(|first| first.key().0 <= now) {
             let known = due.remove();
             let account = known.row.record.account.clone();

@@ -6,32 +6,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use mill_model::AccountId;
 use mill_ports::error_chain;
 use mill_records::Versioned;
-use mill_records::producer_state::{AccountRunRows, ProducerRows, ProducerStateError, RunOfAllAccounts};
+use mill_records::producer_state::{
+    AccountRunRows, MorselRow as _, MorselSubject as _, ProducerRows, RunOfAllAccounts,
+};
 use tracing::{info, warn};
 
+use super::plan::{MorselOf, Plan, SubjectOf};
+use super::report::ProducerError;
 use super::runs::ActiveRun;
 use super::shares::AccountShares;
-use super::{Session, SurveyFailures, missing_key};
-use crate::report::ProducerError;
+use super::{Session, SurveyFailures};
 
 /// The loaded rows of the runs in progress, by account.
-pub(super) type PartsByAccount = BTreeMap<AccountId, AccountRunRows>;
+pub(super) type PartsByAccount<M> = BTreeMap<AccountId, AccountRunRows<M>>;
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// Takes the loaded rows into the session. Returns the parts of the listed accounts or, if the list cannot be read, of all.
-    pub(super) async fn load_parts(&mut self, loaded: ProducerRows) -> Result<PartsByAccount, ProducerError> {
-        let ProducerRows { runs, run_of_all, accounts, morsels, missing, queue_size: _, shares, failures } = loaded;
+    pub(super) async fn load_parts(
+        &mut self,
+        loaded: ProducerRows<P::Rows>,
+    ) -> Result<PartsByAccount<MorselOf<P>>, ProducerError> {
+        let ProducerRows { runs, run_of_all, accounts, morsels, plan, queue_size: _, shares, failures } = loaded;
         self.shares = AccountShares::of(shares);
         self.failures = SurveyFailures::of(failures);
-        self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.record), kept)));
+        self.plan.load(plan);
         self.runs = ActiveRun::of_all(runs);
-        let mut parts = PartsByAccount::new();
+        let mut parts = PartsByAccount::<MorselOf<P>>::new();
         for kept in accounts {
             let account = kept.record.account.clone();
             parts.entry(account).or_default().unanswered = Some(kept);
         }
         for kept in morsels {
-            let account = kept.record.pair.account.clone();
+            let account = kept.record.subject().account().clone();
             parts.entry(account).or_default().morsels.push(kept);
         }
         let is_listed = match self.list_accounts().await {
@@ -51,8 +57,9 @@ impl Session<'_> {
             }
         }
         if is_listed {
-            let known = self.runs.keys().chain(parts.keys()).chain(self.missing.keys().map(|(account, ..)| account));
-            let gone: BTreeSet<AccountId> = known.filter(|account| !self.accounts.contains(account)).cloned().collect();
+            let mut gone = self.plan.accounts();
+            gone.extend(self.runs.keys().chain(parts.keys()).cloned());
+            gone.retain(|account| !self.accounts.contains(account));
             for account in gone {
                 self.forget_account(&account, parts.remove(&account).unwrap_or_default()).await?;
             }
@@ -71,7 +78,7 @@ impl Session<'_> {
     async fn split_run_of_all(
         &mut self,
         of_all: Versioned<RunOfAllAccounts>,
-        parts: &PartsByAccount,
+        parts: &PartsByAccount<MorselOf<P>>,
         is_listed: bool,
     ) -> Result<(), ProducerError> {
         let accounts: BTreeSet<AccountId> = self.accounts.iter().chain(parts.keys()).cloned().collect();
@@ -95,13 +102,13 @@ impl Session<'_> {
     pub(super) async fn forget_account(
         &mut self,
         account: &AccountId,
-        parts: AccountRunRows,
+        parts: AccountRunRows<MorselOf<P>>,
     ) -> Result<(), ProducerError> {
         info!(%account, "the account is no longer listed; its run is forgotten");
         self.remove_from_rounds(account);
         self.state.remove_all(parts.unanswered.as_slice()).await?;
         self.state.remove_all(&parts.morsels).await?;
-        self.forget_missing(account, None).await?;
+        P::forget_rows(self, account, None).await?;
         self.forget_failures_of(account).await?;
         self.state.remove_all(&self.state.surveys_of(account).await?).await?;
         match self.runs.remove(account) {
@@ -113,40 +120,22 @@ impl Session<'_> {
     /// Removes an account from the rounds: its morsels, their open listings and its background reads. A listing of one run must
     /// not serve the next one.
     pub(super) fn remove_from_rounds(&mut self, account: &AccountId) {
-        self.waiting.retain(|(_, _, pair), _| pair.account != *account);
-        self.paused_morsels.retain(|(_, (_, _, pair)), _| pair.account != *account);
-        self.open_morsels.retain(|pair, _| pair.account != *account);
+        self.waiting.retain(|(_, _, subject), _| subject.account() != account);
+        self.paused_morsels.retain(|(_, (_, _, subject)), _| subject.account() != account);
+        self.plan.remove_from_rounds(account);
         self.later_accounts.retain(|(_, later), _| later != account);
         self.background_reads.forget_account(account);
     }
 
-    /// Forgets which source spaces of an account were missing, except for those that run `run` found missing.
-    pub(super) async fn forget_missing(
-        &mut self,
-        account: &AccountId,
-        run: Option<u64>,
-    ) -> Result<(), ProducerStateError> {
-        let of_account = self.missing.iter().filter(|((owner, ..), _)| owner == account);
-        let stale = of_account.filter(|(_, kept)| Some(kept.record.run) != run).map(|(key, _)| key.clone());
-        for key in stale.collect::<Vec<_>>() {
-            if let Some(kept) = self.missing.remove(&key) {
-                self.state.remove(&kept).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes an account's previous run from the report, since its next run begins.
-    pub(super) fn remove_from_report(&mut self, account: &AccountId, last: Option<&ActiveRun>) {
-        let Some(last) = last.filter(|last| last.is_worked_on()) else { return };
+    pub(super) fn remove_from_report(&mut self, account: &AccountId, last: Option<&ActiveRun<SubjectOf<P>>>) {
+        if !last.is_some_and(ActiveRun::is_worked_on) {
+            return;
+        }
         let report = &mut self.report;
         report.accounts_failed.retain(|(failed, _)| failed != account);
         report.spaces_failed.retain(|failed| failed.account != *account);
-        report.held.retain(|held| held.account != *account);
-        report.named_first.retain(|named| named.account != *account);
-        report.left_out.first.retain(|entry| entry.account != *account);
-        report.left_out.count -= last.left_out.min(report.left_out.count);
-        report.sources_absent.retain(|absent| absent.account != *account);
         report.accounts_idle.retain(|(idle, _)| idle != account);
+        P::forget_findings(self, account);
     }
 }

@@ -14,15 +14,16 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{Either, select};
-use mill_model::{AccountId, ContentId, SpacePair, StoreId, Timestamp};
-use mill_policy::{AccountPolicy, StorePolicy};
+use mill_model::{AccountId, StoreId, Timestamp};
+use mill_policy::AccountPolicy;
 use mill_records::Versioned;
-use mill_records::producer_state::Morsel;
+use mill_records::producer_state::MorselSubject;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::info;
 
+use super::plan::{MorselOf, Plan, SubjectOf};
+use super::report::ProducerError;
 use super::{AccountDiscovery, RoundPriority, Session};
-use crate::report::ProducerError;
 
 /// How many morsels of the same two stores may be read at once, while fewer than half of the allowed reads run.
 const BETWEEN_TWO_MAX: usize = 4;
@@ -30,55 +31,43 @@ const BETWEEN_TWO_MAX: usize = 4;
 /// How long a turn waits for a read.
 const WAITS: Duration = Duration::from_secs(1);
 
-/// Identifies a read: what is read, and for which account or pair.
+/// Identifies a read: what is read, and for which account or morsel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ReadKey {
+pub(crate) enum ReadKey<S, R> {
     /// Which spaces a store of an account has.
     Spaces(AccountId, StoreId),
-    /// Whether a pair's spaces are present.
-    Endpoints(SpacePair),
-    /// The vanished items.
-    DeleteScan(SpacePair),
-    /// The copies of a missing source space.
-    RetiringSurvey(SpacePair),
-    /// The next items to copy.
-    Nibble(SpacePair),
+    /// One of the reads of a morsel.
+    Morsel(S, R),
 }
 
-impl ReadKey {
-    pub(super) fn belongs_to(&self, of: &SpacePair) -> bool {
-        self.pair() == Some(of)
+impl<S: MorselSubject, R> ReadKey<S, R> {
+    pub(super) fn belongs_to(&self, of: &S) -> bool {
+        self.subject() == Some(of)
     }
 
-    fn pair(&self) -> Option<&SpacePair> {
+    fn subject(&self) -> Option<&S> {
         match self {
             Self::Spaces(..) => None,
-            Self::Endpoints(pair) | Self::DeleteScan(pair) | Self::RetiringSurvey(pair) | Self::Nibble(pair) => {
-                Some(pair)
-            }
+            Self::Morsel(subject, _) => Some(subject),
         }
     }
 
     pub(super) fn account(&self) -> &AccountId {
         match self {
             Self::Spaces(account, _) => account,
-            Self::Endpoints(pair) | Self::DeleteScan(pair) | Self::RetiringSurvey(pair) | Self::Nibble(pair) => {
-                &pair.account
-            }
+            Self::Morsel(subject, _) => subject.account(),
         }
     }
 }
 
+/// The key of a plan's read.
+type ReadKeyOf<P> = ReadKey<SubjectOf<P>, <P as Plan>::Read>;
+
 /// The state that a read depends on. Its result may be used only while that state is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ReadBasis {
+pub(crate) enum ReadBasis<B> {
     Account(Arc<AccountPolicy>),
-    SpacePair {
-        policy: StorePolicy,
-        /// Whether the source space and the destination space are present, and whether this source owns the destination.
-        found: Option<[bool; 3]>,
-        marker: Option<ContentId>,
-    },
+    Morsel(B),
 }
 
 /// The outcome of waiting for a read.
@@ -98,10 +87,10 @@ pub(crate) struct ReaderPanicked;
 type ReadValue = Box<dyn Any + Send>;
 
 /// A read that is running or done.
-struct PendingRead {
+struct PendingRead<B> {
     nth: u64,
     run: u64,
-    basis: ReadBasis,
+    basis: ReadBasis<B>,
     began: Timestamp,
     /// The result, once there is one; `Err` if the driver panicked.
     answer: Option<Result<ReadValue, ReaderPanicked>>,
@@ -110,7 +99,7 @@ struct PendingRead {
     task: AbortHandle,
 }
 
-impl Drop for PendingRead {
+impl<B> Drop for PendingRead<B> {
     /// A forgotten read is aborted.
     fn drop(&mut self) {
         self.task.abort();
@@ -122,18 +111,28 @@ impl Drop for PendingRead {
 /// At a time it reads a few morsels of the same two stores, and in all as many as may have open listings; each holds at most
 /// one nibble and a page of either listing. So memory stays flat. An account of ten thousand spaces whose store hangs costs
 /// other accounts a few waits, and a space or a destination that hangs does not block the account's other ones.
-#[derive(Default)]
-pub(super) struct BackgroundReads {
-    going_on: JoinSet<(ReadKey, u64, Result<ReadValue, ReaderPanicked>)>,
-    asked: BTreeMap<ReadKey, PendingRead>,
+pub(super) struct BackgroundReads<P: Plan> {
+    going_on: JoinSet<FinishedRead<P>>,
+    asked: BTreeMap<ReadKeyOf<P>, PendingRead<P::Basis>>,
     nth: u64,
     /// The morsels whose turn ended while their read goes on.
-    morsels: BTreeMap<SpacePair, (RoundPriority, Versioned<Morsel>)>,
+    morsels: BTreeMap<SubjectOf<P>, PlacedMorsel<P>>,
     /// The accounts whose stores are being listed.
-    accounts: BTreeMap<AccountId, AccountDiscovery>,
+    accounts: BTreeMap<AccountId, AccountDiscovery<SubjectOf<P>>>,
 }
 
-impl BackgroundReads {
+/// A read that is done, the number under which it was begun, and its result.
+type FinishedRead<P> = (ReadKeyOf<P>, u64, Result<ReadValue, ReaderPanicked>);
+
+/// A morsel with its place in the rounds.
+type PlacedMorsel<P> = (RoundPriority<SubjectOf<P>>, Versioned<MorselOf<P>>);
+
+impl<P: Plan> BackgroundReads<P> {
+    pub(super) fn new() -> Self {
+        let (asked, morsels, accounts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { going_on: JoinSet::new(), asked, nth: 0, morsels, accounts }
+    }
+
     /// Whether no morsel and no account waits for a read.
     pub(super) fn is_idle(&self) -> bool {
         self.morsels.is_empty() && self.accounts.is_empty()
@@ -145,61 +144,63 @@ impl BackgroundReads {
     }
 
     /// Whether a morsel may have a turn, if at most `most` morsels may wait at once.
-    pub(super) fn may_step(&self, pair: &SpacePair, most: usize) -> bool {
-        let stores = |pair: &SpacePair| (pair.account.clone(), pair.source.clone(), pair.destination.clone());
-        let same = self.morsels.keys().filter(|other| stores(other) == stores(pair)).count();
+    pub(super) fn may_step(&self, subject: &SubjectOf<P>, most: usize) -> bool {
+        let is_same =
+            |other: &&SubjectOf<P>| other.account() == subject.account() && other.stores().eq(subject.stores());
+        let same = self.morsels.keys().filter(is_same).count();
         let same_most = if self.morsels.len() < most / 2 { BETWEEN_TWO_MAX } else { 1 };
         let busy = self.morsels.len() >= most.max(1) || same >= same_most;
-        !busy || self.has_result(pair)
+        !busy || self.has_result(subject)
     }
 
     /// Whether a result for this morsel is ready. The gate was open when its read began.
-    pub(super) fn has_result(&self, pair: &SpacePair) -> bool {
-        self.asked.iter().any(|(read, asked)| asked.answer.is_some() && read.belongs_to(pair))
+    pub(super) fn has_result(&self, subject: &SubjectOf<P>) -> bool {
+        self.asked.iter().any(|(read, asked)| asked.answer.is_some() && read.belongs_to(subject))
     }
 
-    fn is_done(&self, read: &ReadKey) -> bool {
+    fn is_done(&self, read: &ReadKeyOf<P>) -> bool {
         self.asked.get(read).is_some_and(|asked| asked.answer.is_some())
     }
 
     /// Lets a morsel wait until its read is done.
-    pub(super) fn wait_for_read(&mut self, place: RoundPriority, morsel: Versioned<Morsel>) {
+    pub(super) fn wait_for_read(&mut self, place: RoundPriority<SubjectOf<P>>, morsel: Versioned<MorselOf<P>>) {
         self.morsels.insert(place.2.clone(), (place, morsel));
     }
 
     /// Collects the finished reads. Returns the accounts with a result, and the morsels whose reads are all done.
-    fn collect_done(&mut self) -> (Vec<AccountDiscovery>, Vec<(RoundPriority, Versioned<Morsel>)>) {
+    fn collect_done(&mut self) -> (Vec<AccountDiscovery<SubjectOf<P>>>, Vec<PlacedMorsel<P>>) {
         while let Some(joined) = self.going_on.try_join_next() {
             // An error means that the read was forgotten and aborted.
             if let Ok(answer) = joined {
                 self.store_value(answer);
             }
         }
-        let goes_on =
-            |pair: &SpacePair| self.asked.iter().any(|(read, asked)| read.belongs_to(pair) && asked.answer.is_none());
+        let goes_on = |subject: &SubjectOf<P>| {
+            self.asked.iter().any(|(read, asked)| read.belongs_to(subject) && asked.answer.is_none())
+        };
         // One answer of an account's stores is enough to go on with.
         let tells = |account: &AccountId| {
-            let of = |read: &ReadKey| matches!(read, ReadKey::Spaces(of, _) if of == account);
+            let of = |read: &ReadKeyOf<P>| matches!(read, ReadKey::Spaces(of, _) if of == account);
             let mut asked = self.asked.iter().filter(|(read, _)| of(read)).map(|(_, asked)| asked).peekable();
             asked.peek().is_none() || asked.any(|asked| asked.answer.is_some())
         };
         let accounts: Vec<AccountId> = self.accounts.keys().filter(|account| tells(account)).cloned().collect();
-        let morsels: Vec<SpacePair> = self.morsels.keys().filter(|pair| !goes_on(pair)).cloned().collect();
+        let morsels: Vec<SubjectOf<P>> = self.morsels.keys().filter(|subject| !goes_on(subject)).cloned().collect();
         (
             accounts.iter().filter_map(|account| self.accounts.remove(account)).collect(),
-            morsels.iter().filter_map(|pair| self.morsels.remove(pair)).collect(),
+            morsels.iter().filter_map(|subject| self.morsels.remove(subject)).collect(),
         )
     }
 
     /// Forgets the reads that `of` selects, running or done.
-    pub(super) fn forget(&mut self, of: impl Fn(&ReadKey) -> bool) {
+    pub(super) fn forget(&mut self, of: impl Fn(&ReadKeyOf<P>) -> bool) {
         self.asked.retain(|read, _| !of(read));
     }
 
     /// Forgets the reads of an account.
     pub(super) fn forget_account(&mut self, account: &AccountId) {
         self.forget(|read| read.account() == account);
-        self.morsels.retain(|pair, _| pair.account != *account);
+        self.morsels.retain(|subject, _| subject.account() != account);
         self.accounts.remove(account);
     }
 
@@ -214,18 +215,20 @@ impl BackgroundReads {
     }
 
     /// Logs, once per read, that it takes long.
-    fn log_slow(&mut self, read: &ReadKey) {
+    fn log_slow(&mut self, read: &ReadKeyOf<P>) {
         let Some(asked) = self.asked.get_mut(read).filter(|asked| !asked.is_logged) else { return };
         asked.is_logged = true;
         let account = read.account();
-        if let Some(SpacePair { space, source, destination, .. }) = read.pair() {
-            info!(%account, %space, %source, %destination, "reading the stores takes long; others go on meanwhile");
+        if let Some(subject) = read.subject() {
+            let destination = subject.destination().map(tracing::field::display);
+            info!(%account, space = %subject.space(), source = %subject.store(), destination,
+                "reading the stores takes long; others go on meanwhile");
         } else if let ReadKey::Spaces(_, store) = read {
             info!(%account, %store, "the store takes long to tell its spaces; others go on meanwhile");
         }
     }
 
-    fn store_value(&mut self, (read, nth, answer): (ReadKey, u64, Result<ReadValue, ReaderPanicked>)) {
+    fn store_value(&mut self, (read, nth, answer): FinishedRead<P>) {
         // A read that was forgotten has no entry.
         if let Some(asked) = self.asked.get_mut(&read).filter(|asked| asked.nth == nth) {
             asked.answer = Some(answer);
@@ -233,9 +236,9 @@ impl BackgroundReads {
     }
 }
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// Discovers an account again once one of its stores has listed its spaces.
-    pub(crate) fn rediscover_once_read(&mut self, known: AccountDiscovery) {
+    pub(super) fn rediscover_once_read(&mut self, known: AccountDiscovery<SubjectOf<P>>) {
         let account = known.row.record.account.clone();
         if self.runs.contains_key(&account) {
             self.background_reads.accounts.insert(account, known);
@@ -268,12 +271,12 @@ impl Session<'_> {
     /// Returns the result of `reading` if it is done soon, or if an earlier read with the same key, basis and run is done.
     pub(crate) async fn read<T: Send + 'static>(
         &mut self,
-        read: ReadKey,
-        basis: ReadBasis,
+        read: ReadKeyOf<P>,
+        basis: ReadBasis<P::Basis>,
         reading: impl Future<Output = T> + Send + 'static,
     ) -> Result<ReadOutcome<T>, ReaderPanicked> {
         let run = self.run_number(read.account());
-        let is_asked = |asked: &PendingRead| (asked.run, &asked.basis) == (run, &basis);
+        let is_asked = |asked: &PendingRead<P::Basis>| (asked.run, &asked.basis) == (run, &basis);
         if !self.background_reads.asked.get(&read).is_some_and(is_asked) {
             self.background_reads.nth += 1;
             let (of, nth, began) = (read.clone(), self.background_reads.nth, self.deps.clock.now());

@@ -5,31 +5,31 @@ use std::time::Duration;
 
 use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
 use mill_records::Versioned;
-use mill_records::producer_state::{ProducerStateError, SurveyFailure, SurveySubject};
+use mill_records::producer_state::{MorselSubject, ProducerStateError, SurveyFailure, SurveySubject};
 
+use super::plan::{Plan, SubjectOf};
 use super::{ActiveRun, Session};
 
 /// The failures since the last successful survey, by subject.
-#[derive(Default)]
-pub(crate) struct SurveyFailures {
-    rows: BTreeMap<SurveySubject, Versioned<SurveyFailure>>,
+pub(crate) struct SurveyFailures<S> {
+    rows: BTreeMap<SurveySubject<S>, Versioned<SurveyFailure<S>>>,
     /// The subjects whose rows are not saved yet.
-    unsaved: BTreeSet<SurveySubject>,
+    unsaved: BTreeSet<SurveySubject<S>>,
 }
 
-impl SurveyFailures {
+impl<S: MorselSubject> SurveyFailures<S> {
     /// The most characters of a reason that are saved: it may quote a server's whole response. The log has all of it.
     const REASON_CHARS: usize = 500;
     const SAVED_EVERY: Duration = Duration::from_mins(10);
 
-    pub(crate) fn of(rows: Vec<Versioned<SurveyFailure>>) -> Self {
+    pub(crate) fn of(rows: Vec<Versioned<SurveyFailure<S>>>) -> Self {
         let rows = rows.into_iter().map(|kept| (kept.record.subject.clone(), kept)).collect();
         Self { rows, unsaved: BTreeSet::new() }
     }
 
     /// Notes that a survey failed. A failure that an earlier session of the same run noted is saved again only every
     /// [`Self::SAVED_EVERY`].
-    fn note(&mut self, subject: SurveySubject, (at, is_new_run): (Timestamp, bool), reason: &str) {
+    fn note(&mut self, subject: SurveySubject<S>, (at, is_new_run): (Timestamp, bool), reason: &str) {
         let reason: String = reason.chars().take(Self::REASON_CHARS).collect();
         if let Some(kept) = self.rows.get_mut(&subject) {
             if is_new_run || at.since(kept.record.last) >= Self::SAVED_EVERY {
@@ -44,9 +44,9 @@ impl SurveyFailures {
     }
 }
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// Notes that a survey failed now.
-    pub(super) fn note_failure(&mut self, subject: SurveySubject, reason: &str) {
+    pub(super) fn note_failure(&mut self, subject: SurveySubject<SubjectOf<P>>, reason: &str) {
         let is_new_run = self.runs.get(subject.account()).is_none_or(ActiveRun::is_new);
         self.failures.note(subject, (self.deps.clock.now(), is_new_run), reason);
     }
@@ -62,7 +62,10 @@ impl Session<'_> {
     }
 
     /// Forgets a failure, since a later survey succeeded.
-    pub(crate) async fn forget_failure(&mut self, subject: &SurveySubject) -> Result<(), ProducerStateError> {
+    pub(crate) async fn forget_failure(
+        &mut self,
+        subject: &SurveySubject<SubjectOf<P>>,
+    ) -> Result<(), ProducerStateError> {
         self.failures.unsaved.remove(subject);
         match self.failures.rows.remove(subject) {
             Some(kept) => self.state.remove(&kept).await,
@@ -76,11 +79,11 @@ impl Session<'_> {
         account: &AccountId,
         unanswered: &[StoreId],
     ) -> Result<(), ProducerStateError> {
-        let answers = |subject: &SurveySubject| match subject {
+        let answers = |subject: &SurveySubject<SubjectOf<P>>| match subject {
             SurveySubject::Store(StoreAddress { account: owner, store }) => {
                 owner == account && !unanswered.contains(store)
             }
-            SurveySubject::SpacePair(_) => false,
+            SurveySubject::Morsel(_) => false,
         };
         self.forget_failures(answers).await
     }
@@ -90,8 +93,12 @@ impl Session<'_> {
         self.forget_failures(|subject| subject.account() == account).await
     }
 
-    async fn forget_failures(&mut self, which: impl Fn(&SurveySubject) -> bool) -> Result<(), ProducerStateError> {
-        let these: Vec<SurveySubject> = self.failures.rows.keys().filter(|subject| which(subject)).cloned().collect();
+    async fn forget_failures(
+        &mut self,
+        which: impl Fn(&SurveySubject<SubjectOf<P>>) -> bool,
+    ) -> Result<(), ProducerStateError> {
+        let these: Vec<SurveySubject<SubjectOf<P>>> =
+            self.failures.rows.keys().filter(|subject| which(subject)).cloned().collect();
         for subject in &these {
             self.forget_failure(subject).await?;
         }

@@ -9,10 +9,11 @@ use parking_lot::MutexGuard;
 use tracing::info;
 
 use super::Session;
-use crate::duplication::morsel_step::MorselStepOutcome;
-use crate::looping::queue_sizer::QueueSizer;
-use crate::report::{ProducerError, SessionEnd};
-use crate::settings::{QueueSizing, WhenFull};
+use super::plan::Plan;
+use super::queue_sizer::QueueSizer;
+use super::report::{ProducerError, SessionEnd};
+use super::rounds::TurnOutcome;
+use super::settings::{QueueSizing, WhenFull};
 
 /// Whether a step may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) enum Gate {
     Stopped,
 }
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// Waits until the next step of an account may begin, and returns whether it may. Called before each step.
     pub(crate) async fn check_gate(&mut self, account: &AccountId) -> Result<Gate, ProducerError> {
         let mut pause = Duration::ZERO;
@@ -60,11 +61,11 @@ impl Session<'_> {
     }
 
     /// How a turn ends that the gate did not let through.
-    pub(crate) fn outcome_at_gate(&self, room: Gate) -> MorselStepOutcome {
+    pub(crate) fn outcome_at_gate(&self, room: Gate) -> TurnOutcome {
         match room {
-            Gate::Open | Gate::Due => MorselStepOutcome::Later(self.deps.clock.monotonic()),
-            Gate::Full => MorselStepOutcome::Full,
-            Gate::Stopped => MorselStepOutcome::Stopped,
+            Gate::Open | Gate::Due => TurnOutcome::Later(self.deps.clock.monotonic()),
+            Gate::Full => TurnOutcome::Full,
+            Gate::Stopped => TurnOutcome::Stopped,
         }
     }
 
@@ -83,7 +84,7 @@ impl Session<'_> {
         }
     }
 
-    pub(crate) fn queue_sizer(&self) -> MutexGuard<'_, QueueSizer> {
+    pub(super) fn queue_sizer(&self) -> MutexGuard<'_, QueueSizer> {
         self.queue_sizer.lock()
     }
 

@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use mill_model::{Monotonic, SpacePair, StoreAddress, StoreId};
-use mill_policy::{Coverage, StorePolicy};
+use mill_model::{Monotonic, StoreAddress};
 use mill_ports::{CrashPoint, StoreWait, crash_point, error_chain};
 use mill_records::Versioned;
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::Morsel;
+use mill_records::producer_state::{MorselRow as _, MorselSubject as _};
 use tracing::{info, warn};
 
+use super::plan::{Coverage, MorselError as _, MorselOf, Plan, SubjectOf};
+use super::report::{ProducerError, SessionEnd};
+use super::settings::WhenFull;
 use super::shares::NextCandidate;
 use super::{Gate, RoundPriority, Session, StepError};
-use crate::duplication::endpoints::SpaceError;
-use crate::duplication::morsel_step::MorselStepOutcome;
-use crate::report::{ProducerError, SessionEnd};
-use crate::settings::WhenFull;
 
 /// Failures in a row of a space, or of an account's stores, that may pass.
 pub(super) struct FailureStreak {
@@ -30,24 +28,41 @@ impl FailureStreak {
     }
 }
 
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TurnOutcome {
+    /// More is left for its next turn.
+    Again,
+    /// Nothing is left in this run.
+    Done,
+    /// The next turn is at this time: the failure may pass.
+    Later(Monotonic),
+    /// It failed. The next session tries it again.
+    PassedOver,
+    /// A read of the stores takes long. The turn starts again once it is done.
+    Reading,
+    /// The queue is full.
+    Full,
+    /// The session must stop.
+    Stopped,
+}
+
 /// The next morsel of the rounds.
-enum NextMorsel {
-    Step(RoundPriority, Box<Versioned<Morsel>>),
+enum NextMorsel<P: Plan> {
+    Step(RoundPriority<SubjectOf<P>>, Box<Versioned<MorselOf<P>>>),
     /// Each account that has work has its share of the queue.
     Full,
     /// No morsel is left, or the session must stop.
     None,
 }
 
-/// What the current policy says about a morsel.
-pub(super) enum CurrentCoverage {
-    Covered(StorePolicy),
-    NotCovered,
+/// What is known of the current policy of a morsel.
+pub(super) enum CurrentCoverage<P: Plan> {
+    Known(Coverage<P>),
     AccountFailed,
-    Stopped(String),
 }
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// The least attempts while a failure may pass.
     const ATTEMPTS_MAX: u32 = 3;
     const PAUSE: Duration = Duration::from_secs(1);
@@ -56,40 +71,40 @@ impl Session<'_> {
     /// Gives morsels their turns. Returns `None` once all morsels are done or failed.
     pub(super) async fn rounds(&mut self) -> Result<Option<SessionEnd>, ProducerError> {
         loop {
-            let ((round, rank, pair), mut morsel) = match self.next_morsel().await? {
+            let ((round, rank, subject), mut morsel) = match self.next_morsel().await? {
                 NextMorsel::Step(place, morsel) => (place, *morsel),
                 NextMorsel::Full => return Ok(Some(SessionEnd::QueueFull)),
                 NextMorsel::None => break,
             };
             self.round = round;
             match self.take_step(&mut morsel).await? {
-                MorselStepOutcome::Again => {
-                    self.waiting.insert((round + 1, rank, pair), morsel);
+                TurnOutcome::Again => {
+                    self.waiting.insert((round + 1, rank, subject), morsel);
                 }
-                MorselStepOutcome::Later(at) => drop(self.paused_morsels.insert((at, (round, rank, pair)), morsel)),
-                MorselStepOutcome::Done => {
+                TurnOutcome::Later(at) => drop(self.paused_morsels.insert((at, (round, rank, subject)), morsel)),
+                TurnOutcome::Done => {
                     self.state.remove(&morsel).await?;
                     crash_point(CrashPoint::ProducerMorselRemoved);
-                    self.finish_morsel(&pair, false).await?;
+                    self.finish_morsel(&subject, false).await?;
                 }
-                MorselStepOutcome::PassedOver => self.finish_morsel(&pair, true).await?,
-                MorselStepOutcome::Reading => self.background_reads.wait_for_read((round, rank, pair), morsel),
+                TurnOutcome::PassedOver => self.finish_morsel(&subject, true).await?,
+                TurnOutcome::Reading => self.background_reads.wait_for_read((round, rank, subject), morsel),
                 // Others wait for reads, which would be lost if the session ended. They would find the queue full too.
-                MorselStepOutcome::Full if !self.background_reads.is_idle() => {
-                    self.waiting.insert((round, rank, pair), morsel);
+                TurnOutcome::Full if !self.background_reads.is_idle() => {
+                    self.waiting.insert((round, rank, subject), morsel);
                     if !self.pause(Self::PAUSE).await {
                         return Ok(Some(SessionEnd::Stopped));
                     }
                 }
-                MorselStepOutcome::Full => return Ok(Some(SessionEnd::QueueFull)),
-                MorselStepOutcome::Stopped => return Ok(Some(SessionEnd::Stopped)),
+                TurnOutcome::Full => return Ok(Some(SessionEnd::QueueFull)),
+                TurnOutcome::Stopped => return Ok(Some(SessionEnd::Stopped)),
             }
         }
         Ok(self.stop.is_cancelled().then_some(SessionEnd::Stopped))
     }
 
     /// Waits for the next morsel that may have a turn: the first one of an account that has less than its share of the queue.
-    async fn next_morsel(&mut self) -> Result<NextMorsel, ProducerError> {
+    async fn next_morsel(&mut self) -> Result<NextMorsel<P>, ProducerError> {
         let mut pause = Duration::ZERO;
         loop {
             self.begin_due().await?;
@@ -136,83 +151,83 @@ impl Session<'_> {
         }
     }
 
-    async fn take_step(&mut self, morsel: &mut Versioned<Morsel>) -> Result<MorselStepOutcome, ProducerError> {
-        let pair = morsel.record.pair.clone();
+    async fn take_step(&mut self, morsel: &mut Versioned<MorselOf<P>>) -> Result<TurnOutcome, ProducerError> {
+        let subject = morsel.record.subject().clone();
         // A ready result is used at once. Otherwise it would be read again and again while the queue is full each time.
-        if !self.background_reads.has_result(&pair) {
-            match self.check_gate(&pair.account).await? {
+        if !self.background_reads.has_result(&subject) {
+            match self.check_gate(subject.account()).await? {
                 Gate::Open => {}
                 other => return Ok(self.outcome_at_gate(other)),
             }
         }
         // The policy is read after the wait: it may have changed meanwhile.
-        let policy = match self.current_coverage(&pair).await {
-            CurrentCoverage::Covered(policy) => policy,
-            CurrentCoverage::NotCovered => {
-                info!(account = %pair.account, space = %pair.space, source = %pair.source,
-                    destination = %pair.destination, "no policy asks for this any more; dropped from the run");
-                return Ok(MorselStepOutcome::Done);
+        let order = match self.current_coverage(&subject).await {
+            CurrentCoverage::Known(Coverage::Covered(order)) => order,
+            CurrentCoverage::Known(Coverage::NotCovered) => {
+                let destination = subject.destination().map(tracing::field::display);
+                info!(account = %subject.account(), space = %subject.space(), source = %subject.store(), destination,
+                    "no policy asks for this any more; dropped from the run");
+                return Ok(TurnOutcome::Done);
             }
-            CurrentCoverage::AccountFailed => return Ok(MorselStepOutcome::PassedOver),
-            CurrentCoverage::Stopped(reason) => {
-                self.space_failed(&pair, &SpaceError::Stopped { reason });
-                return Ok(MorselStepOutcome::PassedOver);
+            CurrentCoverage::Known(Coverage::Failed(error)) => {
+                self.space_failed(&subject, &error);
+                return Ok(TurnOutcome::PassedOver);
             }
+            CurrentCoverage::AccountFailed => return Ok(TurnOutcome::PassedOver),
         };
-        match self.step_morsel(morsel, policy).await {
+        self.step_began = self.deps.clock.now();
+        match P::take_turn(self, morsel, order).await {
             Ok(turn) => {
                 // A turn that ended early proves nothing: its read may fail again.
-                let read = matches!(turn, MorselStepOutcome::Again | MorselStepOutcome::Done);
-                if read && self.failure_streaks.remove(&pair).is_some() {
-                    let used = [&pair.source, &pair.destination].map(|store| address(&pair, store));
-                    self.deps.statistics.clear_store_waits(&used);
+                let read = matches!(turn, TurnOutcome::Again | TurnOutcome::Done);
+                if read && self.failure_streaks.remove(&subject).is_some() {
+                    let account = subject.account();
+                    let used =
+                        subject.stores().map(|store| StoreAddress { account: account.clone(), store: store.clone() });
+                    self.deps.statistics.clear_store_waits(&used.collect::<Vec<_>>());
                 }
                 Ok(turn)
             }
             Err(StepError::Session(error)) => Err(error),
             Err(StepError::Space(error)) => {
-                self.background_reads.forget(|read| read.belongs_to(&pair));
+                self.background_reads.forget(|read| read.belongs_to(&subject));
                 if error.is_tried_again()
-                    && let Some(at) = self.schedule_retry(&pair, &error)
+                    && let Some(at) = self.schedule_retry(&subject, &error)
                 {
-                    return Ok(MorselStepOutcome::Later(at));
+                    return Ok(TurnOutcome::Later(at));
                 }
-                self.space_failed(&pair, &error);
-                Ok(MorselStepOutcome::PassedOver)
+                self.space_failed(&subject, &error);
+                Ok(TurnOutcome::PassedOver)
             }
         }
     }
 
-    pub(super) async fn current_coverage(&mut self, pair: &SpacePair) -> CurrentCoverage {
-        if self.accounts_failed.contains(&pair.account) {
+    pub(super) async fn current_coverage(&mut self, subject: &SubjectOf<P>) -> CurrentCoverage<P> {
+        if self.accounts_failed.contains(subject.account()) {
             return CurrentCoverage::AccountFailed;
         }
-        match self.deps.policies.account(&pair.account).await {
-            Ok(policy) => match policy.coverage(&pair.space, &pair.source, &pair.destination) {
-                Coverage::Covered(policy) => CurrentCoverage::Covered(policy),
-                Coverage::NotCovered => CurrentCoverage::NotCovered,
-                Coverage::Stopped => CurrentCoverage::Stopped(policy.for_space(&pair.space).rule.to_string()),
-            },
-            Err(PolicyError::NotListed { .. }) => CurrentCoverage::NotCovered,
+        match self.deps.policies.account(subject.account()).await {
+            Ok(policy) => CurrentCoverage::Known(P::coverage(&policy, subject)),
+            Err(PolicyError::NotListed { .. }) => CurrentCoverage::Known(Coverage::NotCovered),
             Err(error) => {
-                self.account_failed(&pair.account, &error);
+                self.account_failed(subject.account(), &error);
                 CurrentCoverage::AccountFailed
             }
         }
     }
 
     /// When a failed space gets another turn in this session; `None` if it gets none.
-    fn schedule_retry(&mut self, pair: &SpacePair, error: &SpaceError) -> Option<Monotonic> {
+    fn schedule_retry(&mut self, subject: &SubjectOf<P>, error: &P::Error) -> Option<Monotonic> {
         let now = self.deps.clock.monotonic();
-        let mut streak = self.failure_streaks.remove(pair).unwrap_or_else(|| FailureStreak::since(now));
+        let mut streak = self.failure_streaks.remove(subject).unwrap_or_else(|| FailureStreak::since(now));
         let pause = self.next_retry_pause(&mut streak, now)?;
-        self.failure_streaks.insert(pair.clone(), streak);
+        self.failure_streaks.insert(subject.clone(), streak);
         if let Some(error) = error.of_store() {
             self.deps
                 .statistics
                 .note_store_wait(&error.store, StoreWait { reason: error_chain(error), may_pass: true });
         }
-        warn!(account = %pair.account, space = %pair.space, error = error_chain(error), "the space is tried again");
+        warn!(account = %subject.account(), space = %subject.space(), error = error_chain(error), "the space is tried again");
         Some(now.plus(pause))
     }
 
@@ -224,8 +239,4 @@ impl Session<'_> {
         }
         Some(Self::PAUSE.saturating_mul(1 << (streak.tries - 1).min(16)).min(Self::PAUSE_MAX))
     }
-}
-
-fn address(pair: &SpacePair, store: &StoreId) -> StoreAddress {
-    StoreAddress { account: pair.account.clone(), store: store.clone() }
 }

@@ -10,17 +10,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mill_model::{AccountId, SpacePair, SurveySum, Timestamp};
+use mill_model::{AccountId, SurveySum, Timestamp};
 use mill_ports::{CrashPoint, PlantedBug, crash_point, error_chain, planted};
 use mill_records::Versioned;
-use mill_records::producer_state::{AccountRun, AccountRunRows, Morsel, UnansweredStores};
+use mill_records::producer_state::{
+    AccountRun, AccountRunRows, MorselRow as _, MorselSubject, SurveyRow as _, UnansweredStores,
+};
 use tracing::{debug, info, warn};
 
 use super::Session;
 use super::accounts::PartsByAccount;
+use super::plan::{Coverage, MorselOf, Plan, SubjectOf};
+use super::report::ProducerError;
 use super::rounds::CurrentCoverage;
-use crate::report::ProducerError;
-use crate::settings::RunStart;
+use super::settings::RunStart;
 
 /// How often a session checks for new accounts.
 const LIST_EVERY: Duration = Duration::from_mins(1);
@@ -34,12 +37,12 @@ enum Participation {
 }
 
 /// An account's run and its state in this session.
-pub(crate) struct ActiveRun {
+pub(crate) struct ActiveRun<S> {
     pub(crate) row: Versioned<AccountRun>,
     /// Its open morsels: those that wait, rest or have their turn.
-    pub(crate) open: BTreeSet<SpacePair>,
+    pub(crate) open: BTreeSet<S>,
     /// Its morsels that failed. Their rows stay.
-    pub(super) passed_over: BTreeSet<SpacePair>,
+    pub(super) passed_over: BTreeSet<S>,
     /// Whether some of its stores are asked for their spaces again.
     pub(crate) rediscovers_later: bool,
     participation: Participation,
@@ -48,13 +51,11 @@ pub(crate) struct ActiveRun {
     ranks: usize,
     /// How this session classified its entries; once the run is finished, over all its sessions.
     pub(crate) surveyed: SurveySum,
-    /// How many pairs it has, as far as this session discovered them.
-    pub(crate) pairs: u64,
-    /// How many entries are left out by a rule or lie in no space.
-    pub(crate) left_out: u64,
+    /// How many morsels it has, as far as this session discovered them.
+    pub(super) morsels: u64,
 }
 
-impl ActiveRun {
+impl<S: MorselSubject> ActiveRun<S> {
     pub(crate) fn of(row: Versioned<AccountRun>) -> Self {
         Self {
             row,
@@ -65,8 +66,7 @@ impl ActiveRun {
             failed: false,
             ranks: 0,
             surveyed: SurveySum::default(),
-            pairs: 0,
-            left_out: 0,
+            morsels: 0,
         }
     }
 
@@ -94,7 +94,7 @@ impl ActiveRun {
     }
 }
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// The accounts whose runs begin at the start of this session.
     pub(super) fn due_at_start(&self) -> BTreeSet<AccountId> {
         let now = self.deps.clock.now();
@@ -128,10 +128,10 @@ impl Session<'_> {
     /// Resumes the runs in progress and begins those that are due.
     pub(super) async fn prepare(
         &mut self,
-        mut parts: PartsByAccount,
+        mut parts: PartsByAccount<MorselOf<P>>,
         due: BTreeSet<AccountId>,
     ) -> Result<(), ProducerError> {
-        let begun: Vec<(AccountId, AccountRunRows)> =
+        let begun: Vec<(AccountId, AccountRunRows<MorselOf<P>>)> =
             due.into_iter().map(|account| (account.clone(), parts.remove(&account).unwrap_or_default())).collect();
         for (account, parts) in parts {
             self.resume(&account, parts).await?;
@@ -146,14 +146,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn resume(&mut self, account: &AccountId, parts: AccountRunRows) -> Result<(), ProducerError> {
+    async fn resume(&mut self, account: &AccountId, parts: AccountRunRows<MorselOf<P>>) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
         run.participation = Participation::Resumed;
         self.report.resumed = true;
         let (number, listed) = (run.row.record.number, run.row.record.listed);
         let AccountRunRows { unanswered, morsels } = parts;
         info!(%account, started = %run.row.record.started, morsels = morsels.len(), "resumes a run");
-        self.report_held_of_earlier(&morsels).await?;
+        P::resume(self, &morsels).await?;
         self.enqueue(account, morsels);
         let unanswered = match unanswered {
             Some(late) if late.record.run != number => {
@@ -171,15 +171,14 @@ impl Session<'_> {
     }
 
     /// Begins an account's run. Forgets the rest of the previous run.
-    async fn begin(&mut self, account: &AccountId, parts: AccountRunRows) -> Result<(), ProducerError> {
+    async fn begin(&mut self, account: &AccountId, parts: AccountRunRows<MorselOf<P>>) -> Result<(), ProducerError> {
         let last = self.runs.remove(account);
         // A morsel that the last run skipped may be read at this moment.
         self.remove_from_rounds(account);
         self.remove_from_report(account, last.as_ref());
         let last = last.map(|run| run.row);
         let last_number = last.as_ref().map(|last| last.record.number);
-        // A space that the last run did not find missing may have been there again.
-        self.forget_missing(account, last_number).await?;
+        P::forget_rows(self, account, last_number).await?;
         let number = AccountRun::number(self.state.epoch(), self.begun, last.as_ref().map(|last| &last.record));
         let started = self.deps.clock.now();
         let run = AccountRun { account: account.clone(), number, started, listed: false, finished: None };
@@ -257,29 +256,30 @@ impl Session<'_> {
     }
 
     /// Adds morsels to the rounds, behind those that have had their turn in the current round.
-    pub(crate) fn enqueue(&mut self, account: &AccountId, mut morsels: Vec<Versioned<Morsel>>) {
+    pub(crate) fn enqueue(&mut self, account: &AccountId, mut morsels: Vec<Versioned<MorselOf<P>>>) {
         let Some(run) = self.runs.get_mut(account) else { return };
         let number = run.row.record.number;
-        morsels
-            .retain(|morsel| !run.open.contains(&morsel.record.pair) && !run.passed_over.contains(&morsel.record.pair));
+        let is_known = |subject: &SubjectOf<P>| run.open.contains(subject) || run.passed_over.contains(subject);
+        morsels.retain(|morsel| !is_known(morsel.record.subject()));
         morsels.sort_by(|a, b| {
-            let (a, b) = (&a.record.pair, &b.record.pair);
-            (&a.space, &a.source, &a.destination).cmp(&(&b.space, &b.source, &b.destination))
+            let (a, b) = (a.record.subject(), b.record.subject());
+            (a.space(), a.store(), a.destination()).cmp(&(b.space(), b.store(), b.destination()))
         });
         for morsel in &mut morsels {
             // A producer that slept may write a row of an earlier run after this one has begun. Its counts are not of this run.
-            if morsel.record.run != number {
-                morsel.record = Morsel::fresh(morsel.record.pair.clone(), number);
+            if morsel.record.run() != number {
+                morsel.record = MorselOf::<P>::fresh(morsel.record.subject().clone(), number);
             }
         }
         // Within an account, the morsel with the fewest nibbles is first. Between accounts, earlier nibbles do not count:
         // otherwise an account with many short runs would keep another one waiting for ever.
-        let fewest = morsels.iter().map(|morsel| morsel.record.nibbles).min().unwrap_or(0);
+        let fewest = morsels.iter().map(|morsel| morsel.record.nibbles()).min().unwrap_or(0);
         for morsel in morsels {
             run.ranks += 1;
-            let round = self.round + (morsel.record.nibbles - fewest);
-            run.open.insert(morsel.record.pair.clone());
-            self.waiting.insert((round, run.ranks, morsel.record.pair.clone()), morsel);
+            let round = self.round + (morsel.record.nibbles() - fewest);
+            let subject = morsel.record.subject().clone();
+            run.open.insert(subject.clone());
+            self.waiting.insert((round, run.ranks, subject), morsel);
         }
     }
 
@@ -306,7 +306,7 @@ impl Session<'_> {
         self.summarize_run(account).await
     }
 
-    /// Adds the surveys of earlier sessions of a run, and removes the surveys of pairs that no policy covers any more.
+    /// Adds the surveys of earlier sessions of a run, and removes the surveys of what no policy covers any more.
     async fn summarize_run(&mut self, account: &AccountId) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
         if run.participation == Participation::Begun && run.failed {
@@ -314,12 +314,12 @@ impl Session<'_> {
         }
         let surveys = self.state.surveys_of(account).await?;
         let (ours, others): (Vec<_>, Vec<_>) =
-            surveys.into_iter().partition(|kept| kept.record.run == run.row.record.number);
+            surveys.into_iter().partition(|kept| kept.record.run() == run.row.record.number);
         if run.participation == Participation::Resumed {
             run.surveyed = SurveySum::default();
-            run.pairs = ours.len() as u64;
+            run.morsels = ours.len() as u64;
             for kept in &ours {
-                run.surveyed += kept.record.sum;
+                run.surveyed += kept.record.sum();
             }
         }
         let SurveySum { listed, queued, refused, .. } = run.surveyed;
@@ -327,7 +327,8 @@ impl Session<'_> {
         if !run.failed {
             let mut gone = Vec::new();
             for kept in others {
-                if matches!(self.current_coverage(&kept.record.pair).await, CurrentCoverage::NotCovered) {
+                let coverage = self.current_coverage(kept.record.subject()).await;
+                if matches!(coverage, CurrentCoverage::Known(Coverage::NotCovered)) {
                     gone.push(kept);
                 }
             }
@@ -343,7 +344,7 @@ impl Session<'_> {
         self.report.began = began.unwrap_or_else(|| self.deps.clock.now());
         for run in self.runs.values().filter(|run| run.is_worked_on()) {
             self.report.survey += run.surveyed;
-            self.report.pairs += run.pairs;
+            self.report.pairs += run.morsels;
             self.report.runs += 1;
         }
     }
@@ -360,16 +361,16 @@ impl Session<'_> {
     }
 
     /// Notes that a morsel needs no further turn: it is done or `failed`.
-    pub(super) async fn finish_morsel(&mut self, pair: &SpacePair, failed: bool) -> Result<(), ProducerError> {
-        if let Some(run) = self.runs.get_mut(&pair.account) {
-            run.open.remove(pair);
-            self.background_reads.forget(|read| read.belongs_to(pair));
+    pub(super) async fn finish_morsel(&mut self, subject: &SubjectOf<P>, failed: bool) -> Result<(), ProducerError> {
+        if let Some(run) = self.runs.get_mut(subject.account()) {
+            run.open.remove(subject);
+            self.background_reads.forget(|read| read.belongs_to(subject));
             if failed {
                 run.failed = true;
-                run.passed_over.insert(pair.clone());
+                run.passed_over.insert(subject.clone());
             }
         }
-        self.finish_if_done(&pair.account).await
+        self.finish_if_done(subject.account()).await
     }
 }
 

@@ -4,68 +4,66 @@
 //!   load ─▶ begin the runs that are due ─▶ discover their accounts ─▶ rounds ──▶ each finished
 //!     │                                                       ▲           │ ▲
 //!     └─▶ resume the runs in progress ────────────────────────┼───────────┘ └─ turn of the morsel with the fewest turns:
-//!                                                             │                deletes (once), then one nibble of copies
+//!                                                             │                what its plan does in it
 //!                       an account whose next run is due, or that is new
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, SpacePair, StoreAddress, StoreId, Timestamp};
-use mill_ports::{CrashPoint, crash_point, error_chain};
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId, SurveySum, Task, Timestamp};
+use mill_ports::{CrashPoint, StoreError, crash_point, error_chain};
 use mill_records::Versioned;
-use mill_records::delete_lists::DeleteListError;
-use mill_records::producer_state::{
-    DeleteProgress, MissingSpace, Morsel, ProducerState, ProducerStateError, SurveySubject,
-};
+use mill_records::producer_state::{MorselSubject as _, ProducerState, ProducerStateError, SurveySubject};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::duplication::DuplicationProducer;
-use crate::duplication::endpoints::SpaceError;
-use crate::duplication::merge::MergeError;
-use crate::duplication::morsel_step::OpenMorsel;
-use crate::report::{ProducerError, SessionEnd, SessionReport, SpaceFailure, SpaceFailureKind};
-use crate::settings::{ProducerDeps, ProducerSettings};
-use crate::timed_stores::{SilenceError, TimedStores};
-
 use super::account_discovery::PendingDiscoveries;
 use super::background_read::{BackgroundReads, ReaderPanicked};
 use super::failures::SurveyFailures;
+use super::plan::{MorselError as _, MorselOf, Plan, SubjectOf};
+use super::producer::LoopingProducer;
 use super::queue_sizer::QueueSizer;
+use super::report::{LoopingReport, ProducerError, SessionEnd, SpaceFailure, SpaceFailureKind};
 use super::rounds::FailureStreak;
 use super::runs::ActiveRun;
+use super::settings::{LoopingDeps, LoopingSettings};
 use super::shares::AccountShares;
 use super::task_sender::TaskSender;
+use crate::timed_stores::{SilenceError, TimedStores};
 
 /// A morsel's priority in the rounds: its round, then its rank within its account, so that every account is served.
-pub(crate) type RoundPriority = (u64, usize, SpacePair);
+pub(super) type RoundPriority<S> = (u64, usize, S);
 
-/// The state of one session.
-pub(crate) struct Session<'a> {
-    pub(crate) deps: &'a ProducerDeps,
-    pub(crate) settings: &'a ProducerSettings,
+/// The morsels whose failure may pass, by when they may have another turn.
+type PausedMorsels<S, M> = BTreeMap<(Monotonic, RoundPriority<S>), Versioned<M>>;
+
+/// The state of one session. What is `pub(crate)` is for the plan too; the rest is the looping's own.
+pub(crate) struct Session<'a, P: Plan> {
+    pub(crate) deps: &'a LoopingDeps,
+    pub(crate) settings: &'a LoopingSettings,
     pub(crate) stores: &'a TimedStores,
     pub(crate) stop: &'a CancellationToken,
-    pub(crate) state: ProducerState,
-    pub(crate) task_sender: TaskSender,
-    pub(crate) report: SessionReport,
-    /// The accounts that are listed.
-    pub(super) accounts: BTreeSet<AccountId>,
+    pub(crate) state: ProducerState<P::Rows>,
+    pub(super) task_sender: TaskSender,
+    pub(crate) report: LoopingReport<P::Findings>,
+    /// What the plan keeps in memory.
+    pub(crate) plan: P,
     /// The current or last run of each account.
-    pub(crate) runs: BTreeMap<AccountId, ActiveRun>,
-    pub(crate) open_morsels: BTreeMap<SpacePair, OpenMorsel>,
-    pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Versioned<MissingSpace>>,
-    pub(crate) waiting: BTreeMap<RoundPriority, Versioned<Morsel>>,
-    /// The rows of delete lists that had a result when this session first read the list.
-    pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
-    /// How many tasks the queue may hold. Held only between awaits.
-    pub(crate) queue_sizer: Mutex<QueueSizer>,
+    pub(crate) runs: BTreeMap<AccountId, ActiveRun<SubjectOf<P>>>,
     /// When the current turn began.
     pub(crate) step_began: Timestamp,
+    /// The failed surveys since the last success, for the status.
+    pub(crate) failures: SurveyFailures<SubjectOf<P>>,
+    /// The accounts that are listed.
+    pub(super) accounts: BTreeSet<AccountId>,
+    pub(super) waiting: BTreeMap<RoundPriority<SubjectOf<P>>, Versioned<MorselOf<P>>>,
+    /// How many tasks the queue may hold. Held only between awaits.
+    pub(super) queue_sizer: Mutex<QueueSizer>,
     /// The current round.
     pub(super) round: u64,
     /// How many runs this session has begun.
@@ -73,77 +71,56 @@ pub(crate) struct Session<'a> {
     /// When the session next checks whether an account's run is due; `None` if it never does.
     pub(super) next_due_check: Option<Monotonic>,
     pub(super) accounts_failed: BTreeSet<AccountId>,
-    /// The morsels whose failure may pass, and when they may have another turn.
-    pub(super) paused_morsels: BTreeMap<(Monotonic, RoundPriority), Versioned<Morsel>>,
-    pub(super) failure_streaks: BTreeMap<SpacePair, FailureStreak>,
-    /// The failed surveys since the last success, for the status.
-    pub(crate) failures: SurveyFailures,
-    pub(super) later_accounts: PendingDiscoveries,
-    pub(super) background_reads: BackgroundReads,
+    pub(super) paused_morsels: PausedMorsels<SubjectOf<P>, MorselOf<P>>,
+    pub(super) failure_streaks: BTreeMap<SubjectOf<P>, FailureStreak>,
+    pub(super) later_accounts: PendingDiscoveries<SubjectOf<P>>,
+    pub(super) background_reads: BackgroundReads<P>,
     pub(super) shares: AccountShares,
 }
 
 /// Why a step went no further.
 #[derive(Debug)]
-pub(crate) enum StepError {
-    /// The space is skipped; other spaces go on.
-    Space(SpaceError),
+pub(crate) enum StepError<E> {
+    /// The morsel is skipped; others go on.
+    Space(E),
     /// The session ends.
     Session(ProducerError),
 }
 
-impl From<SpaceError> for StepError {
-    fn from(error: SpaceError) -> Self {
-        Self::Space(error)
-    }
-}
-
-impl From<ReaderPanicked> for StepError {
+impl<E: From<ReaderPanicked>> From<ReaderPanicked> for StepError<E> {
     fn from(error: ReaderPanicked) -> Self {
         Self::Space(error.into())
     }
 }
 
-impl From<MergeError> for StepError {
-    fn from(error: MergeError) -> Self {
-        Self::Space(error.into())
-    }
-}
-
-impl From<DeleteListError> for StepError {
-    fn from(error: DeleteListError) -> Self {
-        Self::Space(error.into())
-    }
-}
-
-impl From<ProducerError> for StepError {
+impl<E> From<ProducerError> for StepError<E> {
     fn from(error: ProducerError) -> Self {
         Self::Session(error)
     }
 }
 
-impl From<ProducerStateError> for StepError {
+impl<E> From<ProducerStateError> for StepError<E> {
     fn from(error: ProducerStateError) -> Self {
         Self::Session(error.into())
     }
 }
 
-impl<'a> Session<'a> {
+impl<'a, P: Plan> Session<'a, P> {
     /// Runs one session under a lease.
-    pub(crate) async fn run(
-        producer: &'a DuplicationProducer,
-        state: ProducerState,
-        claim: bool,
+    pub(super) async fn run(
+        producer: &'a LoopingProducer,
+        plan: P,
+        (state, claim): (ProducerState<P::Rows>, bool),
         stop: &'a CancellationToken,
-    ) -> Result<SessionReport, ProducerError> {
+    ) -> Result<LoopingReport<P::Findings>, ProducerError> {
         crash_point(CrashPoint::ProducerLeased);
         let mut loaded = state.load(claim).await?;
-        let mut session = Self::new(producer, state, stop);
+        let mut session = Self::new(producer, plan, state, stop);
         let size = loaded.queue_size.take();
         let parts = session.load_parts(loaded).await?;
         let due = session.due_at_start();
         if due.is_empty() && parts.is_empty() && !session.runs.is_empty() {
-            return Ok(SessionReport::new(SessionEnd::NotDue { next_run: session.next_run() }));
+            return Ok(LoopingReport::new(SessionEnd::NotDue { next_run: session.next_run() }));
         }
         let size = session.size_queue(size).await?;
         session.prepare(parts, due).await?;
@@ -157,7 +134,12 @@ impl<'a> Session<'a> {
     }
 
     /// Creates a session that has loaded nothing yet.
-    pub(crate) fn new(producer: &'a DuplicationProducer, state: ProducerState, stop: &'a CancellationToken) -> Self {
+    pub(crate) fn new(
+        producer: &'a LoopingProducer,
+        plan: P,
+        state: ProducerState<P::Rows>,
+        stop: &'a CancellationToken,
+    ) -> Self {
         let (deps, settings) = (&producer.deps, &producer.settings);
         let task_sender = TaskSender {
             queue: deps.queue.clone(),
@@ -174,44 +156,54 @@ impl<'a> Session<'a> {
             stop,
             state,
             task_sender,
-            report: SessionReport::new(SessionEnd::Stopped),
-            accounts: BTreeSet::new(),
+            report: LoopingReport::new(SessionEnd::Stopped),
+            plan,
             runs: BTreeMap::new(),
-            open_morsels: BTreeMap::new(),
-            missing: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            settled_rows: BTreeMap::new(),
-            queue_sizer: Mutex::new(QueueSizer::new(settings.queue_max, 0)),
             step_began: now,
+            failures: SurveyFailures::of(Vec::new()),
+            accounts: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            queue_sizer: Mutex::new(QueueSizer::new(settings.queue_max, 0)),
             round: 0,
             begun: 0,
             next_due_check: None,
             accounts_failed: BTreeSet::new(),
             paused_morsels: BTreeMap::new(),
             failure_streaks: BTreeMap::new(),
-            failures: SurveyFailures::default(),
             later_accounts: PendingDiscoveries::new(),
-            background_reads: BackgroundReads::default(),
+            background_reads: BackgroundReads::new(),
             shares: AccountShares::default(),
         }
     }
 
-    /// How many listings are kept open.
-    pub(crate) fn listings_open(&self) -> usize {
-        self.open_morsels.len() + self.background_reads.morsels()
+    /// How many morsels wait for a read.
+    pub(crate) fn morsels_being_read(&self) -> usize {
+        self.background_reads.morsels()
     }
 
-    /// Reports the deletes that an earlier session of this run held.
-    pub(super) async fn report_held_of_earlier(&mut self, morsels: &[Versioned<Morsel>]) -> Result<(), ProducerError> {
-        if !morsels.iter().any(|morsel| matches!(morsel.record.deletes, DeleteProgress::Held { .. })) {
-            return Ok(());
+    /// Queues tasks of an account, and returns how many.
+    ///
+    /// # Errors
+    /// When some tasks are not surely in the queue after a few attempts. Any of them may be there all the same.
+    pub(crate) async fn queue_tasks(
+        &mut self,
+        account: &AccountId,
+        tasks: impl ExactSizeIterator<Item = Task>,
+    ) -> Result<u64, ProducerError> {
+        self.note_before_send(account, tasks.len()).await?;
+        let queued = self.task_sender.send(account, tasks).await?;
+        self.report.queued += queued;
+        self.queue_sizer().sent(queued);
+        self.deps.statistics.sent.fetch_add(queued, Relaxed);
+        Ok(queued)
+    }
+
+    /// Adds the sum of a nibble to the survey of a run.
+    pub(crate) fn add_to_survey(&mut self, account: &AccountId, sum: SurveySum) {
+        if let Some(run) = self.runs.get_mut(account) {
+            run.surveyed += sum;
         }
-        for held in self.deps.delete_lists.held().await? {
-            if morsels.iter().any(|morsel| morsel.record.pair == held.pair) {
-                self.report_held(&held);
-            }
-        }
-        Ok(())
+        self.deps.statistics.add_survey(sum);
     }
 
     /// Returns the result of `reading`, or `None` if the session is told to stop first. Only for futures without side effects.
@@ -232,24 +224,25 @@ impl<'a> Session<'a> {
         }
     }
 
-    pub(crate) fn space_failed(&mut self, pair: &SpacePair, error: &SpaceError) {
-        self.run_failed(&pair.account);
+    /// Reports that a morsel is skipped.
+    pub(crate) fn space_failed(&mut self, subject: &SubjectOf<P>, error: &P::Error) {
+        self.run_failed(subject.account());
         let reason = error_chain(error);
-        warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
-            reason, "the space is passed over");
-        self.note_failure(SurveySubject::SpacePair(pair.clone()), &reason);
+        warn!(account = %subject.account(), space = %subject.space(), source = %subject.store(),
+            destination = subject.destination().map(tracing::field::display), reason, "the space is passed over");
+        self.note_failure(SurveySubject::Morsel(subject.clone()), &reason);
         self.report.spaces_failed.push(SpaceFailure {
-            account: pair.account.clone(),
-            space: Some(pair.space.clone()),
-            source: pair.source.clone(),
-            destination: Some(pair.destination.clone()),
+            account: subject.account().clone(),
+            space: Some(subject.space().clone()),
+            source: subject.store().clone(),
+            destination: subject.destination().cloned(),
             failure_kind: error.failure_kind(),
             reason,
         });
     }
 
     /// Reports that the spaces of a store are not known.
-    pub(crate) fn store_failed(&mut self, account: &AccountId, store: &StoreId, error: &mill_ports::StoreError) {
+    pub(crate) fn store_failed(&mut self, account: &AccountId, store: &StoreId, error: &StoreError) {
         self.run_failed(account);
         let reason = error_chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
@@ -265,8 +258,4 @@ impl<'a> Session<'a> {
         let failed = SpaceFailure { account, space, source, destination, failure_kind, reason };
         self.report.spaces_failed.push(failed);
     }
-}
-
-pub(crate) fn missing_key(row: &MissingSpace) -> (AccountId, StoreId, SpaceId) {
-    (row.account.clone(), row.store.clone(), row.space.clone())
 }

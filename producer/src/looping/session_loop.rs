@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use futures::future::select;
 use mill_model::Timestamp;
-use mill_ports::{TableErrorKind, error_chain};
+use mill_ports::{Clock, TableErrorKind, error_chain};
 use mill_records::producer_state::ProducerStateError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::duplication::DuplicationProducer;
-use crate::report::{ProducerError, SessionEnd, SessionReport};
+use super::report::{LoopingReport, ProducerError, SessionEnd};
 
 /// The pauses between two sessions.
 #[derive(Debug, Clone, Copy)]
@@ -25,50 +24,43 @@ pub struct SessionPauses {
     pub most: Duration,
 }
 
-impl DuplicationProducer {
-    /// Runs session after session until `stop` is cancelled, and passes each report to `on_report`.
-    ///
-    /// # Errors
-    /// As [`Self::run_session`], but only errors that do not pass by themselves.
-    pub async fn run_until_stopped(
-        &self,
-        pauses: SessionPauses,
-        stop: &CancellationToken,
-        on_report: &mut (dyn FnMut(&SessionReport) + Send),
-    ) -> Result<(), ProducerError> {
-        let mut failures = 0;
-        while !stop.is_cancelled() {
-            let pause = match self.run_session(stop).await {
-                Ok(report) => {
-                    failures = 0;
-                    on_report(&report);
-                    self.pause_after(&report.ended, pauses)
-                }
-                Err(error) if may_pass(&error) => {
-                    failures += 1;
-                    let pause = (pauses.least * 2_u32.pow(failures.min(10) - 1)).min(pauses.most);
-                    warn!(
-                        error = error_chain(&error),
-                        ?pause,
-                        "the session failed; the next one goes on after a pause"
-                    );
-                    pause
-                }
-                Err(error) => return Err(error),
-            };
-            // `select` polls the first future first.
-            select(pin!(stop.cancelled()), pin!(self.deps.clock.sleep(pause))).await;
-        }
-        Ok(())
+/// Runs session after session until `stop` is cancelled, and passes each report to `on_report`.
+///
+/// # Errors
+/// Those of `run_session` that do not pass by themselves.
+pub(crate) async fn run_until_stopped<F>(
+    run_session: impl AsyncFn() -> Result<LoopingReport<F>, ProducerError>,
+    (clock, pauses): (&dyn Clock, SessionPauses),
+    stop: &CancellationToken,
+    on_report: &mut (dyn FnMut(&LoopingReport<F>) + Send),
+) -> Result<(), ProducerError> {
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let pause = match run_session().await {
+            Ok(report) => {
+                failures = 0;
+                on_report(&report);
+                pause_after(&report.ended, clock.now(), pauses)
+            }
+            Err(error) if may_pass(&error) => {
+                failures += 1;
+                let pause = (pauses.least * 2_u32.pow(failures.min(10) - 1)).min(pauses.most);
+                warn!(error = error_chain(&error), ?pause, "the session failed; the next one goes on after a pause");
+                pause
+            }
+            Err(error) => return Err(error),
+        };
+        // `select` polls the first future first.
+        select(pin!(stop.cancelled()), pin!(clock.sleep(pause))).await;
     }
+    Ok(())
+}
 
-    fn pause_after(&self, ended: &SessionEnd, SessionPauses { least, most }: SessionPauses) -> Duration {
-        let until = |due: Timestamp| due.since(self.deps.clock.now());
-        match ended {
-            SessionEnd::Finished { next_run } | SessionEnd::NotDue { next_run } => until(*next_run).clamp(least, most),
-            SessionEnd::QueueFull | SessionEnd::HeldByAnother { .. } => least,
-            SessionEnd::Stopped => Duration::ZERO,
-        }
+fn pause_after(ended: &SessionEnd, now: Timestamp, SessionPauses { least, most }: SessionPauses) -> Duration {
+    match ended {
+        SessionEnd::Finished { next_run } | SessionEnd::NotDue { next_run } => next_run.since(now).clamp(least, most),
+        SessionEnd::QueueFull | SessionEnd::HeldByAnother { .. } => least,
+        SessionEnd::Stopped => Duration::ZERO,
     }
 }
 

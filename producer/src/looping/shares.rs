@@ -9,12 +9,13 @@ use std::time::Duration;
 use mill_model::{AccountId, Monotonic};
 use mill_ports::error_chain;
 use mill_records::Versioned;
-use mill_records::producer_state::AccountShare;
+use mill_records::producer_state::{AccountShare, MorselSubject as _};
 use mill_records::queue_shares::QueueShares;
 use tracing::warn;
 
+use super::plan::{Plan, SubjectOf};
+use super::report::ProducerError;
 use super::{RoundPriority, Session};
-use crate::report::ProducerError;
 
 /// How long the last counts are used before they are read again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -23,8 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const COUNTS_OLD: Duration = Duration::from_mins(1);
 
 /// The next candidate among the waiting morsels.
-pub(super) enum NextCandidate {
-    Morsel(RoundPriority),
+pub(super) enum NextCandidate<S> {
+    Morsel(RoundPriority<S>),
     /// Each account that could have a turn has used up its share of the queue.
     Full,
     /// The stores of all waiting morsels are being read, or none waits.
@@ -50,9 +51,9 @@ impl AccountShares {
     }
 }
 
-impl Session<'_> {
+impl<P: Plan> Session<'_, P> {
     /// The first morsel that may step, of an account with less than its share of the queue.
-    pub(super) async fn next_candidate(&mut self) -> Result<NextCandidate, ProducerError> {
+    pub(super) async fn next_candidate(&mut self) -> Result<NextCandidate<SubjectOf<P>>, ProducerError> {
         let with_work = self.accounts_with_work();
         let (most, background_reads) = (self.settings.listings_open_max, &self.background_reads);
         let mut free = self.waiting.keys().filter(|place| background_reads.may_step(&place.2, most));
@@ -61,13 +62,14 @@ impl Session<'_> {
         }
         let share = (self.queue_max() / with_work).max(self.settings.nibble.get() as u64);
         let mut seen = BTreeSet::new();
-        let firsts: Vec<RoundPriority> = free.filter(|place| seen.insert(&place.2.account)).cloned().collect();
+        let firsts: Vec<RoundPriority<SubjectOf<P>>> =
+            free.filter(|place| seen.insert(place.2.account())).cloned().collect();
         if firsts.is_empty() {
             return Ok(NextCandidate::BeingRead);
         }
         for place in firsts {
             if self.background_reads.has_result(&place.2)
-                || self.queued_tasks_of(&place.2.account).await?.is_none_or(|held| held < share)
+                || self.queued_tasks_of(place.2.account()).await?.is_none_or(|held| held < share)
             {
                 return Ok(NextCandidate::Morsel(place));
             }
@@ -102,7 +104,7 @@ impl Session<'_> {
     }
 
     /// Saves that tasks of an account are about to be sent, if the queue cannot count them.
-    pub(crate) async fn note_before_send(&mut self, account: &AccountId, tasks: usize) -> Result<(), ProducerError> {
+    pub(super) async fn note_before_send(&mut self, account: &AccountId, tasks: usize) -> Result<(), ProducerError> {
         if self.deps.counts.is_none() || tasks == 0 {
             return Ok(());
         }

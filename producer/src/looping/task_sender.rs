@@ -4,66 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use mill_model::{
-    AccountId, ContentId, DeleteListId, DuplicateTask, Envelope, RemoveTask, SpacePair, Task, TaskKind, wire,
-};
+use mill_model::{AccountId, Envelope, Task, wire};
 use mill_ports::{
     Clock, CrashPoint, OutgoingMessage, PlantedBug, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics,
     TaskQueue, crash_point, planted,
 };
 
-use crate::report::ProducerError;
+use super::report::ProducerError;
 
 /// Sends tasks to the queue.
 #[derive(Debug, Clone)]
-pub(crate) struct TaskSender {
-    pub(crate) queue: Arc<dyn TaskQueue>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Arc<dyn Rng>,
-    pub(crate) statistics: Arc<Statistics>,
-    pub(crate) at_once: usize,
+pub(super) struct TaskSender {
+    pub(super) queue: Arc<dyn TaskQueue>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) chance: Arc<dyn Rng>,
+    pub(super) statistics: Arc<Statistics>,
+    pub(super) at_once: usize,
 }
 
 impl TaskSender {
     const ATTEMPTS_MAX: u32 = 6;
     const PAUSE_FIRST: Duration = Duration::from_millis(100);
 
-    /// Queues one task for each of `items`, or for the space itself where it is `None`.
+    /// Queues tasks of an account, and returns how many.
     ///
     /// # Errors
     /// When some tasks are not surely in the queue after a few attempts. Any of them may be there all the same.
-    pub(crate) async fn send<'i>(
-        &self,
-        pair: &SpacePair,
-        items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
-    ) -> Result<u64, ProducerError> {
-        let SpacePair { account, source, destination, space } = pair;
-        let task = |item: Option<&ContentId>| {
-            let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-            DuplicateTask { account, source, destination, space: space.clone(), item: item.cloned() }.into_task()
-        };
-        self.send_tasks(account, items.map(task)).await
-    }
-
-    /// Queues one task for each of these rows of a delete list, or for the space itself where it is `None`.
-    ///
-    /// # Errors
-    /// As [`Self::send`].
-    pub(crate) async fn send_removes(
-        &self,
-        pair: &SpacePair,
-        list: DeleteListId,
-        rows: impl ExactSizeIterator<Item = Option<u32>>,
-    ) -> Result<u64, ProducerError> {
-        let SpacePair { account, source, destination, space } = pair;
-        let task = |row| {
-            let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-            RemoveTask { account, source, destination, space: space.clone(), list, row }.into_task()
-        };
-        self.send_tasks(account, rows.map(task)).await
-    }
-
-    async fn send_tasks(
+    pub(super) async fn send(
         &self,
         account: &AccountId,
         tasks: impl ExactSizeIterator<Item = Task>,
@@ -80,7 +47,7 @@ impl TaskSender {
     }
 
     /// How many tasks the queue holds, including hidden ones.
-    pub(crate) async fn depth(&self) -> Result<u64, ProducerError> {
+    pub(super) async fn depth(&self) -> Result<u64, ProducerError> {
         let mut tries = 0;
         loop {
             match self.queue.depth().await {
@@ -91,7 +58,7 @@ impl TaskSender {
     }
 
     /// How many tasks of an account the queue holds; `None` if the queue cannot tell.
-    pub(crate) async fn depth_of(&self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
+    pub(super) async fn depth_of(&self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
         let mut tries = 0;
         loop {
             match self.queue.depth_of(account).await {
@@ -103,7 +70,7 @@ impl TaskSender {
 
     fn outgoing(&self, account: &AccountId, task: Task) -> Result<OutgoingMessage, ProducerError> {
         let now = self.clock.now();
-        let of_item = task.kind == TaskKind::DUPLICATE && task.detail.contains_key("item");
+        let of_item = task.detail.contains_key("item");
         let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task);
         // The task is counted before it is sent: it may be done before the send returns.
         self.statistics.open_task(envelope.id, of_item);

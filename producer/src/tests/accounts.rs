@@ -9,7 +9,9 @@ use mill_model::{Properties, SpacePair};
 use mill_ports::{Clock as _, RowKey, RowPrecondition};
 use mill_records::account_counts::CountsWriter;
 use mill_records::policies::PolicyRepository;
-use mill_records::producer_state::{AccountRun, DeleteProgress, Morsel, ProducerRows, ProducerState};
+use mill_records::producer_state::{
+    AccountRun, DeleteProgress, DuplicationRows, Morsel, MorselRow as _, ProducerRows, ProducerState,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::runs::{files, put};
@@ -43,21 +45,22 @@ fn plant_of_b(world: &World, count: usize) {
 /// Waits for an answer all the while that a test lasts.
 fn patient(settings: &mut ProducerSettings) {
     waiting(settings);
-    settings.silence_max = HOUR * 1_000_000;
+    settings.looping.silence_max = HOUR * 1_000_000;
 }
 
 fn small(settings: &mut ProducerSettings) {
-    settings.queue_max = MAX;
-    settings.nibble = NonZeroUsize::new(5).unwrap();
+    settings.looping.queue_max = MAX;
+    settings.looping.nibble = NonZeroUsize::new(5).unwrap();
 }
 
 fn waiting(settings: &mut ProducerSettings) {
     small(settings);
-    settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(30) };
+    settings.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(30) };
 }
 
-async fn book(world: &World) -> ProducerRows {
-    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
+async fn book(world: &World) -> ProducerRows<DuplicationRows> {
+    let state =
+        ProducerState::<DuplicationRows>::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
     state.load(false).await.unwrap()
 }
 
@@ -159,8 +162,8 @@ async fn loops_that_are_short_and_many_do_not_keep_a_long_one_waiting() {
     let world = two(2_000, 12);
     let often = |settings: &mut ProducerSettings| {
         small(settings);
-        settings.queue_max = 20;
-        settings.frequency = Duration::from_mins(1);
+        settings.looping.queue_max = 20;
+        settings.looping.frequency = Duration::from_mins(1);
     };
     for _ in 0..100 {
         world.session_with(often).await;
@@ -200,7 +203,7 @@ async fn now_begins_the_runs_of_all_accounts_but_those_going_on() {
     world.pass(Duration::from_mins(1)).await;
     let now = |settings: &mut ProducerSettings| {
         small(settings);
-        settings.run_start = RunStart::Now;
+        settings.looping.run_start = RunStart::Now;
     };
     world.session_with(now).await;
     assert_eq!(run_of(&world, "a").await.unwrap().number, a.number, "it is gone on with");
@@ -216,9 +219,9 @@ async fn one_loop_over_all_ends_what_is_going_on_before_it_begins() {
     world.queue.drain().await;
     let [a, b] = [run_of(&world, "a").await.unwrap(), run_of(&world, "b").await.unwrap()];
     let together = |settings: &mut ProducerSettings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.run_start = RunStart::Together;
-        settings.frequency = Duration::from_millis(1);
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.run_start = RunStart::Together;
+        settings.looping.frequency = Duration::from_millis(1);
     };
     let report = world.session_with(together).await;
     assert!(is_finished(&report) && report.resumed, "{report:?}");
@@ -249,7 +252,8 @@ async fn of_the_version_before() -> World {
         marker: Some(content("of a00019")),
         ..Morsel::fresh(World::pair(), 1)
     };
-    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 0);
+    let state =
+        ProducerState::<DuplicationRows>::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 0);
     state.add_morsels(&account("a"), &[morsel]).await.unwrap();
     world.pass(HOUR / 2).await;
     world
@@ -341,7 +345,8 @@ async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_leas
     let pair = SpacePair { account: account("b"), space: space("s"), source: store("1"), destination: store("2") };
     let marker = Some(content("of b 0199"));
     let late = Morsel { nibbles: 40, deletes: DeleteProgress::Done, marker, ..Morsel::fresh(pair, first) };
-    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
+    let state =
+        ProducerState::<DuplicationRows>::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
     state.add_morsels(&account("b"), &[late]).await.unwrap();
     world.queue.drain().await;
     let report = world.session().await;

@@ -11,21 +11,22 @@ use mill_records::producer_state::AccountRun;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, World, account, policy, space, store};
-use crate::looping::{ActiveRun, ReadBasis, ReadKey, ReadOutcome, Session};
+use crate::duplication::plan::{PairBasis, PairRead, Session};
+use crate::looping::{ActiveRun, ReadBasis, ReadKey, ReadOutcome};
 
-fn basis(file: &str, marker: Option<&str>) -> ReadBasis {
+fn basis(file: &str, marker: Option<&str>) -> ReadBasis<PairBasis> {
     let rule = policy("a", file).covering(&space("s"), &store("1"), &store("2")).unwrap();
     let marker = marker.map(|marker| marker.parse().unwrap());
-    ReadBasis::SpacePair { policy: rule, found: None, marker }
+    ReadBasis::Morsel(PairBasis { policy: rule, found: None, marker })
 }
 
-async fn read(session: &mut Session<'_>, basis: ReadBasis, answer: u32, takes: Duration) -> Option<u32> {
+async fn read(session: &mut Session<'_>, basis: ReadBasis<PairBasis>, answer: u32, takes: Duration) -> Option<u32> {
     let clock = session.deps.clock.clone();
     let reading = async move {
         clock.sleep(takes).await;
         answer
     };
-    match session.read(ReadKey::Nibble(World::pair()), basis, reading).await.unwrap() {
+    match session.read(ReadKey::Morsel(World::pair(), PairRead::Nibble), basis, reading).await.unwrap() {
         ReadOutcome::Done(answer) => Some(answer),
         ReadOutcome::GoesOn | ReadOutcome::Stopped => None,
     }
@@ -38,7 +39,7 @@ const LONG: Duration = Duration::from_secs(100);
 async fn what_is_read_is_used_only_while_its_policy_its_marker_and_its_run_are_the_same() {
     let world = World::new(ONE);
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-    let mut session = Session::new(&producer, producer.state(1), &stop);
+    let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
     let now = world.clock.now();
     let run = |number| AccountRun { account: account("a"), number, started: now, listed: true, finished: None };
     session.runs.insert(account("a"), ActiveRun::of(Versioned::unsaved(run(1))));
@@ -62,7 +63,7 @@ async fn what_is_read_is_used_only_while_its_policy_its_marker_and_its_run_are_t
 async fn what_is_found_bears_the_time_at_which_its_reading_began() {
     let world = World::new(ONE);
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-    let mut session = Session::new(&producer, producer.state(1), &stop);
+    let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
     world.pass(SOON).await;
     let began = world.clock.now();
     assert_eq!(read(&mut session, basis(ONE, None), 1, LONG).await, None);
@@ -76,9 +77,9 @@ async fn what_is_found_bears_the_time_at_which_its_reading_began() {
 async fn a_panic_in_a_reading_is_an_error_of_what_was_read_alone() {
     let world = World::new(ONE);
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-    let mut session = Session::new(&producer, producer.state(1), &stop);
+    let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
     let panics = async { std::iter::empty::<u32>().next().expect("a bug of a driver") };
-    assert!(session.read(ReadKey::Endpoints(World::pair()), basis(ONE, None), panics).await.is_err());
+    assert!(session.read(ReadKey::Morsel(World::pair(), PairRead::Endpoints), basis(ONE, None), panics).await.is_err());
     assert_eq!(read(&mut session, basis(ONE, None), 1, SOON).await, Some(1));
 }
 
@@ -96,14 +97,14 @@ async fn nothing_is_read_any_more_once_it_is_forgotten_or_the_session_is_over() 
     for begins_anew in [true, false] {
         let world = World::new(ONE);
         let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-        let mut session = Session::new(&producer, producer.state(1), &stop);
+        let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
         let ended = Arc::new(AtomicBool::new(false));
         let guard = Guard(ended.clone());
         let hangs = async move {
             std::future::pending::<()>().await;
             drop(guard);
         };
-        let asked = session.read(ReadKey::Nibble(World::pair()), basis(ONE, None), hangs).await;
+        let asked = session.read(ReadKey::Morsel(World::pair(), PairRead::Nibble), basis(ONE, None), hangs).await;
         assert!(matches!(asked, Ok(ReadOutcome::GoesOn)) && !ended.load(SeqCst));
         if begins_anew {
             assert_eq!(read(&mut session, basis(ONE, Some("m")), 1, SOON).await, Some(1));
@@ -130,7 +131,7 @@ async fn a_store_that_takes_long_to_fail_is_given_up_in_time() {
         let fails = faulty(Arc::new(world.store(id).clone()), &|plan| plan.set_outage(Some(FaultKind::Unreachable)));
         let slow = FaultRates { delay: u32::MAX, delay_max: LONG, ..FaultRates::default() };
         world.replace(id, faulty(fails, &|plan| plan.set_rates(slow)));
-        let session = world.session_with(|settings| settings.give_up_after = LONG);
+        let session = world.session_with(|settings| settings.looping.give_up_after = LONG);
         let ended = tokio::time::timeout(LONG * 100, session).await;
         let report = ended.expect("it is tried without end");
         assert_eq!(report.spaces_failed.len(), 1, "{report:?}");

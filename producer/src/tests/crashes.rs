@@ -15,8 +15,8 @@ use crate::{DuplicationProducer, ProducerError, ProducerSettings, SessionEnd};
 const NIBBLE: usize = 4;
 
 fn small(settings: &mut ProducerSettings) {
-    settings.nibble = NonZeroUsize::new(NIBBLE).unwrap();
-    settings.sends_at_once = NonZeroUsize::MIN;
+    settings.looping.nibble = NonZeroUsize::new(NIBBLE).unwrap();
+    settings.looping.sends_at_once = NonZeroUsize::MIN;
 }
 
 async fn world() -> World {
@@ -87,14 +87,14 @@ async fn mostly_back() -> World {
     world.insert("2", "item", 100);
     world.insert("2", "gone", 30);
     world.wrote_all().await;
-    assert_eq!(world.session().await.held[0].count, 30);
+    assert_eq!(world.session().await.findings.held[0].count, 30);
     world.insert("1", "gone", 25);
     world
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_instant_forgets_no_hold() {
-    let again = |settings: &mut ProducerSettings| settings.run_start = crate::RunStart::Now;
+    let again = |settings: &mut ProducerSettings| settings.looping.run_start = crate::RunStart::Now;
     let mut instants = 0;
     for effects in 0.. {
         let world = mostly_back().await;
@@ -119,7 +119,7 @@ async fn a_crash_at_any_instant_forgets_no_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
-    let again = |settings: &mut ProducerSettings| settings.run_start = crate::RunStart::Now;
+    let again = |settings: &mut ProducerSettings| settings.looping.run_start = crate::RunStart::Now;
     let (mut instants, mut seen) = (0, 0);
     for effects in 0.. {
         let mut world = World::new(ONE);
@@ -137,7 +137,11 @@ async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
         let removed = world.removed().len();
         let report = world.session_with(again).await;
         if visible {
-            assert_eq!((removed + world.removed().len(), report.held[0].count), (0, 5), "crash after {effects}");
+            assert_eq!(
+                (removed + world.removed().len(), report.findings.held[0].count),
+                (0, 5),
+                "crash after {effects}"
+            );
             seen += 1;
         }
         if finished {
@@ -150,7 +154,7 @@ async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
 
 fn over(world: &World, queue: std::sync::Arc<dyn TaskQueue>) -> DuplicationProducer {
     let mut producer = world.producer_with(small);
-    producer.deps.queue = queue;
+    producer.looping.deps.queue = queue;
     producer
 }
 
@@ -187,7 +191,7 @@ async fn a_queue_that_takes_nothing_ends_the_session_with_an_error_and_the_marke
 async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_result() {
     for seed in 0..20 {
         let mut world = world().await;
-        world.settings.frequency = Duration::from_hours(10_000);
+        world.settings.looping.frequency = Duration::from_hours(10_000);
         let chance = std::sync::Arc::new(SeededRng::new(seed));
         let plan = FaultPlan::new(world.clock.clone(), chance);
         plan.set_rates(FaultRates {

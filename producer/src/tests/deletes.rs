@@ -28,11 +28,11 @@ async fn queued(shared: usize, gone: usize) -> (usize, Vec<HeldDeletes>) {
     let report = world.session().await;
     assert!(is_finished(&report));
     assert_eq!(world.ids_of("item"), shared, "copies go on");
-    (world.removed().len(), report.held)
+    (world.removed().len(), report.findings.held)
 }
 
 fn again(settings: &mut ProducerSettings) {
-    settings.run_start = crate::RunStart::Now;
+    settings.looping.run_start = crate::RunStart::Now;
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,15 +66,15 @@ async fn deletes_made_unasked_today_count_until_both_clocks_say_a_day() {
     world.insert("2", "more", 6);
     world.wrote_all().await;
     let report = world.session_with(again).await;
-    assert_eq!(report.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
+    assert_eq!(report.findings.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
     // The wall clock alone does not prove that a day has passed.
     world.clock.set_wall_offset_millis(25 * 3_600_000);
     let report = world.session_with(again).await;
-    assert_eq!(report.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
+    assert_eq!(report.findings.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
     world.pass(Duration::from_hours(25)).await;
     world.queue.drain().await;
     let report = world.session_with(again).await;
-    assert_eq!((report.held.len(), world.removed().len()), (1, 0), "what is held stays held");
+    assert_eq!((report.findings.held.len(), world.removed().len()), (1, 0), "what is held stays held");
     world.confirm().await;
     world.session_with(again).await;
     assert_eq!(world.removed().len(), 6);
@@ -85,31 +85,31 @@ async fn copies_that_this_pair_did_not_write_are_held() {
     let world = world(100, 3).await;
     world.insert("2", "theirs", 2);
     let report = world.session().await;
-    assert_eq!(report.held[0].reason, HoldReason::Unproven { count: 2 });
+    assert_eq!(report.findings.held[0].reason, HoldReason::Unproven { count: 2 });
     assert!(world.removed().is_empty());
     // Items that somebody rewrote are not deleted either.
     let world = self::world(100, 3).await;
     world.insert("2", "gone", 1);
     let report = world.session().await;
-    assert_eq!(report.held[0].reason, HoldReason::Unproven { count: 1 });
+    assert_eq!(report.findings.held[0].reason, HoldReason::Unproven { count: 1 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_goes_only_as_exactly_it_is_confirmed() {
     let world = world(50, 2_345).await;
     let report = world.session().await;
-    assert_eq!((world.removed().len(), report.held[0].count), (0, 2_345));
+    assert_eq!((world.removed().len(), report.findings.held[0].count), (0, 2_345));
     assert_eq!(world.statistics.totals().work.held, 2_345);
     let lists = &world.delete_lists;
     assert!(lists.by_token("2345-0000000000000000").await.is_err());
-    assert_eq!(lists.by_token(&report.held[0].token).await.unwrap().count(), 2_345);
+    assert_eq!(lists.by_token(&report.findings.held[0].token).await.unwrap().count(), 2_345);
     world.confirm().await;
-    assert!(lists.held().await.unwrap().is_empty() && lists.by_token(&report.held[0].token).await.is_err());
+    assert!(lists.held().await.unwrap().is_empty() && lists.by_token(&report.findings.held[0].token).await.is_err());
     // Items that vanished since are not in the list.
     world.insert("2", "later", 3);
     world.queue.drain().await;
     let report = world.session_with(again).await;
-    assert!(is_finished(&report) && report.held.is_empty());
+    assert!(is_finished(&report) && report.findings.held.is_empty());
     let mut removed = world.removed();
     removed.sort();
     assert_eq!((removed.len(), world.ids_of("gone"), world.ids_of("item")), (2_345, 2_345, 50));
@@ -117,18 +117,18 @@ async fn what_is_held_goes_only_as_exactly_it_is_confirmed() {
     assert!(world.ids()[..2_345].iter().all(|id| id.starts_with("gone")));
     world.carry_out().await;
     let report = world.session_with(again).await;
-    assert_eq!((report.held.len(), report.held[0].count), (1, 3));
+    assert_eq!((report.findings.held.len(), report.findings.held[0].count), (1, 3));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unchanged_held_list_keeps_its_token_over_runs() {
     for gone in [30, 2_000] {
         let world = world(50, gone).await;
-        let first = world.session().await.held;
-        let second = world.session_with(again).await.held;
+        let first = world.session().await.findings.held;
+        let second = world.session_with(again).await.findings.held;
         assert_eq!((first.len(), &first), (1, &second));
         world.insert("2", "later", 1);
-        let third = world.session_with(again).await.held;
+        let third = world.session_with(again).await.findings.held;
         assert_eq!((third.len(), third[0].count), (1, first[0].count + 1));
         assert_ne!(third[0].token, first[0].token);
         assert!(world.delete_lists.by_token(&first[0].token).await.is_err(), "another list took its place");
@@ -138,13 +138,13 @@ async fn an_unchanged_held_list_keeps_its_token_over_runs() {
 #[tokio::test(start_paused = true)]
 async fn a_hold_ends_only_when_all_that_it_names_is_back() {
     let world = world(100, 30).await;
-    assert_eq!(world.session().await.held[0].count, 30);
+    assert_eq!(world.session().await.findings.held[0].count, 30);
     // All items but one are back. That one is within every threshold and is held all the same.
     world.insert("1", "gone", 29);
     let report = world.session_with(again).await;
-    assert_eq!((report.held[0].count, world.removed().len()), (1, 0));
+    assert_eq!((report.findings.held[0].count, world.removed().len()), (1, 0));
     world.insert("1", "gone", 30);
-    assert!(world.session_with(again).await.held.is_empty());
+    assert!(world.session_with(again).await.findings.held.is_empty());
     assert!(world.delete_lists.held().await.unwrap().is_empty());
     world.insert("2", "other", 1);
     world.wrote_all().await;
@@ -158,18 +158,18 @@ async fn what_stood_in_a_list_that_a_person_dropped_is_held_again_however_few() 
     let world = world(100, 30).await;
     world.session().await;
     world.insert("1", "gone", 29);
-    let first = world.session_with(again).await.held;
+    let first = world.session_with(again).await.findings.held;
     let mut held = world.delete_lists.by_token(&first[0].token).await.unwrap();
     world.delete_lists.withdraw(&mut held).await.unwrap();
     for _ in 0..2 {
         let report = world.session_with(again).await;
-        assert_eq!((report.held.len(), report.held[0].count), (1, 1));
-        assert_eq!(report.held[0].reason, HoldReason::ListWithdrawn);
-        assert_ne!(report.held[0].token, first[0].token, "whoever has the old token confirms nothing");
+        assert_eq!((report.findings.held.len(), report.findings.held[0].count), (1, 1));
+        assert_eq!(report.findings.held[0].reason, HoldReason::ListWithdrawn);
+        assert_ne!(report.findings.held[0].token, first[0].token, "whoever has the old token confirms nothing");
         assert!(world.removed().is_empty());
     }
     world.insert("1", "gone", 30);
-    assert!(world.session_with(again).await.held.is_empty());
+    assert!(world.session_with(again).await.findings.held.is_empty());
     world.store("1").remove(&item("s", "gone00007"));
     world.session_with(again).await;
     assert_eq!(world.removed(), ["gone00007"], "it was back since then");
@@ -180,36 +180,36 @@ async fn what_is_held_and_goes_out_of_sight_is_not_taken_for_back() {
     let world = world(100, 0).await;
     world.insert("2", "locked/", 30);
     world.wrote_all().await;
-    let first = world.session().await.held;
+    let first = world.session().await.findings.held;
     assert_eq!(first[0].count, 30);
     world.store("1").insert_refused(&item("s", "locked/"), RefusalReason::Unreadable);
     world.insert("2", "other", 2);
     world.wrote_all().await;
     for _ in 0..2 {
         let report = world.session_with(again).await;
-        assert_eq!((&report.held, world.removed().len()), (&first, 0), "the list stays as it is");
+        assert_eq!((&report.findings.held, world.removed().len()), (&first, 0), "the list stays as it is");
         assert!(world.delete_lists.by_token(&first[0].token).await.is_ok());
     }
     world.store("1").remove(&item("s", "locked/"));
     world.insert("1", "locked/", 29);
     let report = world.session_with(again).await;
-    assert_eq!((report.held[0].count, world.removed().len()), (3, 0), "one of those, and the two others");
+    assert_eq!((report.findings.held[0].count, world.removed().len()), (3, 0), "one of those, and the two others");
     // An unreadable directory without items of the list does not keep the hold.
     world.store("1").insert_refused(&item("s", "lost+found/"), RefusalReason::Unreadable);
     world.insert("1", "locked/", 30);
     world.insert("1", "other", 2);
-    assert!(world.session_with(again).await.held.is_empty());
+    assert!(world.session_with(again).await.findings.held.is_empty());
     assert!(world.delete_lists.held().await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_held_list_that_fell_out_of_the_index_is_found_again() {
     let world = world(100, 30).await;
-    let held = world.session().await.held;
+    let held = world.session().await.findings.held;
     let list = world.delete_lists.held().await.unwrap()[0].list;
     world.delete_lists.note_not_held(&World::pair(), list).await.unwrap();
     assert!(world.delete_lists.by_token(&held[0].token).await.is_err());
-    assert_eq!(world.session_with(again).await.held, held);
+    assert_eq!(world.session_with(again).await.findings.held, held);
     assert_eq!(world.delete_lists.by_token(&held[0].token).await.unwrap().list, list);
 }
 
@@ -221,7 +221,7 @@ async fn rows_of_a_granted_list_are_sent_again_until_they_are_settled() {
     world.queue.drain().await;
     // The tasks are lost with the queue: the next run sends them again and writes no second list.
     let report = world.session_with(again).await;
-    assert_eq!((world.removed().len(), report.held.len()), (20, 0));
+    assert_eq!((world.removed().len(), report.findings.held.len()), (20, 0));
     world.carry_out().await;
     world.session_with(again).await;
     assert!(world.removed().is_empty());
@@ -237,8 +237,8 @@ async fn confirmed_deletes_are_resumed_behind_their_own_marker() {
     for session in 0..20 {
         world
             .session_with(|settings| {
-                settings.run_start = if session == 0 { crate::RunStart::Now } else { crate::RunStart::WhenDue };
-                settings.queue_max = 1;
+                settings.looping.run_start = if session == 0 { crate::RunStart::Now } else { crate::RunStart::WhenDue };
+                settings.looping.queue_max = 1;
             })
             .await;
         removed.extend(world.removed());
@@ -253,12 +253,12 @@ async fn confirmed_deletes_are_resumed_behind_their_own_marker() {
 async fn held_deletes_are_reported_by_every_session_of_the_run() {
     let world = world(50, 30).await;
     let slow = |settings: &mut ProducerSettings| {
-        settings.queue_max = 1;
-        settings.nibble = std::num::NonZeroUsize::new(10).unwrap();
+        settings.looping.queue_max = 1;
+        settings.looping.nibble = std::num::NonZeroUsize::new(10).unwrap();
     };
-    assert_eq!(world.session_with(slow).await.held.len(), 1);
+    assert_eq!(world.session_with(slow).await.findings.held.len(), 1);
     world.queue.drain().await;
-    assert_eq!(world.session_with(slow).await.held.len(), 1);
+    assert_eq!(world.session_with(slow).await.findings.held.len(), 1);
     world.queue.drain().await;
     world.confirm().await;
     let report = world.session().await;
@@ -271,7 +271,7 @@ async fn what_is_missing_when_a_source_is_seen_for_the_first_time_is_held() {
     let mut world = world(100, 3).await;
     world.delete_lists = mill_records::delete_lists::DeleteLists::new(Arc::new(mill_engine::MemoryTable::new("lists")));
     let report = world.session().await;
-    assert_eq!(report.held[0].reason, HoldReason::PlacesUnknown);
+    assert_eq!(report.findings.held[0].reason, HoldReason::PlacesUnknown);
     let keeps = World::new(&ONE.replace("true", "false"));
     keeps.insert("1", "disk/", 3);
     keeps.store("1").mount(&space("s"), "disk/", "disk one");
@@ -293,17 +293,20 @@ async fn what_vanished_beneath_a_mount_that_is_gone_is_held_however_few() {
     world.store("1").set_mounted(&space("s"), "disk/", false);
     for _ in 0..2 {
         let report = world.session_with(again).await;
-        assert_eq!(report.held[0].reason, HoldReason::PlaceChanged { path: "disk/".into() });
+        assert_eq!(report.findings.held[0].reason, HoldReason::PlaceChanged { path: "disk/".into() });
         assert!(world.removed().is_empty());
     }
     // The place is back, and with it the held items.
     world.store("1").set_mounted(&space("s"), "disk/", true);
-    assert!(world.session_with(again).await.held.is_empty());
+    assert!(world.session_with(again).await.findings.held.is_empty());
     // Another disk is mounted there and lacks some items.
     world.store("1").remove(&item("s", "disk/00003"));
     world.store("1").mount(&space("s"), "disk/", "disk two");
     let report = world.session_with(again).await;
-    assert_eq!((report.held[0].count, &report.held[0].reason), (1, &HoldReason::PlaceChanged { path: "disk/".into() }));
+    assert_eq!(
+        (report.findings.held[0].count, &report.findings.held[0].reason),
+        (1, &HoldReason::PlaceChanged { path: "disk/".into() })
+    );
     // A person accepts the place with the list.
     world.confirm().await;
     world.queue.drain().await;
@@ -327,7 +330,7 @@ async fn what_vanished_beneath_a_new_mount_may_be_covered_by_it_and_is_held() {
     }
     world.store("1").mount(&space("s"), "a/", "fresh disk");
     let report = world.session_with(again).await;
-    assert_eq!(report.held[0].reason, HoldReason::PlaceChanged { path: "a/".into() });
+    assert_eq!(report.findings.held[0].reason, HoldReason::PlaceChanged { path: "a/".into() });
     assert!(world.removed().is_empty());
 }
 
@@ -374,7 +377,7 @@ async fn items_beneath_an_unreadable_directory_are_not_deleted_even_when_deletes
     }
     world.wrote_all().await;
     let report = world.session().await;
-    assert!(is_finished(&report) && report.held.is_empty(), "{report:?}");
+    assert!(is_finished(&report) && report.findings.held.is_empty(), "{report:?}");
     assert_eq!((world.ids_of("gone"), world.ids_of("locked"), world.ids_of(&deep)), (3, 0, 0));
 
     let world = self::world(50, 0).await;
@@ -385,7 +388,7 @@ async fn items_beneath_an_unreadable_directory_are_not_deleted_even_when_deletes
     world.confirm().await;
     world.queue.drain().await;
     let report = world.session_with(again).await;
-    assert!(report.held.is_empty(), "{report:?}");
+    assert!(report.findings.held.is_empty(), "{report:?}");
     assert_eq!((world.ids_of("gone"), world.ids_of("locked")), (1_500, 0));
 }
 
@@ -463,7 +466,7 @@ async fn a_rename_that_changes_only_case_is_no_delete_at_a_destination_that_fold
         let report = world.session().await;
         assert!(is_finished(&report));
         let gone = if folds { 1 } else { 13 };
-        assert_eq!((world.removed().len(), report.held.len()), (gone, 0), "folds: {folds}");
+        assert_eq!((world.removed().len(), report.findings.held.len()), (gone, 0), "folds: {folds}");
         assert!(world.removed().contains(&"Photos/gone".to_owned()));
         assert_eq!(world.ids_of("photos/"), 13, "each is looked at");
     }
@@ -486,7 +489,7 @@ async fn what_is_held_at_a_destination_that_folds_names_is_held_without_what_was
     }
     world.wrote_all().await;
     let report = world.session().await;
-    assert_eq!((report.held.len(), report.held[0].count), (1, 50));
+    assert_eq!((report.findings.held.len(), report.findings.held[0].count), (1, 50));
     assert_eq!(world.removed(), Vec::<String>::new());
 }
 
@@ -515,7 +518,7 @@ async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_na
     world.insert("2", "kept", 100);
     world.insert("2", "gone", 30);
     world.wrote_all().await;
-    let held = world.session().await.held;
+    let held = world.session().await.findings.held;
     assert_eq!((held.len(), held[0].count), (1, 30));
     // Of the same size, but nobody has read it yet: it may be the same item or another one.
     let twin = |number: u32| item("s", &format!("GONE{number:05}"));
@@ -523,7 +526,7 @@ async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_na
         world.store("1").insert(&twin(number), format!("gone{number:05}"), Properties::default());
     }
     let still = world.session_with(again).await;
-    assert_eq!(still.held, held);
+    assert_eq!(still.findings.held, held);
     let id = item("s", "gone00007").id;
     let there = world.store("2").head(&item("s", "gone00007")).await.unwrap().present().unwrap();
     world.sync_proofs.put_no_twin(&World::pair(), &id, &there.version).await.unwrap();
@@ -532,5 +535,9 @@ async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_na
         world.store("2").remove(&item("s", &format!("gone{number:05}")));
     }
     let still = world.session_with(again).await;
-    assert_eq!((still.held.len(), still.held[0].count, world.removed().len()), (1, 1, 0), "another after all");
+    assert_eq!(
+        (still.findings.held.len(), still.findings.held[0].count, world.removed().len()),
+        (1, 1, 0),
+        "another after all"
+    );
 }

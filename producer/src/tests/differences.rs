@@ -17,7 +17,7 @@ async fn in_sync(file: &str, count: usize) -> World {
 }
 
 fn nibble(most: usize) -> impl FnOnce(&mut ProducerSettings) {
-    move |settings| settings.nibble = NonZeroUsize::new(most).unwrap()
+    move |settings| settings.looping.nibble = NonZeroUsize::new(most).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,13 +6,14 @@ use std::time::Duration;
 use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededRng};
 use mill_model::SpacePair;
 use mill_ports::{Clock as _, DeletableStore};
-use mill_records::producer_state::{ProducerState, SurveyFailure, SurveySubject};
+use mill_records::producer_state::{DuplicationRows, ProducerState, SurveyFailure, SurveySubject};
 
 use super::world::{DEFAULT, TWO, World, account, address, space, store};
 use crate::{DuplicationProducer, RunStart};
 
-async fn failures(world: &World) -> Vec<SurveyFailure> {
-    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
+async fn failures(world: &World) -> Vec<SurveyFailure<SpacePair>> {
+    let state =
+        ProducerState::<DuplicationRows>::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
     state.failures().await.unwrap().into_iter().map(|kept| kept.record).collect()
 }
 
@@ -29,7 +30,7 @@ fn outage(world: &World, id: &str) -> Arc<FaultPlan> {
 async fn begun(world: &World) {
     world
         .session_with(|settings| {
-            (settings.run_start, settings.give_up_after) = (RunStart::Now, Duration::ZERO);
+            (settings.looping.run_start, settings.looping.give_up_after) = (RunStart::Now, Duration::ZERO);
         })
         .await;
 }
@@ -38,7 +39,7 @@ async fn begun(world: &World) {
 async fn what_loops_could_not_survey_is_written_down_until_one_can() {
     let pair = |destination| {
         let (account, source, space) = (account("a"), store("1"), space("s"));
-        SurveySubject::SpacePair(SpacePair { account, source, destination: store(destination), space })
+        SurveySubject::Morsel(SpacePair { account, source, destination: store(destination), space })
     };
     for (policy, ill, subject) in [(TWO, "3", pair("3")), (DEFAULT, "1", SurveySubject::Store(address("a", "1")))] {
         let world = World::new(policy);
@@ -75,8 +76,5 @@ async fn what_a_closing_survey_could_not_see_is_written_down() {
     let _plan = outage(&world, "3");
     world.producer().closing_survey(&|_, _| false, &tokio_util::sync::CancellationToken::new()).await.unwrap();
     let [failure] = &failures(&world).await[..] else { panic!("one") };
-    assert!(
-        matches!(&failure.subject, SurveySubject::SpacePair(pair) if pair.destination == store("3")),
-        "{failure:?}"
-    );
+    assert!(matches!(&failure.subject, SurveySubject::Morsel(pair) if pair.destination == store("3")), "{failure:?}");
 }

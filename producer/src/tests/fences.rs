@@ -47,9 +47,9 @@ async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
     world.insert("2", "gone", 2);
     world.holders_dead = true;
     let sleeper = world.producer_with(|settings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
         // No heartbeat is due, so only a save can show it that it was taken over.
-        settings.lease_timeout *= 10_000;
+        settings.looping.lease_timeout *= 10_000;
     });
     world.fuse.freeze(effects);
     let stop = CancellationToken::new();
@@ -57,10 +57,10 @@ async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
     let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.run_session(&stop))).await else { return false };
     for (queue_max, force) in others {
         let other = |settings: &mut ProducerSettings| {
-            settings.holder = "holder-1".into();
-            settings.nibble = NonZeroUsize::new(5).unwrap();
-            settings.queue_max = *queue_max;
-            settings.run_start = if *force { crate::RunStart::Now } else { crate::RunStart::WhenDue };
+            settings.looping.holder = "holder-1".into();
+            settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+            settings.looping.queue_max = *queue_max;
+            settings.looping.run_start = if *force { crate::RunStart::Now } else { crate::RunStart::WhenDue };
         };
         world.session_with(other).await;
     }
@@ -122,8 +122,8 @@ async fn taking_over_is_left_to_the_next(deed: Deed) {
     world.insert("1", "item", 24);
     world.holders_dead = true;
     let sleeper = world.producer_with(|settings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.lease_timeout *= 10_000;
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.lease_timeout *= 10_000;
     });
     // It freezes right before it saves its marker.
     world.fuse.freeze(26);
@@ -137,12 +137,12 @@ async fn taking_over_is_left_to_the_next(deed: Deed) {
     for nth in 2..7 {
         plan.fail(PortCall::PutRow, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
-    let failing = world.producer_with(|settings| settings.holder = "holder-1".into());
+    let failing = world.producer_with(|settings| settings.looping.holder = "holder-1".into());
     assert!(fails(&failing, deed).await, "{deed:?}");
     world.state = whole;
     let next = world.session_with(|settings| {
-        settings.holder = "holder-2".into();
-        settings.queue_max = 0;
+        settings.looping.holder = "holder-2".into();
+        settings.looping.queue_max = 0;
     });
     assert_eq!(next.await.ended, crate::SessionEnd::QueueFull);
     let before = book(&world).await;

@@ -23,13 +23,13 @@ fn sign(world: &World, id: &str, name: &str, properties: Properties) {
 async fn run(world: &World, nibble: usize, queue_max: u64) -> (Vec<String>, Vec<String>) {
     let (mut queued, mut named) = (Vec::new(), Vec::new());
     let small = move |settings: &mut ProducerSettings| {
-        settings.nibble = NonZeroUsize::new(nibble).unwrap();
-        settings.queue_max = queue_max;
+        settings.looping.nibble = NonZeroUsize::new(nibble).unwrap();
+        settings.looping.queue_max = queue_max;
     };
     loop {
         let report: SessionReport = world.session_with(small).await;
         queued.extend(world.ids().into_iter().filter(|id| id != "/"));
-        named.extend(report.named_first.iter().map(|entry| format!("{}: {}", entry.shown, entry.class)));
+        named.extend(report.findings.named_first.iter().map(|entry| format!("{}: {}", entry.shown, entry.class)));
         world.queue.drain().await;
         if is_finished(&report) {
             return (queued, named);
@@ -95,12 +95,12 @@ async fn the_sign_for_a_directory_that_is_there_is_in_sync_once_its_task_has_see
     for id in ["x/", "y/"] {
         world.sync_proofs.put_copied(&World::pair(), &content(id), &source, &source).await.unwrap();
     }
-    let report = world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
+    let report = world.session_with(|settings| settings.looping.run_start = crate::RunStart::Now).await;
     assert_eq!(world.ids(), ["y/"], "of which nothing is there");
     assert_eq!((report.survey.unchanged, report.survey.queued), (3, 1));
     world.queue.drain().await;
     sign(&world, "1", "x/", Properties([("title".to_owned(), "t".to_owned())].into()));
-    world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
+    world.session_with(|settings| settings.looping.run_start = crate::RunStart::Now).await;
     assert_eq!(world.ids(), ["x/", "y/"], "changed at the source");
 }
 
@@ -118,8 +118,8 @@ async fn the_sign_for_a_directory_of_the_source_is_never_taken_to_have_vanished(
         sign(&world, "2", id, Properties::default());
     }
     let report = world.session().await;
-    assert!(world.queue.removes().is_empty() && report.held.is_empty(), "{:?}", report.held);
+    assert!(world.queue.removes().is_empty() && report.findings.held.is_empty(), "{:?}", report.findings.held);
     sign(&world, "2", "gone/", Properties::default());
-    let report = world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
-    assert_eq!(report.held.iter().map(|held| held.count).sum::<u64>(), 1, "what has no directory is");
+    let report = world.session_with(|settings| settings.looping.run_start = crate::RunStart::Now).await;
+    assert_eq!(report.findings.held.iter().map(|held| held.count).sum::<u64>(), 1, "what has no directory is");
 }

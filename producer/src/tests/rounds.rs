@@ -17,6 +17,7 @@ fn told(world: &World) -> Vec<String> {
     for asked in world.queue.asked() {
         let (name, items) = match asked {
             Asked::QueueDepth => ("depth".to_owned(), 1),
+            Asked::Other(task) => (task.kind.to_string(), 1),
             Asked::Sent(task) => (format!("{} copies", task.destination), 1),
             Asked::Removes(task) => (format!("{} deletes", task.destination), world.row_ids(&task).len()),
         };
@@ -29,7 +30,7 @@ fn told(world: &World) -> Vec<String> {
 }
 
 fn nibble(most: usize) -> impl FnOnce(&mut ProducerSettings) {
-    move |settings| settings.nibble = NonZeroUsize::new(most).unwrap()
+    move |settings| settings.looping.nibble = NonZeroUsize::new(most).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +100,7 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
     world.wrote_all().await;
     let settings = |settings: &mut ProducerSettings| {
         nibble(10)(settings);
-        settings.queue_max = 25;
+        settings.looping.queue_max = 25;
     };
     let mut sent = BTreeSet::new();
     let mut sessions = 0;
@@ -133,7 +134,7 @@ async fn no_step_begins_when_the_queue_holds_its_maximum() {
         let report = world
             .session_with(|settings| {
                 nibble(10)(settings);
-                settings.queue_max = queue_max;
+                settings.looping.queue_max = queue_max;
             })
             .await;
         assert_eq!((report.ended, world.ids().len()), (SessionEnd::QueueFull, queued));
@@ -155,7 +156,7 @@ async fn sessions_cut_short_serve_every_morsel() {
         world
             .session_with(|settings| {
                 nibble(10)(settings);
-                settings.queue_max = 1;
+                settings.looping.queue_max = 1;
             })
             .await;
         let spaces: BTreeSet<String> = world.queue.sent().iter().map(|task| task.space.to_string()).collect();
@@ -172,8 +173,9 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
     world.insert("1", "item", 100);
     let producer = world.producer_with(|settings| {
         nibble(10)(settings);
-        settings.queue_max = 10;
-        settings.when_full = WhenFull::Wait { poll: Duration::from_millis(50), poll_most: Duration::from_millis(50) };
+        settings.looping.queue_max = 10;
+        settings.looping.when_full =
+            WhenFull::Wait { poll: Duration::from_millis(50), poll_most: Duration::from_millis(50) };
     });
     let stop = CancellationToken::new();
     let draining = async {
@@ -193,8 +195,9 @@ async fn a_stop_ends_the_waiting_and_nothing_is_lost() {
     world.insert("1", "item", 100);
     let producer = world.producer_with(|settings| {
         nibble(10)(settings);
-        settings.queue_max = 10;
-        settings.when_full = WhenFull::Wait { poll: Duration::from_millis(50), poll_most: Duration::from_millis(50) };
+        settings.looping.queue_max = 10;
+        settings.looping.when_full =
+            WhenFull::Wait { poll: Duration::from_millis(50), poll_most: Duration::from_millis(50) };
     });
     let stop = CancellationToken::new();
     let (report, ()) = futures::join!(producer.run_session(&stop), async {
@@ -218,7 +221,7 @@ async fn more_morsels_than_listings_may_be_open_are_all_served() {
     let report = world
         .session_with(|settings| {
             nibble(2)(settings);
-            settings.listings_open_max = 3;
+            settings.looping.listings_open_max = 3;
         })
         .await;
     assert!(is_finished(&report));

@@ -43,8 +43,8 @@ async fn a_run_that_lasts_longer_than_the_frequency_is_resumed_not_begun_again()
     world.insert("1", "item", 10);
     world.store("2").insert_space(&space("s"));
     let slow = |settings: &mut ProducerSettings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.queue_max = 1;
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.queue_max = 1;
     };
     assert_eq!(world.session_with(slow).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
@@ -60,7 +60,7 @@ async fn now_begins_a_run_that_is_not_due() {
     world.insert("1", "item", 3);
     world.session().await;
     world.queue.drain().await;
-    assert!(is_finished(&world.session_with(|settings| settings.run_start = crate::RunStart::Now).await));
+    assert!(is_finished(&world.session_with(|settings| settings.looping.run_start = crate::RunStart::Now).await));
     assert_eq!(world.ids_of("item"), 3);
 }
 
@@ -69,8 +69,8 @@ async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
     let world = World::new(ONE);
     world.insert("1", "item", 10);
     let slow = |settings: &mut ProducerSettings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.queue_max = 1;
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.queue_max = 1;
     };
     world.session_with(slow).await;
     world.queue.drain().await;
@@ -87,11 +87,12 @@ async fn of_two_producers_at_once_one_works_and_one_leaves() {
     let world = World::new(ONE);
     world.insert("1", "item", 50);
     let slow = |settings: &mut ProducerSettings| {
-        settings.queue_max = 1;
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+        settings.looping.queue_max = 1;
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     };
-    let (one, other) = (world.producer_with(slow), world.producer_with(|settings| settings.holder = "holder-1".into()));
+    let (one, other) =
+        (world.producer_with(slow), world.producer_with(|settings| settings.looping.holder = "holder-1".into()));
     let stop = CancellationToken::new();
     let leaving = async {
         world.pass(Duration::from_mins(5)).await;
@@ -111,7 +112,7 @@ async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes
     let world = World::new(ONE);
     world.insert("1", "item", 50);
     world.fuse.set(30);
-    let producer = world.producer_with(|settings| settings.nibble = NonZeroUsize::new(5).unwrap());
+    let producer = world.producer_with(|settings| settings.looping.nibble = NonZeroUsize::new(5).unwrap());
     let stop = CancellationToken::new();
     {
         let session = std::pin::pin!(producer.run_session(&stop));
@@ -119,7 +120,7 @@ async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes
     }
     world.fuse.set(i64::MAX);
     let before = seconds(&world);
-    let report = world.session_with(|settings| settings.holder = "holder-1".into()).await;
+    let report = world.session_with(|settings| settings.looping.holder = "holder-1".into()).await;
     assert!(is_finished(&report) && report.resumed);
     assert!((60..70).contains(&(seconds(&world) - before)));
     assert_eq!(world.ids().into_iter().filter(|id| id != "/").collect::<std::collections::BTreeSet<_>>().len(), 50);
@@ -130,9 +131,9 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     let world = World::new(ONE);
     world.insert("1", "item", 50);
     let slow = |settings: &mut ProducerSettings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.queue_max = 1;
-        settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.queue_max = 1;
+        settings.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     };
     // The producer freezes in the middle of its run, like a suspended process, and wakes after another has worked.
     let sleeper = world.producer_with(slow);
@@ -147,7 +148,7 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     }
     assert!(!world.queue.sent().is_empty());
     world.queue.drain().await;
-    let other = world.session_with(|settings| settings.holder = "holder-1".into()).await;
+    let other = world.session_with(|settings| settings.looping.holder = "holder-1".into()).await;
     assert!(is_finished(&other));
     world.queue.drain().await;
     let report = session.await.unwrap();
@@ -160,10 +161,10 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
     let world = World::new(ONE);
     world.insert("1", "item", 50);
     let sleeper = world.producer_with(|settings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.queue_max = 1;
-        settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
-        settings.lease_timeout = Duration::from_hours(10); // No beat of it is due before its next save.
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.queue_max = 1;
+        settings.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+        settings.looping.lease_timeout = Duration::from_hours(10); // No beat of it is due before its next save.
     });
     let stop = CancellationToken::new();
     let mut session = Box::pin(sleeper.run_session(&stop));
@@ -172,8 +173,8 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
         tokio::task::yield_now().await;
     }
     let other = |settings: &mut ProducerSettings| {
-        settings.holder = "holder-1".into();
-        settings.queue_max = 0;
+        settings.looping.holder = "holder-1".into();
+        settings.looping.queue_max = 0;
     };
     assert_eq!(world.session_with(other).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
@@ -218,9 +219,10 @@ async fn a_policy_edited_in_the_midst_of_a_session_is_obeyed_from_the_next_turn(
             world.seal(&format!("item{number:05}")).await;
         }
         let producer = world.producer_with(|settings| {
-            settings.nibble = NonZeroUsize::new(10).unwrap();
-            settings.queue_max = 1;
-            settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+            settings.looping.nibble = NonZeroUsize::new(10).unwrap();
+            settings.looping.queue_max = 1;
+            settings.looping.when_full =
+                WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
         });
         let stop = CancellationToken::new();
         let editing = async {
@@ -274,9 +276,9 @@ async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() 
     world.insert("1", "item", 30);
     world.store("2").insert_space(&space("s"));
     let settings = |settings: &mut ProducerSettings| {
-        settings.frequency = Duration::from_hours(1);
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.queue_max = 10;
+        settings.looping.frequency = Duration::from_hours(1);
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.queue_max = 10;
     };
     let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("2").clone());
@@ -290,7 +292,7 @@ async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() 
     world.pass(Duration::from_mins(50)).await;
     let producer = world.producer_with(|all| {
         settings(all);
-        all.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+        all.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     });
     let draining = async {
         // The queue is full until the next run is due.
@@ -389,12 +391,12 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
             assert!(!world.statistics.store_waits().is_empty(), "it is said what is waited for");
             plan.calm();
         };
-        let session = world.session_with(|settings| settings.give_up_after = Duration::from_mins(5));
+        let session = world.session_with(|settings| settings.looping.give_up_after = Duration::from_mins(5));
         let (report, ()) = tokio::join!(session, back);
         assert_eq!(!report.failed(), finished, "{id} {away} {report:?}");
         if finished {
             // Each pair of an account is counted once, however often a store was asked.
-            assert_eq!((report.pairs, report.left_out.count), (2, 1), "{report:?}");
+            assert_eq!((report.pairs, report.findings.left_out.count), (2, 1), "{report:?}");
             assert_eq!((report.survey.listed, world.ids_of("item")), (6, 5));
             assert!(world.statistics.store_waits().is_empty(), "{:?}", world.statistics.store_waits());
         }
@@ -420,7 +422,7 @@ async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_o
             assert_eq!(world.statistics.store_waits().len(), 1, "it is said what is waited for");
             plan.calm();
         };
-        let session = world.session_with(|settings| settings.give_up_after = Duration::from_mins(5));
+        let session = world.session_with(|settings| settings.looping.give_up_after = Duration::from_mins(5));
         let (report, ()) = tokio::join!(session, back);
         assert_eq!(!report.failed(), finished, "{away:?}: {report:?}");
         assert_eq!(world.queue.sent().iter().any(|task| task.destination == store("3")), finished);
@@ -436,8 +438,8 @@ async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
         world.insert(id, "item", 20);
     }
     let slow = |settings: &mut ProducerSettings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.queue_max = 1;
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.queue_max = 1;
     };
     assert_eq!(world.session_with(slow).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
@@ -463,8 +465,8 @@ async fn an_account_no_longer_listed_is_dropped_from_the_run() {
     world.insert("1", "item", 20);
     world.store_of("b", "1").insert(&item("s", "of b"), "x", Properties::default());
     let slow = |settings: &mut ProducerSettings| {
-        settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.queue_max = 1;
+        settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+        settings.looping.queue_max = 1;
     };
     assert_eq!(world.session_with(slow).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
@@ -496,7 +498,7 @@ async fn refused_entries_are_named_and_counted_once_a_run() {
     world.store("1").insert_refused(&item("s", "link"), mill_ports::RefusalReason::SymbolicLink);
     let report = world.session().await;
     assert_eq!(report.survey.refused, 1);
-    assert_eq!(report.named_first[0].shown, "link");
+    assert_eq!(report.findings.named_first[0].shown, "link");
     assert_eq!(world.statistics.totals().refused(), 1);
     assert_eq!(world.ids().len(), 6);
 }

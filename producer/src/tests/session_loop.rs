@@ -16,9 +16,9 @@ const HOUR: Duration = Duration::from_hours(1);
 const PAUSES: SessionPauses = SessionPauses { least: Duration::from_mins(1), most: Duration::from_mins(5) };
 
 fn staying(settings: &mut ProducerSettings) {
-    settings.frequency = HOUR;
-    settings.nibble = NonZeroUsize::new(5).unwrap();
-    settings.when_full = WhenFull::Wait { poll: Duration::from_secs(5), poll_most: Duration::from_secs(30) };
+    settings.looping.frequency = HOUR;
+    settings.looping.nibble = NonZeroUsize::new(5).unwrap();
+    settings.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(5), poll_most: Duration::from_secs(30) };
 }
 
 /// Runs a staying producer for `time`, and returns its reports.
@@ -78,9 +78,9 @@ async fn what_is_begun_beside_one_that_stays_is_brought_to_its_end_by_it() {
     let beside = world
         .session_with(|settings| {
             staying(settings);
-            settings.run_start = crate::RunStart::Now;
-            settings.queue_max = 10;
-            settings.when_full = WhenFull::Leave;
+            settings.looping.run_start = crate::RunStart::Now;
+            settings.looping.queue_max = 10;
+            settings.looping.when_full = WhenFull::Leave;
         })
         .await;
     assert_eq!(beside.ended, SessionEnd::QueueFull);
@@ -95,14 +95,14 @@ async fn of_two_that_stay_the_second_waits_and_takes_over_when_the_first_dies() 
     world.insert("1", "item", 50);
     let full = |settings: &mut ProducerSettings| {
         staying(settings);
-        settings.queue_max = 10;
+        settings.looping.queue_max = 10;
     };
     let (first, stop) = (world.producer_with(full), CancellationToken::new());
     let mut nothing = |_: &SessionReport| {};
     let at_work = Box::pin(first.run_until_stopped(PAUSES, &stop, &mut nothing));
     let second = Box::pin(async {
         world.pass(Duration::from_secs(1)).await;
-        let other = |settings: &mut ProducerSettings| settings.holder = "holder-1".into();
+        let other = |settings: &mut ProducerSettings| settings.looping.holder = "holder-1".into();
         stay_for(&world, Duration::from_mins(10), other).await
     });
     let Either::Right((told, at_work)) = select(at_work, second).await else { panic!("the first left") };
@@ -110,7 +110,7 @@ async fn of_two_that_stay_the_second_waits_and_takes_over_when_the_first_dies() 
     assert!(told.len() > 3 && told.iter().all(|ended| *ended == held), "{told:?}");
     // Like a kill: it stops at once and keeps its lease.
     drop(at_work);
-    let told = stay_for(&world, Duration::from_mins(10), |settings| settings.holder = "holder-1".into()).await;
+    let told = stay_for(&world, Duration::from_mins(10), |settings| settings.looping.holder = "holder-1".into()).await;
     assert_eq!(loops(&told), 1, "{told:?}");
     let queued: BTreeSet<String> = world.ids().into_iter().filter(|id| id.starts_with("item")).collect();
     assert_eq!(queued.len(), 50);
@@ -118,7 +118,8 @@ async fn of_two_that_stay_the_second_waits_and_takes_over_when_the_first_dies() 
 
 #[tokio::test(start_paused = true)]
 async fn wherever_one_that_stays_is_killed_the_next_queues_what_is_left() {
-    let sized = |settings: &mut ProducerSettings| settings.queue_sizing = QueueSizing::Lasting(Duration::from_mins(2));
+    let sized =
+        |settings: &mut ProducerSettings| settings.looping.queue_sizing = QueueSizing::Lasting(Duration::from_mins(2));
     for effects in 0.. {
         let mut world = World::new(ONE);
         world.insert("1", "item", 12);
@@ -148,8 +149,8 @@ async fn sessions_needed(sizing: QueueSizing, drained: usize) -> (usize, usize) 
         let report = world
             .session_with(|settings| {
                 staying(settings);
-                (settings.queue_max, settings.queue_sizing) = (10, sizing);
-                settings.when_full = WhenFull::Leave;
+                (settings.looping.queue_max, settings.looping.queue_sizing) = (10, sizing);
+                settings.looping.when_full = WhenFull::Leave;
             })
             .await;
         sessions += 1;

@@ -29,13 +29,13 @@ fn two(of_a: usize, of_b: usize) -> World {
 }
 
 fn small(settings: &mut ProducerSettings) {
-    settings.queue_max = MAX;
-    settings.nibble = NonZeroUsize::new(5).unwrap();
+    settings.looping.queue_max = MAX;
+    settings.looping.nibble = NonZeroUsize::new(5).unwrap();
 }
 
 fn waiting(settings: &mut ProducerSettings) {
     small(settings);
-    settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+    settings.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
 }
 
 /// Whether the queue counts the tasks of an account, or workmen do.
@@ -58,7 +58,7 @@ async fn an_account_whose_tasks_are_slow_has_no_more_than_its_share_of_the_queue
         let world = telling(tells, 500, 300);
         let producer = world.producer_with(|settings| {
             waiting(settings);
-            settings.queue_sizing = sizing;
+            settings.looping.queue_sizing = sizing;
         });
         let stop = CancellationToken::new();
         let working = async {
@@ -160,7 +160,7 @@ async fn shares_cost_a_write_a_nibble_and_a_read_in_five_seconds() {
     let mut world = telling(false, 1_000, 1_000);
     let counts = Arc::new(CallRecorder::<dyn Table>::new(world.counts.clone()));
     world.counts = counts.clone();
-    let recorded = world.session_with(|settings| settings.nibble = NonZeroUsize::new(100).unwrap()).await;
+    let recorded = world.session_with(|settings| settings.looping.nibble = NonZeroUsize::new(100).unwrap()).await;
     assert!(is_finished(&recorded));
     // Twenty nibbles and two spaces, which are not there yet.
     assert_eq!(world.writes_of("share/"), 22);
@@ -173,7 +173,7 @@ async fn each_account_may_have_a_nibble_however_many_there_are() {
     let world = two(20, 20);
     let producer = world.producer_with(|settings| {
         waiting(settings);
-        settings.queue_max = 1;
+        settings.looping.queue_max = 1;
     });
     let draining = async {
         for _ in 0..200 {

@@ -163,9 +163,9 @@ fn with_policy(file: &str, spaces: usize, hush: Hush) -> (World, Arc<Hush>, Dupl
         }
     }
     let hush = Arc::new(hush);
-    let mut producer = world.producer_with(|settings| settings.frequency = Duration::ZERO);
+    let mut producer = world.producer_with(|settings| settings.looping.frequency = Duration::ZERO);
     let stores = HushedStores { inner: world.stores.clone(), hush: hush.clone(), clock: world.clock.clone() };
-    producer.stores = TimedStores::new(&producer.deps, Arc::new(stores), PATIENCE);
+    producer.looping.stores = TimedStores::new(&producer.looping.deps, Arc::new(stores), PATIENCE);
     (world, hush, producer)
 }
 
@@ -258,7 +258,7 @@ async fn a_listing_whose_pages_come_slowly_is_not_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_session_from_cron_asks_a_full_queue_seldom_while_a_store_is_read() {
     let (world, _, mut producer) = of(60, hushed(&["s000"]));
-    producer.settings.queue_max = 5;
+    producer.looping.settings.queue_max = 5;
     session(&producer).await;
     let asked = world.queue.asked().into_iter().filter(|asked| matches!(asked, Asked::QueueDepth)).count();
     assert!((100..1_000).contains(&asked), "{asked} looks in five minutes");

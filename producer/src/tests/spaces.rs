@@ -55,14 +55,14 @@ async fn a_space_that_is_only_at_the_destination_is_reported_and_kept() {
         let world = orphaned(file).await;
         let report = world.session().await;
         assert!(is_finished(&report) && world.ids().is_empty());
-        assert_eq!((report.held.len(), report.held[0].count), (1, 30));
+        assert_eq!((report.findings.held.len(), report.findings.held[0].count), (1, 30));
         assert!(!for_a_day(&report));
     }
 }
 
 /// Whether the held list states that the space is missing for a day.
 fn for_a_day(report: &crate::SessionReport) -> bool {
-    match report.held[0].reason {
+    match report.findings.held[0].reason {
         HoldReason::SpaceMissing { for_a_day, .. } => for_a_day,
         _ => panic!("{report:?}"),
     }
@@ -91,11 +91,11 @@ async fn a_space_missing_twice_a_day_apart_goes_when_a_person_confirms_it() {
     assert!(can_be_confirmed(&world).await);
     let report = world
         .session_with(|settings| {
-            settings.run_start = crate::RunStart::Now;
-            settings.nibble = std::num::NonZeroUsize::new(7).unwrap();
+            settings.looping.run_start = crate::RunStart::Now;
+            settings.looping.nibble = std::num::NonZeroUsize::new(7).unwrap();
         })
         .await;
-    assert!(is_finished(&report) && report.held.is_empty(), "{report:?}");
+    assert!(is_finished(&report) && report.findings.held.is_empty(), "{report:?}");
     let ids = world.ids();
     assert_eq!(ids.len(), 31);
     assert_eq!(ids[30], "/", "the space itself comes last");
@@ -151,7 +151,7 @@ async fn a_run_that_did_not_look_for_a_missing_space_breaks_the_chain() {
     let asking = world.policies.clone();
     let ignoring = DEFAULT.replace("] }", r#"], "spacesToIgnore": [ "s" ] }"#);
     world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", &ignoring)]));
-    assert!(world.session().await.held.is_empty());
+    assert!(world.session().await.findings.held.is_empty());
     world.pass(Duration::from_hours(2)).await;
     world.policies = asking;
     // The space may have been there meanwhile, so it counts as missing for the first time.
@@ -166,7 +166,7 @@ async fn a_space_that_is_back_is_not_retired_any_further() {
     world.session().await;
     assert!(can_be_confirmed(&world).await);
     world.insert("1", "item", 30);
-    assert!(is_finished(&world.session_with(|settings| settings.run_start = crate::RunStart::Now).await));
+    assert!(is_finished(&world.session_with(|settings| settings.looping.run_start = crate::RunStart::Now).await));
     // All 30 items are queued and none is deleted: both sides have the space.
     assert_eq!((world.ids().len(), world.queue.removes().len()), (30, 0));
     assert!(world.delete_lists.held().await.unwrap().is_empty());
@@ -179,7 +179,7 @@ async fn an_absent_source_of_a_mirror_is_an_error_and_deletes_nothing() {
         let report = world
             .session_with(|settings| {
                 settings.absent_source = AbsentSource::Unknown;
-                settings.run_start = crate::RunStart::Now;
+                settings.looping.run_start = crate::RunStart::Now;
             })
             .await;
         assert_eq!(report.spaces_failed.len(), 1);
@@ -194,18 +194,18 @@ async fn a_destination_space_that_mill_did_not_make_is_no_business_of_ours() {
     let world = World::new(DEFAULT);
     world.insert("2", "item", 3);
     let report = world.session().await;
-    assert!(is_finished(&report) && report.held.is_empty() && world.queue.sent().is_empty());
+    assert!(is_finished(&report) && report.findings.held.is_empty() && world.queue.sent().is_empty());
     // Neither is one whose owner is another.
     let place = DestinationSpace { store: address("a", "2"), space: space("s") };
     let other: StoreAddress = address("b", "1");
     world.owners.claim(&place, &other).await.unwrap();
-    let report = world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
-    assert!(report.held.is_empty() && world.queue.sent().is_empty());
+    let report = world.session_with(|settings| settings.looping.run_start = crate::RunStart::Now).await;
+    assert!(report.findings.held.is_empty() && world.queue.sent().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_remove_vanished_a_space_that_is_gone_is_no_news() {
     let world = orphaned(&DEFAULT.replace("true", "false")).await;
     let report = world.session().await;
-    assert!(report.held.is_empty() && world.queue.sent().is_empty());
+    assert!(report.findings.held.is_empty() && world.queue.sent().is_empty());
 }

@@ -8,14 +8,17 @@ use mill_engine::PortCall;
 use mill_engine::{FaultKind, FaultPlan, FaultyStore, InjectedFault, SeededRng};
 use mill_model::{Properties, SpacePair, SurveySum};
 use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
-use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, ProducerState};
+use mill_records::producer_state::{
+    DeleteProgress, DuplicationRows, Morsel, MorselRow as _, PairSurvey, ProducerState,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, address, is_finished, item, space, store};
 use crate::{AbsentSource, ClosingReport, DuplicationProducer, ProducerSettings, SessionEnd, SpaceFailureKind};
 
 async fn surveys(world: &World) -> Vec<PairSurvey> {
-    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
+    let state =
+        ProducerState::<DuplicationRows>::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
     state.surveys().await.unwrap().into_iter().map(|kept| kept.record).collect()
 }
 
@@ -47,7 +50,7 @@ async fn each_listed_entry_falls_into_exactly_one_class() {
     assert!(is_finished(&report) && !report.failed());
     assert_eq!((report.survey, world.ids().len()), (HALF, 10));
     assert_eq!(world.statistics.totals().sum.survey, HALF);
-    let names: Vec<&str> = report.named_first.iter().map(|named| &*named.shown).collect();
+    let names: Vec<&str> = report.findings.named_first.iter().map(|named| &*named.shown).collect();
     assert_eq!(names, [".mill-in-progress/", "a link", "item00012 link", "z link"]);
     let everything = half_in_sync(ONE).await.session().await;
     assert_eq!(everything.survey, SurveySum { unchanged: 0, queued: 40, ..HALF });
@@ -58,8 +61,8 @@ async fn a_runs_sum_is_that_of_all_its_sessions() {
     for nibble in [1, 3, 7] {
         let world = half_in_sync(DIFFERENCES).await;
         let slow = move |settings: &mut ProducerSettings| {
-            settings.nibble = NonZeroUsize::new(nibble).unwrap();
-            settings.queue_max = 1;
+            settings.looping.nibble = NonZeroUsize::new(nibble).unwrap();
+            settings.looping.queue_max = 1;
         };
         let mut sessions = 0;
         let report = loop {
@@ -81,9 +84,10 @@ async fn a_runs_sum_is_that_of_all_its_sessions() {
 #[tokio::test(start_paused = true)]
 async fn rows_that_a_sleeper_writes_late_count_for_nothing_in_the_run() {
     let world = half_in_sync(DIFFERENCES).await;
-    let little = |settings: &mut ProducerSettings| settings.queue_max = 0;
+    let little = |settings: &mut ProducerSettings| settings.looping.queue_max = 0;
     assert_eq!(world.session_with(little).await.ended, SessionEnd::QueueFull);
-    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
+    let state =
+        ProducerState::<DuplicationRows>::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
     let pair = SpacePair { account: account("a"), space: space("s"), source: store("1"), destination: store("2") };
     let late = Morsel {
         nibbles: 3,
@@ -133,7 +137,8 @@ async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
             world.pass(Duration::from_hours(2)).await;
             world.queue.drain().await;
             let began = mill_ports::Clock::now(&*world.clock);
-            let report = world.session_with(|settings| settings.nibble = NonZeroUsize::new(nibble).unwrap()).await;
+            let report =
+                world.session_with(|settings| settings.looping.nibble = NonZeroUsize::new(nibble).unwrap()).await;
             assert!(is_finished(&report) && !report.failed());
             let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
             assert_eq!((survey.sum.queued, survey.sum.unchanged, survey.unproven), (5, 0, expected));
@@ -209,13 +214,16 @@ async fn what_a_rule_leaves_out_is_named_once_with_the_rule() {
         world.store("1").insert_left_out(&format!("loose {n:03}"), RefusalReason::OutsideSpaces);
     }
     let report = world.session().await;
-    assert_eq!((report.left_out.count, report.left_out.first.len(), report.failed()), (123, 100, false));
+    assert_eq!(
+        (report.findings.left_out.count, report.findings.left_out.first.len(), report.failed()),
+        (123, 100, false)
+    );
     let world = World::new(DEFAULT);
     world.store("1").insert(&item("x-rays", "i"), "x", Properties::default());
     world.store("1").insert_left_out("loose", RefusalReason::OutsideSpaces);
     let report = world.session().await;
     let told: Vec<_> =
-        report.left_out.first.iter().map(|entry| (&*entry.shown, entry.is_space, &*entry.rule)).collect();
+        report.findings.left_out.first.iter().map(|entry| (&*entry.shown, entry.is_space, &*entry.rule)).collect();
     let rule = "never duplicated, since by DuraCloud's rule ids that begin with `x-` are internal";
     assert_eq!(told, [("loose", false, "it lies in no space"), ("x-rays", true, rule)]);
     assert!(report.leaves_out() && world.statistics.totals().work.left_out == 2);
@@ -233,10 +241,10 @@ async fn nothing_configured_contradictory_defaults_and_absent_sources_are_told()
     let report = stopped.session().await;
     assert!(report.accounts_idle[0].1.starts_with("stopped: "), "{:?}", report.accounts_idle);
     stopped.store("1").insert_space(&space("s"));
-    let stopped = stopped.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
-    assert!(stopped.left_out.first[0].rule.starts_with("stopped: "), "{:?}", stopped.left_out);
+    let stopped = stopped.session_with(|settings| settings.looping.run_start = crate::RunStart::Now).await;
+    assert!(stopped.findings.left_out.first[0].rule.starts_with("stopped: "), "{:?}", stopped.findings.left_out);
     let mistyped = World::new(ONE).session().await;
-    assert_eq!(mistyped.sources_absent.len(), 1);
+    assert_eq!(mistyped.findings.sources_absent.len(), 1);
     assert!(mistyped.leaves_out() && !mistyped.failed());
 }
 
@@ -291,7 +299,7 @@ async fn a_closing_survey_that_cannot_see_a_source_says_so() {
     assert!(report.session.spaces_failed[0].failure_kind == SpaceFailureKind::SourceAbsent, "{:?}", report.session);
     let one_off = world.session_with(|settings| {
         settings.absent_source = AbsentSource::Unknown;
-        settings.run_start = crate::RunStart::Now;
+        settings.looping.run_start = crate::RunStart::Now;
     });
     assert!(one_off.await.spaces_failed[0].failure_kind == SpaceFailureKind::SourceAbsent);
     assert_eq!(report.session.spaces_failed[0].account, account("a"));

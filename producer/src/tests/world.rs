@@ -14,7 +14,7 @@ use mill_engine::{
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Properties, QueueName, RemoveTask, SpaceId, SpacePair,
-    StoreAddress, StoreId, TaskId, TaskKind, Timestamp,
+    StoreAddress, StoreId, Task, TaskId, TaskKind, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
@@ -32,8 +32,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AbsentSource, DeleteThresholds, DuplicationProducer, ProducerDeps, ProducerSettings, QueueSizing, SessionEnd,
-    SessionReport, WhenFull,
+    AbsentSource, DeleteThresholds, DuplicationProducer, LoopingDeps, LoopingSettings, ProducerDeps, ProducerSettings,
+    QueueSizing, SessionEnd, SessionReport, WhenFull,
 };
 
 pub(super) fn account(name: &str) -> AccountId {
@@ -66,6 +66,8 @@ pub(super) enum Asked {
     QueueDepth,
     Sent(DuplicateTask),
     Removes(RemoveTask),
+    /// A task of a made-up kind.
+    Other(Task),
 }
 
 /// Stops everything for good at a chosen instant, like a crash.
@@ -146,6 +148,11 @@ impl Trace {
     pub(super) fn removes(&self) -> Vec<RemoveTask> {
         let removes = |asked| if let Asked::Removes(task) = asked { Some(task) } else { None };
         self.asked().into_iter().filter_map(removes).collect()
+    }
+
+    pub(super) fn others(&self) -> Vec<Task> {
+        let others = |asked| if let Asked::Other(task) = asked { Some(task) } else { None };
+        self.asked().into_iter().filter_map(others).collect()
     }
 
     /// Takes all tasks out of the queue and forgets the record.
@@ -243,6 +250,7 @@ impl TaskQueue for Trace {
             assert_eq!(one.group, envelope.task.account);
             let asked = match RemoveTask::from_task(&envelope.task) {
                 Ok(remove) if envelope.task.kind == TaskKind::REMOVE => Asked::Removes(remove),
+                _ if envelope.task.kind != TaskKind::DUPLICATE => Asked::Other(envelope.task),
                 _ => Asked::Sent(DuplicateTask::from_task(&envelope.task).unwrap()),
             };
             self.asked.lock().push(asked);
@@ -393,7 +401,7 @@ impl World {
         });
         let table = |name: &str| Arc::new(MemoryTable::with_pages_of(name, 3));
         let lists_table = table(DeleteLists::TABLE);
-        let settings = ProducerSettings {
+        let looping = LoopingSettings {
             holder: "holder-0".into(),
             lease_timeout: Duration::from_mins(1),
             queue_max: 10_000,
@@ -402,13 +410,13 @@ impl World {
             frequency: Duration::from_hours(1),
             when_full: WhenFull::Leave,
             run_start: crate::RunStart::WhenDue,
-            thresholds: DeleteThresholds::default(),
-            absent_source: AbsentSource::Retire,
             listings_open_max: 16,
             give_up_after: Duration::ZERO,
             silence_max: Duration::from_mins(5),
             sends_at_once: NonZeroUsize::new(4).unwrap(),
         };
+        let (thresholds, absent_source) = (DeleteThresholds::default(), AbsentSource::Retire);
+        let settings = ProducerSettings { looping, thresholds, absent_source };
         let mut world = Self {
             clock,
             queue,
@@ -507,24 +515,28 @@ impl World {
     }
 
     pub(super) fn producer_with(&self, change: impl FnOnce(&mut ProducerSettings)) -> DuplicationProducer {
+        let (sync_proofs, delete_lists) = (self.sync_proofs.clone(), self.delete_lists.clone());
+        let deps =
+            ProducerDeps { looping: self.looping_deps(), sync_proofs, delete_lists, owners: self.owners.clone() };
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        DuplicationProducer::new(deps, settings)
+    }
+
+    /// What a producer of any plan has.
+    pub(super) fn looping_deps(&self) -> LoopingDeps {
         let dead = self.holders_dead;
-        let deps = ProducerDeps {
+        LoopingDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             queue: self.queue.clone(),
             state: self.state.clone(),
             counts: self.counts(),
-            sync_proofs: self.sync_proofs.clone(),
-            delete_lists: self.delete_lists.clone(),
-            owners: self.owners.clone(),
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: self.statistics.clone(),
             holder_is_dead: Arc::new(move |_| dead),
-        };
-        let mut settings = self.settings.clone();
-        change(&mut settings);
-        DuplicationProducer::new(deps, settings)
+        }
     }
 
     pub(super) async fn session(&self) -> SessionReport {
@@ -548,7 +560,7 @@ impl World {
     /// The queued ids in order, also those in the rows of delete lists; `/` for the space itself.
     pub(super) fn ids(&self) -> Vec<String> {
         let ids = |asked: Asked| match asked {
-            Asked::QueueDepth => Vec::new(),
+            Asked::QueueDepth | Asked::Other(_) => Vec::new(),
             Asked::Sent(task) => vec![task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned())],
             Asked::Removes(RemoveTask { row: None, .. }) => vec!["/".to_owned()],
             Asked::Removes(remove) => self.row_ids(&remove),
@@ -559,7 +571,7 @@ impl World {
     /// The queued tasks as text, without the ids of tasks and lists.
     pub(super) fn told(&self) -> Vec<String> {
         let told = |asked: Asked| match asked {
-            Asked::QueueDepth => Vec::new(),
+            Asked::QueueDepth | Asked::Other(_) => Vec::new(),
             Asked::Sent(task) => vec![format!("{task:?}")],
             Asked::Removes(remove) => {
                 self.row_ids(&remove).iter().map(|id| format!("{}: {id} goes", remove.destination)).collect()

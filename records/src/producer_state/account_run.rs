@@ -35,9 +35,6 @@ pub struct RunOfAllAccounts {
 }
 
 impl AccountRun {
-    /// Not one that an earlier version would take for its own row of a run.
-    pub(super) const PREFIX: &str = "account-run/";
-
     /// The number of the `nth` run that is begun under the lease of `epoch`, where the run before it of the account is `last`.
     ///
     /// An epoch is one lease's alone, so no producer that slept can have written rows of that number, nor will it: also where
@@ -50,8 +47,6 @@ impl AccountRun {
 }
 
 impl RunOfAllAccounts {
-    pub(super) const SORT: &str = "run";
-
     /// What it says of an account.
     pub fn of(&self, account: AccountId) -> AccountRun {
         let &Self { number, started, listed, finished } = self;
@@ -84,6 +79,9 @@ impl RunValue {
 }
 
 impl Record for AccountRun {
+    /// Not one that an earlier version would take for its own row of a run.
+    const PREFIX: &str = "account-run/";
+
     fn sort(&self) -> String {
         format!("{}{}", Self::PREFIX, self.account.as_str())
     }
@@ -100,8 +98,10 @@ impl Record for AccountRun {
 }
 
 impl Record for RunOfAllAccounts {
+    const PREFIX: &str = "run";
+
     fn sort(&self) -> String {
-        Self::SORT.to_owned()
+        Self::PREFIX.to_owned()
     }
 
     fn value(&self, epoch: u64) -> Bytes {

@@ -30,11 +30,9 @@ struct AccountShareValue {
     received_of_all: u64,
 }
 
-impl AccountShare {
-    pub(super) const PREFIX: &str = "share/";
-}
-
 impl Record for AccountShare {
+    const PREFIX: &str = "share/";
+
     fn sort(&self) -> String {
         format!("{}{}", Self::PREFIX, self.account.as_str())
     }

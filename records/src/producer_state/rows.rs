@@ -1,19 +1,17 @@
 //! The rows and their written form: ids stand in the sort key, progress in a value of JSON.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, SpacePair, StoreId, SurveySum, Timestamp};
+use mill_model::{AccountId, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
-
-use crate::elapsed::ElapsedTime;
-use crate::pair_key::{pair_key, parse_pair_key};
 
 /// A row of the table.
 pub trait Record: Sized + Send + Sync {
-    /// Its place; no id in it can hold a `/`.
+    /// The beginning of the sort keys of all rows of this kind, and of no others.
+    const PREFIX: &str;
+
+    /// Its sort key; no id in it can hold a `/`.
     fn sort(&self) -> String;
-    /// Its value, with the epoch of the lease under which it is written.
+    /// Its value: a JSON object whose member `epoch` is that of the lease under which it is written.
     fn value(&self, epoch: u64) -> Bytes;
     /// Reads it; `None` when it cannot be understood.
     fn read(sort: &str, value: &[u8]) -> Option<Self>;
@@ -30,100 +28,6 @@ pub struct UnansweredStores {
     pub unanswered: Vec<StoreId>,
 }
 
-/// One space of one store policy, and how far the run has come with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Morsel {
-    /// The space and both stores.
-    pub pair: SpacePair,
-    /// The run it belongs to.
-    pub run: u64,
-    /// How many nibbles were taken; none yet is a fresh one.
-    pub nibbles: u64,
-    /// How far its deletes have come.
-    pub deletes: DeleteProgress,
-    /// The last content id that was compared and, where needed, queued.
-    pub marker: Option<ContentId>,
-    /// When its source was first listed in this run.
-    pub began: Option<Timestamp>,
-    /// What was made of all entries up to the marker.
-    pub sum: SurveySum,
-    /// How many of the queued are not proven to be in sync. The others are queued since the policy has everything compared.
-    pub unproven: u64,
-}
-
-impl Morsel {
-    pub(super) const PREFIX: &str = "morsel/";
-
-    /// One that nothing was done with yet.
-    pub fn fresh(pair: SpacePair, run: u64) -> Self {
-        let (marker, began, sum) = (None, None, SurveySum::default());
-        Self { pair, run, nibbles: 0, deletes: DeleteProgress::Pending, marker, began, sum, unproven: 0 }
-    }
-}
-
-/// What the last complete survey of a morsel found, and since when all of it is known to be in sync.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PairSurvey {
-    /// The space and both stores.
-    pub pair: SpacePair,
-    /// The run that made it.
-    pub run: u64,
-    /// When it began: what was at the source by then, it saw.
-    pub began: Timestamp,
-    /// What was made of each entry.
-    pub sum: SurveySum,
-    /// How many of the queued are not proven to be in sync, by listings and seals.
-    pub unproven: u64,
-    /// Deletes that wait for a person.
-    pub held: u64,
-    /// As of when every entry is known to be in sync, or named as one that is not copied; `None` while that is not known.
-    pub in_sync: Option<Timestamp>,
-}
-
-impl PairSurvey {
-    pub(super) const PREFIX: &str = "survey/";
-}
-
-/// How far a morsel's deletes have come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeleteProgress {
-    /// Nothing is known of them.
-    Pending,
-    /// The tasks of a granted delete list are being queued.
-    Sending {
-        /// The list.
-        list: DeleteListId,
-        /// The next step of its order.
-        next: u32,
-    },
-    /// A person must decide; none is queued.
-    Held {
-        /// How many.
-        count: u64,
-        /// Of how many items at the destination.
-        items_total: u64,
-    },
-    /// Queued, or there are none.
-    Done,
-}
-
-/// A source space that a store policy covers, and that its store says is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingSpace {
-    /// The owner.
-    pub account: AccountId,
-    /// The source.
-    pub store: StoreId,
-    /// The space.
-    pub space: SpaceId,
-    /// When it was first found missing, after it was last there.
-    pub first: Timestamp,
-    /// The last run that found it missing: a run that did not look breaks the chain.
-    pub run: u64,
-    /// How long it has been missing, as two clocks agree.
-    pub elapsed: ElapsedTime,
-}
-
 /// How many tasks the producer lets its queue hold, where it finds that out by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSize {
@@ -131,10 +35,6 @@ pub struct QueueSize {
     pub max: u64,
     /// When the last session left it because it was full, and how many it held.
     pub full: Option<(Timestamp, u64)>,
-}
-
-impl QueueSize {
-    pub(super) const PREFIX: &str = "queue-size";
 }
 
 #[derive(Serialize, Deserialize)]
@@ -146,6 +46,8 @@ struct QueueSizeValue {
 }
 
 impl Record for QueueSize {
+    const PREFIX: &str = "queue-size";
+
     fn sort(&self) -> String {
         Self::PREFIX.to_owned()
     }
@@ -159,14 +61,6 @@ impl Record for QueueSize {
         let QueueSizeValue { max, full, .. } = serde_json::from_slice(value).ok()?;
         Some(Self { max, full: full.map(|(at, depth)| (Timestamp::from_millis(at), depth)) })
     }
-}
-
-impl UnansweredStores {
-    pub(super) const PREFIX: &str = "account/";
-}
-
-impl MissingSpace {
-    pub(super) const PREFIX: &str = "missing/";
 }
 
 /// The epoch under which a row was written; 0 where it does not say.
@@ -187,6 +81,8 @@ struct UnansweredStoresValue {
 }
 
 impl Record for UnansweredStores {
+    const PREFIX: &str = "account/";
+
     fn sort(&self) -> String {
         format!("{}{}", Self::PREFIX, self.account.as_str())
     }
@@ -201,170 +97,6 @@ impl Record for UnansweredStores {
         let UnansweredStoresValue { run, unanswered, .. } = serde_json::from_slice(value).ok()?;
         let unanswered = unanswered.into_iter().map(StoreId::new).collect::<Result<_, _>>().ok()?;
         Some(Self { account, run, unanswered })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct MorselValue {
-    epoch: u64,
-    run: u64,
-    nibbles: u64,
-    deletes: DeletesValue,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    marker: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    began: Option<u64>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    sum: BTreeMap<String, u64>,
-    #[serde(default)]
-    unproven: Option<u64>,
-}
-
-/// A sum by the names of its counters, those that are zero left out.
-fn written_sum(sum: &SurveySum) -> BTreeMap<String, u64> {
-    sum.each().filter(|(_, count)| *count > 0).map(|(counter, count)| (counter.name.to_owned(), count)).collect()
-}
-
-fn read_sum(written: &BTreeMap<String, u64>) -> SurveySum {
-    SurveySum::read(|name| written.get(name).copied().unwrap_or(0))
-}
-
-/// An earlier version did not tell: then nothing is known to prove any of the queued.
-fn read_unproven(written: Option<u64>, sum: &SurveySum) -> u64 {
-    written.unwrap_or(sum.queued)
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum DeletesValue {
-    Pending,
-    /// Of an earlier version, which kept no lists: read as nothing known.
-    Confirmed {},
-    Sending {
-        list: String,
-        next: u32,
-    },
-    Held {
-        count: u64,
-        items_total: u64,
-    },
-    Done,
-}
-
-impl Record for Morsel {
-    fn sort(&self) -> String {
-        format!("{}{}", Self::PREFIX, pair_key(&self.pair))
-    }
-
-    fn value(&self, epoch: u64) -> Bytes {
-        let text = |id: &ContentId| id.as_str().to_owned();
-        let deletes = match &self.deletes {
-            DeleteProgress::Pending => DeletesValue::Pending,
-            DeleteProgress::Sending { list, next } => DeletesValue::Sending { list: list.to_string(), next: *next },
-            DeleteProgress::Held { count, items_total } => {
-                DeletesValue::Held { count: *count, items_total: *items_total }
-            }
-            DeleteProgress::Done => DeletesValue::Done,
-        };
-        let (run, nibbles) = (self.run, self.nibbles);
-        json(&MorselValue {
-            epoch,
-            run,
-            nibbles,
-            deletes,
-            marker: self.marker.as_ref().map(text),
-            began: self.began.map(Timestamp::as_millis),
-            sum: written_sum(&self.sum),
-            unproven: Some(self.unproven),
-        })
-    }
-
-    fn read(sort: &str, value: &[u8]) -> Option<Self> {
-        let pair = parse_pair_key(sort.strip_prefix(Self::PREFIX)?)?;
-        let MorselValue { run, nibbles, deletes, marker, began, sum, unproven, .. } =
-            serde_json::from_slice(value).ok()?;
-        let deletes = match deletes {
-            DeletesValue::Pending | DeletesValue::Confirmed {} => DeleteProgress::Pending,
-            DeletesValue::Sending { list, next } => {
-                DeleteProgress::Sending { list: DeleteListId::parse(&list).ok()?, next }
-            }
-            DeletesValue::Held { count, items_total } => DeleteProgress::Held { count, items_total },
-            DeletesValue::Done => DeleteProgress::Done,
-        };
-        let (began, sum) = (began.map(Timestamp::from_millis), read_sum(&sum));
-        let unproven = read_unproven(unproven, &sum);
-        Some(Self { pair, run, nibbles, deletes, marker: content(marker).ok()?, began, sum, unproven })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct PairSurveyValue {
-    epoch: u64,
-    run: u64,
-    began: u64,
-    sum: BTreeMap<String, u64>,
-    #[serde(default)]
-    unproven: Option<u64>,
-    #[serde(default)]
-    held: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    in_sync: Option<u64>,
-}
-
-impl Record for PairSurvey {
-    fn sort(&self) -> String {
-        format!("{}{}", Self::PREFIX, pair_key(&self.pair))
-    }
-
-    fn value(&self, epoch: u64) -> Bytes {
-        let (began, in_sync) = (self.began.as_millis(), self.in_sync.map(Timestamp::as_millis));
-        let (sum, unproven) = (written_sum(&self.sum), Some(self.unproven));
-        json(&PairSurveyValue { epoch, run: self.run, began, sum, unproven, held: self.held, in_sync })
-    }
-
-    fn read(sort: &str, value: &[u8]) -> Option<Self> {
-        let pair = parse_pair_key(sort.strip_prefix(Self::PREFIX)?)?;
-        let PairSurveyValue { run, began, sum, unproven, held, in_sync, .. } = serde_json::from_slice(value).ok()?;
-        let (began, in_sync) = (Timestamp::from_millis(began), in_sync.map(Timestamp::from_millis));
-        let sum = read_sum(&sum);
-        Some(Self { pair, run, began, sum, unproven: read_unproven(unproven, &sum), held, in_sync })
-    }
-}
-
-fn content(id: Option<String>) -> Result<Option<ContentId>, mill_model::IdError> {
-    id.map(ContentId::new).transpose()
-}
-
-#[derive(Serialize, Deserialize)]
-struct MissingSpaceValue {
-    epoch: u64,
-    first: u64,
-    run: u64,
-    #[serde(default)]
-    elapsed: ElapsedTime,
-}
-
-impl Record for MissingSpace {
-    fn sort(&self) -> String {
-        let Self { account, store, space, .. } = self;
-        [Self::PREFIX, account.as_str(), "/", store.as_str(), "/", space.as_str()].concat()
-    }
-
-    fn value(&self, epoch: u64) -> Bytes {
-        json(&MissingSpaceValue { epoch, first: self.first.as_millis(), run: self.run, elapsed: self.elapsed.clone() })
-    }
-
-    fn read(sort: &str, value: &[u8]) -> Option<Self> {
-        let mut ids = sort.strip_prefix(Self::PREFIX)?.splitn(3, '/');
-        let MissingSpaceValue { first, run, elapsed, .. } = serde_json::from_slice(value).ok()?;
-        Some(Self {
-            account: AccountId::new(ids.next()?).ok()?,
-            store: StoreId::new(ids.next()?).ok()?,
-            space: SpaceId::new(ids.next()?).ok()?,
-            first: Timestamp::from_millis(first),
-            run,
-            elapsed,
-        })
     }
 }
 

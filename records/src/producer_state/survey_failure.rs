@@ -1,26 +1,26 @@
 //! The row of what could not be surveyed.
 
 use bytes::Bytes;
-use mill_model::{AccountId, SpacePair, StoreAddress, StoreId, Timestamp};
+use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::plan_rows::MorselSubject;
 use super::rows::{Record, json};
-use crate::pair_key::{pair_key, parse_pair_key};
 
 /// What a survey was to be of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SurveySubject {
+pub enum SurveySubject<S> {
     /// Which spaces a store has.
     Store(StoreAddress),
-    /// One space of one store policy.
-    SpacePair(SpacePair),
+    /// What a morsel is about.
+    Morsel(S),
 }
 
 /// That something could not be surveyed since it last was. The row goes with the next survey of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SurveyFailure {
+pub struct SurveyFailure<S> {
     /// Of what.
-    pub subject: SurveySubject,
+    pub subject: SurveySubject<S>,
     /// When that was first so.
     pub first: Timestamp,
     /// When it was last tried.
@@ -29,26 +29,22 @@ pub struct SurveyFailure {
     pub reason: String,
 }
 
-impl SurveyFailure {
-    pub(super) const PREFIX: &str = "failure/";
-}
-
-impl SurveySubject {
+impl<S: MorselSubject> SurveySubject<S> {
     /// Its owner.
     pub fn account(&self) -> &AccountId {
         match self {
             Self::Store(store) => &store.account,
-            Self::SpacePair(pair) => &pair.account,
+            Self::Morsel(subject) => subject.account(),
         }
     }
 
-    /// Whether a pair cannot be surveyed where this cannot.
-    pub fn concerns(&self, pair: &SpacePair) -> bool {
+    /// Whether a morsel cannot be surveyed where this cannot.
+    pub fn concerns(&self, subject: &S) -> bool {
         match self {
             Self::Store(StoreAddress { account, store }) => {
-                *account == pair.account && [&pair.source, &pair.destination].contains(&store)
+                account == subject.account() && subject.stores().any(|of| of == store)
             }
-            Self::SpacePair(of) => of == pair,
+            Self::Morsel(of) => of == subject,
         }
     }
 }
@@ -62,13 +58,15 @@ struct SurveyFailureValue {
     reason: String,
 }
 
-impl Record for SurveyFailure {
+impl<S: MorselSubject> Record for SurveyFailure<S> {
+    const PREFIX: &str = "failure/";
+
     fn sort(&self) -> String {
         match &self.subject {
             SurveySubject::Store(StoreAddress { account, store }) => {
                 [Self::PREFIX, account.as_str(), "/", store.as_str()].concat()
             }
-            SurveySubject::SpacePair(pair) => format!("{}{}", Self::PREFIX, pair_key(pair)),
+            SurveySubject::Morsel(subject) => format!("{}{}", Self::PREFIX, subject.key()),
         }
     }
 
@@ -84,7 +82,7 @@ impl Record for SurveyFailure {
                 let (account, store) = (AccountId::new(account).ok()?, StoreId::new(store).ok()?);
                 SurveySubject::Store(StoreAddress { account, store })
             }
-            _ => SurveySubject::SpacePair(parse_pair_key(ids)?),
+            _ => SurveySubject::Morsel(S::parse(ids)?),
         };
         let SurveyFailureValue { first, last, reason, .. } = serde_json::from_slice(value).ok()?;
         Some(Self { subject, first: Timestamp::from_millis(first), last: Timestamp::from_millis(last), reason })

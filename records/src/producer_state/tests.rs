@@ -60,7 +60,7 @@ fn rows_are_read_as_they_were_written() {
     }
     round_trip(&share(7));
     let of_store = StoreAddress { account: pair("s").account, store: pair("s").source };
-    for subject in [SurveySubject::Store(of_store), SurveySubject::SpacePair(pair("s p"))] {
+    for subject in [SurveySubject::Store(of_store), SurveySubject::Morsel(pair("s p"))] {
         let (at, reason) = (Timestamp::from_millis(1_795_249_800_001), "\"it\" does not answer".to_owned());
         round_trip(&SurveyFailure { subject, first: started, last: at, reason });
     }
@@ -109,7 +109,7 @@ fn the_first_written_form_is_read_for_ever() {
     assert_eq!(of_account, run.of(of_account.account.clone()));
     let written = br#"{"epoch":1,"first":3,"last":4,"reason":"no answer"}"#;
     let failure = SurveyFailure::read("failure/a/1/2/s", written).unwrap();
-    assert_eq!((failure.subject, failure.last), (SurveySubject::SpacePair(pair("s")), Timestamp::from_millis(4)));
+    assert_eq!((failure.subject, failure.last), (SurveySubject::Morsel(pair("s")), Timestamp::from_millis(4)));
     let written = br#"{"epoch":1,"sent":7,"since":1795249800000,"received":5,"received_of_all":9}"#;
     assert_eq!(AccountShare::read("share/a", written), Some(share(7)));
 }
@@ -138,12 +138,12 @@ impl World {
         Self { clock: Arc::new(SimClock::new()), table: Arc::new(MemoryTable::with_pages_of("t", 2)) }
     }
 
-    fn state(&self, epoch: u64) -> ProducerState {
+    fn state(&self, epoch: u64) -> ProducerState<DuplicationRows> {
         ProducerState::new(self.table.clone(), self.clock.clone(), "p", epoch)
     }
 }
 
-async fn with_morsels(state: &ProducerState, count: usize) -> Vec<Versioned<Morsel>> {
+async fn with_morsels(state: &ProducerState<DuplicationRows>, count: usize) -> Vec<Versioned<Morsel>> {
     let rows: Vec<Morsel> = (0..count).map(|number| Morsel::fresh(pair(&format!("s{number}")), 1)).collect();
     state.add_morsels(&pair("s").account, &rows).await.unwrap()
 }
@@ -211,7 +211,7 @@ async fn an_earlier_holder_that_reads_what_a_later_one_wrote_is_over() {
     world.state(2).save_over_earlier(&mut Versioned::unsaved(row)).await.unwrap();
     assert!(matches!(old.load(false).await, Err(ProducerStateError::TakenOver { .. })));
     assert!(matches!(old.parts_of(&pair("s").account).await, Err(ProducerStateError::TakenOver { .. })));
-    let reader = ProducerState::to_read(world.table.clone(), world.clock.clone(), "p");
+    let reader = ProducerState::<DuplicationRows>::to_read(world.table.clone(), world.clock.clone(), "p");
     assert_eq!(reader.load(false).await.unwrap().accounts.len(), 1);
 }
 
@@ -304,7 +304,7 @@ async fn a_write_that_was_done_but_not_answered_is_no_takeover() {
     let world = World::new();
     let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     let table: Arc<dyn Table> = Arc::new(FaultInjector::<dyn Table>::new(world.table.clone(), plan.clone()));
-    let state = ProducerState::new(table, world.clock.clone(), "p", 1);
+    let state = ProducerState::<DuplicationRows>::new(table, world.clock.clone(), "p", 1);
     let mut morsels = with_morsels(&state, 1).await;
     for nth in 1..4 {
         plan.fail(PortCall::PutRow, 1, InjectedFault::After(FaultKind::Unavailable));

@@ -74,7 +74,7 @@ fn spaces_are_named(
         if !*here || *since >= began || !desired_policy.ignored.contains(space) {
             continue;
         }
-        let named = report.left_out.first.iter().any(|entry| {
+        let named = report.findings.left_out.first.iter().any(|entry| {
             entry.account == store.account
                 && entry.store.as_ref() == Some(&store.store)
                 && entry.shown == space.to_string()

@@ -1,4 +1,4 @@
-//! The dependencies and the settings of a producer.
+//! The dependencies and the settings of every looping producer.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -7,31 +7,22 @@ use std::time::Duration;
 
 use mill_ports::{Clock, Rng, Statistics, Stores, Table, TaskQueue};
 use mill_records::account_counts::AccountCounts;
-use mill_records::delete_lists::DeleteLists;
 use mill_records::lease::HolderIsDead;
-use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::SyncProofs;
 
-/// The ports and tables of a duplication producer.
+/// The ports and tables of a looping producer.
 #[derive(Clone)]
-pub struct ProducerDeps {
+pub struct LoopingDeps {
     /// The current policies.
     pub policies: Arc<PolicyRepository>,
     /// The stores of all accounts. None of them is written.
     pub stores: Arc<dyn Stores>,
-    /// The queue for its tasks: `duplication-low`.
+    /// The queue for its tasks.
     pub queue: Arc<dyn TaskQueue>,
     /// The table of its lease, runs and morsels.
     pub state: Arc<dyn Table>,
     /// The counts of workmen for each account, if the queue cannot count the tasks of an account.
     pub counts: Option<AccountCounts>,
-    /// The items that were proven in sync before.
-    pub sync_proofs: SyncProofs,
-    /// The delete lists: what may be deleted, and who granted it.
-    pub delete_lists: DeleteLists,
-    /// The owners of destination spaces.
-    pub owners: Owners,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The source of random ids and jitter.
@@ -42,15 +33,15 @@ pub struct ProducerDeps {
     pub holder_is_dead: HolderIsDead,
 }
 
-impl fmt::Debug for ProducerDeps {
+impl fmt::Debug for LoopingDeps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deps").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("LoopingDeps").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
-/// The settings of a duplication producer.
+/// The settings of a looping producer.
 #[derive(Debug, Clone)]
-pub struct ProducerSettings {
+pub struct LoopingSettings {
     /// A name for this process that no other process has, also no later one.
     pub holder: String,
     /// How long the lease outlives its last beat (usually 60 s).
@@ -69,10 +60,6 @@ pub struct ProducerSettings {
     pub when_full: WhenFull,
     /// Which runs it begins.
     pub run_start: RunStart,
-    /// How many deletes a person need not be asked about.
-    pub thresholds: DeleteThresholds,
-    /// What an absent source space means.
-    pub absent_source: AbsentSource,
     /// How long a space is tried again while its failure may pass, at least three times. Zero: exactly three times.
     pub give_up_after: Duration,
     /// How long a store may take to answer a call (usually 5 min). After that the space fails for this session.
@@ -93,23 +80,6 @@ pub enum RunStart {
     /// A run of each account, once and at the same time, so that the session is one pass over everything. None begins if any run
     /// is in progress.
     Together,
-}
-
-/// How many deletes of a pair the rule grants within 24 hours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeleteThresholds {
-    /// More deletes than this are held, whatever their share.
-    pub unasked_max: u64,
-    /// So few deletes are not held, unless they are the whole space.
-    pub few: u64,
-    /// A larger share of the destination's items than this, in per cent, is held, if it is more than `few` items.
-    pub share_percent: u64,
-}
-
-impl Default for DeleteThresholds {
-    fn default() -> Self {
-        Self { unasked_max: 1_000, few: 20, share_percent: 1 }
-    }
 }
 
 /// What to do when the queue is full.
@@ -134,13 +104,4 @@ pub enum QueueSizing {
     /// As many as the queue is measured to lose within this time; for a session that leaves when the queue is full, within the
     /// time until the next session. `queue_max` is the first size.
     Lasting(Duration),
-}
-
-/// What it means that a source store reports a space as absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AbsentSource {
-    /// Unknown: the source of a one-off mirror may not be mounted. The space fails.
-    Unknown,
-    /// The space is missing. After 24 h it counts as gone once a person confirms it.
-    Retire,
 }
