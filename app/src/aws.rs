@@ -16,7 +16,7 @@ use mill_ports::{Clock, DeletableStore};
 use mill_records::tables::{TABLES, table_names};
 
 use crate::UsageError;
-use crate::config::Config;
+use crate::config::{Config, EngineConfig};
 use crate::redact::without_password;
 use crate::s3_location::{S3Location, bucket_and_prefix};
 use crate::table_recognition::recognise_tables;
@@ -28,14 +28,16 @@ pub(crate) async fn open_engine(config: &Config, works: bool) -> Result<FleetEng
     let settings =
         FleetSettings { access: access(config), names: names(config), clock: Arc::new(OsClock), rng: Arc::new(OsRng) };
     let engine = FleetEngine::open(settings).await.map_err(|why| UsageError(why.to_string()))?;
-    let given = |key| given(config, key).map(|text| format!(" {}", without_password(&text))).unwrap_or_default();
-    let at = format!("tables {}-…{}{}", names(config).prefix(), given("engine.region"), given("engine.endpoint"));
+    let given = |setting: &Option<String>| setting.as_deref().map(|text| format!(" {}", without_password(text)));
+    let (region, endpoint) = (given(&config.engine.region), given(&config.engine.endpoint));
+    let (region, endpoint) = (region.unwrap_or_default(), endpoint.unwrap_or_default());
+    let at = format!("tables {}-…{region}{endpoint}", config.engine.prefix);
     recognise_tables(&engine, &at, config, works).await?;
     Ok(engine)
 }
 
 fn names(config: &Config) -> ResourceNames {
-    ResourceNames::new(config.text("engine.prefix"), table_names())
+    ResourceNames::new(config.engine.prefix.clone(), table_names())
 }
 
 /// A connection; an address that bears credentials is a wrong argument, wherever it was given.
@@ -43,30 +45,22 @@ async fn connect(access: ConnectionSettings) -> Result<Connection> {
     Connection::open(access).await.map_err(|why| UsageError(why.to_string()).into())
 }
 
-fn given(config: &Config, key: &'static str) -> Option<String> {
-    Some(config.text(key)).filter(|text| !text.is_empty()).map(str::to_owned)
-}
-
 fn access(config: &Config) -> ConnectionSettings {
-    ConnectionSettings {
-        endpoint: given(config, "engine.endpoint"),
-        region: given(config, "engine.region"),
-        profile: given(config, "engine.profile"),
-        keys: None,
-        role: given(config, "engine.role").map(|arn| Role { arn, external_id: None }),
-    }
+    let EngineConfig { endpoint, region, profile, role, .. } = config.engine.clone();
+    let role = role.map(|arn| Role { arn, external_id: None });
+    ConnectionSettings { endpoint, region, profile, keys: None, role }
 }
 
 /// The store that holds the policy files, where they are in a bucket: `BUCKET` or `BUCKET/PREFIX`.
 pub(crate) async fn policy_store(
-    config: &Config,
+    (config, bucket): (&Config, &str),
     address: StoreAddress,
     space: &SpaceId,
 ) -> Result<Arc<dyn DeletableStore>> {
-    let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
+    let (bucket, prefix) = bucket_and_prefix(bucket);
     let spaces = SpaceLayout::Single { space: space.clone(), bucket, prefix };
     let connection = connect(access(config)).await?;
-    let path_style = given(config, "engine.endpoint").is_some();
+    let path_style = config.engine.endpoint.is_some();
     let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, Arc::new(OsClock)) };
     Ok(Arc::new(S3Store::new(&connection, settings)))
 }
@@ -200,7 +194,7 @@ pub(crate) async fn create(config: &Config) -> Result<String> {
 /// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
 pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
     let names = names(config);
-    let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
+    let policy_bucket = config.policies.bucket.as_deref().map(|text| bucket_and_prefix(text).0);
     let connection = connect(access(config)).await?;
     let found = deployment::check(&connection, &DeploymentSpec { names, policy_bucket }).await?;
     Ok(found.into_iter().map(|one| [one.about, one.aspect.to_owned(), one.expected, one.found]).collect())

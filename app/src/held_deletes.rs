@@ -11,8 +11,8 @@ use mill_records::delete_lists::{DeleteListError, DeleteLists, DeletionScope, He
 use serde::Serialize;
 
 use crate::UsageError;
-use crate::backends;
 use crate::config::Config;
+use crate::engine_choice;
 use crate::mirror::{self, MirrorRequest};
 use crate::wait_limit::WaitLimit;
 
@@ -105,7 +105,7 @@ impl HeldDeleteReview {
     /// # Errors
     /// When its engine cannot be opened.
     pub async fn configured(config: &Config) -> Result<Self> {
-        Ok(Self::of(&backends::open_engine(config, false, &WaitLimit::endless()).await?))
+        Ok(Self::of(&engine_choice::open_engine(config, false, &WaitLimit::endless()).await?))
     }
 
     /// Those of a mirror.

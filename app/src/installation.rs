@@ -25,10 +25,11 @@ use mill_records::tables;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 use parking_lot::Mutex;
 
-use crate::backends;
-use crate::config::Config;
+use crate::config::{Config, QueueMax};
 use crate::destination_places::DestinationPlaces;
+use crate::engine_choice;
 use crate::placement_checks::PlacementChecks;
+use crate::store_choice;
 use crate::store_registry::{FolderOpener, InstallationIdentity, StoreRegistry};
 use crate::wait_limit::WaitLimit;
 
@@ -71,9 +72,9 @@ impl Installation {
 
     /// The same; `works` says whether it is for a process that does queued work.
     pub async fn opened(config: &Config, works: bool, wait_limit: &WaitLimit) -> Result<Self> {
-        let engine = backends::open_engine(config, works, wait_limit).await?;
+        let engine = engine_choice::open_engine(config, works, wait_limit).await?;
         let of = config.clone();
-        let identity = wait_limit.look(config.base(), move || Ok(backends::identity(&of))).await?;
+        let identity = wait_limit.look(config.base(), move || Ok(engine_choice::identity(&of))).await?;
         Self::on(engine, config, identity).await
     }
 
@@ -82,14 +83,12 @@ impl Installation {
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;
         let statistics = Arc::<Statistics>::default();
-        let files: Arc<dyn SourceStore> = if config.text("policies.bucket").is_empty() {
-            folders.open(own.clone(), config.path("policies.folder"), Layout::Single(space.clone()))
-        } else {
-            backends::open_policy_bucket(config, own.clone(), &space).await?
+        let files: Arc<dyn SourceStore> = match &config.policies.bucket {
+            None => folders.open(own.clone(), config.policies.folder.clone(), Layout::Single(space.clone())),
+            Some(bucket) => store_choice::open_policy_bucket((config, bucket), own.clone(), &space).await?,
         };
         let files = Arc::new(TrackedStore::new(files, own, statistics.clone(), engine.clock()));
-        let refresh = config.duration("policies.refresh")?;
-        let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock(), refresh));
+        let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock(), config.policies.refresh));
         let misplaced = Arc::<PlacementChecks>::default();
         let places = Arc::new(DestinationPlaces::of(&*engine));
         let stores = Arc::new(StoreRegistry {
@@ -292,17 +291,17 @@ const QUEUE_LASTS: Duration = Duration::from_mins(2);
 
 /// How a producer works by configuration.
 pub fn producer_settings(config: &Config) -> Result<mill_producer::ProducerSettings> {
-    let nibble: usize = config.parsed("producer.nibble")?;
-    let (queue_max, queue_sizing) = match config.text("producer.queue-max") {
-        "auto" => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
-        _ => (config.parsed("producer.queue-max")?, QueueSizing::Fixed),
+    let producer = &config.producer;
+    let (queue_max, queue_sizing) = match producer.queue_max {
+        QueueMax::Auto => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
+        QueueMax::Tasks(tasks) => (tasks, QueueSizing::Fixed),
     };
     let defaults = producer_defaults()?;
     let looping = mill_producer::LoopingSettings {
         queue_max,
         queue_sizing,
-        nibble: nibble.try_into().context("setting `producer.nibble` must be 1 or more")?,
-        frequency: config.duration("producer.frequency")?,
+        nibble: producer.nibble,
+        frequency: producer.frequency,
         ..defaults.looping
     };
     Ok(mill_producer::ProducerSettings { looping, ..defaults })
@@ -329,19 +328,19 @@ pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
 }
 
 /// How a workman works by configuration; `workers` as the command line says, if it does.
-pub fn workman_settings(config: &Config, workers: Option<u32>) -> Result<WorkmanSettings> {
-    let (low, high): (u8, u8) = (config.parsed("workman.reserved-low")?, config.parsed("workman.reserved-high")?);
+pub fn workman_settings(config: &Config, workers: Option<u32>) -> WorkmanSettings {
+    let workman = &config.workman;
     let share = |percent: u8| f32::from(percent.min(100)) / 100.0;
-    Ok(WorkmanSettings {
-        workers: unlimited(workers.map_or_else(|| config.parsed("workman.workers"), Ok)?),
-        visibility: config.duration("workman.visibility")?,
-        idle_backoff: config.durations("workman.idle-backoff")?,
-        failures_max: config.parsed("workman.failures-max")?,
-        reserved_low: share(low),
-        reserved_high: share(high),
-        grace: config.duration("workman.grace")?,
+    WorkmanSettings {
+        workers: unlimited(workers.unwrap_or(workman.workers)),
+        visibility: workman.visibility,
+        idle_backoff: workman.idle_backoff.clone(),
+        failures_max: workman.failures_max,
+        reserved_low: share(workman.reserved_low),
+        reserved_high: share(workman.reserved_high),
+        grace: workman.grace,
         ..workman_defaults()
-    })
+    }
 }
 
 /// How a workman works where nothing is said of it. How it asks its queues is the engine's to say.

@@ -3,10 +3,10 @@
 
 #[cfg(feature = "aws")]
 mod aws;
-pub mod backends;
 pub mod config;
 pub mod dead_letters;
 pub mod destination_places;
+pub mod engine_choice;
 pub mod files;
 pub mod held_deletes;
 mod host;
@@ -26,6 +26,7 @@ mod s3_location;
 mod state_marker;
 pub mod status_report;
 pub mod stop_tokens;
+mod store_choice;
 pub mod store_registry;
 pub mod subject_names;
 #[cfg(feature = "aws")]

@@ -33,7 +33,7 @@ struct OpenDatabase {
 
 /// Opens the local engine of an installation, whose marker says what its state is.
 pub async fn open(config: &Config, wait_limit: &WaitLimit) -> Result<LocalEngine> {
-    let data = config.path("engine.data");
+    let data = config.engine.data.clone();
     let (of, at) = (config.clone(), data.clone());
     let look = move || {
         // A mount that hangs is found out here, where there is a time limit.

@@ -13,8 +13,8 @@ use mill_policy::{AccountPolicy, Diagnostic, Severity};
 use mill_ports::{DeletableStore, ListEntry};
 use serde::Serialize;
 
-use crate::backends;
 use crate::config::Config;
+use crate::store_choice;
 use crate::wait_limit::WaitLimit;
 
 /// One thing that is wrong with a policy file.
@@ -108,13 +108,13 @@ impl PolicyFiles {
     /// # Errors
     /// When the bucket that holds them cannot be reached so.
     pub async fn configured(config: &Config) -> Result<Self> {
-        let bucket = config.text("policies.bucket");
-        if bucket.is_empty() {
-            return Ok(Self::in_folder(&config.path("policies.folder"), config.base()));
-        }
+        let Some(bucket) = &config.policies.bucket else {
+            return Ok(Self::in_folder(&config.policies.folder, config.base()));
+        };
         let space = SpaceId::new("policies")?;
         let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
-        let store = backends::open_policy_bucket(config, address, &space).await.context(UNREADABLE_BUCKET)?;
+        let store =
+            store_choice::open_policy_bucket((config, bucket), address, &space).await.context(UNREADABLE_BUCKET)?;
         let place = PolicyLocation::Bucket { shown: format!("s3://{bucket}"), store, space };
         Ok(Self { place, base: config.base().to_owned() })
     }

@@ -18,9 +18,9 @@ use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
 use parking_lot::Mutex;
 
-use crate::backends::{self, OpenedStore};
 use crate::destination_places::{Advice, DestinationPlaces};
 use crate::placement_checks::PlacementChecks;
+use crate::store_choice::{self, OpenedStore};
 
 /// What every folder store of an installation is opened with.
 #[derive(Debug, Clone)]
@@ -124,7 +124,7 @@ impl StoreRegistry {
         if let Some(opened) = self.opened(&address, spec, cap) {
             return Ok(opened);
         }
-        let opened = backends::open_store(address.clone(), &spec.kind, (&self.base, &self.folders)).await;
+        let opened = store_choice::open_store(address.clone(), &spec.kind, (&self.base, &self.folders)).await;
         let OpenedStore { store: plain, placed } =
             opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
         // Another task may have opened it meanwhile: all of them use the same, so that its limits hold for their sum.

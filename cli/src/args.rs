@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use mill_app::config::EngineType;
 use mill_app::held_deletes::Confirmation;
 use mill_app::mirror::{EndpointOptions, MirrorRequest};
 use mill_app::subject_names::SubjectNames;
@@ -58,8 +60,8 @@ pub(crate) enum Command {
         #[arg(default_value = ".")]
         folder: PathBuf,
         /// What queues and books stand on: SQLite on this host, or SQS and DynamoDB
-        #[arg(long, value_enum, default_value_t = EngineKind::Local)]
-        engine: EngineKind,
+        #[arg(long, value_parser = engine_types(), default_value = EngineType::Local.as_str())]
+        engine: EngineType,
     },
     /// Find all work that the policies ask for, and do it, until every copy is in sync
     Run(RunArgs),
@@ -149,13 +151,10 @@ impl MirrorArgs {
     }
 }
 
-/// What queues and books stand on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum EngineKind {
-    /// SQLite, on this host
-    Local,
-    /// SQS and DynamoDB, or what speaks as they do
-    Aws,
+/// The engines, as an argument names them.
+fn engine_types() -> impl TypedValueParser<Value = EngineType> {
+    let possible = EngineType::ALL.map(|engine| PossibleValue::new(engine.as_str()).help(engine.about()));
+    PossibleValuesParser::new(possible).try_map(|name| name.parse::<EngineType>())
 }
 
 #[derive(Debug, Subcommand)]

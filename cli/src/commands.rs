@@ -19,6 +19,7 @@ use anyhow::{Result, bail};
 use clap::CommandFactory;
 use indicatif::MultiProgress;
 use mill_app::config::Config;
+use mill_app::config::layers::SettingLayers;
 use mill_app::result_code::ResultCode;
 use mill_app::wait_limit::WaitLimit;
 use mill_ports::{CrashPoint, crash_point};
@@ -55,7 +56,11 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
         Command::DeadLetters(args) => dead_letters::run(args, &config().await?).await,
         Command::Infra(args) => infra::run(args, &config().await?).await,
         Command::Config(ConfigCommand::Show) => {
-            output::line(output::table(["setting", "value", "from", "meaning"], config().await?.rows()));
+            let file = cli.config.clone();
+            let shown = file.clone().unwrap_or_else(|| "mill.toml".into());
+            // Also a value that no command could use is shown, with where it comes from.
+            let layers = WaitLimit::endless().look(&shown, move || SettingLayers::load(file.as_deref())).await?;
+            output::line(output::table(["setting", "value", "from", "meaning"], layers.rows()));
             Ok(ResultCode::Done)
         }
         Command::Completions { shell } => {

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail};
 use mill_local::folder::{Extent, Layout};
 use mill_model::{AddressError, ServiceAddress, SpaceId, StoreAddress};
 
-use crate::backends::{self, OpenedStore};
 use crate::placement_checks::overlapping;
 use crate::s3_location::S3Location;
+use crate::store_choice::{self, OpenedStore};
 use crate::store_registry::FolderOpener;
 use crate::wait_limit::WaitLimit;
 
@@ -143,7 +143,7 @@ impl Endpoint {
                 let look = move |_: &Path| Ok(one.overlap(&other).map(|overlap| overlapping(&overlap)));
                 b.look(wait_limit, look).await?
             }
-            (Self::S3(a), Self::S3(b)) => backends::overlap_in_s3(a, b).await?.map(|overlap| overlapping(&overlap)),
+            (Self::S3(a), Self::S3(b)) => store_choice::overlap_in_s3(a, b).await?.map(|overlap| overlapping(&overlap)),
             _ => None,
         })
     }
@@ -171,7 +171,7 @@ impl Endpoint {
             Self::Folder(folder) => {
                 Ok(folders.open(address, folder.path.clone(), Layout::Single(space.clone())).into())
             }
-            Self::S3(remote) => backends::open_location(remote, (address, space), folders).await,
+            Self::S3(remote) => store_choice::open_location(remote, (address, space), folders).await,
         }
     }
 }

@@ -8,10 +8,10 @@ use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, Store
 use mill_ports::{Presence, SourceStore, StoreErrorKind};
 
 use super::endpoint::Endpoint;
-use crate::backends;
 use crate::result_code::ResultCode;
 use crate::run_summary::{InSync, RunSummary};
 use crate::s3_location::S3Location;
+use crate::store_choice;
 use crate::store_registry::FolderOpener;
 use crate::subject_names::SubjectNames;
 use crate::wait_limit::WaitLimit;
@@ -101,7 +101,7 @@ async fn is_object(remote: &S3Location, folders: &FolderOpener) -> Result<bool> 
     let (account, store, space) = address()?;
     let bucket = S3Location { prefix: String::new(), ..remote.clone() };
     let address = StoreAddress { account, store };
-    let opened = backends::open_location(&bucket, (address, &space), folders).await?;
+    let opened = store_choice::open_location(&bucket, (address, &space), folders).await?;
     let id = ContentId::new(remote.prefix.trim_end_matches('/')).context("the prefix is no key")?;
     Ok(matches!(opened.store.head(&ItemAddress { space, id }).await?, Presence::Present(_)))
 }

@@ -6,8 +6,8 @@ use anyhow::Result;
 use mill_model::{AccountId, StoreId};
 use mill_policy::{AccountPolicy, Diagnostic, S3Spec, StoreKind};
 
-use crate::backends;
 use crate::placement_checks::overlapping;
+use crate::store_choice;
 
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
@@ -24,7 +24,7 @@ pub(super) async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Diagnostic>
     let stores: Vec<(&AccountId, &StoreId)> = specs.keys().copied().collect();
     let specs: Vec<&S3Spec> = specs.into_values().collect();
     let mut faults = Vec::new();
-    for (one, other, overlap) in backends::overlaps_in_s3(&specs).await? {
+    for (one, other, overlap) in store_choice::overlaps_in_s3(&specs).await? {
         let written = specs[one].overlaps(specs[other]);
         let ((account, store), (others_account, others)) = (stores[one], stores[other]);
         let of = |account| policies.iter().find(|policy| policy.account() == account);

@@ -73,7 +73,7 @@ async fn producer(installation: &Installation, config: &Config) -> Result<Produc
     let state =
         ProducerState::<DuplicationRows>::to_read(table, installation.engine.clock(), DuplicationProducer::NAME);
     let loaded = state.load(false).await?;
-    let frequency = config.duration("producer.frequency")?;
+    let frequency = config.producer.frequency;
     let mut runs: BTreeMap<AccountId, AccountRun> =
         loaded.runs.into_iter().map(|kept| (kept.record.account.clone(), kept.record)).collect();
     let listed = within(installation.policies.account_ids()).await.and_then(Result::ok);

@@ -1,8 +1,8 @@
 //! `mill infra`: what a fleet stands on.
 
 use anyhow::Result;
-use mill_app::backends;
 use mill_app::config::Config;
+use mill_app::engine_choice;
 use mill_app::result_code::ResultCode;
 
 use crate::args::InfraCommand;
@@ -12,11 +12,11 @@ use crate::output::{line, table};
 pub(super) async fn run(args: InfraCommand, config: &Config) -> Result<ResultCode> {
     match args {
         InfraCommand::Create => {
-            line(backends::create_deployment(config).await?);
+            line(engine_choice::create_deployment(config).await?);
             Ok(ResultCode::Done)
         }
         InfraCommand::Check => {
-            let found = backends::check_deployment(config).await?;
+            let found = engine_choice::check_deployment(config).await?;
             if found.is_empty() {
                 line("The deployment is as this mill assumes.");
                 return Ok(ResultCode::Done);

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use mill_app::config;
+use mill_app::config::EngineType;
+use mill_app::config::reference::template;
 use mill_app::result_code::ResultCode;
 
-use crate::args::EngineKind;
 use crate::output::line;
 
 const ACCOUNTS: &str = "[]\n";
@@ -30,19 +30,15 @@ library-duplication-policy.json: what goes where; a space is a folder directly u
       "removeVanished": true }
 "#;
 
-/// What is set for a fleet: there each look into a queue is a request that costs.
-const FLEET: [(&str, &str); 3] =
-    [("engine.type", "aws"), ("engine.prefix", "mill"), ("workman.idle-backoff", "1m,2m,4m,8m,8m")];
-
 /// Makes them, and overwrites nothing.
-pub(super) fn run(folder: &Path, engine: EngineKind) -> Result<ResultCode> {
+pub(super) fn run(folder: &Path, engine: EngineType) -> Result<ResultCode> {
     let file = folder.join("mill.toml");
     let policies = folder.join("policies");
     if file.exists() {
         bail!("`{}` is there already; nothing was changed", file.display());
     }
     std::fs::create_dir_all(&policies).with_context(|| format!("`{}` cannot be made", policies.display()))?;
-    write(&file, &config::template(if engine == EngineKind::Aws { &FLEET } else { &[] }))?;
+    write(&file, &template(engine.usual_settings()))?;
     for (name, text) in [("duplication-accounts.json", ACCOUNTS), ("README.txt", EXAMPLE)] {
         let path = policies.join(name);
         if !path.exists() {
@@ -50,8 +46,8 @@ pub(super) fn run(folder: &Path, engine: EngineKind) -> Result<ResultCode> {
         }
     }
     line(format!("Made `{}` and `{}`.", file.display(), policies.display()));
-    if engine == EngineKind::Aws {
-        line("Queues and tables: deploy them, or `mill infra create`; then `mill infra check`.");
+    if let Some(step) = engine.next_step() {
+        line(step);
     }
     line(format!(
         "Next: describe an account as `{}` shows, then `mill policy check`, then `mill run`.",

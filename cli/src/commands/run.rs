@@ -14,7 +14,6 @@ use mill_app::run_until_done::{RunUntilDone, Workers};
 use mill_app::subject_names::SubjectNames;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerProcesses;
-use mill_model::QueueName;
 use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{QueueSizing, WhenFull};
 use mill_workman::OnFinalFailure;
@@ -51,9 +50,9 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         ..settings.looping
     };
     let producer = installation.producer(mill_producer::ProducerSettings { looping, ..settings });
-    let queues: Vec<QueueName> = config.list("workman.queues")?;
+    let queues = config.workman.queues.clone();
     let workers = if args.processes == 0 {
-        let mut settings = workman_settings(config, args.workers)?;
+        let mut settings = workman_settings(config, args.workers);
         settings.poll_wait = installation.engine.polling().poll_wait;
         if args.options.fail_fast {
             settings.on_final_failure = OnFinalFailure::FailFast;

@@ -33,8 +33,8 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     let installation = Installation::opened(config, true, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
     let queues: Vec<QueueName> =
-        if args.queues.is_empty() { config.list("workman.queues")? } else { args.queues.clone() };
-    let mut settings = workman_settings(config, args.workers)?;
+        if args.queues.is_empty() { config.workman.queues.clone() } else { args.queues.clone() };
+    let mut settings = workman_settings(config, args.workers);
     if args.fail_fast {
         settings.on_final_failure = OnFinalFailure::FailFast;
     }

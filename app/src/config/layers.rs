@@ -1,0 +1,159 @@
+//! Which value of a setting counts, and where it comes from: the environment's, else the file's, else the default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::settings::{Setting, nearest, settings};
+use crate::redact::without_password;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigOrigin {
+    /// It is the default.
+    Default,
+    /// This file.
+    File(PathBuf),
+    /// The environment variable of this name.
+    Environment(String),
+}
+
+impl fmt::Display for ConfigOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// The text of each setting, and its origin. Whether a text can be read as its type is not known yet.
+#[derive(Debug, Clone)]
+pub struct SettingLayers {
+    values: BTreeMap<&'static str, (String, ConfigOrigin)>,
+    /// The file, as an absolute path.
+    file: PathBuf,
+    /// The folder of the file.
+    base: PathBuf,
+}
+
+impl SettingLayers {
+    /// Reads the file named, else `./mill.toml`, else the user's.
+    ///
+    /// # Errors
+    /// There is none, it cannot be read, or it has an unknown setting.
+    pub fn load(named: Option<&Path>) -> Result<Self> {
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => find().context(
+                "no configuration: there is no mill.toml here and none in ~/.config/mill; `mill init` makes one, \
+                 `--config FILE` names one",
+            )?,
+        };
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("the configuration `{}` cannot be read", path.display()))?;
+        Self::of(&text, &path, &|name| std::env::var(name).ok())
+    }
+
+    pub(super) fn of(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut values: BTreeMap<&'static str, (String, ConfigOrigin)> =
+            settings().map(|setting| (setting.key, (setting.default.to_owned(), ConfigOrigin::Default))).collect();
+        let file: toml::Table =
+            toml::from_str(text).with_context(|| format!("the configuration `{}` is malformed", path.display()))?;
+        for (key, value) in flatten(&file) {
+            let Some(setting) = settings().find(|setting| setting.key == key) else {
+                let meant = nearest(&key).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+                let known: Vec<&str> = settings().map(|setting| setting.key).collect();
+                bail!("`{}` has an unknown setting `{key}`{meant}; known are: {}", path.display(), known.join(", "));
+            };
+            values.insert(setting.key, (value, ConfigOrigin::File(path.to_owned())));
+        }
+        for setting in settings() {
+            let name = setting.variable();
+            if let Some(value) = environment(&name) {
+                values.insert(setting.key, (value, ConfigOrigin::Environment(name)));
+            }
+        }
+        let file = std::path::absolute(path)?;
+        let base = file.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { values, file, base })
+    }
+
+    /// The file, as an absolute path.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Where relative paths begin.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The names and texts of a section, in the order of the table.
+    pub(super) fn section(&self, section: &str) -> impl Iterator<Item = (&'static str, &str)> {
+        of_section(section).filter_map(|setting| Some((setting.name(), self.values.get(setting.key)?.0.as_str())))
+    }
+
+    /// What is to be said of a value that cannot be read.
+    pub(super) fn wrong(&self, section: &str, name: &str, why: &dyn fmt::Display) -> String {
+        let key = format!("{section}.{name}");
+        let (value, origin) = match self.values.get(&*key) {
+            Some((value, origin)) => (value.as_str(), origin),
+            None => ("", &ConfigOrigin::Default),
+        };
+        format!("setting `{key}` = \"{value}\" (from {origin}): {why}")
+    }
+
+    /// Each value, its origin and its meaning, in the order of the documentation.
+    pub fn rows(&self) -> impl Iterator<Item = [String; 4]> + '_ {
+        settings().filter_map(|setting| {
+            let (value, origin) = self.values.get(setting.key)?;
+            let value = if setting.key.ends_with("endpoint") { without_password(value) } else { value.clone() };
+            Some([setting.key.to_owned(), value, origin.to_string(), setting.about.to_owned()])
+        })
+    }
+}
+
+/// The names and defaults of a section, in the order of the table.
+pub(super) fn section_defaults(section: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    of_section(section).map(|setting| (setting.name(), setting.default))
+}
+
+fn of_section(section: &str) -> impl Iterator<Item = &'static Setting> {
+    settings().filter(move |setting| setting.section() == section)
+}
+
+fn find() -> Option<PathBuf> {
+    let here = PathBuf::from("mill.toml");
+    if here.is_file() {
+        return Some(here);
+    }
+    let user = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?
+        .join("mill/mill.toml");
+    user.is_file().then_some(user)
+}
+
+/// A table of tables as dotted keys with texts.
+fn flatten(table: &toml::Table) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (name, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                out.extend(flatten(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
+            }
+            toml::Value::String(text) => out.push((name.clone(), text.clone())),
+            toml::Value::Array(items) => {
+                let texts: Vec<String> =
+                    items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
+                out.push((name.clone(), texts.join(",")));
+            }
+            other => out.push((name.clone(), other.to_string())),
+        }
+    }
+    out
+}

@@ -1,0 +1,60 @@
+//! How a value is read from its text.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// A value of a type that reads itself from text.
+pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(text: D) -> Result<T, D::Error> {
+    String::deserialize(text)?.parse().map_err(D::Error::custom)
+}
+
+/// A text; `None` for an empty one.
+pub(crate) fn given<'de, D: Deserializer<'de>>(text: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(text)?).filter(|text| !text.is_empty()))
+}
+
+/// A duration such as `90s`, `5m`, `1d`.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(text: D) -> Result<Duration, D::Error> {
+    humantime::parse_duration(&String::deserialize(text)?).map_err(D::Error::custom)
+}
+
+/// Durations with commas.
+pub(crate) fn durations<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<Duration>, D::Error> {
+    parts(&String::deserialize(text)?).map(|part| humantime::parse_duration(part).map_err(D::Error::custom)).collect()
+}
+
+/// Values with commas.
+pub(crate) fn list<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(text: D) -> Result<Vec<T>, D::Error> {
+    parts(&String::deserialize(text)?).map(|part| part.parse().map_err(D::Error::custom)).collect()
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// A number that is not zero.
+pub(crate) fn one_or_more<'de, D: Deserializer<'de>, T: TryFrom<usize>>(text: D) -> Result<T, D::Error> {
+    let number: usize = parsed(text)?;
+    number.try_into().map_err(|_| D::Error::custom("it must be 1 or more"))
+}
+
+/// How many tasks a producer's queue may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueMax {
+    /// As many as keep all workmen busy until the producer looks again.
+    Auto,
+    /// So many.
+    Tasks(u64),
+}
+
+impl FromStr for QueueMax {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Tasks) }
+    }
+}
