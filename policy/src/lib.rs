@@ -4,7 +4,7 @@
 //! with its file, line, column and member. DuraCloud's own files are read unchanged.
 //!
 //! Reading order: [`diagnostic`] (what is wrong with a file), `json` (a tree that knows where each value stands), `json_schema` (that
-//! tree against what is expected), [`stores`] (`<account>-stores.json`), `policy_file` (`<account>-duplication-policy.json`),
+//! tree against what is expected), [`members`] (which members there are), [`stores`] (`<account>-stores.json`), `policy_file` (`<account>-duplication-policy.json`),
 //! `conflict` (cycles, two sources for one destination), [`account`] (the valid whole), [`decision`] (its answers),
 //! `print` (the files again), [`folder`] (all files of a folder together).
 //!
@@ -19,6 +19,7 @@ pub mod diagnostic;
 pub mod folder;
 mod json;
 mod json_schema;
+pub mod members;
 mod policy_file;
 mod print;
 pub mod stores;

@@ -9,6 +9,7 @@ use crate::decision::{Compare, SettingOrigin, SettingOrigins, StorePolicy};
 use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
 use crate::json::JsonNode;
 use crate::json_schema::{self, Members, quoted};
+use crate::members::{POLICY_FILE, STORE_POLICY, names};
 use crate::stores::overlap_message;
 use crate::stores_file::ParsedStores;
 
@@ -46,8 +47,6 @@ pub(crate) struct ParsedPolicyFile {
 const OWN: &str = "spaceDuplicationStorePolicies";
 const DEFAULTS: &str = "defaultPolicies";
 const IGNORED: &str = "spacesToIgnore";
-const TOP: [&str; 6] = [OWN, DEFAULTS, IGNORED, "removeVanished", "compare", "workers"];
-const POLICY: [&str; 4] = ["srcStoreId", "destStoreId", "removeVanished", "compare"];
 
 /// Whether spaces of this id are internal and never duplicated.
 pub(crate) fn is_internal(space: &SpaceId) -> bool {
@@ -78,7 +77,7 @@ impl PolicyFileReader<'_, '_> {
     fn read_file(&mut self, root: &JsonNode, out: &mut ParsedPolicyFile) {
         let path = MemberPath::Root;
         let Some(top) = self.faults.object(root, &path, "an object; an empty policy is {}") else { return };
-        self.faults.only_known(top, &path, &TOP);
+        self.faults.only_known(top, &path, &names(&[POLICY_FILE]));
         self.file_settings = self.given_settings(top, &path);
         out.file_settings = self.file_settings;
         if let Some(node) = top.get("workers") {
@@ -187,7 +186,7 @@ impl PolicyFileReader<'_, '_> {
     fn read_policy(&mut self, item: &JsonNode, path: &MemberPath<'_>) -> Option<(StorePolicy, SettingOrigins)> {
         let wanted = "a store policy, such as {\"srcStoreId\": \"1\", \"destStoreId\": \"2\"}";
         let members = self.faults.object(item, path, wanted)?;
-        self.faults.only_known(members, path, &POLICY);
+        self.faults.only_known(members, path, &names(&[STORE_POLICY]));
         let given = self.given_settings(members, path);
         let source = self.read_store_id(members, path, "srcStoreId");
         let destination = self.read_store_id(members, path, "destStoreId");

@@ -8,6 +8,7 @@ use mill_model::StoreId;
 use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
 use crate::json::{JsonNode, JsonValue};
 use crate::json_schema::{self, Members, quoted};
+use crate::members::{CREDENTIALS, FOLDER, S3, STORE, names};
 use crate::stores::{
     Buckets, Credentials, Dialect, RoleSpec, S3Spec, SecretReference, StoreKind, StoreSpec, TRANSFERS_MAX,
     lexically_normalized,
@@ -41,36 +42,6 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> (ParsedStores, Vec<Diagnostic>) 
     (out, faults.into_diagnostics())
 }
 
-const COMMON: [&str; 4] = ["id", "type", "primary", "transfersMax"];
-const FOLDER: [&str; 5] = ["id", "type", "primary", "transfersMax", "root"];
-const S3: [&str; 18] = [
-    "id",
-    "type",
-    "primary",
-    "transfersMax",
-    "bucket",
-    "bucketPrefix",
-    "endpoint",
-    "region",
-    "pathStyle",
-    "credentials",
-    "profile",
-    "roleArn",
-    "externalId",
-    "conditionalWrites",
-    "wholeChecksums",
-    "sha256",
-    "md5Tags",
-    "serverSideCopies",
-];
-const CREDENTIALS: [&str; 6] = [
-    "accessKeyIdEnv",
-    "accessKeyIdFile",
-    "secretAccessKeyEnv",
-    "secretAccessKeyFile",
-    "sessionTokenEnv",
-    "sessionTokenFile",
-];
 const NO_SECRETS: &str = "a secret may not stand in this file; remove it (change it too if others could read the file), \
     and under `credentials` name what holds it: `accessKeyIdEnv` and `secretAccessKeyEnv` an environment variable, \
     or `accessKeyIdFile` and `secretAccessKeyFile` a file";
@@ -205,11 +176,11 @@ impl StoresFileReader<'_, '_> {
         let kind = node.and_then(|node| self.faults.text(node, &path.member("type"), wanted));
         match (kind, node) {
             (Some("folder"), _) => {
-                self.only_known_members(members, path, &FOLDER);
+                self.only_known_members(members, path, &names(&[STORE, FOLDER]));
                 self.folder(members, path)
             }
             (Some("s3"), _) => {
-                self.only_known_members(members, path, &S3);
+                self.only_known_members(members, path, &names(&[STORE, S3]));
                 self.s3(members, path)
             }
             (other, node) => {
@@ -217,8 +188,7 @@ impl StoresFileReader<'_, '_> {
                     let message = format!("no type of store is called {}; write \"folder\" or \"s3\"", quoted(other));
                     self.faults.error(node.at, &path.member("type"), message);
                 }
-                let either: Vec<&str> = COMMON.iter().chain(&FOLDER[4..]).chain(&S3[4..]).copied().collect();
-                self.only_known_members(members, path, &either);
+                self.only_known_members(members, path, &names(&[STORE, FOLDER, S3]));
                 None
             }
         }
@@ -334,7 +304,7 @@ impl StoresFileReader<'_, '_> {
     fn credentials(&mut self, node: &JsonNode, path: &MemberPath<'_>) -> Option<Credentials> {
         let wanted = "an object that names where the credentials are, such as `secretAccessKeyEnv`";
         let members = self.faults.object(node, path, wanted)?;
-        self.only_known_members(members, path, &CREDENTIALS);
+        self.only_known_members(members, path, &names(&[CREDENTIALS]));
         let id = self.reference(members, path, ["accessKeyIdEnv", "accessKeyIdFile"]);
         let secret = self.reference(members, path, ["secretAccessKeyEnv", "secretAccessKeyFile"]);
         let token = self.reference(members, path, ["sessionTokenEnv", "sessionTokenFile"]);
