@@ -12,7 +12,7 @@ use mill_ports::{
     CrashPoint, Engine, EngineExt as _, NoCaps, PollingProfile, Registry, SourceStore, Statistics, StoreCaps, Stores,
     crash_point,
 };
-use mill_processors::{DuplicateFactory, Refusals, RemoveFactory};
+use mill_processors::{DuplicateHandler, Refusals, RemoveHandler};
 use mill_producer::{DuplicationProducer, QueueSizing};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
@@ -200,8 +200,8 @@ impl Installation {
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
         };
-        let duplicate = DuplicateFactory::with_patience(duplicate, self.item_patience);
-        let remove = RemoveFactory::new(mill_processors::remove::RemoveDeps {
+        let duplicate = DuplicateHandler::with_patience(duplicate, self.item_patience);
+        let remove = RemoveHandler::new(mill_processors::remove::RemoveDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists(),
@@ -211,7 +211,7 @@ impl Installation {
             chance: self.engine.rng(),
             statistics: self.statistics.clone(),
         });
-        Registry::default().with(Arc::new(duplicate)).with(Arc::new(remove))
+        Registry::default().register(duplicate).register(remove)
     }
 
     /// The duplication producer.

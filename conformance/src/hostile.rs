@@ -11,15 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_engine::{ManualClock, MemoryStore, MemoryStores, MemoryTable, SeededRng, StoreBehavior};
 use mill_model::{
-    AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName, StoreAddress,
-    StoreId, TaskId, Timestamp,
+    AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName, SpacePair,
+    StoreAddress, StoreId, TaskArgs as _, TaskId, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
-    Attempt, DeletableStore, DeliveryLease, ItemOutcomeNote, Precondition, Presence, TaskOutcome,
-    TaskProcessorFactory as _,
+    Attempt, DeletableStore, DeliveryLease, ItemOutcomeNote, Precondition, Presence, Registry, TaskOutcome,
 };
-use mill_processors::{DuplicateDeps, DuplicateFactory, Refusals};
+use mill_processors::{DuplicateDeps, DuplicateHandler, Refusals};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -205,7 +204,7 @@ fn address(store: &str) -> StoreAddress {
 
 /// Two stores between which the processor copies.
 struct PairUnderTest {
-    factory: DuplicateFactory,
+    registry: Registry,
     refusals: Arc<Refusals>,
     clock: Arc<ManualClock>,
 }
@@ -220,7 +219,7 @@ impl PairUnderTest {
         both.add(address("1"), source);
         both.add(address("2"), destination);
         let (clock, refusals) = (Arc::new(ManualClock::new()), Arc::new(Refusals::default()));
-        let factory = DuplicateFactory::new(DuplicateDeps {
+        let registry = Registry::default().register(DuplicateHandler::new(DuplicateDeps {
             policies: Arc::new(PolicyRepository::fixed(vec![policy])),
             stores: Arc::new(both),
             seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
@@ -229,21 +228,21 @@ impl PairUnderTest {
             chance: Arc::new(SeededRng::new(1)),
             statistics: Arc::default(),
             refusals: refusals.clone(),
-        });
-        Self { factory, refusals, clock }
+        }));
+        Self { registry, refusals, clock }
     }
 
     /// Runs an item's task. Returns whether it is done; otherwise it was refused, and its name was noted with the reason.
     async fn duplicate(&self, id: &ContentId) -> bool {
-        let task = DuplicateTask {
+        let pair = SpacePair {
             account: address("1").account,
             source: address("1").store,
             destination: address("2").store,
             space: space(),
-            item: Some(id.clone()),
         };
+        let task = DuplicateTask::of(pair, Some(id.clone())).to_task().unwrap();
         let now = Timestamp::from_millis(0);
-        let envelope = Envelope::new(TaskId::new(now, [0; 10]), QueueName::DuplicationLow, now, task.into_task());
+        let envelope = Envelope::new(TaskId::new(now, [0; 10]), QueueName::DuplicationLow, now, task);
         let attempt = Attempt {
             envelope: envelope.clone(),
             failures_max: 3,
@@ -253,7 +252,7 @@ impl PairUnderTest {
             outcome: ItemOutcomeNote::default(),
         };
         let refused_before = self.refusals.count();
-        match self.factory.processor(envelope.task).unwrap().run(&attempt).await {
+        match self.registry.processor(envelope.task).unwrap().run(&attempt).await {
             Ok(TaskOutcome::Done { follow_ups }) => {
                 assert_eq!(follow_ups, []);
                 true

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Timestamp;
 
 /// Why a text cannot be an id.
@@ -50,7 +52,8 @@ pub fn escape_bytes_for_display(name: &[u8]) -> String {
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:path) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(Box<str>);
 
         impl $name {
@@ -82,6 +85,19 @@ macro_rules! text_id {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
                 Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0.into_string()
             }
         }
     };
@@ -210,7 +226,8 @@ impl fmt::Display for TaskId {
 }
 
 /// The id of a delete list: a UUID of version 7, so that lists sort by the time they were made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DeleteListId(uuid::Uuid);
 
 impl DeleteListId {
@@ -226,6 +243,19 @@ impl DeleteListId {
     pub fn parse(text: &str) -> Result<Self, IdError> {
         let wrong = |_| IdError { what: "delete list id", shown: escape_for_display(text), why: "it must be a UUID" };
         uuid::Uuid::try_parse(text).map(Self).map_err(wrong)
+    }
+}
+
+impl TryFrom<String> for DeleteListId {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<DeleteListId> for String {
+    fn from(id: DeleteListId) -> Self {
+        id.to_string()
     }
 }
 

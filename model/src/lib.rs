@@ -6,7 +6,8 @@
 //! and its kinds), [`envelope`] (the task as it travels), [`dead_letter`] (a task that was dead-lettered), [`wire`] (how it is written),
 //! [`totals`] (what a run did).
 //!
-//! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
+//! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`], and the arguments of each kind of
+//! [`task`], know a written form.
 
 pub mod content;
 pub mod dead_letter;
@@ -31,6 +32,6 @@ pub use property_comparison::PropertyDifference;
 pub use queue::QueueName;
 pub use service_address::{AddressError, ServiceAddress};
 pub use space_pair::SpacePair;
-pub use task::{DuplicateTask, RemoveTask, Task, TaskKind};
+pub use task::{DuplicateScope, DuplicateTask, RemoveTask, Task, TaskArgs, TaskError, TaskKind};
 pub use time::{Monotonic, Timestamp};
 pub use totals::{Counter, Evidence, ItemOutcome, ItemOutcomes, RunSum, RunTotals, SumMismatch, SurveySum, WorkCounts};

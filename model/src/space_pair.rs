@@ -1,9 +1,11 @@
 //! A space of two stores.
 
-use crate::ids::{AccountId, SpaceId, StoreId};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AccountId, SpaceId, StoreAddress, StoreId};
 
 /// One space of one store policy: what is copied, and from where to where.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SpacePair {
     /// The owner of both stores.
     pub account: AccountId,
@@ -13,4 +15,25 @@ pub struct SpacePair {
     pub destination: StoreId,
     /// The space, of one id at both ends.
     pub space: SpaceId,
+}
+
+impl SpacePair {
+    /// The source's store, then the destination's.
+    pub fn stores(&self) -> [StoreAddress; 2] {
+        [&self.source, &self.destination].map(|store| self.address(store))
+    }
+
+    /// The address of the source.
+    pub fn source_address(&self) -> StoreAddress {
+        self.address(&self.source)
+    }
+
+    /// The address of the destination.
+    pub fn destination_address(&self) -> StoreAddress {
+        self.address(&self.destination)
+    }
+
+    fn address(&self, store: &StoreId) -> StoreAddress {
+        StoreAddress { account: self.account.clone(), store: store.clone() }
+    }
 }

@@ -1,22 +1,28 @@
-//! Work to be looked into, and the kinds of it that Mill knows.
+//! Work to be looked into. Each kind of task has a type of its own, which is a [`TaskArgs`]: [`DuplicateTask`], [`RemoveTask`].
+
+mod duplicate;
+mod remove;
 
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::ids::{AccountId, ContentId, DeleteListId, IdError, SpaceId, StoreId};
+pub use self::duplicate::{DuplicateScope, DuplicateTask};
+pub use self::remove::RemoveTask;
+use crate::ids::{AccountId, ContentId, SpaceId, StoreAddress};
 
 /// The sort of a task. A processor factory recognises a task by it; new kinds need no change here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKind(Cow<'static, str>);
 
 impl TaskKind {
-    /// Bring one space or content item of a destination in sync with its source.
-    pub const DUPLICATE: Self = Self(Cow::Borrowed("duplicate"));
-
-    /// Delete what a granted delete list names, as far as it is still gone.
-    pub const REMOVE: Self = Self(Cow::Borrowed("remove"));
+    /// A kind known when Mill is compiled.
+    pub const fn of(name: &'static str) -> Self {
+        Self(Cow::Borrowed(name))
+    }
 
     /// A kind by name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
@@ -46,154 +52,92 @@ pub struct Task {
     pub detail: Map<String, Value>,
 }
 
-impl Task {
-    /// A member of the detail that must be a text.
-    ///
-    /// # Errors
-    /// [`TaskError`] when it is absent or no text.
-    pub fn text(&self, member: &'static str) -> Result<&str, TaskError> {
-        self.optional_text(member)?.ok_or_else(|| TaskError::Member { kind: self.kind.clone(), member })
-    }
+/// What a kind of task needs to know, and what every room may ask of it.
+///
+/// The type's serde form is the written form of [`Task::detail`], but for the member `account`, which the envelope bears. So
+/// it is a struct with the member `account`, and its other members never change their names or meanings; a new one has a
+/// default. A golden file keeps each kind (`testdata/wire`).
+pub trait TaskArgs: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 'static {
+    /// The kind's name.
+    const KIND: TaskKind;
 
-    /// A member of the detail that may be absent but is a text otherwise.
+    /// Whose work it is.
+    fn account(&self) -> &AccountId;
+
+    /// What it works on, for logs and dead letters: `account/space/item`.
+    fn subject(&self) -> String;
+
+    /// The stores it uses, so that tasks for a store that is paused are not begun.
+    fn stores(&self) -> Vec<StoreAddress>;
+
+    /// The space of these stores that it is about, if it is about one: they may have trouble with that space alone.
+    fn space(&self) -> Option<&SpaceId>;
+
+    /// The items whose outcomes it notes; empty for a task that is not about items.
+    fn items(&self) -> &[ContentId];
+
+    /// The task to send.
     ///
     /// # Errors
-    /// [`TaskError`] when it is there and no text.
-    pub fn optional_text(&self, member: &'static str) -> Result<Option<&str>, TaskError> {
-        match self.detail.get(member) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(TaskError::Member { kind: self.kind.clone(), member }),
+    /// [`TaskError::Unwritable`] when the type is no struct with the member `account`.
+    fn to_task(&self) -> Result<Task, TaskError> {
+        let unwritable = |why: String| TaskError::Unwritable { kind: Self::KIND, why };
+        match serde_json::to_value(self) {
+            Ok(Value::Object(mut detail)) => {
+                detail.remove(ACCOUNT).ok_or_else(|| unwritable(format!("it has no `{ACCOUNT}`")))?;
+                Ok(Task { kind: Self::KIND, account: self.account().clone(), detail })
+            }
+            Ok(_) => Err(unwritable("it is no struct".into())),
+            Err(error) => Err(unwritable(error.to_string())),
         }
     }
 
-    /// A member of the detail that may be absent but is a whole number otherwise.
+    /// Reads a task of this kind. Members that the type does not know are passed over.
     ///
     /// # Errors
-    /// [`TaskError`] when it is there and no such number.
-    pub fn optional_number(&self, member: &'static str) -> Result<Option<u32>, TaskError> {
-        match self.detail.get(member) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
-                Some(number) => Ok(Some(number)),
-                None => Err(TaskError::Number { kind: self.kind.clone(), member }),
-            },
+    /// [`TaskError`] when it is of another kind, or a member is absent or wrong.
+    fn from_task(task: &Task) -> Result<Self, TaskError> {
+        if task.kind != Self::KIND {
+            return Err(TaskError::Kind { expected: Self::KIND, found: task.kind.clone() });
         }
+        let mut members = task.detail.clone();
+        members.insert(ACCOUNT.into(), task.account.as_str().into());
+        Self::deserialize(Value::Object(members))
+            .map_err(|error| TaskError::Unreadable { kind: Self::KIND, why: error.to_string() })
     }
 }
 
-/// Why a task of a known kind cannot be understood.
+/// The member of the arguments that the envelope bears.
+const ACCOUNT: &str = "account";
+
+/// Why a task cannot be understood, or not be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
-    /// A member is absent or of the wrong sort.
-    #[error("a `{kind}` task needs the member `{member}` as a text")]
-    Member {
+    /// It is a task of another kind.
+    #[error("it is a `{found}` task, not a `{expected}` task")]
+    Kind {
+        /// The kind that was asked for.
+        expected: TaskKind,
+        /// Its kind.
+        found: TaskKind,
+    },
+    /// A member is absent or wrong.
+    #[error("`{kind}` task: {why}")]
+    Unreadable {
         /// The kind.
         kind: TaskKind,
-        /// The member.
-        member: &'static str,
+        /// Which member, and what is wrong with it.
+        why: String,
     },
-    /// A member is no whole number.
-    #[error("in a `{kind}` task the member `{member}` is a whole number or absent")]
-    Number {
+    /// The kind's type has no written form.
+    #[error("a `{kind}` task cannot be written: {why}")]
+    Unwritable {
         /// The kind.
         kind: TaskKind,
-        /// The member.
-        member: &'static str,
+        /// What is wrong with the type.
+        why: String,
     },
-    /// A member is no valid id.
-    #[error(transparent)]
-    Id(#[from] IdError),
 }
 
-/// Look at a space, or one item of it, at both ends of a store policy, and bring the destination in sync.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DuplicateTask {
-    /// The owner of both stores.
-    pub account: AccountId,
-    /// The store that is read.
-    pub source: StoreId,
-    /// The store that is written.
-    pub destination: StoreId,
-    /// The space, of one id at both ends.
-    pub space: SpaceId,
-    /// The item, or `None` for the space itself.
-    pub item: Option<ContentId>,
-}
-
-impl DuplicateTask {
-    /// The task to send.
-    pub fn into_task(self) -> Task {
-        let mut detail = Map::new();
-        detail.insert("source".into(), self.source.as_str().into());
-        detail.insert("destination".into(), self.destination.as_str().into());
-        detail.insert("space".into(), self.space.as_str().into());
-        if let Some(item) = self.item {
-            detail.insert("item".into(), item.as_str().into());
-        }
-        Task { kind: TaskKind::DUPLICATE, account: self.account, detail }
-    }
-
-    /// Reads a task of kind [`TaskKind::DUPLICATE`].
-    ///
-    /// # Errors
-    /// [`TaskError`] naming the member that is absent or wrong.
-    pub fn from_task(task: &Task) -> Result<Self, TaskError> {
-        Ok(Self {
-            account: task.account.clone(),
-            source: StoreId::new(task.text("source")?)?,
-            destination: StoreId::new(task.text("destination")?)?,
-            space: SpaceId::new(task.text("space")?)?,
-            item: task.optional_text("item")?.map(ContentId::new).transpose()?,
-        })
-    }
-}
-
-/// Delete at a destination what one row of a delete list names, or the space itself once its items are gone.
-///
-/// The list says what may go, and whether it may: a task alone deletes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoveTask {
-    /// The owner of both stores.
-    pub account: AccountId,
-    /// The store from which it is gone.
-    pub source: StoreId,
-    /// The store in which it is deleted.
-    pub destination: StoreId,
-    /// The space, of one id at both ends.
-    pub space: SpaceId,
-    /// The delete list.
-    pub list: DeleteListId,
-    /// The row of the list, or `None` for the space itself.
-    pub row: Option<u32>,
-}
-
-impl RemoveTask {
-    /// The task to send.
-    pub fn into_task(self) -> Task {
-        let mut detail = Map::new();
-        detail.insert("source".into(), self.source.as_str().into());
-        detail.insert("destination".into(), self.destination.as_str().into());
-        detail.insert("space".into(), self.space.as_str().into());
-        detail.insert("list".into(), self.list.to_string().into());
-        if let Some(row) = self.row {
-            detail.insert("row".into(), row.into());
-        }
-        Task { kind: TaskKind::REMOVE, account: self.account, detail }
-    }
-
-    /// Reads a task of kind [`TaskKind::REMOVE`].
-    ///
-    /// # Errors
-    /// [`TaskError`] naming the member that is absent or wrong.
-    pub fn from_task(task: &Task) -> Result<Self, TaskError> {
-        Ok(Self {
-            account: task.account.clone(),
-            source: StoreId::new(task.text("source")?)?,
-            destination: StoreId::new(task.text("destination")?)?,
-            space: SpaceId::new(task.text("space")?)?,
-            list: DeleteListId::parse(task.text("list")?)?,
-            row: task.optional_number("row")?,
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::envelope::{Envelope, Failure};
 use crate::ids::{AccountId, IdError, TaskId};
 use crate::queue::QueueName;
-use crate::task::{Task, TaskKind};
+use crate::task::{Task, TaskError, TaskKind};
 use crate::time::Timestamp;
 
 /// What the reader of a body without id, queue or time (DuraCloud's) gives it.
@@ -47,6 +47,9 @@ pub enum WireError {
     /// An id in it is not valid.
     #[error(transparent)]
     Id(#[from] IdError),
+    /// It makes no task.
+    #[error(transparent)]
+    Task(#[from] TaskError),
 }
 
 #[derive(Serialize, Deserialize)]

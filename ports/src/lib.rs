@@ -30,8 +30,8 @@ pub use placed_store::{
 };
 pub use planted_bugs::{PlantedBug, planted};
 pub use processor::{
-    Attempt, DeliveryLease, FailureClass, FollowUp, ItemOutcomeNote, ProcessorError, Registry, TaskOutcome,
-    TaskProcessor, TaskProcessorFactory,
+    Attempt, DeliveryLease, FailureClass, FollowUp, ItemOutcomeNote, ProcessorError, Registry, TaskHandler,
+    TaskOutcome, TaskProcessor, TaskProcessorFactory,
 };
 pub use queue::{
     BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,

@@ -1,18 +1,32 @@
 //! What a workman hands a task to, and what it hears back.
+//!
+//! A kind of task is a [`TaskHandler`] of its arguments, registered once. A workman does not know kinds: it asks the [`Registry`]
+//! for a [`TaskProcessor`].
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Envelope, ItemOutcome, Monotonic, QueueName, SpaceId, StoreAddress, Task};
+use mill_model::{Envelope, ItemOutcome, Monotonic, QueueName, SpaceId, StoreAddress, Task, TaskArgs};
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
 use crate::clock::Clock;
 use crate::planted_bugs::{PlantedBug, planted};
 
-/// Recognises tasks of its kind and makes one processor for each.
+/// Does the tasks of one kind: its state is what all of them share.
+///
+/// Running any task any number of times, in any order, gives the same end state.
+#[async_trait]
+pub trait TaskHandler<A: TaskArgs>: fmt::Debug + Send + Sync + 'static {
+    /// Does one task. The future may be dropped at any await; what it had begun then counts for nothing.
+    async fn handle(&self, task: A, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError>;
+}
+
+/// Recognises tasks of its kind and makes one processor for each. [`Registry::register`] makes it of a [`TaskHandler`]; others
+/// wrap one.
 pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
     /// Whether a task is of its kind. Looks at the kind alone.
     fn recognises(&self, task: &Task) -> bool;
@@ -24,32 +38,93 @@ pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError>;
 }
 
-/// Does one task. Running any task any number of times, in any order, gives the same end state.
+/// Does one task, of any kind.
 #[async_trait]
 pub trait TaskProcessor: Send {
-    /// The stores it will use, so that tasks for a store that is paused are not begun.
+    /// As [`TaskArgs::stores`].
     fn stores(&self) -> Vec<StoreAddress>;
 
-    /// The space of these stores that it is about, if it is about one: they may have trouble with that space alone.
+    /// As [`TaskArgs::space`].
     fn space(&self) -> Option<SpaceId>;
 
-    /// What it works on, for logs: `account/space/item`.
+    /// As [`TaskArgs::subject`].
     fn subject(&self) -> String;
 
-    /// Does it. The future may be dropped at any await; what it had begun then counts for nothing.
+    /// As [`TaskHandler::handle`].
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError>;
 }
 
-/// The factories by which a workman knows what to do with a task; the first that recognises it is taken.
+/// The kinds by which a workman knows what to do with a task; the first that recognises it is taken.
+///
+/// ```
+/// use mill_model::{AccountId, ContentId, SpaceId, StoreAddress, TaskArgs, TaskKind};
+/// use mill_ports::{Attempt, ProcessorError, Registry, TaskHandler, TaskOutcome};
+///
+/// /// Say a word.
+/// #[derive(Debug, serde::Serialize, serde::Deserialize)]
+/// struct GreetTask {
+///     account: AccountId,
+///     word: String,
+/// }
+///
+/// impl TaskArgs for GreetTask {
+///     const KIND: TaskKind = TaskKind::of("greet");
+///
+///     fn account(&self) -> &AccountId {
+///         &self.account
+///     }
+///     fn subject(&self) -> String {
+///         format!("{}/{}", self.account, self.word)
+///     }
+///     fn stores(&self) -> Vec<StoreAddress> {
+///         Vec::new()
+///     }
+///     fn space(&self) -> Option<&SpaceId> {
+///         None
+///     }
+///     fn items(&self) -> &[ContentId] {
+///         &[]
+///     }
+/// }
+///
+/// #[derive(Debug)]
+/// struct Greeter;
+///
+/// #[async_trait::async_trait]
+/// impl TaskHandler<GreetTask> for Greeter {
+///     async fn handle(&self, task: GreetTask, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+///         attempt.may_act()?;
+///         println!("{}", task.word);
+///         Ok(TaskOutcome::done())
+///     }
+/// }
+///
+/// let registry = Registry::default().register(Greeter);
+/// let task = GreetTask { account: "archive".parse()?, word: "hello".into() }.to_task()?;
+/// assert_eq!(registry.processor(task)?.subject(), "archive/hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Registry(Vec<Arc<dyn TaskProcessorFactory>>);
 
 impl Registry {
+    /// Adds a kind behind those there are.
+    #[must_use]
+    pub fn register<A: TaskArgs>(self, handler: impl TaskHandler<A>) -> Self {
+        self.with(Arc::new(HandlerFactory { handler: Arc::new(handler), kind: PhantomData }))
+    }
+
     /// Adds a factory behind those there are.
     #[must_use]
     pub fn with(mut self, factory: Arc<dyn TaskProcessorFactory>) -> Self {
         self.0.push(factory);
         self
+    }
+
+    /// The same kinds, each wrapped.
+    #[must_use]
+    pub fn wrapped(self, wrap: impl Fn(Arc<dyn TaskProcessorFactory>) -> Arc<dyn TaskProcessorFactory>) -> Self {
+        Self(self.0.into_iter().map(wrap).collect())
     }
 
     /// The processor for a task.
@@ -65,6 +140,54 @@ impl Registry {
                 source: None,
             }),
         }
+    }
+}
+
+/// The factory of a handler.
+#[derive(Debug)]
+struct HandlerFactory<A> {
+    handler: Arc<dyn TaskHandler<A>>,
+    kind: PhantomData<fn(A)>,
+}
+
+impl<A: TaskArgs> TaskProcessorFactory for HandlerFactory<A> {
+    fn recognises(&self, task: &Task) -> bool {
+        task.kind == A::KIND
+    }
+
+    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
+        let task = A::from_task(&task).map_err(|error| ProcessorError {
+            class: FailureClass::Permanent,
+            message: "the task cannot be understood".into(),
+            source: Some(error.into()),
+        })?;
+        Ok(Box::new(HandledTask { handler: self.handler.clone(), task }))
+    }
+}
+
+/// A task and its handler.
+struct HandledTask<A> {
+    handler: Arc<dyn TaskHandler<A>>,
+    task: A,
+}
+
+#[async_trait]
+impl<A: TaskArgs> TaskProcessor for HandledTask<A> {
+    fn stores(&self) -> Vec<StoreAddress> {
+        self.task.stores()
+    }
+
+    fn space(&self) -> Option<SpaceId> {
+        self.task.space().cloned()
+    }
+
+    fn subject(&self) -> String {
+        self.task.subject()
+    }
+
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+        let Self { handler, task } = *self;
+        handler.handle(task, attempt).await
     }
 }
 

@@ -167,7 +167,11 @@ mod tests {
             let mut detail = serde_json::Map::new();
             detail.insert("space".into(), "s".into());
             detail.insert("item".into(), item.into());
-            Task { kind: mill_model::TaskKind::DUPLICATE, account: mill_model::AccountId::new("a").unwrap(), detail }
+            Task {
+                kind: mill_model::TaskKind::new("duplicate"),
+                account: mill_model::AccountId::new("a").unwrap(),
+                detail,
+            }
         };
         assert_eq!(subject_of(&task("x")), subject_of(&task("x")));
         assert_ne!(subject_of(&task("x")), subject_of(&task("y")));

@@ -28,7 +28,7 @@
 //! otherwise the unknown side is read. Equal sides are sealed where both versions can prove that nothing changed since. Where
 //! they are too young for that, a seal on replaced bytes is deleted.
 //!
-//! Reading order: this file (factory and processor), `item` and `space` (the tables), `compare` (the comparison),
+//! Reading order: this file (the handler), `item` and `space` (the tables), `compare` (the comparison),
 //! `respelling` (names taken for one another), `transfer`, `verified_body` and `checksum_capabilities` (the copy), `context`
 //! (the calls), `ownership_cache` (the owner).
 //!
@@ -49,11 +49,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{
-    AccountId, DuplicateTask, ItemAddress, ItemOutcome, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskKind,
+    ContentId, DuplicateScope, DuplicateTask, ItemAddress, ItemOutcome, SpacePair, TaskArgs as _, TaskError,
 };
 use mill_ports::{
-    Attempt, Clock, FailureClass, ProcessorError, Rng, Statistics, StoreError, StoreErrorKind, Stores, TaskOutcome,
-    TaskProcessor, TaskProcessorFactory, error_chain,
+    Attempt, Clock, FailureClass, FollowUp, ProcessorError, Rng, Statistics, StoreError, StoreErrorKind, Stores,
+    TaskHandler, TaskOutcome, error_chain,
 };
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
@@ -92,15 +92,9 @@ pub struct DuplicateDeps {
     pub refusals: Arc<Refusals>,
 }
 
-/// Makes the processors of `duplicate` tasks.
-#[derive(Debug, Clone)]
-pub struct DuplicateFactory {
-    shared: Arc<DuplicateShared>,
-}
-
-/// The state that all processors of one factory share.
+/// Does `duplicate` tasks.
 #[derive(Debug)]
-struct DuplicateShared {
+pub struct DuplicateHandler {
     deps: DuplicateDeps,
     retry: StoreRetry,
     ownership: OwnershipCache,
@@ -109,86 +103,72 @@ struct DuplicateShared {
     slow_items: SlowItems,
 }
 
-impl DuplicateFactory {
-    /// A factory whose processors work with `deps`, and wait for throttling stores without end.
+impl DuplicateHandler {
+    /// A handler that works with `deps`, and waits for throttling stores without end.
     pub fn new(deps: DuplicateDeps) -> Self {
         Self::with_patience(deps, Duration::MAX)
     }
 
     /// The same, but an item is refused by name once its store has throttled it for `give_up_after` while it served others.
     pub fn with_patience(deps: DuplicateDeps, give_up_after: Duration) -> Self {
-        let retry = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
         Self {
-            shared: Arc::new(DuplicateShared {
-                deps,
-                retry,
-                ownership: OwnershipCache::default(),
-                checksum_capabilities: ChecksumCapabilities::default(),
-                seal_warnings: RateLimitedLog::default(),
-                slow_items: SlowItems::new(give_up_after),
-            }),
+            retry: StoreRetry::new(deps.clock.clone(), deps.chance.clone()),
+            deps,
+            ownership: OwnershipCache::default(),
+            checksum_capabilities: ChecksumCapabilities::default(),
+            seal_warnings: RateLimitedLog::default(),
+            slow_items: SlowItems::new(give_up_after),
         }
     }
 }
 
-impl TaskProcessorFactory for DuplicateFactory {
-    fn recognises(&self, task: &Task) -> bool {
-        task.kind == TaskKind::DUPLICATE
-    }
-
-    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        let DuplicateTask { account, source, destination, space, item } =
-            DuplicateTask::from_task(&task).map_err(|error| ProcessorError {
-                class: FailureClass::Permanent,
-                message: "the task cannot be understood".into(),
-                source: Some(error.into()),
-            })?;
-        Ok(Box::new(DuplicateProcessor {
-            shared: self.shared.clone(),
-            item: item.map(|id| ItemAddress { space: space.clone(), id }),
-            pair: SpacePair { account, source, destination, space },
-        }))
+#[async_trait]
+impl TaskHandler<DuplicateTask> for DuplicateHandler {
+    async fn handle(&self, task: DuplicateTask, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+        let space = || task.pair.space.clone();
+        let item = match &task.scope {
+            DuplicateScope::Space => None,
+            DuplicateScope::Item(id) => Some(ItemAddress { space: space(), id: id.clone() }),
+            DuplicateScope::Items(ids) => return split(&task.pair, ids, attempt),
+        };
+        DuplicateExecution { shared: self, task, item }.run(attempt).await
     }
 }
 
-/// Does one `duplicate` task.
-#[derive(Debug)]
-pub struct DuplicateProcessor {
-    shared: Arc<DuplicateShared>,
-    pair: SpacePair,
+/// Sends a task for each item, before anything is done of any, so that each item fails and is tried again by itself.
+fn split(pair: &SpacePair, ids: &[ContentId], attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+    let queue = attempt.envelope.origin;
+    let single = |id: &ContentId| {
+        let task = DuplicateTask::of(pair.clone(), Some(id.clone())).to_task()?;
+        Ok(FollowUp { queue, task })
+    };
+    let follow_ups = ids.iter().map(single).collect::<Result<_, TaskError>>();
+    let follow_ups = follow_ups
+        .map_err(|error| failure::processor_error(FailureClass::Permanent, &pair.space.to_string(), error))?;
+    Ok(TaskOutcome::Done { follow_ups })
+}
+
+/// One execution of a task of one item, or of the space itself.
+struct DuplicateExecution<'a> {
+    shared: &'a DuplicateHandler,
+    task: DuplicateTask,
     /// The item, or `None` for the space itself.
     item: Option<ItemAddress>,
 }
 
-#[async_trait]
-impl TaskProcessor for DuplicateProcessor {
-    fn stores(&self) -> Vec<StoreAddress> {
-        let SpacePair { account, source, destination, .. } = &self.pair;
-        vec![address(account, source), address(account, destination)]
-    }
-
-    fn space(&self) -> Option<SpaceId> {
-        Some(self.pair.space.clone())
-    }
-
-    fn subject(&self) -> String {
-        match &self.item {
-            Some(item) => format!("{}/{item}", self.pair.account),
-            None => format!("{}/{}", self.pair.account, self.pair.space),
-        }
-    }
-
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+impl DuplicateExecution<'_> {
+    async fn run(&self, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+        let subject = self.task.subject();
         let outcome = match self.reconcile(attempt).await {
             Ok(()) => {
                 let now = self.shared.deps.clock.monotonic();
-                self.shared.slow_items.note_served((&self.stores(), &self.pair.space), &self.subject(), now);
+                self.shared.slow_items.note_served((&self.task.stores(), &self.task.pair.space), &subject, now);
                 TaskOutcome::done()
             }
             Err(EarlyExit::TaskOutcome(outcome)) => outcome,
             Err(EarlyExit::Refused { reason }) => self.refused(attempt, reason),
             Err(EarlyExit::Failed { class, source }) => {
-                return Err(failure::processor_error(class, &self.subject(), source));
+                return Err(failure::processor_error(class, &subject, source));
             }
             Err(EarlyExit::Store(error)) => {
                 // An error that came after the lease was lost says nothing about the store.
@@ -196,7 +176,7 @@ impl TaskProcessor for DuplicateProcessor {
                 if let Some(reason) = self.always_throttled(&error) {
                     return Ok(self.refused(attempt, reason));
                 }
-                match ErrorMeaning::of(error, &self.subject()) {
+                match ErrorMeaning::of(error, &subject) {
                     ErrorMeaning::Refused { reason } => self.refused(attempt, reason),
                     ErrorMeaning::Failed(failure) => return Err(failure),
                 }
@@ -204,26 +184,24 @@ impl TaskProcessor for DuplicateProcessor {
         };
         Ok(outcome)
     }
-}
 
-impl DuplicateProcessor {
     async fn reconcile(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
-        let policy = match current_policy::look_up(&self.shared.deps.policies, &self.pair).await {
+        let policy = match current_policy::look_up(&self.shared.deps.policies, &self.task.pair).await {
             CurrentPolicy::Covers(policy) => policy,
             CurrentPolicy::Discard { reason } => {
                 attempt.outcome.note(ItemOutcome::Dropped);
                 return Err(EarlyExit::discard(reason));
             }
             CurrentPolicy::Unknown { reason } => {
-                return Err(current_policy::snooze_until_known(&self.subject(), &reason));
+                return Err(current_policy::snooze_until_known(&self.task.subject(), &reason));
             }
         };
-        let SpacePair { account, source, destination, .. } = &self.pair;
+        let SpacePair { account, source, destination, .. } = &self.task.pair;
         // Before the destination is opened: opening removes stale uploads, also of a store that is refused.
         self.shared.deps.stores.ensure_apart(account, source, destination).await?;
         let context = AttemptContext {
-            shared: &self.shared,
-            pair: &self.pair,
+            shared: self.shared,
+            pair: &self.task.pair,
             attempt,
             policy,
             source: self.shared.deps.stores.source(account, source).await?,
@@ -248,23 +226,22 @@ impl DuplicateProcessor {
     fn always_throttled(&self, error: &StoreError) -> Option<String> {
         let StoreErrorKind::Throttled { .. } = error.kind else { return None };
         let now = self.shared.deps.clock.monotonic();
-        let waited =
-            self.shared.slow_items.note_throttled((&error.store, &self.pair.space), &self.subject(), now)?.as_secs();
+        let waited = self
+            .shared
+            .slow_items
+            .note_throttled((&error.store, &self.task.pair.space), &self.task.subject(), now)?
+            .as_secs();
         let said = error.source.as_ref().map_or_else(String::new, |source| format!(": {}", error_chain(&**source)));
         Some(format!("for {waited} s store `{}` asked to slow down at each try, and served others{said}", error.store))
     }
 
     fn refused(&self, attempt: &Attempt, reason: String) -> TaskOutcome {
-        let subject = self.subject();
+        let subject = self.task.subject();
         warn!(reason, "refused");
         attempt.outcome.note(ItemOutcome::Refused);
         self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone() });
         TaskOutcome::Discard { reason }
     }
-}
-
-fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
-    StoreAddress { account: account.clone(), store: store.clone() }
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use std::time::Duration;
 use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededRng, SimClock, StoreBehavior};
 use mill_model::{
     AccountId, Algorithm, ContentId, DuplicateTask, Envelope, ItemAddress, ItemOutcomes, Monotonic, Properties,
-    QueueName, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskId, Timestamp, WorkCounts,
+    QueueName, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskArgs as _, TaskId, Timestamp, WorkCounts,
 };
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
     Attempt, Clock as _, DeliveryLease, EndedTask, FailureClass, ItemOutcomeNote, ProcessorError, RefusalReason,
-    Statistics, StoreErrorKind, Stores, TaskOutcome, TaskProcessorFactory as _,
+    Registry, Statistics, StoreErrorKind, Stores, TaskOutcome,
 };
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::{DestinationSpace, Owners};
@@ -108,8 +108,9 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn factory(&self, policies: PolicyRepository) -> duplicate::DuplicateFactory {
-        duplicate::DuplicateFactory::new(duplicate::DuplicateDeps {
+    /// What does `duplicate` tasks.
+    pub(crate) fn registry(&self, policies: PolicyRepository) -> Registry {
+        Registry::default().register(duplicate::DuplicateHandler::new(duplicate::DuplicateDeps {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
             seals: self.seals.clone(),
@@ -118,11 +119,12 @@ impl Fixture {
             chance: Arc::new(SeededRng::new(1)),
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
-        })
+        }))
     }
 
-    pub(crate) fn remove_factory(&self, policies: PolicyRepository) -> remove::RemoveFactory {
-        remove::RemoveFactory::new(remove::RemoveDeps {
+    /// What does `remove` tasks.
+    pub(crate) fn remove_registry(&self, policies: PolicyRepository) -> Registry {
+        Registry::default().register(remove::RemoveHandler::new(remove::RemoveDeps {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),
@@ -131,7 +133,7 @@ impl Fixture {
             clock: self.clock.clone(),
             chance: Arc::new(SeededRng::new(1)),
             statistics: self.statistics.clone(),
-        })
+        }))
     }
 
     pub(crate) fn pair() -> SpacePair {
@@ -145,8 +147,7 @@ impl Fixture {
 
     /// The `duplicate` task of an item, or of the space.
     pub(crate) fn task(item: Option<&ItemAddress>) -> Task {
-        let SpacePair { account, source, destination, space } = Self::pair();
-        DuplicateTask { account, source, destination, space, item: item.map(|item| item.id.clone()) }.into_task()
+        DuplicateTask::of(Self::pair(), item.map(|item| item.id.clone())).to_task().unwrap()
     }
 
     /// From now on the stores are guarded like that.
@@ -194,17 +195,17 @@ impl Fixture {
         policies: PolicyRepository,
         task: &Task,
     ) -> Result<TaskOutcome, ProcessorError> {
-        self.attempted(&self.factory(policies), task, &self.attempt()).await
+        self.attempted(&self.registry(policies), task, &self.attempt()).await
     }
 
     /// Runs a task, and counts what became of its item.
     pub(crate) async fn attempted(
         &self,
-        factory: &duplicate::DuplicateFactory,
+        registry: &Registry,
         task: &Task,
         attempt: &Attempt,
     ) -> Result<TaskOutcome, ProcessorError> {
-        let answer = factory.processor(task.clone())?.run(attempt).await;
+        let answer = registry.processor(task.clone())?.run(attempt).await;
         if let Ok(TaskOutcome::Done { .. } | TaskOutcome::Discard { .. }) = &answer {
             // As a workman does once the task is acknowledged.
             let (id, outcome) = (attempt.envelope.id, attempt.outcome.get());

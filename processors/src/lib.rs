@@ -6,7 +6,7 @@
 //! its bytes, read again: an item that differs from the other side or from its seal is named, and bytes that no seal proves
 //! replace nothing unasked.
 //!
-//! Reading order: [`duplicate`] (the kind: factory, processor, decision table), [`remove`] (the one kind that deletes),
+//! Reading order: [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind that deletes),
 //! `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure` (what a store's failure
 //! means for a task), `retry` (the few tries of one call), `rate_limited_log` (warnings that could come with every item),
 //! `slow_items` (items at which a store always asks to slow down), [`refusals`] (what cannot be copied, by name); then
@@ -32,6 +32,6 @@ mod retry;
 mod slow_items;
 pub mod verify;
 
-pub use duplicate::{DuplicateDeps, DuplicateFactory};
+pub use duplicate::{DuplicateDeps, DuplicateHandler};
 pub use refusals::{Refusal, Refusals};
-pub use remove::RemoveFactory;
+pub use remove::RemoveHandler;

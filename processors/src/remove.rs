@@ -18,7 +18,7 @@
 //! A row's result is written once, after its last id. A task that runs again finds the result, or finds gone what an
 //! earlier run deleted, so it deletes nothing more.
 //!
-//! Reading order: this file (factory, processor), `row` (a row and its ids), `space` (the space itself).
+//! Reading order: this file (the handler), `row` (a row and its ids), `space` (the space itself).
 
 mod row;
 mod space;
@@ -26,11 +26,11 @@ mod space;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mill_model::{ItemAddress, RemoveTask, SpaceId, SpacePair, StoreAddress, Task, TaskKind};
+use mill_model::{ItemAddress, RemoveTask, SpacePair, TaskArgs as _};
 use mill_policy::StorePolicy;
 use mill_ports::{
     Attempt, Clock, DeletableStore, FailureClass, PlantedBug, Presence, ProcessorError, Rng, SourceStore, SpaceFacts,
-    Statistics, Stores, TaskOutcome, TaskProcessor, TaskProcessorFactory, planted,
+    Statistics, Stores, TaskHandler, TaskOutcome, planted,
 };
 use mill_records::Versioned;
 use mill_records::delete_lists::{DeleteListError, DeleteListHead, DeleteLists, DeletionScope};
@@ -65,55 +65,23 @@ pub struct RemoveDeps {
     pub statistics: Arc<Statistics>,
 }
 
-/// Makes the processors of `remove` tasks.
-#[derive(Debug, Clone)]
-pub struct RemoveFactory {
-    shared: Arc<RemoveShared>,
-}
-
-/// The state that all processors of one factory share.
+/// Does `remove` tasks.
 #[derive(Debug)]
-struct RemoveShared {
+pub struct RemoveHandler {
     deps: RemoveDeps,
     retry: StoreRetry,
 }
 
-impl RemoveFactory {
-    /// A factory whose processors work with `deps`.
+impl RemoveHandler {
+    /// A handler that works with `deps`.
     pub fn new(deps: RemoveDeps) -> Self {
-        let retry = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
-        Self { shared: Arc::new(RemoveShared { deps, retry }) }
+        Self { retry: StoreRetry::new(deps.clock.clone(), deps.chance.clone()), deps }
     }
-}
-
-impl TaskProcessorFactory for RemoveFactory {
-    fn recognises(&self, task: &Task) -> bool {
-        task.kind == TaskKind::REMOVE
-    }
-
-    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        let remove = RemoveTask::from_task(&task).map_err(|error| ProcessorError {
-            class: FailureClass::Permanent,
-            message: "the task cannot be understood".into(),
-            source: Some(error.into()),
-        })?;
-        let RemoveTask { account, source, destination, space, .. } = remove.clone();
-        let pair = SpacePair { account, source, destination, space };
-        Ok(Box::new(RemoveProcessor { shared: self.shared.clone(), pair, remove }))
-    }
-}
-
-/// Does one `remove` task.
-#[derive(Debug)]
-pub struct RemoveProcessor {
-    shared: Arc<RemoveShared>,
-    pair: SpacePair,
-    remove: RemoveTask,
 }
 
 /// The context of one attempt.
 struct Removal<'a> {
-    shared: &'a RemoveShared,
+    shared: &'a RemoveHandler,
     pair: &'a SpacePair,
     remove: &'a RemoveTask,
     attempt: &'a Attempt,
@@ -123,35 +91,20 @@ struct Removal<'a> {
 }
 
 #[async_trait]
-impl TaskProcessor for RemoveProcessor {
-    fn stores(&self) -> Vec<StoreAddress> {
-        vec![self.address(true), self.address(false)]
-    }
-
-    fn space(&self) -> Option<SpaceId> {
-        Some(self.pair.space.clone())
-    }
-
-    fn subject(&self) -> String {
-        match self.remove.row {
-            Some(row) => format!("{}/{} (deletes, row {row})", self.pair.account, self.pair.space),
-            None => format!("{}/{}", self.pair.account, self.pair.space),
-        }
-    }
-
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
-        match self.reconcile(attempt).await {
+impl TaskHandler<RemoveTask> for RemoveHandler {
+    async fn handle(&self, task: RemoveTask, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+        match self.reconcile(&task, attempt).await {
             Ok(()) => Ok(TaskOutcome::done()),
             Err(EarlyExit::TaskOutcome(outcome)) => Ok(outcome),
             Err(EarlyExit::Refused { reason }) => {
                 info!(reason, "nothing is deleted");
                 Ok(TaskOutcome::Discard { reason })
             }
-            Err(EarlyExit::Failed { class, source }) => Err(failure::processor_error(class, &self.subject(), source)),
+            Err(EarlyExit::Failed { class, source }) => Err(failure::processor_error(class, &task.subject(), source)),
             Err(EarlyExit::Store(error)) => {
                 // An error that came after the lease was lost says nothing about the store.
                 attempt.may_act()?;
-                match ErrorMeaning::of(error, &self.subject()) {
+                match ErrorMeaning::of(error, &task.subject()) {
                     ErrorMeaning::Refused { reason } => Ok(TaskOutcome::Discard { reason }),
                     ErrorMeaning::Failed(failure) => Err(failure),
                 }
@@ -160,35 +113,30 @@ impl TaskProcessor for RemoveProcessor {
     }
 }
 
-impl RemoveProcessor {
-    fn address(&self, source: bool) -> StoreAddress {
-        let SpacePair { account, source: from, destination, .. } = &self.pair;
-        StoreAddress { account: account.clone(), store: if source { from } else { destination }.clone() }
-    }
-
-    async fn reconcile(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
-        let deps = &self.shared.deps;
-        removing_policy(deps, &self.pair, &self.subject()).await?;
-        let head = deps.delete_lists.head(&self.pair, self.remove.list).await.map_err(list_exit)?;
+impl RemoveHandler {
+    async fn reconcile(&self, task: &RemoveTask, attempt: &Attempt) -> Result<(), EarlyExit> {
+        let (deps, pair) = (&self.deps, &task.pair);
+        removing_policy(deps, pair, &task.subject()).await?;
+        let head = deps.delete_lists.head(pair, task.list).await.map_err(list_exit)?;
         let Some(head) = head.filter(|head| head.record.is_granted() || planted(PlantedBug::UngrantedListDeletes))
         else {
             return Err(EarlyExit::discard("its delete list is not granted, or not any more"));
         };
-        self.belongs_to_source(head.record.of, attempt).await?;
-        let SpacePair { account, source, destination, space } = &self.pair;
+        self.belongs_to_source(pair, head.record.of, attempt).await?;
+        let SpacePair { account, source, destination, space } = pair;
         deps.stores.ensure_apart(account, source, destination).await?;
         attempt.may_act()?;
         deps.stores.keep(account, destination, space, head.record.of == DeletionScope::Items).await?;
         let removal = Removal {
-            shared: &self.shared,
-            pair: &self.pair,
-            remove: &self.remove,
+            shared: self,
+            pair,
+            remove: task,
             attempt,
             head,
             source: deps.stores.source(account, source).await?,
             destination: deps.stores.deletable(account, destination).await?,
         };
-        match self.remove.row {
+        match task.row {
             Some(row) => removal.process_row(row).await,
             None => removal.remove_space().await,
         }
@@ -196,17 +144,17 @@ impl RemoveProcessor {
 
     /// Makes sure that the destination space belongs to this source now. A space without an owner is claimed to delete items of
     /// a list; it is not claimed to be deleted as a whole.
-    async fn belongs_to_source(&self, of: DeletionScope, attempt: &Attempt) -> Result<(), EarlyExit> {
-        let place = DestinationSpace { store: self.address(false), space: self.pair.space.clone() };
-        let asked = self.address(true);
-        match self.shared.deps.owners.owner(&place).await {
+    async fn belongs_to_source(&self, pair: &SpacePair, of: DeletionScope, attempt: &Attempt) -> Result<(), EarlyExit> {
+        let place = DestinationSpace { store: pair.destination_address(), space: pair.space.clone() };
+        let asked = pair.source_address();
+        match self.deps.owners.owner(&place).await {
             Ok(Some(owner)) if owner == asked => Ok(()),
             Ok(Some(owner)) => {
                 Err(EarlyExit::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() })
             }
             Ok(None) if of == DeletionScope::Items => {
                 attempt.may_act()?;
-                self.shared.deps.owners.claim(&place, &asked).await.map_err(owner_exit)
+                self.deps.owners.claim(&place, &asked).await.map_err(owner_exit)
             }
             Ok(None) => Err(EarlyExit::discard("its space at the destination is not this source's")),
             Err(error) => Err(owner_exit(error)),

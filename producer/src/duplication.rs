@@ -20,7 +20,6 @@ pub(crate) mod plan;
 pub(crate) mod report;
 mod respelled_items;
 pub(crate) mod settings;
-mod tasks;
 
 use std::collections::BTreeMap;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::{
-    AccountId, DeleteListId, DuplicateTask, Envelope, QueueName, RemoveTask, SpaceId, StoreId, Task, TaskId, TaskKind,
-    Timestamp, wire,
+    AccountId, DeleteListId, DuplicateTask, Envelope, QueueName, RemoveTask, SpaceId, SpacePair, StoreId, Task,
+    TaskArgs as _, TaskId, TaskKind, Timestamp, wire,
 };
 use mill_ports::OutgoingMessage;
 use mill_records::delete_lists::DeleteLists;
@@ -277,9 +277,9 @@ impl Chaos<'_> {
         let body = match world.rng.below(if world.swarm.errands { 12 } else { 6 }) {
             0 => Bytes::from(format!("no envelope {behavior}")),
             1 => encoded(task(TaskKind::new("unheard-of"))),
-            2 => encoded(task(TaskKind::DUPLICATE)),
+            2 => encoded(task(DuplicateTask::KIND)),
             3..6 => match self.some_duplicate(&account) {
-                Some(duplicate) => encoded(duplicate.into_task()),
+                Some(duplicate) => encoded(duplicate.to_task().unwrap()),
                 None => Bytes::new(),
             },
             _ => {
@@ -291,7 +291,7 @@ impl Chaos<'_> {
                 encoded(probe_task::task(&account, behavior, &format!("e{behavior:x}")))
             }
         };
-        let remove = self.some_remove().map(|remove| encoded(remove.into_task()));
+        let remove = self.some_remove().map(|remove| encoded(remove.to_task().unwrap()));
         let group = AccountId::new("strange").unwrap();
         for body in remove.into_iter().chain([body]) {
             let out = OutgoingMessage { group: group.clone(), body, delay: Duration::ZERO };
@@ -315,14 +315,13 @@ impl Chaos<'_> {
         let (head, _) = *world.rng.pick(&from);
         let list = head.sort.strip_prefix("list/")?.strip_suffix("/head")?;
         let mut ids = head.partition.splitn(4, '/');
-        Some(RemoveTask {
+        let pair = SpacePair {
             account: AccountId::new(ids.next()?).ok()?,
             source: StoreId::new(ids.next()?).ok()?,
             destination: StoreId::new(ids.next()?).ok()?,
             space: SpaceId::new(ids.next()?).ok()?,
-            list: DeleteListId::parse(list).ok()?,
-            row: (world.rng.below(8) > 0).then_some(0),
-        })
+        };
+        Some(RemoveTask { pair, list: DeleteListId::parse(list).ok()?, row: (world.rng.below(8) > 0).then_some(0) })
     }
 
     /// A task that a policy covers but no producer queued, whoever owns the destination.
@@ -337,13 +336,13 @@ impl Chaos<'_> {
         let desired_copy = world.rng.pick(desired_copies);
         let items = world.sim_store(account, &desired_copy.source)?.inner.contents(space).unwrap_or_default();
         let ids: Vec<_> = items.into_keys().collect();
-        Some(DuplicateTask {
+        let pair = SpacePair {
             account: account.clone(),
             source: desired_copy.source.clone(),
             destination: desired_copy.destination.clone(),
             space: space.clone(),
-            item: (!ids.is_empty()).then(|| world.rng.pick(&ids).clone()),
-        })
+        };
+        Some(DuplicateTask::of(pair, (!ids.is_empty()).then(|| world.rng.pick(&ids).clone())))
     }
 }
 

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName, RemoveTask, SpaceId,
-    StoreAddress, TaskId, TaskKind, Timestamp,
+    SpacePair, StoreAddress, TaskArgs, TaskId, Timestamp,
 };
 use mill_producer::SessionReport;
 
+use super::probe_task::ProbeTask;
 use super::trace::Hash;
 
 /// The name under which users act.
@@ -77,21 +78,19 @@ impl DecodedBody {
     /// Whether it is a task that no processor understands.
     pub(crate) fn is_hopeless(&self) -> bool {
         let understood = |envelope: &Envelope| {
-            envelope.task.kind == super::probe_task::kind() || self.duplicate().is_some() || self.remove().is_some()
+            envelope.task.kind == ProbeTask::KIND || self.duplicate().is_some() || self.remove().is_some()
         };
         self.envelope.as_ref().is_some_and(|envelope| !understood(envelope))
     }
 
     /// Its duplicate task, if it is one.
     pub(crate) fn duplicate(&self) -> Option<DuplicateTask> {
-        let task = &self.envelope.as_ref()?.task;
-        (task.kind == TaskKind::DUPLICATE).then(|| DuplicateTask::from_task(task).ok()).flatten()
+        DuplicateTask::from_task(&self.envelope.as_ref()?.task).ok()
     }
 
     /// Its remove task, if it is one.
     pub(crate) fn remove(&self) -> Option<RemoveTask> {
-        let task = &self.envelope.as_ref()?.task;
-        (task.kind == TaskKind::REMOVE).then(|| RemoveTask::from_task(task).ok()).flatten()
+        RemoveTask::from_task(&self.envelope.as_ref()?.task).ok()
     }
 }
 
@@ -102,10 +101,13 @@ impl fmt::Display for DecodedBody {
         if let Some(envelope) = &self.envelope {
             write!(f, " f{} s{}", envelope.failures, envelope.snoozes)?;
         }
-        if let Some(DuplicateTask { account, source, destination, space, item }) = self.duplicate() {
-            write!(f, " {account} {source}→{destination} {space}/{}", item.as_ref().map_or("", |item| item.as_str()))?;
+        if let Some(task) = self.duplicate() {
+            let ids: Vec<&str> = task.items().iter().map(ContentId::as_str).collect();
+            let SpacePair { account, source, destination, space } = &task.pair;
+            write!(f, " {account} {source}→{destination} {space}/{}", ids.join(" "))?;
         }
-        if let Some(RemoveTask { account, source, destination, space, list, row }) = self.remove() {
+        if let Some(RemoveTask { pair, list, row }) = self.remove() {
+            let SpacePair { account, source, destination, space } = pair;
             write!(f, " remove {account} {source}→{destination} {space} list {list} row {row:?}")?;
         }
         Ok(())

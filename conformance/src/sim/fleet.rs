@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{QueueName, StoreAddress};
 use mill_ports::{CapUnknownError, Registry, Statistics, StoreCaps, TaskQueue};
-use mill_processors::{DuplicateFactory, RemoveFactory};
+use mill_processors::{DuplicateHandler, RemoveHandler};
 use mill_producer::{AbsentSource, DuplicationProducer, RunStart, SessionReport, WhenFull};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::event::Event;
 use super::instrumented_processor::InstrumentedFactory;
 use super::policies;
-use super::probe_task::ProbeFactory;
+use super::probe_task::ProbeHandler;
 use super::sim_process::SimProcess;
 use super::sim_queue::QueueClient;
 use super::sim_store::{StoreClient, StoreClients};
@@ -229,7 +229,7 @@ impl ProcessDeps {
     }
 
     fn registry(&self) -> Registry {
-        let duplicate = DuplicateFactory::new(mill_processors::DuplicateDeps {
+        let duplicate = DuplicateHandler::new(mill_processors::DuplicateDeps {
             policies: self.policies.clone(),
             stores: Arc::new(StoreClients(self.process.clone())),
             seals: self.seals(),
@@ -239,7 +239,7 @@ impl ProcessDeps {
             statistics: Arc::default(),
             refusals: Arc::default(),
         });
-        let remove = RemoveFactory::new(mill_processors::remove::RemoveDeps {
+        let remove = RemoveHandler::new(mill_processors::remove::RemoveDeps {
             policies: self.policies.clone(),
             stores: Arc::new(StoreClients(self.process.clone())),
             delete_lists: self.delete_lists(),
@@ -249,9 +249,9 @@ impl ProcessDeps {
             chance: self.chance(),
             statistics: Arc::default(),
         });
-        let instrumented = |inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() });
-        let registry = Registry::default().with(instrumented(Arc::new(duplicate))).with(instrumented(Arc::new(remove)));
-        registry.with(instrumented(Arc::new(ProbeFactory(self.process.clone()))))
+        let probe = ProbeHandler(self.process.clone());
+        let registry = Registry::default().register(duplicate).register(remove).register(probe);
+        registry.wrapped(|inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() }))
     }
 
     pub(crate) fn producer(&self, force: bool) -> DuplicationProducer {

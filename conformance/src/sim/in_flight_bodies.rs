@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mill_engine::QueuedBody;
-use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, StoreId};
+use mill_model::{Monotonic, QueueName, StoreAddress, TaskArgs as _};
 use mill_ports::{Delivery, Receipt};
 
 use super::attempts::Attempts;
@@ -104,13 +104,10 @@ impl InFlightBodies {
 
 /// The stores that a task needs.
 pub(super) fn stores(decoded: &DecodedBody) -> Vec<StoreAddress> {
-    let of = |account: AccountId, stores: [StoreId; 2]| {
-        stores.map(|store| StoreAddress { account: account.clone(), store }).to_vec()
-    };
-    if let Some(task) = decoded.duplicate() {
-        return of(task.account, [task.source, task.destination]);
+    match decoded.duplicate() {
+        Some(task) => task.stores(),
+        None => decoded.remove().map(|task| task.stores()).unwrap_or_default(),
     }
-    decoded.remove().map(|task| of(task.account, [task.source, task.destination])).unwrap_or_default()
 }
 
 /// Judges everything that waits now.

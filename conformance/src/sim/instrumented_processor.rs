@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use mill_model::{RemoveTask, SpaceId, StoreAddress, Task, TaskKind};
+use mill_model::{RemoveTask, SpaceId, StoreAddress, Task, TaskArgs as _};
 use mill_ports::{
     Attempt, DeliveryLease, FailureClass, FollowUp, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory,
 };
@@ -98,7 +98,7 @@ impl TaskProcessor for InstrumentedProcessor {
         let stores = inner.stores();
         let _attempt = Attempts::begin(&process, &stores, attempt);
         let task = &attempt.envelope.task;
-        let remove = (task.kind == TaskKind::REMOVE).then(|| RemoveTask::from_task(task).ok()).flatten();
+        let remove = RemoveTask::from_task(task).ok();
         let running = Arc::new(RunningExecution { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
         let mut work = pin!(AssertUnwindSafe(inner.run(attempt)).catch_unwind());
         let answer = std::future::poll_fn(|context| {

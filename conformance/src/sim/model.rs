@@ -8,7 +8,7 @@ mod tasks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, SpacePair, StoreAddress};
+use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, SpacePair, StoreAddress, TaskArgs as _};
 
 pub(crate) use self::stores::{ItemSnapshot, StoreModel};
 pub(crate) use self::tasks::TaskModel;
@@ -123,9 +123,9 @@ impl WorldModel {
                 if by.starts_with("producer")
                     && let Some(task) = decoded.duplicate()
                 {
-                    let (account, source, destination) = (task.account, task.source, task.destination);
-                    let pair = SpacePair { account, source, destination, space: task.space };
-                    self.queued.insert((pair, task.item), self.now);
+                    let items = task.items().iter().map(|id| Some(id.clone()));
+                    let space = task.items().is_empty().then_some(None);
+                    self.queued.extend(items.chain(space).map(|item| ((task.pair.clone(), item), self.now)));
                 }
                 if let Some(mark) = decoded.envelope.as_ref().and_then(|envelope| envelope.task.detail.get("mark")) {
                     self.marks.extend(mark.as_str().map(str::to_owned));

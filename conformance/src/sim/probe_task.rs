@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId, Task, TaskKind};
-use mill_ports::{
-    Attempt, Clock as _, FailureClass, FollowUp, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory,
-};
-use serde_json::Map;
+use mill_model::{AccountId, ContentId, Envelope, QueueName, SpaceId, StoreAddress, StoreId, Task, TaskArgs, TaskKind};
+use mill_ports::{Attempt, Clock as _, FailureClass, FollowUp, ProcessorError, TaskHandler, TaskOutcome};
+use serde::{Deserialize, Serialize};
 
 use super::fault::SimFault;
 use super::sim_process::SimProcess;
@@ -37,17 +35,44 @@ const SNOOZE: Duration = Duration::from_secs(20);
 /// Longer than any queue can delay a task.
 const LONG_SNOOZE: Duration = Duration::from_hours(1);
 
-/// The kind of probe tasks.
-pub(crate) fn kind() -> TaskKind {
-    TaskKind::new("errand")
+/// A probe task.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ProbeTask {
+    account: AccountId,
+    /// One of the behaviors.
+    does: String,
+    /// Identifies it.
+    mark: String,
+}
+
+impl TaskArgs for ProbeTask {
+    const KIND: TaskKind = TaskKind::of("errand");
+
+    fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    fn subject(&self) -> String {
+        format!("errand {}", self.mark)
+    }
+
+    fn stores(&self) -> Vec<StoreAddress> {
+        Vec::new()
+    }
+
+    fn space(&self) -> Option<&SpaceId> {
+        None
+    }
+
+    fn items(&self) -> &[ContentId] {
+        &[]
+    }
 }
 
 /// A probe task; `mark` identifies it.
 pub(crate) fn task(account: &AccountId, behavior: u64, mark: &str) -> Task {
-    let mut detail = Map::new();
-    detail.insert("does".into(), BEHAVIORS[behavior as usize % BEHAVIORS.len()].into());
-    detail.insert("mark".into(), mark.into());
-    Task { kind: kind(), account: account.clone(), detail }
+    let does = BEHAVIORS[behavior as usize % BEHAVIORS.len()].into();
+    ProbeTask { account: account.clone(), does, mark: mark.into() }.to_task().unwrap()
 }
 
 /// The number of a behavior that no real processor has.
@@ -56,42 +81,25 @@ pub(crate) fn rare_behavior(any: u64) -> u64 {
     BEHAVIORS.len() as u64 - 1 - any % RARE
 }
 
-/// Creates the processors of probe tasks, for one process.
+/// Does probe tasks, for one process.
 #[derive(Debug)]
-pub(crate) struct ProbeFactory(pub(crate) Arc<SimProcess>);
+pub(crate) struct ProbeHandler(pub(crate) Arc<SimProcess>);
 
-impl TaskProcessorFactory for ProbeFactory {
-    fn recognises(&self, task: &Task) -> bool {
-        task.kind == kind()
-    }
-
-    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        Ok(Box::new(ProbeProcessor { task, process: self.0.clone() }))
-    }
+/// One execution of a probe task.
+struct ProbeExecution<'a> {
+    task: ProbeTask,
+    process: &'a Arc<SimProcess>,
 }
 
-struct ProbeProcessor {
-    task: Task,
-    process: Arc<SimProcess>,
-}
-
-impl ProbeProcessor {
-    fn text(&self, member: &'static str) -> &str {
-        self.task.text(member).unwrap_or_default()
-    }
-
+impl ProbeExecution<'_> {
     fn store(&self) -> StoreAddress {
         // A store that no policy names, so that its pauses delay nothing else.
         StoreAddress { account: self.task.account.clone(), store: StoreId::new("errands").unwrap() }
     }
 
     fn follow_up(&self, number: u32) -> FollowUp {
-        let mark = format!("{}.{number}", self.text("mark"));
+        let mark = format!("{}.{number}", self.task.mark);
         FollowUp { queue: QueueName::DuplicationHigh, task: task(&self.task.account, 0, &mark) }
-    }
-
-    fn snoozed(&self, delay: Duration) -> TaskOutcome {
-        TaskOutcome::Snooze { delay, task: Some(self.task.clone()) }
     }
 
     fn count(&self, fault: SimFault) {
@@ -116,6 +124,10 @@ impl ProbeProcessor {
     }
 }
 
+fn snoozed(envelope: &Envelope, delay: Duration) -> TaskOutcome {
+    TaskOutcome::Snooze { delay, task: Some(envelope.task.clone()) }
+}
+
 fn failed(class: FailureClass) -> Result<TaskOutcome, ProcessorError> {
     Err(ProcessorError { class, message: "the errand failed, as it was to".into(), source: None })
 }
@@ -126,27 +138,21 @@ fn panic() -> ! {
 }
 
 #[async_trait]
-impl TaskProcessor for ProbeProcessor {
-    fn stores(&self) -> Vec<StoreAddress> {
-        Vec::new()
+impl TaskHandler<ProbeTask> for ProbeHandler {
+    async fn handle(&self, task: ProbeTask, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+        ProbeExecution { task, process: &self.0 }.run(attempt).await
     }
+}
 
-    fn space(&self) -> Option<SpaceId> {
-        None
-    }
-
-    fn subject(&self) -> String {
-        format!("errand {}", self.text("mark"))
-    }
-
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
+impl ProbeExecution<'_> {
+    async fn run(&self, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         let envelope = &attempt.envelope;
         let calm = self.process.world.is_calm();
-        match self.text("does") {
+        match self.task.does.as_str() {
             "follows" => Ok(TaskOutcome::Done { follow_ups: vec![self.follow_up(1), self.follow_up(2)] }),
             "fails" if envelope.failures < 2 => failed(FailureClass::Retryable),
             "permanent" => failed(FailureClass::Permanent),
-            "snoozes" if envelope.snoozes < 2 => Ok(self.snoozed(SNOOZE)),
+            "snoozes" if envelope.snoozes < 2 => Ok(snoozed(envelope, SNOOZE)),
             "throttled" if envelope.snoozes < 4 => {
                 failed(FailureClass::Throttled { store: self.store(), retry_after: None })
             }
@@ -162,7 +168,7 @@ impl TaskProcessor for ProbeProcessor {
             }
             "waits-long" if envelope.snoozes < 1 => {
                 self.count(SimFault::DelayTooLong);
-                Ok(self.snoozed(LONG_SNOOZE))
+                Ok(snoozed(envelope, LONG_SNOOZE))
             }
             "takes-long" if !calm && envelope.snoozes < 2 => self.take_long(attempt).await,
             "kills" if !calm => self.kill().await,

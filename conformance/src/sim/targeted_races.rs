@@ -47,18 +47,18 @@ pub(crate) fn item_to_delete_found(
     item: &ItemAddress,
 ) -> Option<Duration> {
     let remove = instrumented_processor::running()?.remove.clone()?;
-    if remove.destination != sim_store.address.store || !may_act(process, 60) {
+    if remove.pair.destination != sim_store.address.store || !may_act(process, 60) {
         return None;
     }
     let world = &*process.world;
-    let source = world.sim_store(&remove.account, &remove.source).filter(|source| is_theirs(source))?;
+    let source = world.sim_store(&remove.pair.account, &remove.pair.source).filter(|source| is_theirs(source))?;
     let users = Users { world, sim_store: source };
     match world.rng.below(20) {
         0..8 if users.hide_space(&item.space) => world.count(SimFault::SpaceGoneUnderDelete, USERS),
         0..8 => return None,
         8..14 => {
             world.count(SimFault::PolicyChangedUnderDelete, USERS);
-            policies::keep_what_vanished(world, &remove.account);
+            policies::keep_what_vanished(world, &remove.pair.account);
         }
         _ => {
             world.count(SimFault::ReturnedBehindDenial, USERS);
@@ -81,7 +81,7 @@ pub(crate) fn item_opened(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, 
 /// A delete arrives at a destination. If its source space is hidden, no user acts: only the task's own check may stop the delete.
 pub(crate) fn delete_arrives(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, item: &ItemAddress) {
     let remove = instrumented_processor::running().and_then(|running| running.remove.clone());
-    let source = remove.and_then(|remove| process.world.sim_store(&remove.account, &remove.source));
+    let source = remove.and_then(|remove| process.world.sim_store(&remove.pair.account, &remove.pair.source));
     if source.is_some_and(|source| source.hides(&item.space)) {
         return;
     }

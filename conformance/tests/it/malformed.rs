@@ -9,11 +9,12 @@ use bytes::Bytes;
 use mill_engine::{MemoryQueues, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock};
 use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{
-    AccountId, ContentId, DuplicateTask, Envelope, QueueName, SpaceId, StoreId, Task, TaskId, TaskKind, Timestamp,
+    AccountId, ContentId, DuplicateTask, Envelope, QueueName, SpaceId, SpacePair, StoreId, Task, TaskArgs as _, TaskId,
+    TaskKind, Timestamp,
 };
 use mill_policy::{AccountPolicy, accounts_list};
 use mill_ports::{Clock, OutgoingMessage, Registry, Rng, TaskQueue as _};
-use mill_processors::{DuplicateDeps, DuplicateFactory};
+use mill_processors::{DuplicateDeps, DuplicateHandler};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -28,14 +29,14 @@ fn arrival() -> ReceiveContext {
 }
 
 fn good(item: &str) -> Bytes {
-    let task = DuplicateTask {
+    let pair = SpacePair {
         account: AccountId::new("nobody").unwrap(),
         source: StoreId::new("1").unwrap(),
         destination: StoreId::new("2").unwrap(),
         space: SpaceId::new("space").unwrap(),
-        item: Some(ContentId::new(item).unwrap()),
     };
-    let envelope = Envelope::new(arrival().id, QUEUE, arrival().sent_at, task.into_task());
+    let task = DuplicateTask::of(pair, Some(ContentId::new(item).unwrap())).to_task().unwrap();
+    let envelope = Envelope::new(arrival().id, QUEUE, arrival().sent_at, task);
     wire::encode(&envelope).unwrap()
 }
 
@@ -249,7 +250,7 @@ impl Shop {
 
     /// Works until the queue is empty.
     async fn work(&self) {
-        let factory = DuplicateFactory::new(DuplicateDeps {
+        let handler = DuplicateHandler::new(DuplicateDeps {
             policies: Arc::new(PolicyRepository::fixed(Vec::new())),
             stores: Arc::new(MemoryStores::default()),
             seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
@@ -263,7 +264,7 @@ impl Shop {
             queues: vec![self.queues.get(QUEUE)],
             all_queues: self.queues.ports(),
             dead_letter: self.queues.get(QueueName::DeadLetter),
-            registry: Registry::default().with(Arc::new(factory)),
+            registry: Registry::default().register(handler),
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: Arc::default(),

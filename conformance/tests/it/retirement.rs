@@ -11,14 +11,14 @@ use mill_engine::{
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, DeleteListId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName,
-    RemoveTask, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskId,
+    RemoveTask, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskArgs as _, TaskId,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
     Attempt, Clock, Delivery, DeliveryLease, ItemOutcomeNote, OutgoingMessage, Presence, Registry, SourceStore as _,
     Statistics, TaskOutcome, TaskQueue as _,
 };
-use mill_processors::{DuplicateFactory, RemoveFactory, duplicate, remove};
+use mill_processors::{DuplicateHandler, RemoveHandler, duplicate, remove};
 use mill_producer::{
     AbsentSource, DeleteThresholds, DuplicationProducer, HeldDeletes, LoopingDeps, LoopingSettings, ProducerDeps,
     ProducerSettings, SessionEnd, WhenFull,
@@ -161,7 +161,7 @@ impl Installation {
     }
 
     fn registry(&self) -> Registry {
-        let copies = DuplicateFactory::new(duplicate::DuplicateDeps {
+        let copies = DuplicateHandler::new(duplicate::DuplicateDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             seals: self.seals.clone(),
@@ -171,7 +171,7 @@ impl Installation {
             statistics: self.statistics.clone(),
             refusals: Arc::default(),
         });
-        let deletes = RemoveFactory::new(remove::RemoveDeps {
+        let deletes = RemoveHandler::new(remove::RemoveDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),
@@ -181,7 +181,7 @@ impl Installation {
             chance: self.chance.clone(),
             statistics: self.statistics.clone(),
         });
-        Registry::default().with(Arc::new(copies)).with(Arc::new(deletes))
+        Registry::default().register(copies).register(deletes)
     }
 
     async fn settle(&self, registry: &Registry, delivery: Delivery) {
@@ -421,10 +421,8 @@ async fn tasks_that_nobody_confirmed_delete_nothing_of_a_space_that_is_gone() {
     let everything = all.destination.contents(&space());
     all.produce().await;
     let list = all.delete_lists.held().await.unwrap()[0].list;
-    let SpacePair { account, source, destination, space: name } = pair();
     for item in (0..ITEMS).map(|number| Some(at(number).id)).chain([None]) {
-        let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-        let task = DuplicateTask { account, source, destination, space: name.clone(), item }.into_task();
+        let task = DuplicateTask::of(pair(), item).to_task().unwrap();
         all.send_task(task.clone()).await;
         // As an earlier version confirmed it.
         let mut retiring = task;
@@ -432,9 +430,7 @@ async fn tasks_that_nobody_confirmed_delete_nothing_of_a_space_that_is_gone() {
         all.send_task(retiring).await;
     }
     for row in [Some(0), Some(1), Some(2), Some(3), None] {
-        let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
-        let remove = RemoveTask { account, source, destination, space: name.clone(), list, row };
-        all.send_task(remove.into_task()).await;
+        all.send_task(RemoveTask { pair: pair(), list, row }.to_task().unwrap()).await;
     }
     all.work().await;
     assert_eq!(all.destination.contents(&space()), everything);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{ReceiveContext, WireError};
 use crate::envelope::Envelope;
 use crate::ids::{AccountId, ContentId, SpaceId, StoreId};
-use crate::task::DuplicateTask;
+use crate::space_pair::SpacePair;
+use crate::task::{DuplicateTask, TaskArgs as _};
 
 /// Reads a message of type `DUP`. `attempts` becomes the count of failures.
 pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireError> {
@@ -18,14 +19,14 @@ pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, W
     let member =
         |name: &str| found.get(name).cloned().ok_or_else(|| WireError::Malformed(format!("it has no `{name}`")));
     let item = found.get("contentId").filter(|id| !id.is_empty()).map(ContentId::new).transpose()?;
-    let duplicate = DuplicateTask {
+    let pair = SpacePair {
         account: AccountId::new(member("account")?)?,
         source: StoreId::new(member("storeId")?)?,
         destination: StoreId::new(member("destStoreId")?)?,
         space: SpaceId::new(member("spaceId")?)?,
-        item,
     };
-    let mut envelope = Envelope::new(arrival.id, arrival.queue, arrival.sent_at, duplicate.into_task());
+    let task = DuplicateTask::of(pair, item).to_task()?;
+    let mut envelope = Envelope::new(arrival.id, arrival.queue, arrival.sent_at, task);
     envelope.failures = found.get("attempts").and_then(|attempts| attempts.parse().ok()).unwrap_or(0);
     Ok(envelope)
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::ids::{ContentId, SpaceId, StoreId};
-use crate::task::DuplicateTask;
+use crate::space_pair::SpacePair;
+use crate::task::{DuplicateScope, DuplicateTask, RemoveTask, TaskArgs as _};
 
 fn arrival() -> ReceiveContext {
     ReceiveContext {
@@ -10,14 +11,17 @@ fn arrival() -> ReceiveContext {
     }
 }
 
-fn duplicate(item: &str) -> DuplicateTask {
-    DuplicateTask {
+fn pair() -> SpacePair {
+    SpacePair {
         account: AccountId::new("acct").unwrap(),
         source: StoreId::new("1").unwrap(),
         destination: StoreId::new("2").unwrap(),
         space: SpaceId::new("space").unwrap(),
-        item: Some(ContentId::new(item).unwrap()),
     }
+}
+
+fn duplicate(item: &str) -> DuplicateTask {
+    DuplicateTask::of(pair(), Some(ContentId::new(item).unwrap()))
 }
 
 #[test]
@@ -26,6 +30,18 @@ fn version_1_is_opened_for_ever() {
     let envelope = decode(golden, arrival()).unwrap();
     assert_eq!(DuplicateTask::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1.txt"));
     assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (2, 1, 2));
+    assert_eq!(duplicate("a dir/x:1.txt").to_task().unwrap(), envelope.task);
+    assert_eq!(encode(&envelope).unwrap(), golden.trim_ascii_end());
+}
+
+#[test]
+fn a_task_of_many_items_is_opened_for_ever() {
+    let golden = include_bytes!("../../testdata/wire/v1-duplicate-items.json");
+    let envelope = decode(golden, arrival()).unwrap();
+    let ids = ["a", "b/c"].map(|id| ContentId::new(id).unwrap()).to_vec();
+    let expected = DuplicateTask { pair: pair(), scope: DuplicateScope::Items(ids) };
+    assert_eq!(DuplicateTask::from_task(&envelope.task).unwrap(), expected);
+    assert_eq!(expected.to_task().unwrap(), envelope.task);
     assert_eq!(encode(&envelope).unwrap(), golden.trim_ascii_end());
 }
 
@@ -34,16 +50,15 @@ fn a_remove_task_of_version_1_is_opened_for_ever() {
     let golden = include_bytes!("../../testdata/wire/v1-remove.json");
     let envelope = decode(golden, arrival()).unwrap();
     let list = crate::ids::DeleteListId::parse("019a0f00-0000-7000-8000-000000000002").unwrap();
-    let (account, space) = (AccountId::new("acct").unwrap(), SpaceId::new("space").unwrap());
-    let (source, destination) = (StoreId::new("1").unwrap(), StoreId::new("2").unwrap());
-    let expected = crate::task::RemoveTask { account, source, destination, space, list, row: Some(7) };
-    assert_eq!(crate::task::RemoveTask::from_task(&envelope.task).unwrap(), expected);
+    let expected = RemoveTask { pair: pair(), list, row: Some(7) };
+    assert_eq!(RemoveTask::from_task(&envelope.task).unwrap(), expected);
+    assert_eq!(expected.to_task().unwrap(), envelope.task);
     assert_eq!(encode(&envelope).unwrap(), golden.trim_ascii_end());
 }
 
 #[test]
 fn a_retirement_of_an_earlier_version_is_read_as_a_look_at_both_sides() {
-    let mut task = duplicate("x").into_task();
+    let mut task = duplicate("x").to_task().unwrap();
     task.detail.insert("retire".into(), true.into());
     assert_eq!(DuplicateTask::from_task(&task).unwrap(), duplicate("x"));
 }
@@ -58,7 +73,7 @@ fn a_duracloud_message_is_opened() {
 #[test]
 fn a_duracloud_message_without_content_means_the_space() {
     let body = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=\n";
-    assert_eq!(DuplicateTask::from_task(&decode(body, arrival()).unwrap().task).unwrap().item, None);
+    assert_eq!(DuplicateTask::from_task(&decode(body, arrival()).unwrap().task).unwrap().items(), []);
 }
 
 #[test]
@@ -78,18 +93,20 @@ fn a_duracloud_message_is_read_as_java_reads_properties() {
     ];
     for end in ["\n", "\r\n", "\r"] {
         let envelope = decode(lines.join(end).as_bytes(), arrival()).unwrap();
-        assert_eq!(DuplicateTask::from_task(&envelope.task).unwrap().item.unwrap().as_str(), "onetwo\téq\r\n\u{c}\\");
+        let task = DuplicateTask::from_task(&envelope.task).unwrap();
+        assert_eq!(task.items()[0].as_str(), "onetwo\téq\r\n\u{c}\\");
         assert_eq!(envelope.failures, 0, "a count that is none");
     }
     let cut_short = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=a\\";
-    let item = DuplicateTask::from_task(&decode(cut_short, arrival()).unwrap().task).unwrap().item;
-    assert_eq!(item.unwrap().as_str(), "a");
+    let task = DuplicateTask::from_task(&decode(cut_short, arrival()).unwrap().task).unwrap();
+    assert_eq!(task.items()[0].as_str(), "a");
 }
 
 #[test]
 fn every_id_survives_the_wire() {
     for id in ["a\0b", " ", "\u{1F600}", "\"\\", "../..", "\u{feff}", "a\u{301}"] {
-        let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate(id).into_task());
+        let envelope =
+            Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate(id).to_task().unwrap());
         assert_eq!(decode(&encode(&envelope).unwrap(), arrival()).unwrap(), envelope, "{id:?}");
     }
 }
@@ -109,7 +126,8 @@ fn what_is_no_envelope_says_why() {
 
 #[test]
 fn a_long_history_is_cut_from_its_oldest_end_and_its_count_kept() {
-    let mut envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate("x").into_task());
+    let mut envelope =
+        Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate("x").to_task().unwrap());
     for n in 0..40_u64 {
         let reason = format!("{n} {}", "é".repeat(2_000));
         envelope = envelope.failed(Failure::new(Timestamp::from_millis(n), "w", &reason));
@@ -124,7 +142,7 @@ fn a_long_history_is_cut_from_its_oldest_end_and_its_count_kept() {
 
 #[test]
 fn a_task_too_large_for_an_envelope_is_refused() {
-    let mut task = duplicate("x").into_task();
+    let mut task = duplicate("x").to_task().unwrap();
     task.detail.insert("blob".into(), "x".repeat(20_000).into());
     let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, task);
     assert!(matches!(encode(&envelope), Err(WireError::TooLarge(_))));

@@ -11,14 +11,14 @@ use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::sync_proofs::SyncProof;
 use tracing::{debug, warn};
 
+use super::DuplicateHandler;
 use super::ownership_cache::CreationCount;
-use super::{DuplicateShared, address};
 use crate::early_exit::EarlyExit;
 use mill_policy::StorePolicy;
 
 /// The context of one attempt.
 pub(super) struct AttemptContext<'a> {
-    pub(super) shared: &'a DuplicateShared,
+    pub(super) shared: &'a DuplicateHandler,
     pub(super) pair: &'a SpacePair,
     pub(super) attempt: &'a Attempt,
     pub(super) policy: StorePolicy,
@@ -73,7 +73,7 @@ impl AttemptContext<'_> {
 
     async fn claim_ownership(&self) -> Result<(), EarlyExit> {
         self.attempt.may_act()?;
-        let source = address(&self.pair.account, &self.pair.source);
+        let source = self.pair.source_address();
         match self.shared.deps.owners.claim(&self.place(), &source).await {
             Ok(()) => {
                 crash_point(CrashPoint::DuplicateClaimed);
@@ -139,7 +139,7 @@ impl AttemptContext<'_> {
     }
 
     pub(super) fn place(&self) -> DestinationSpace {
-        DestinationSpace { store: address(&self.pair.account, &self.pair.destination), space: self.pair.space.clone() }
+        DestinationSpace { store: self.pair.destination_address(), space: self.pair.space.clone() }
     }
 
     /// The seal on an item. A seal that cannot be read counts as none.
@@ -197,16 +197,10 @@ impl AttemptContext<'_> {
         why: &'static str,
     ) -> StoreError {
         let store = match side {
-            Side::Source => &self.pair.source,
-            Side::Destination => &self.pair.destination,
+            Side::Source => self.pair.source_address(),
+            Side::Destination => self.pair.destination_address(),
         };
-        StoreError {
-            kind,
-            op: "read",
-            store: address(&self.pair.account, store),
-            subject: item.to_string(),
-            source: Some(why.into()),
-        }
+        StoreError { kind, op: "read", store, subject: item.to_string(), source: Some(why.into()) }
     }
 
     pub(super) fn log_left_in_place(&self, subject: &dyn std::fmt::Display, why: &'static str) {

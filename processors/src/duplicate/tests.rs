@@ -12,7 +12,8 @@ mod spaces;
 use std::time::Duration;
 
 use mill_engine::{MemoryStore, MemoryStores, MemoryTable, StoreBehavior};
-use mill_model::Algorithm;
+use mill_model::{Algorithm, QueueName, Task, TaskKind};
+use mill_ports::Registry;
 
 use super::*;
 use crate::fixture::*;

@@ -9,7 +9,6 @@ use mill_ports::{
 };
 use tracing::warn;
 
-use super::address;
 use super::context::{AttemptContext, Side, VerifiedPair, source_exit};
 use super::verified_body;
 use crate::early_exit::EarlyExit;
@@ -174,7 +173,7 @@ impl AttemptContext<'_> {
     ) -> Result<Copied, EarlyExit> {
         let ItemFacts { size, version, checksums, .. } = reading.facts;
         let transfer_guard = self.begin_transfer(item, size);
-        let destination = address(&self.pair.account, &self.pair.destination);
+        let destination = self.pair.destination_address();
         let options = verified_body::VerifyOptions {
             size,
             stated: checksums,

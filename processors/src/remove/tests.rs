@@ -10,7 +10,7 @@ mod space;
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
-use mill_model::{DeleteListId, Timestamp, Version};
+use mill_model::{DeleteListId, SpaceId, StoreAddress, Task, Timestamp, Version};
 use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{
     DeleteListRow, DeleteListState, DeletionScope, GrantedBy, HoldReason, ListedId, RowResult,
@@ -65,8 +65,7 @@ fn row_task(row: u32) -> Task {
 }
 
 fn task(row: Option<u32>) -> Task {
-    let SpacePair { account, source, destination, space } = Fixture::pair();
-    RemoveTask { account, source, destination, space, list: list_id(), row }.into_task()
+    RemoveTask { pair: Fixture::pair(), list: list_id(), row }.to_task().unwrap()
 }
 
 impl Fixture {
@@ -123,7 +122,7 @@ impl Fixture {
         task: Task,
         attempt: &Attempt,
     ) -> Result<TaskOutcome, ProcessorError> {
-        self.remove_factory(policies).processor(task)?.run(attempt).await
+        self.remove_registry(policies).processor(task)?.run(attempt).await
     }
 
     async fn result(&self, row: u32) -> Option<RowResult> {

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
-use mill_model::{DeleteListId, SpacePair};
+use mill_model::{DeleteListId, RemoveTask, SpacePair};
 use mill_ports::{CrashPoint, Place, PlantedBug, RngExt as _, crash_point, planted};
 use mill_records::Versioned;
 use mill_records::delete_lists::{
@@ -31,7 +31,6 @@ use super::nibble::Nibble;
 use super::plan::{PairRead, Session, StepError};
 use super::report::HeldDeletes;
 use super::respelled_items::RespelledItems;
-use super::tasks::remove_tasks;
 use crate::looping::{ReadKey, ReadOutcome};
 
 /// How a step of the deletes ended.
@@ -392,7 +391,8 @@ impl Session<'_> {
         lists.save_pair(pair, state).await?;
         self.write_long_list(endpoints, list, survey, (of, DeleteListState::Held { reason })).await?;
         if planted(PlantedBug::UngrantedListDeletes) {
-            self.queue_tasks(&pair.account, remove_tasks(pair, list, std::iter::once(Some(0)))).await?;
+            self.queue_tasks(&pair.account, std::iter::once(RemoveTask { pair: pair.clone(), list, row: Some(0) }))
+                .await?;
         }
         state.record.set_list(Some(list));
         lists.save_pair(pair, state).await?;
@@ -553,7 +553,8 @@ impl Session<'_> {
             // This task removes the space once it is empty. Until then the next run finds the space again.
             tasks.push(None);
         }
-        let sent = self.queue_tasks(&pair.account, remove_tasks(pair, list, tasks.into_iter())).await?;
+        let tasks = tasks.into_iter().map(|row| RemoveTask { pair: pair.clone(), list, row });
+        let sent = self.queue_tasks(&pair.account, tasks).await?;
         self.report.findings.removing += sent;
         crash_point(CrashPoint::ProducerDeletesSent);
         if until < end {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use mill_model::SurveySum;
+use mill_model::{DuplicateTask, SurveySum};
 use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
 use mill_records::Versioned;
@@ -14,7 +14,6 @@ use super::merge::Merge;
 use super::nibble::Nibble;
 use super::plan::{PairBasis, PairRead, Session, StepError};
 use super::report::UncopiedEntry;
-use super::tasks::copy_tasks;
 use crate::looping::{Gate, ReadBasis, ReadKey, ReadOutcome, TurnOutcome};
 
 /// A morsel whose listings stay open between its turns.
@@ -97,7 +96,7 @@ impl Session<'_> {
     ) -> Result<TurnOutcome, StepError> {
         let pair = &endpoints.pair;
         if morsel.record.marker.is_none() && !endpoints.destination_present {
-            self.queue_tasks(&pair.account, copy_tasks(pair, std::iter::once(None))).await?;
+            self.queue_tasks(&pair.account, std::iter::once(DuplicateTask::of(pair.clone(), None))).await?;
             crash_point(CrashPoint::ProducerSpaceSent);
         }
         if planted(PlantedBug::MarkerBeforeSend) && !nibble.end {
@@ -105,7 +104,7 @@ impl Session<'_> {
             self.state.save(morsel).await?;
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
-        let tasks = copy_tasks(pair, nibble.items.iter().map(|(id, _)| Some(id)));
+        let tasks = nibble.items.iter().map(|(id, _)| DuplicateTask::of(pair.clone(), Some(id.clone())));
         let queued = self.queue_tasks(&pair.account, tasks).await?;
         crash_point(CrashPoint::ProducerNibbleSent);
         self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);

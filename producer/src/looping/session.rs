@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, Monotonic, StoreAddress, StoreId, SurveySum, Task, Timestamp};
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId, SurveySum, TaskArgs, Timestamp};
 use mill_ports::{CrashPoint, StoreError, crash_point, error_chain};
 use mill_records::Versioned;
 use mill_records::producer_state::{MorselSubject as _, ProducerState, ProducerStateError, SurveySubject};
@@ -185,13 +185,13 @@ impl<'a, P: Plan> Session<'a, P> {
     ///
     /// # Errors
     /// When some tasks are not surely in the queue after a few attempts. Any of them may be there all the same.
-    pub(crate) async fn queue_tasks(
+    pub(crate) async fn queue_tasks<A: TaskArgs>(
         &mut self,
         account: &AccountId,
-        tasks: impl ExactSizeIterator<Item = Task>,
+        tasks: impl ExactSizeIterator<Item = A>,
     ) -> Result<u64, ProducerError> {
         self.note_before_send(account, tasks.len()).await?;
-        let queued = self.task_sender.send(account, tasks).await?;
+        let queued = self.task_sender.send(tasks).await?;
         self.report.queued += queued;
         self.queue_sizer().sent(queued);
         self.deps.statistics.sent.fetch_add(queued, Relaxed);

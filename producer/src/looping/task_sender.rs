@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use mill_model::{AccountId, Envelope, Task, wire};
+use mill_model::wire::{self, WireError};
+use mill_model::{AccountId, Envelope, TaskArgs};
 use mill_ports::{
     Clock, CrashPoint, OutgoingMessage, PlantedBug, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics,
     TaskQueue, crash_point, planted,
@@ -30,13 +31,12 @@ impl TaskSender {
     ///
     /// # Errors
     /// When some tasks are not surely in the queue after a few attempts. Any of them may be there all the same.
-    pub(super) async fn send(
+    pub(super) async fn send<A: TaskArgs>(
         &self,
-        account: &AccountId,
-        tasks: impl ExactSizeIterator<Item = Task>,
+        tasks: impl ExactSizeIterator<Item = A>,
     ) -> Result<u64, ProducerError> {
         let count = tasks.len() as u64;
-        let bodies = stream::iter(tasks.map(|task| self.outgoing(account, task)));
+        let bodies = stream::iter(tasks.map(|task| self.outgoing(&task)));
         bodies
             .try_chunks(self.queue.limits().batch_max.get() as usize)
             .map(|batch| batch.map_err(|error| error.1).map(|batch| self.send_batch(batch)))
@@ -68,14 +68,14 @@ impl TaskSender {
         }
     }
 
-    fn outgoing(&self, account: &AccountId, task: Task) -> Result<OutgoingMessage, ProducerError> {
+    fn outgoing(&self, task: &impl TaskArgs) -> Result<OutgoingMessage, ProducerError> {
         let now = self.clock.now();
-        let of_item = task.detail.contains_key("item");
-        let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task);
+        let body = task.to_task().map_err(WireError::from)?;
+        let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, body);
         // The task is counted before it is sent: it may be done before the send returns.
-        self.statistics.open_task(envelope.id, of_item);
+        self.statistics.open_task(envelope.id, !task.items().is_empty());
         let body = wire::encode(&envelope)?;
-        Ok(OutgoingMessage { group: account.clone(), body, delay: Duration::ZERO })
+        Ok(OutgoingMessage { group: task.account().clone(), body, delay: Duration::ZERO })
     }
 
     async fn send_batch(&self, mut batch: Vec<OutgoingMessage>) -> Result<(), ProducerError> {

@@ -18,8 +18,8 @@ fn told(world: &World) -> Vec<String> {
         let (name, items) = match asked {
             Asked::QueueDepth => ("depth".to_owned(), 1),
             Asked::Other(task) => (task.kind.to_string(), 1),
-            Asked::Sent(task) => (format!("{} copies", task.destination), 1),
-            Asked::Removes(task) => (format!("{} deletes", task.destination), world.row_ids(&task).len()),
+            Asked::Sent(task) => (format!("{} copies", task.pair.destination), 1),
+            Asked::Removes(task) => (format!("{} deletes", task.pair.destination), world.row_ids(&task).len()),
         };
         match steps.last_mut() {
             Some((last, count)) if *last == name => *count += items,
@@ -84,7 +84,7 @@ async fn an_account_with_many_spaces_does_not_keep_another_waiting() {
         world.store_of("b", "1").insert(&item("z", &format!("i{id}")), "x", Properties::default());
     }
     world.session_with(nibble(2)).await;
-    let accounts: Vec<String> = world.queue.sent().iter().map(|task| task.account.to_string()).collect();
+    let accounts: Vec<String> = world.queue.sent().iter().map(|task| task.pair.account.to_string()).collect();
     let first_of_b = accounts.iter().position(|account| account == "b").unwrap();
     assert!(first_of_b <= 3, "b waits for {first_of_b} tasks of a");
     assert_eq!(accounts.iter().filter(|account| *account == "b").count(), 6); // five items and the space
@@ -159,7 +159,7 @@ async fn sessions_cut_short_serve_every_morsel() {
                 settings.looping.queue_max = 1;
             })
             .await;
-        let spaces: BTreeSet<String> = world.queue.sent().iter().map(|task| task.space.to_string()).collect();
+        let spaces: BTreeSet<String> = world.queue.sent().iter().map(|task| task.pair.space.to_string()).collect();
         turns.extend(spaces);
         world.queue.drain().await;
     }

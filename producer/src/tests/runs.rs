@@ -258,12 +258,12 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
     let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone());
     world.replace("3", Arc::new(faulty));
     assert!(world.session().await.failed());
-    assert!(world.queue.sent().iter().all(|task| task.destination == store("2")));
+    assert!(world.queue.sent().iter().all(|task| task.pair.destination == store("2")));
     assert_eq!(world.queue.drain().await, 5);
     plan.calm();
     let report = world.session().await;
     assert!(is_finished(&report) && !report.failed());
-    assert!(world.queue.sent().iter().all(|task| task.destination == store("3")));
+    assert!(world.queue.sent().iter().all(|task| task.pair.destination == store("3")));
     assert_eq!(world.queue.drain().await, 5);
     assert!(matches!(world.session().await.ended, SessionEnd::NotDue { .. }));
 }
@@ -418,14 +418,14 @@ async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_o
         );
         let back = async {
             world.clock.sleep(away).await;
-            assert_eq!(world.queue.sent().iter().filter(|task| task.destination == store("2")).count(), 5);
+            assert_eq!(world.queue.sent().iter().filter(|task| task.pair.destination == store("2")).count(), 5);
             assert_eq!(world.statistics.store_waits().len(), 1, "it is said what is waited for");
             plan.calm();
         };
         let session = world.session_with(|settings| settings.looping.give_up_after = Duration::from_mins(5));
         let (report, ()) = tokio::join!(session, back);
         assert_eq!(!report.failed(), finished, "{away:?}: {report:?}");
-        assert_eq!(world.queue.sent().iter().any(|task| task.destination == store("3")), finished);
+        assert_eq!(world.queue.sent().iter().any(|task| task.pair.destination == store("3")), finished);
     }
 }
 
@@ -447,7 +447,7 @@ async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
     let edited = r#"{ "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "3" } ] } }"#;
     world.policies = Arc::new(PolicyRepository::fixed(vec![with_nothing_removed(edited)]));
     assert!(is_finished(&world.session().await));
-    assert!(world.queue.sent().iter().all(|task| task.destination == store("3")));
+    assert!(world.queue.sent().iter().all(|task| task.pair.destination == store("3")));
     assert_eq!((world.ids_of("item"), world.ids_of("gone")), (20, 0));
 }
 
@@ -473,7 +473,7 @@ async fn an_account_no_longer_listed_is_dropped_from_the_run() {
     world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", ONE)]));
     let report = world.session().await;
     assert!(is_finished(&report) && !report.failed());
-    assert!(world.queue.sent().iter().all(|task| task.account == account("a")));
+    assert!(world.queue.sent().iter().all(|task| task.pair.account == account("a")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{Either, join, select};
 use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededRng};
-use mill_model::{AccountId, ContentId, Properties, SpaceId, StoreId, SurveySum, Task, TaskKind};
+use mill_model::{
+    AccountId, ContentId, Properties, SpaceId, StoreAddress, StoreId, SurveySum, Task, TaskArgs, TaskKind,
+};
 use mill_policy::AccountPolicy;
 use mill_ports::{DeletableStore, ListEntry, StoreError};
 use mill_records::Versioned;
@@ -27,6 +29,39 @@ use crate::looping::{
     SpacesByStore, StepError, TurnOutcome,
 };
 use crate::{LoopingSettings, SessionEnd, SpaceFailureKind, WhenFull};
+
+/// Check one item.
+#[derive(Debug, Serialize, Deserialize)]
+struct CheckTask {
+    account: AccountId,
+    store: StoreId,
+    space: SpaceId,
+    item: ContentId,
+}
+
+impl TaskArgs for CheckTask {
+    const KIND: TaskKind = TaskKind::of("check");
+
+    fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    fn subject(&self) -> String {
+        format!("{}/{}/{}", self.account, self.space, self.item)
+    }
+
+    fn stores(&self) -> Vec<StoreAddress> {
+        vec![StoreAddress { account: self.account.clone(), store: self.store.clone() }]
+    }
+
+    fn space(&self) -> Option<&SpaceId> {
+        Some(&self.space)
+    }
+
+    fn items(&self) -> &[ContentId] {
+        std::slice::from_ref(&self.item)
+    }
+}
 
 /// A space in one store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -273,13 +308,11 @@ impl Plan for Checks {
             ReadOutcome::GoesOn => return Ok(TurnOutcome::Reading),
             ReadOutcome::Stopped => return Ok(TurnOutcome::Stopped),
         };
-        let task = |id: &ContentId| Task {
-            kind: TaskKind::new("check"),
+        let task = |id: &ContentId| CheckTask {
             account: account.clone(),
-            detail: [("store", store.as_str()), ("space", space.as_str()), ("item", id.as_str())]
-                .map(|(member, text)| (member.to_owned(), text.into()))
-                .into_iter()
-                .collect(),
+            store: store.clone(),
+            space: space.clone(),
+            item: id.clone(),
         };
         let queued = session.queue_tasks(&account, ids.iter().map(task)).await?;
         session.add_to_survey(&account, sum_of(queued));
@@ -351,9 +384,8 @@ fn is_finished(report: &LoopingReport<()>) -> bool {
 /// The queued items in order: account, store, space and id of each.
 fn queued(world: &World) -> Vec<String> {
     let name = |task: &Task| {
-        assert_eq!(task.kind.as_str(), "check");
-        let [store, space, item] = ["store", "space", "item"].map(|member| task.text(member).unwrap());
-        [task.account.as_str(), store, space, item].join("/")
+        let CheckTask { account, store, space, item } = CheckTask::from_task(task).unwrap();
+        [account.as_str(), store.as_str(), space.as_str(), item.as_str()].join("/")
     };
     world.queue.others().iter().map(name).collect()
 }

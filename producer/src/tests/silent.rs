@@ -185,7 +185,7 @@ fn took(world: &World, began: Monotonic) -> Duration {
 
 /// The spaces of which tasks were queued since the last call.
 async fn queued(world: &World) -> usize {
-    let spaces: BTreeSet<SpaceId> = world.queue.sent().into_iter().map(|task| task.space).collect();
+    let spaces: BTreeSet<SpaceId> = world.queue.sent().into_iter().map(|task| task.pair.space).collect();
     world.queue.drain().await;
     spaces.len()
 }

@@ -17,7 +17,7 @@ async fn an_empty_space_arrives_too() {
     world.store("1").insert_space(&space("empty"));
     assert!(is_finished(&world.session().await));
     assert_eq!(world.ids(), ["/"]);
-    assert_eq!(world.queue.sent()[0].space, space("empty"));
+    assert_eq!(world.queue.sent()[0].pair.space, space("empty"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +29,7 @@ async fn internal_and_ignored_spaces_are_left_alone() {
         world.store("1").insert(&item(name, "i"), "x", Properties::default());
     }
     world.session().await;
-    assert!(world.queue.sent().iter().all(|task| task.space == space("s")));
+    assert!(world.queue.sent().iter().all(|task| task.pair.space == space("s")));
     assert_eq!(world.ids(), ["/", "i"]);
 }
 

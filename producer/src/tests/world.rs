@@ -14,7 +14,7 @@ use mill_engine::{
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Properties, QueueName, RemoveTask, SpaceId, SpacePair,
-    StoreAddress, StoreId, Task, TaskId, TaskKind, Timestamp,
+    StoreAddress, StoreId, Task, TaskArgs as _, TaskId, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
@@ -249,9 +249,10 @@ impl TaskQueue for Trace {
             let envelope = envelope_of(&one.body);
             assert_eq!(one.group, envelope.task.account);
             let asked = match RemoveTask::from_task(&envelope.task) {
-                Ok(remove) if envelope.task.kind == TaskKind::REMOVE => Asked::Removes(remove),
-                _ if envelope.task.kind != TaskKind::DUPLICATE => Asked::Other(envelope.task),
-                _ => Asked::Sent(DuplicateTask::from_task(&envelope.task).unwrap()),
+                Ok(remove) => Asked::Removes(remove),
+                Err(_) => {
+                    DuplicateTask::from_task(&envelope.task).map_or_else(|_| Asked::Other(envelope.task), Asked::Sent)
+                }
             };
             self.asked.lock().push(asked);
         }
@@ -561,7 +562,7 @@ impl World {
     pub(super) fn ids(&self) -> Vec<String> {
         let ids = |asked: Asked| match asked {
             Asked::QueueDepth | Asked::Other(_) => Vec::new(),
-            Asked::Sent(task) => vec![task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned())],
+            Asked::Sent(task) => vec![task.items().first().map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned())],
             Asked::Removes(RemoveTask { row: None, .. }) => vec!["/".to_owned()],
             Asked::Removes(remove) => self.row_ids(&remove),
         };
@@ -574,7 +575,7 @@ impl World {
             Asked::QueueDepth | Asked::Other(_) => Vec::new(),
             Asked::Sent(task) => vec![format!("{task:?}")],
             Asked::Removes(remove) => {
-                self.row_ids(&remove).iter().map(|id| format!("{}: {id} goes", remove.destination)).collect()
+                self.row_ids(&remove).iter().map(|id| format!("{}: {id} goes", remove.pair.destination)).collect()
             }
         };
         self.queue.asked().into_iter().flat_map(told).collect()

@@ -72,7 +72,7 @@ fn assert_nothing_lost(fixture: &Fixture, done: &Mutex<BTreeSet<String>>, seed: 
         .iter()
         .map(|letter| fixture.open(&letter.body))
         .inspect(|envelope| assert_eq!((envelope.failures, envelope.history.len()), (3, 3)))
-        .map(|envelope| envelope.task.text("item").unwrap().to_owned())
+        .map(|envelope| envelope.task.detail["item"].as_str().unwrap().to_owned())
         .collect();
     let done = done.lock();
     for number in 0..JOBS {

@@ -24,7 +24,7 @@ use mill_workman::{
 };
 use parking_lot::Mutex;
 
-use crate::probe::{Answer, Call, Probe, ProbeFactory, task};
+use crate::probe::{Answer, Call, Probe, ProbeHandler, task};
 
 pub(crate) const HIGH: QueueName = QueueName::DuplicationHigh;
 pub(crate) const LOW: QueueName = QueueName::DuplicationLow;
@@ -158,7 +158,7 @@ impl Fixture {
     }
 
     pub(crate) fn registry(&self) -> Registry {
-        Registry::default().with(Arc::new(ProbeFactory(self.probe.clone())))
+        Registry::default().register(ProbeHandler(self.probe.clone()))
     }
 
     pub(crate) fn workman(&self, names: &[QueueName]) -> (Workman, Heartbeat) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use mill_model::{AccountId, Monotonic, SpaceId, StoreAddress, StoreId, Task, TaskKind};
-use mill_ports::{Attempt, Clock, FailureClass, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory};
+use mill_model::{AccountId, ContentId, Monotonic, SpaceId, StoreAddress, StoreId, Task, TaskArgs, TaskKind};
+use mill_ports::{Attempt, Clock, FailureClass, ProcessorError, TaskHandler, TaskOutcome};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 pub(crate) type Answer = Result<TaskOutcome, ProcessorError>;
 type Act = Box<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
@@ -73,18 +74,41 @@ impl Probe {
     }
 }
 
-/// The factory of the kind, and all that a new kind needs.
-#[derive(Debug)]
-pub(crate) struct ProbeFactory(pub(crate) Arc<Probe>);
+/// What a test's task is about.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ProbeTask {
+    account: AccountId,
+    item: String,
+}
 
-pub(crate) const KIND: &str = "probe";
+impl TaskArgs for ProbeTask {
+    const KIND: TaskKind = TaskKind::of("probe");
+
+    fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    fn subject(&self) -> String {
+        format!("acct/{}", self.item)
+    }
+
+    fn stores(&self) -> Vec<StoreAddress> {
+        vec![store_of(self.account.as_str())]
+    }
+
+    fn space(&self) -> Option<&SpaceId> {
+        None
+    }
+
+    fn items(&self) -> &[ContentId] {
+        &[]
+    }
+}
 
 pub(crate) fn task(item: &str) -> Task {
     // The part before a slash, if there is one, is the account.
     let account = item.split_once('/').map_or("acct", |(account, _)| account);
-    let mut detail = serde_json::Map::new();
-    detail.insert("item".into(), item.into());
-    Task { kind: TaskKind::new(KIND), account: AccountId::new(account).unwrap(), detail }
+    ProbeTask { account: AccountId::new(account).unwrap(), item: item.into() }.to_task().unwrap()
 }
 
 pub(crate) fn store() -> StoreAddress {
@@ -100,22 +124,9 @@ pub(crate) fn failed(class: FailureClass, message: &str) -> ProcessorError {
     ProcessorError { class, message: message.into(), source: Some("as the test wants".into()) }
 }
 
-impl TaskProcessorFactory for ProbeFactory {
-    fn recognises(&self, task: &Task) -> bool {
-        task.kind.as_str() == KIND
-    }
-
-    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        let item = task.text("item").map_err(|error| failed(FailureClass::Permanent, &error.to_string()))?.to_owned();
-        Ok(Box::new(ProbeProcessor { item, store: store_of(task.account.as_str()), probe: self.0.clone() }))
-    }
-}
-
-struct ProbeProcessor {
-    item: String,
-    store: StoreAddress,
-    probe: Arc<Probe>,
-}
+/// Does probe tasks: all that a new kind needs, besides its arguments and its registration.
+#[derive(Debug)]
+pub(crate) struct ProbeHandler(pub(crate) Arc<Probe>);
 
 struct Unended<'a>(&'a Probe, Option<String>);
 
@@ -128,20 +139,8 @@ impl Drop for Unended<'_> {
 }
 
 #[async_trait]
-impl TaskProcessor for ProbeProcessor {
-    fn stores(&self) -> Vec<StoreAddress> {
-        vec![self.store.clone()]
-    }
-
-    fn space(&self) -> Option<SpaceId> {
-        None
-    }
-
-    fn subject(&self) -> String {
-        format!("acct/{}", self.item)
-    }
-
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Answer {
+impl TaskHandler<ProbeTask> for ProbeHandler {
+    async fn handle(&self, ProbeTask { item, .. }: ProbeTask, attempt: &Attempt) -> Answer {
         let attempt = Attempt {
             envelope: attempt.envelope.clone(),
             failures_max: attempt.failures_max,
@@ -150,11 +149,11 @@ impl TaskProcessor for ProbeProcessor {
             lease: attempt.lease.clone(),
             outcome: attempt.outcome.clone(),
         };
-        self.probe.note(Event::Begun(self.item.clone()));
-        let mut unended = Unended(&self.probe, Some(self.item.clone()));
-        let answer = (self.probe.act)(Call { item: self.item.clone(), attempt }).await;
+        self.0.note(Event::Begun(item.clone()));
+        let mut unended = Unended(&self.0, Some(item.clone()));
+        let answer = (self.0.act)(Call { item: item.clone(), attempt }).await;
         unended.1 = None;
-        self.probe.note(Event::Ended(self.item.clone()));
+        self.0.note(Event::Ended(item));
         answer
     }
 }

@@ -25,7 +25,7 @@ fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dy
             queues: vec![queue.clone()],
             all_queues: [(LOW, queue.clone())].into(),
             dead_letter: queue.clone(),
-            registry: Registry::default().with(Arc::new(Nothing(done.clone()))),
+            registry: Registry::default().register(Nothing(done.clone())),
             clock: clock.clone(),
             chance: Arc::new(OsRng),
             statistics: Arc::default(),

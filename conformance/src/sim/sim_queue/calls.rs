@@ -112,7 +112,7 @@ impl QueueClient {
         }
         let decoded = DecodedBody::of(&one.body);
         let Some(envelope) = &decoded.envelope else { return false };
-        let item = envelope.task.text("item").unwrap_or(&decoded.key);
+        let item = envelope.task.detail.get("item").and_then(|item| item.as_str()).unwrap_or(&decoded.key);
         let first = envelope.failures == 0 && !by.starts_with("producer");
         if first || !Hash::of(item.as_bytes()).is_multiple_of(4) {
             return false;

@@ -186,8 +186,23 @@ async fn a_task_that_makes_no_sense_is_permanently_failed() {
     let site = Fixture::new();
     let mut task = Fixture::task(None);
     task.detail.remove("source");
-    let factory = site.factory(policy(true));
-    assert!(factory.recognises(&task));
-    assert_eq!(factory.processor(task).err().unwrap().class, FailureClass::Permanent);
-    assert!(!factory.recognises(&Task { kind: TaskKind::new("audit"), ..Fixture::task(None) }));
+    let registry = site.registry(policy(true));
+    let error = registry.processor(task).err().unwrap();
+    assert_eq!((error.class, &*error.message), (FailureClass::Permanent, "the task cannot be understood"));
+    let other = Task { kind: TaskKind::new("audit"), ..Fixture::task(None) };
+    assert!(registry.processor(other).err().unwrap().message.contains("no processor is registered"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_many_items_becomes_a_task_of_each_before_anything_is_done() {
+    let site = Fixture::new();
+    let (one, other) = (at("x"), at("y"));
+    site.source.insert(&one, "1", noted("n"));
+    let scope = DuplicateScope::Items(vec![one.id.clone(), other.id.clone()]);
+    let task = DuplicateTask { pair: Fixture::pair(), scope }.to_task().unwrap();
+    let singles =
+        [one, other].map(|item| FollowUp { queue: QueueName::DuplicationLow, task: Fixture::task(Some(&item)) });
+    let follow_ups = singles.to_vec();
+    assert_eq!(site.run_under(policy(true), &task).await.unwrap(), TaskOutcome::Done { follow_ups });
+    assert_eq!((site.source_port.calls(), site.destination_port.calls()), Default::default());
 }

@@ -311,7 +311,7 @@ async fn a_worker_whose_lease_ended_changes_nothing() {
         let task = Fixture::task((before != "space").then_some(&item));
         let attempt = site.attempt();
         attempt.lease.extend(site.clock.monotonic());
-        let run = site.factory(policy(true)).processor(task).unwrap().run(&attempt).await;
+        let run = site.registry(policy(true)).processor(task).unwrap().run(&attempt).await;
         assert_eq!(class(run), FailureClass::LeaseLost, "{before}");
         assert_eq!(site.destination.writes(), 0);
     }
@@ -324,7 +324,7 @@ async fn a_lease_that_ends_while_bytes_move_leaves_nothing() {
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
     site.destination_port.meet("put", [ProbeFault::Before(Box::new(move || cancelled.cancel()))]);
-    let run = site.factory(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    let run = site.registry(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
     assert_eq!(class(run), FailureClass::LeaseLost);
     assert!(site.destination.content(&at("x")).is_none());
 }
@@ -347,7 +347,7 @@ async fn a_lease_that_ends_before_the_write_begins_begins_none() {
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
     site.source_port.meet("open", [ProbeFault::Before(Box::new(move || cancelled.cancel()))]);
-    let run = site.factory(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    let run = site.registry(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
     assert_eq!(class(run), FailureClass::LeaseLost);
     assert_eq!(site.destination.writes(), 0);
 }
@@ -358,6 +358,6 @@ async fn a_worker_whose_lease_ended_gives_no_news_of_a_store() {
     site.source_port.meet("open", fails(&StoreErrorKind::Unavailable, 1));
     let attempt = site.attempt();
     attempt.cancelled.cancel();
-    let run = site.factory(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    let run = site.registry(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
     assert_eq!(class(run), FailureClass::LeaseLost);
 }

@@ -84,9 +84,9 @@ fn set(store: &MemoryStore, id: usize, stands: Option<(u8, u8, u8)>) {
     }
 }
 
-async fn take(site: &Fixture, factory: &DuplicateFactory, step: Step) {
+async fn take(site: &Fixture, registry: &Registry, step: Step) {
     let run = async |item: Option<&str>| {
-        let processor = factory.processor(Fixture::task(item.map(at).as_ref())).unwrap();
+        let processor = registry.processor(Fixture::task(item.map(at).as_ref())).unwrap();
         let _ = processor.run(&site.attempt()).await; // It may fail: then it is as if it had not run.
     };
     match step {
@@ -133,7 +133,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let site = Fixture::of(behavior.0, behavior.1);
-            let factory = site.factory(policy(true));
+            let registry = site.registry(policy(true));
             for (id, (source, destination)) in before.into_iter().enumerate() {
                 set(&site.source, id, source);
                 set(&site.destination, id, destination);
@@ -141,7 +141,7 @@ proptest! {
             for step in steps {
                 let before = names_at_destination(&site);
                 let uproots = matches!(step, Step::Destination(_, None));
-                take(&site, &factory, step).await;
+                take(&site, &registry, step).await;
                 assert!(uproots || names_at_destination(&site).is_superset(&before), "a task deleted something");
             }
             for port in [&site.source_port, &site.destination_port] {
@@ -149,7 +149,7 @@ proptest! {
             }
             let left = only_at_destination(&site);
             for id in IDS {
-                factory.processor(Fixture::task(Some(&at(id)))).unwrap().run(&site.attempt()).await.unwrap();
+                registry.processor(Fixture::task(Some(&at(id)))).unwrap().run(&site.attempt()).await.unwrap();
             }
             assert_eq!(only_at_destination(&site), left, "what vanished is as it was");
             for id in left.keys() {
@@ -158,7 +158,7 @@ proptest! {
             assert!(site.in_sync(), "{:?} {:?}", site.source.contents(&space()), site.destination.contents(&space()));
             assert_eq!(site.source.writes(), 0);
             let writes = site.destination.writes();
-            take(&site, &factory, Step::RunAll).await;
+            take(&site, &registry, Step::RunAll).await;
             assert_eq!(site.destination.writes(), writes, "what is in sync is not written");
         });
     }
@@ -168,10 +168,10 @@ proptest! {
 async fn workers_that_run_one_task_at_once_copy_it_once() {
     let site = Fixture::new();
     site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
-    let factory = site.factory(policy(true));
+    let registry = site.registry(policy(true));
     let task = Fixture::task(Some(&at("x")));
     let attempts: Vec<_> = (0..8).map(|_| site.attempt()).collect();
-    let runs = attempts.iter().map(|attempt| site.attempted(&factory, &task, attempt));
+    let runs = attempts.iter().map(|attempt| site.attempted(&registry, &task, attempt));
     for run in futures::future::join_all(runs).await {
         assert_eq!(run.unwrap(), TaskOutcome::done());
     }

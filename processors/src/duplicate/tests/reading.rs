@@ -29,9 +29,9 @@ async fn a_sealed_pair_is_not_read_again() {
 #[tokio::test(start_paused = true)]
 async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
     let site = Fixture::of(plain(), plain());
-    let factory = site.factory(policy(true));
+    let registry = site.registry(policy(true));
     let run =
-        async |item| factory.processor(Fixture::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap();
+        async |item| registry.processor(Fixture::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap();
     let calls = || (site.source_port.calls(), site.destination_port.calls());
     run("not there").await;
     assert_eq!(calls(), (vec!["open"], vec!["head"]));

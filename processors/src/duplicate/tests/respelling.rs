@@ -100,7 +100,7 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
             let last = site.attempt_after(2);
             let task = Fixture::task(Some(&at(here)));
             for removes in [true, false] {
-                let outcome = site.factory(policy(removes)).processor(task.clone()).unwrap().run(&last).await.unwrap();
+                let outcome = site.registry(policy(removes)).processor(task.clone()).unwrap().run(&last).await.unwrap();
                 assert!(is_discard(&outcome, "takes its name for that of"), "{outcome:?}");
             }
             assert_eq!(at_destination(&site), pairs(&[(there, "original")]));

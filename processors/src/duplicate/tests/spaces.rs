@@ -38,8 +38,8 @@ async fn a_space_that_is_gone_at_its_source_stays_whatever_the_policy() {
 #[tokio::test(start_paused = true)]
 async fn a_space_whose_owner_was_released_while_its_claim_was_known_is_claimed_anew_when_it_is_made() {
     let site = Fixture::new();
-    let factory = site.factory(policy(true));
-    let make = async || factory.processor(Fixture::task(None)).unwrap().run(&site.attempt()).await.unwrap();
+    let registry = site.registry(policy(true));
+    let make = async || registry.processor(Fixture::task(None)).unwrap().run(&site.attempt()).await.unwrap();
     make().await;
     // A `remove` task removes the space and its owner; then the source space is back.
     site.destination.remove_space(&space());
@@ -64,9 +64,9 @@ async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
     // The second finds it gone again after it was seen: only the write tells.
     for gone_again in [false, true] {
         let site = Fixture::new();
-        let factory = site.factory(policy(true));
+        let registry = site.registry(policy(true));
         let run = async |item: &str| {
-            factory.processor(Fixture::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap()
+            registry.processor(Fixture::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap()
         };
         let items: Vec<String> = (0..20).map(|item| item.to_string()).collect();
         if gone_again {
@@ -92,10 +92,10 @@ async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
 #[tokio::test(start_paused = true)]
 async fn a_spaces_own_task_makes_it_once_more_only_where_it_is_gone_again() {
     let site = Fixture::new();
-    let factory = site.factory(policy(true));
+    let registry = site.registry(policy(true));
     let run = async |item: Option<&str>| {
         let item = item.map(at);
-        factory.processor(Fixture::task(item.as_ref())).unwrap().run(&site.attempt()).await.unwrap();
+        registry.processor(Fixture::task(item.as_ref())).unwrap().run(&site.attempt()).await.unwrap();
         site.destination_port.calls().iter().filter(|call| **call == "create_space").count()
     };
     site.destination.remove_space(&space());
@@ -178,7 +178,7 @@ fn blocked() -> Fixture {
 
 async fn run_after(site: &Fixture, failures: u32, remove_vanished: bool) -> Result<TaskOutcome, ProcessorError> {
     let attempt = site.attempt_after(failures);
-    site.attempted(&site.factory(policy(remove_vanished)), &Fixture::task(Some(&at("a/b"))), &attempt).await
+    site.attempted(&site.registry(policy(remove_vanished)), &Fixture::task(Some(&at("a/b"))), &attempt).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,11 +207,11 @@ async fn an_item_in_whose_place_another_stays_is_named_and_let_go() {
 #[tokio::test(start_paused = true)]
 async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
     let site = Fixture::new();
-    let factory = site.factory(policy(true));
+    let registry = site.registry(policy(true));
     for n in 0..3 {
         let item = at(&n.to_string());
         site.source.insert(&item, "same", noted("n"));
-        site.attempted(&factory, &Fixture::task(Some(&item)), &site.attempt()).await.unwrap();
+        site.attempted(&registry, &Fixture::task(Some(&item)), &site.attempt()).await.unwrap();
         if n == 0 {
             let place = Fixture::place();
             site.owners.release(&place).await.unwrap();

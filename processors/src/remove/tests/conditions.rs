@@ -49,9 +49,8 @@ async fn a_list_granted_for_one_pair_lets_go_nothing_of_another() {
     let other = SpacePair { space: SpaceId::new("q").unwrap(), ..Fixture::pair() };
     let place = DestinationSpace { store: store_address("d"), space: other.space.clone() };
     site.owners.claim(&place, &store_address("s")).await.unwrap();
-    let SpacePair { account, source, destination, space } = other.clone();
-    let elsewhere = RemoveTask { account, source, destination, space, list: list_id(), row: Some(0) };
-    let outcome = site.remove_under(policy_of(other, true), elsewhere.into_task(), &site.attempt()).await.unwrap();
+    let elsewhere = RemoveTask { pair: other.clone(), list: list_id(), row: Some(0) }.to_task().unwrap();
+    let outcome = site.remove_under(policy_of(other, true), elsewhere, &site.attempt()).await.unwrap();
     assert!(is_discard(&outcome, "not granted"), "{outcome:?}");
     site.assert_untouched(&["x"]).await;
 }
@@ -265,19 +264,25 @@ async fn each_id_is_asked_about_once_at_the_destination_and_once_at_the_source()
 #[tokio::test(start_paused = true)]
 async fn a_task_that_makes_no_sense_is_permanently_failed() {
     let site = Fixture::new();
-    let factory = site.remove_factory(policy(true));
+    let registry = site.remove_registry(policy(true));
     for (member, value) in [("list", None), ("list", Some("x".into())), ("row", Some((-1).into())), ("space", None)] {
         let mut task = row_task(0);
         match value {
             Some(value) => drop(task.detail.insert(member.into(), value)),
             None => drop(task.detail.remove(member)),
         }
-        assert!(factory.recognises(&task));
-        assert_eq!(factory.processor(task).err().unwrap().class, FailureClass::Permanent, "{member}");
+        let error = registry.processor(task).err().unwrap();
+        assert_eq!(
+            (error.class, &*error.message),
+            (FailureClass::Permanent, "the task cannot be understood"),
+            "{member}"
+        );
     }
-    assert!(!factory.recognises(&Fixture::task(None)) && !site.factory(policy(true)).recognises(&row_task(0)));
-    let processor = factory.processor(row_task(7)).unwrap();
+    for (others, task) in [(&registry, Fixture::task(None)), (&site.registry(policy(true)), row_task(0))] {
+        assert!(others.processor(task).err().unwrap().message.contains("no processor is registered"));
+    }
+    let processor = registry.processor(row_task(7)).unwrap();
     assert_eq!(processor.subject(), "a/p (deletes, row 7)");
     assert_eq!(processor.stores(), [store_address("s"), store_address("d")]);
-    assert_eq!(factory.processor(task(None)).unwrap().subject(), "a/p");
+    assert_eq!(registry.processor(task(None)).unwrap().subject(), "a/p");
 }

@@ -141,10 +141,10 @@ impl Trial {
 async fn run(site: &Fixture, task: Task, failures: u32) {
     let attempt = site.attempt_after(failures);
     // It may fail: then it is as if it had not run.
-    if task.kind == TaskKind::REMOVE {
+    if task.kind == RemoveTask::KIND {
         let _ = site.remove_under(policy(true), task, &attempt).await;
     } else {
-        let _ = site.factory(policy(true)).processor(task).unwrap().run(&attempt).await;
+        let _ = site.registry(policy(true)).processor(task).unwrap().run(&attempt).await;
     }
 }
 
