@@ -1,9 +1,10 @@
 //! The state of a looping producer: what each account's run has still to do, and how far each part of it has come.
 //!
-//! One row an account's run, one an account whose stores did not all tell their spaces, one a morsel, one a source space
-//! that is missing. Rows of what is done are removed, so that an account without them has a finished loop. Five sorts of
-//! rows stay: the last run of each account, what the last survey of each pair found, what could not be surveyed since, how
-//! many tasks the queue may hold, and how many of each account were sent.
+//! One row an account's run, one an account whose stores did not all tell their spaces, one a morsel, and what else a kind of
+//! producer keeps ([`PlanRows`]): duplication has one a source space that is missing. Rows of what is done are removed, so that
+//! an account without them has a finished loop. Five sorts of rows stay: the last run of each account, what the last survey of
+//! each morsel found, what could not be surveyed since, how many tasks the queue may hold, and how many of each account were
+//! sent. Each kind of producer has its own partition of the table.
 //!
 //! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
 //! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
@@ -30,7 +31,7 @@ use tracing::warn;
 
 pub use account_run::{AccountRun, RunOfAllAccounts};
 pub use account_share::AccountShare;
-pub use duplication_rows::{DeleteProgress, DuplicationRows, MissingSpace, Morsel, PairSurvey};
+pub use duplication_rows::{DeleteProgress, DuplicationRows, MissingSpace, PairMorsel, PairSurvey};
 pub use plan_rows::{MorselRow, MorselSubject, PlanRows, SubjectOf, SurveyRow};
 pub use rows::{QueueSize, Record, UnansweredStores};
 pub use survey_failure::{SurveyFailure, SurveySubject};

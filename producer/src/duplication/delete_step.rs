@@ -19,7 +19,7 @@ use mill_records::delete_lists::{
     DeleteListError, DeleteListHead, DeleteListRow, DeleteListState, DeletePairState, DeletionScope, GrantedBy,
     HeldList, HoldReason, RowResult,
 };
-use mill_records::producer_state::{DeleteProgress, Morsel};
+use mill_records::producer_state::{DeleteProgress, PairMorsel};
 use mill_records::sync_proofs::SyncProofs;
 use tracing::{info, warn};
 
@@ -66,7 +66,7 @@ impl Session<'_> {
     /// Does the next step of a morsel's deletes.
     pub(crate) async fn step_deletes(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
     ) -> Result<DeleteStepOutcome, StepError> {
         if let DeleteProgress::Sending { list, next } = morsel.record.deletes.clone() {
@@ -87,7 +87,7 @@ impl Session<'_> {
     }
 
     /// Whether a deletes step is due.
-    pub(crate) fn has_deletes(morsel: &Morsel, endpoints: &Endpoints) -> bool {
+    pub(crate) fn has_deletes(morsel: &PairMorsel, endpoints: &Endpoints) -> bool {
         endpoints.policy.remove_vanished && endpoints.destination_present && morsel.deletes != DeleteProgress::Done
     }
 
@@ -165,7 +165,7 @@ impl Session<'_> {
 
     async fn scan_deletes(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
         state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
@@ -199,7 +199,7 @@ impl Session<'_> {
     /// Decides about the items that a scan found to have vanished.
     async fn decide(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
         mut state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
@@ -279,7 +279,7 @@ impl Session<'_> {
     /// Keeps a list as it is until every item it names can be examined again.
     async fn keep_held(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         pair: &SpacePair,
         current: Option<CurrentList>,
     ) -> Result<DeleteStepOutcome, StepError> {
@@ -504,7 +504,7 @@ impl Session<'_> {
 
     async fn settle(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         deletes: DeleteProgress,
     ) -> Result<DeleteStepOutcome, StepError> {
         morsel.record.deletes = deletes;
@@ -515,7 +515,7 @@ impl Session<'_> {
 
     pub(crate) async fn begin_sending(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         list: DeleteListId,
     ) -> Result<DeleteStepOutcome, StepError> {
         crash_point(CrashPoint::ProducerBeforeDeletes);
@@ -527,7 +527,7 @@ impl Session<'_> {
     /// Queues the tasks of the next rows of a granted list, except for rows that have a result.
     pub(crate) async fn send_rows(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
         list: DeleteListId,
         next: u32,

@@ -8,7 +8,7 @@ use mill_ports::{PlantedBug, planted};
 use mill_records::Versioned;
 use mill_records::delete_lists::{DeleteListState, DeletionScope, GrantedBy, HoldReason};
 use mill_records::elapsed::ElapsedTime;
-use mill_records::producer_state::{DeleteProgress, MissingSpace, Morsel};
+use mill_records::producer_state::{DeleteProgress, MissingSpace, PairMorsel};
 use tracing::{info, warn};
 
 use super::delete_scan::DeleteScan;
@@ -35,7 +35,7 @@ impl Session<'_> {
     /// Steps a morsel whose source space is missing, though its store answers.
     pub(crate) async fn step_missing_space(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
     ) -> Result<TurnOutcome, StepError> {
         if self.plan.absent_source == AbsentSource::Unknown {
@@ -76,7 +76,7 @@ impl Session<'_> {
 
     async fn survey_missing_space(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
         since: MissingSince,
     ) -> Result<DeleteStepOutcome, StepError> {

@@ -6,7 +6,7 @@ use mill_model::{DuplicateTask, SurveySum};
 use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
 use mill_records::Versioned;
-use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, SurveySubject};
+use mill_records::producer_state::{DeleteProgress, PairMorsel, PairSurvey, SurveySubject};
 
 use super::delete_step::DeleteStepOutcome;
 use super::endpoints::{Endpoints, SpaceError};
@@ -26,7 +26,7 @@ impl Session<'_> {
     /// Gives a morsel its turn. The gate must be open.
     pub(crate) async fn step_morsel(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         policy: StorePolicy,
     ) -> Result<TurnOutcome, StepError> {
         let pair = morsel.record.pair.clone();
@@ -89,7 +89,7 @@ impl Session<'_> {
     /// Queues a nibble of copies, then moves the marker after it.
     async fn send_copies(
         &mut self,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
         mut nibble: Nibble,
         merge: Option<Merge>,
@@ -137,7 +137,7 @@ impl Session<'_> {
     }
 
     /// Adds the sums of a nibble to the survey.
-    fn note_nibble(&mut self, morsel: &mut Versioned<Morsel>, sum: SurveySum, named: Vec<UncopiedEntry>) {
+    fn note_nibble(&mut self, morsel: &mut Versioned<PairMorsel>, sum: SurveySum, named: Vec<UncopiedEntry>) {
         morsel.record.began.get_or_insert(self.step_began);
         morsel.record.sum += sum;
         self.add_to_survey(&morsel.record.pair.account, sum);
@@ -145,7 +145,7 @@ impl Session<'_> {
     }
 
     /// Saves the complete survey of a morsel.
-    async fn note_survey(&mut self, morsel: &Morsel) -> Result<(), StepError> {
+    async fn note_survey(&mut self, morsel: &PairMorsel) -> Result<(), StepError> {
         morsel.sum.check().map_err(SpaceError::from)?;
         let held = match morsel.deletes {
             DeleteProgress::Held { count, .. } => count,
@@ -153,7 +153,7 @@ impl Session<'_> {
         };
         let run_began = || self.runs.get(&morsel.pair.account).map_or(self.step_began, |run| run.row.record.started);
         let began = morsel.began.unwrap_or_else(run_began);
-        let Morsel { sum, unproven, .. } = *morsel;
+        let PairMorsel { sum, unproven, .. } = *morsel;
         let in_sync = (unproven == 0 || planted(PlantedBug::UnprovenCalledInSync)).then_some(began);
         let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
         self.state.note_surveys(&[survey]).await?;

@@ -7,7 +7,7 @@ use mill_policy::{AccountPolicy, Rule, StorePolicy};
 use mill_records::Versioned;
 use mill_records::delete_lists::{DeleteListError, DeleteLists};
 use mill_records::owners::Owners;
-use mill_records::producer_state::{DeleteProgress, DuplicationRows, MissingSpace, Morsel, ProducerStateError};
+use mill_records::producer_state::{DeleteProgress, DuplicationRows, MissingSpace, PairMorsel, ProducerStateError};
 use mill_records::sync_proofs::SyncProofs;
 
 use super::discovery;
@@ -163,7 +163,7 @@ impl Plan for Duplication {
     }
 
     /// Reports the deletes that an earlier session of this run held.
-    async fn resume(session: &mut Session<'_>, morsels: &[Versioned<Morsel>]) -> Result<(), ProducerError> {
+    async fn resume(session: &mut Session<'_>, morsels: &[Versioned<PairMorsel>]) -> Result<(), ProducerError> {
         if !morsels.iter().any(|morsel| matches!(morsel.record.deletes, DeleteProgress::Held { .. })) {
             return Ok(());
         }
@@ -177,7 +177,7 @@ impl Plan for Duplication {
 
     async fn take_turn(
         session: &mut Session<'_>,
-        morsel: &mut Versioned<Morsel>,
+        morsel: &mut Versioned<PairMorsel>,
         policy: StorePolicy,
     ) -> Result<TurnOutcome, StepError> {
         session.step_morsel(morsel, policy).await

@@ -40,25 +40,6 @@ pub(crate) trait Plan: Sized + 'static {
     /// Why a morsel is skipped.
     type Error: MorselError;
 
-    /// Takes the rows that only this plan keeps into the session.
-    fn load(&mut self, rows: Self::Rows);
-
-    /// The accounts of these rows.
-    fn accounts(&self) -> BTreeSet<AccountId>;
-
-    /// Forgets the rows of an account, except for those of its run `but`.
-    async fn forget_rows(
-        session: &mut Session<'_, Self>,
-        account: &AccountId,
-        but: Option<u64>,
-    ) -> Result<(), ProducerStateError>;
-
-    /// Forgets what turns of an account's morsels left open, since its run ends or begins anew.
-    fn remove_from_rounds(&mut self, account: &AccountId);
-
-    /// Forgets the findings of an account's previous run, since its next one begins.
-    fn forget_findings(session: &mut Session<'_, Self>, account: &AccountId);
-
     /// The stores whose spaces are to be listed, and how.
     fn stores_to_list(policy: &AccountPolicy) -> Vec<(StoreId, OpenAs)>;
 
@@ -66,20 +47,11 @@ pub(crate) trait Plan: Sized + 'static {
     /// one of these stores.
     fn subjects(policy: &AccountPolicy, spaces: &SpacesByStore, unanswered: &[StoreId]) -> BTreeSet<SubjectOf<Self>>;
 
-    /// Reports what no morsel covers, once the spaces are listed. `again`: only some stores were asked, after others.
-    fn report_uncovered(session: &mut Session<'_, Self>, policy: &AccountPolicy, spaces: &SpacesByStore, again: bool);
-
     /// Why an account without any morsel has none.
     fn idle_reason(policy: &AccountPolicy) -> String;
 
     /// What a policy says about a morsel now.
     fn coverage(policy: &AccountPolicy, subject: &SubjectOf<Self>) -> Coverage<Self>;
-
-    /// Reports what earlier sessions of a run found, as the run is resumed.
-    async fn resume(
-        session: &mut Session<'_, Self>,
-        morsels: &[Versioned<MorselOf<Self>>],
-    ) -> Result<(), ProducerError>;
 
     /// Gives a morsel its turn. The gate is open.
     async fn take_turn(
@@ -87,6 +59,50 @@ pub(crate) trait Plan: Sized + 'static {
         morsel: &mut Versioned<MorselOf<Self>>,
         order: Self::Order,
     ) -> Result<TurnOutcome, StepError<Self::Error>>;
+
+    // What follows is for plans that keep more than morsels and surveys, or report more than every producer does.
+
+    /// Takes the rows that only this plan keeps into the session.
+    fn load(&mut self, rows: Self::Rows) {
+        drop(rows);
+    }
+
+    /// The accounts of these rows.
+    fn accounts(&self) -> BTreeSet<AccountId> {
+        BTreeSet::new()
+    }
+
+    /// Forgets these rows of an account, except for those of its run `but`.
+    async fn forget_rows(
+        _session: &mut Session<'_, Self>,
+        _account: &AccountId,
+        _but: Option<u64>,
+    ) -> Result<(), ProducerStateError> {
+        Ok(())
+    }
+
+    /// Forgets what turns of an account's morsels left open, since its run ends or begins anew.
+    fn remove_from_rounds(&mut self, _account: &AccountId) {}
+
+    /// Reports what no morsel covers, once the spaces are listed. `again`: only some stores were asked, after others.
+    fn report_uncovered(
+        _session: &mut Session<'_, Self>,
+        _policy: &AccountPolicy,
+        _spaces: &SpacesByStore,
+        _again: bool,
+    ) {
+    }
+
+    /// Reports what earlier sessions of a run found, as the run is resumed.
+    async fn resume(
+        _session: &mut Session<'_, Self>,
+        _morsels: &[Versioned<MorselOf<Self>>],
+    ) -> Result<(), ProducerError> {
+        Ok(())
+    }
+
+    /// Forgets the findings of an account's previous run, since its next one begins.
+    fn forget_findings(_session: &mut Session<'_, Self>, _account: &AccountId) {}
 }
 
 /// What a policy says about a morsel.

@@ -10,7 +10,7 @@ use mill_ports::{Clock as _, RowKey, RowPrecondition};
 use mill_records::account_counts::CountsWriter;
 use mill_records::policies::PolicyRepository;
 use mill_records::producer_state::{
-    AccountRun, DeleteProgress, DuplicationRows, Morsel, MorselRow as _, ProducerRows, ProducerState,
+    AccountRun, DeleteProgress, DuplicationRows, MorselRow as _, PairMorsel, ProducerRows, ProducerState,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -147,7 +147,7 @@ async fn in_one_session_too_each_account_begins_its_loops_when_they_are_due() {
 
 /// How many entries of an account's current run were surveyed.
 async fn run_surveyed(world: &World, name: &str) -> u64 {
-    let of_account = |morsel: &Morsel| morsel.pair.account == account(name);
+    let of_account = |morsel: &PairMorsel| morsel.pair.account == account(name);
     book(world)
         .await
         .morsels
@@ -246,11 +246,11 @@ async fn write_run_of_all(world: &World, started: mill_model::Timestamp, finishe
 async fn of_the_version_before() -> World {
     let world = two(60, 3);
     write_run_of_all(&world, world.clock.now(), None).await;
-    let morsel = Morsel {
+    let morsel = PairMorsel {
         nibbles: 4,
         deletes: DeleteProgress::Done,
         marker: Some(content("of a00019")),
-        ..Morsel::fresh(World::pair(), 1)
+        ..PairMorsel::fresh(World::pair(), 1)
     };
     let state =
         ProducerState::<DuplicationRows>::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 0);
@@ -344,7 +344,7 @@ async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_leas
     // That producer wrote the row before it released the lease; the table applied it much later.
     let pair = SpacePair { account: account("b"), space: space("s"), source: store("1"), destination: store("2") };
     let marker = Some(content("of b 0199"));
-    let late = Morsel { nibbles: 40, deletes: DeleteProgress::Done, marker, ..Morsel::fresh(pair, first) };
+    let late = PairMorsel { nibbles: 40, deletes: DeleteProgress::Done, marker, ..PairMorsel::fresh(pair, first) };
     let state =
         ProducerState::<DuplicationRows>::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
     state.add_morsels(&account("b"), &[late]).await.unwrap();

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::{World, address, item, policy};
 use crate::listing::{ListingError, OrderedListing};
-use crate::looping::report::{LoopingReport, ProducerError};
+use crate::looping::report::LoopingReport;
 use crate::looping::{
     Coverage, LoopingProducer, MorselError, OpenAs, Plan, ReadBasis, ReadKey, ReadOutcome, ReaderPanicked, Session,
     SpacesByStore, StepError, TurnOutcome,
@@ -235,24 +235,6 @@ impl Plan for Checks {
     type Basis = Option<String>;
     type Error = CheckError;
 
-    fn load(&mut self, _rows: CheckRows) {}
-
-    fn accounts(&self) -> BTreeSet<AccountId> {
-        BTreeSet::new()
-    }
-
-    async fn forget_rows(
-        _session: &mut Session<'_, Self>,
-        _account: &AccountId,
-        _but: Option<u64>,
-    ) -> Result<(), ProducerStateError> {
-        Ok(())
-    }
-
-    fn remove_from_rounds(&mut self, _account: &AccountId) {}
-
-    fn forget_findings(_session: &mut Session<'_, Self>, _account: &AccountId) {}
-
     fn stores_to_list(policy: &AccountPolicy) -> Vec<(StoreId, OpenAs)> {
         policy.stores().iter().map(|store| (store.id.clone(), OpenAs::Source)).collect()
     }
@@ -268,8 +250,6 @@ impl Plan for Checks {
         each.map(of).collect()
     }
 
-    fn report_uncovered(_: &mut Session<'_, Self>, _policy: &AccountPolicy, _spaces: &SpacesByStore, _again: bool) {}
-
     fn idle_reason(_policy: &AccountPolicy) -> String {
         "no store of it has a space".into()
     }
@@ -279,13 +259,6 @@ impl Plan for Checks {
             Some(_) => Coverage::Covered(()),
             None => Coverage::NotCovered,
         }
-    }
-
-    async fn resume(
-        _session: &mut Session<'_, Self>,
-        _morsels: &[Versioned<CheckMorsel>],
-    ) -> Result<(), ProducerError> {
-        Ok(())
     }
 
     async fn take_turn(
@@ -405,7 +378,7 @@ async fn each_item_of_each_store_is_queued_once_a_run() {
         let report = session(&world, |_| {}).await;
         assert!(is_finished(&report) && !report.failed(), "{report:?}");
         let counts = counts(queued(&world));
-        assert_eq!((counts.len(), report.queued), (ITEMS, (ITEMS) as u64));
+        assert_eq!((counts.len(), report.queued), (ITEMS, ITEMS as u64));
         assert!(counts.values().all(|count| *count == loops));
         assert_eq!((report.survey, report.pairs, report.accounts, report.runs), (sum_of(ITEMS as u64), 4, 2, 2));
         assert!(matches!(session(&world, |_| {}).await.ended, SessionEnd::NotDue { .. }));

@@ -9,7 +9,7 @@ use mill_engine::{FaultKind, FaultPlan, FaultyStore, InjectedFault, SeededRng};
 use mill_model::{Properties, SpacePair, SurveySum};
 use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::producer_state::{
-    DeleteProgress, DuplicationRows, Morsel, MorselRow as _, PairSurvey, ProducerState,
+    DeleteProgress, DuplicationRows, MorselRow as _, PairMorsel, PairSurvey, ProducerState,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -89,12 +89,12 @@ async fn rows_that_a_sleeper_writes_late_count_for_nothing_in_the_run() {
     let state =
         ProducerState::<DuplicationRows>::new(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME, 1);
     let pair = SpacePair { account: account("a"), space: space("s"), source: store("1"), destination: store("2") };
-    let late = Morsel {
+    let late = PairMorsel {
         nibbles: 3,
         deletes: DeleteProgress::Done,
         marker: Some(item("s", "item00035").id),
         sum: SurveySum { listed: 9, unchanged: 9, ..SurveySum::default() },
-        ..Morsel::fresh(pair, 0)
+        ..PairMorsel::fresh(pair, 0)
     };
     state.add_morsels(&account("a"), &[late]).await.unwrap();
     world.queue.drain().await;

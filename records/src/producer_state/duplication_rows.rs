@@ -21,7 +21,7 @@ pub struct DuplicationRows {
 }
 
 impl PlanRows for DuplicationRows {
-    type Morsel = Morsel;
+    type Morsel = PairMorsel;
     type Survey = PairSurvey;
 
     async fn read(state: &ProducerState<Self>, epoch_max: u64) -> Result<Self, ProducerStateError> {
@@ -61,7 +61,7 @@ impl MorselSubject for SpacePair {
 
 /// One space of one store policy, and how far the run has come with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Morsel {
+pub struct PairMorsel {
     /// The space and both stores.
     pub pair: SpacePair,
     /// The run it belongs to.
@@ -186,7 +186,7 @@ enum DeletesValue {
     Done,
 }
 
-impl MorselRow for Morsel {
+impl MorselRow for PairMorsel {
     type Subject = SpacePair;
 
     fn fresh(pair: SpacePair, run: u64) -> Self {
@@ -207,7 +207,7 @@ impl MorselRow for Morsel {
     }
 }
 
-impl Record for Morsel {
+impl Record for PairMorsel {
     const PREFIX: &str = "morsel/";
 
     fn sort(&self) -> String {

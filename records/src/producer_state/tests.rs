@@ -50,7 +50,7 @@ fn rows_are_read_as_they_were_written() {
         for marker in [None, some("/\n"), some("a/\u{0}\"\u{1F600}")] {
             for (began, sum) in [(None, SurveySum::default()), (Some(started), sum_of_each())] {
                 let (run, nibbles, unproven, deletes, marker) = (3, 2, 1, deletes.clone(), marker.clone());
-                round_trip(&Morsel { pair: pair("s p"), run, nibbles, deletes, marker, began, sum, unproven });
+                round_trip(&PairMorsel { pair: pair("s p"), run, nibbles, deletes, marker, began, sum, unproven });
             }
         }
     }
@@ -92,11 +92,11 @@ fn the_first_written_form_is_read_for_ever() {
         (r#""done""#, DeleteProgress::Done),
     ] {
         let value = format!(r#"{{"epoch":1,"run":2,"nibbles":3,"deletes":{written},"marker":"n"}}"#);
-        let morsel = Morsel::read("morsel/a/1/2/s", value.as_bytes()).unwrap();
+        let morsel = PairMorsel::read("morsel/a/1/2/s", value.as_bytes()).unwrap();
         let (marker, sum) = (some("n"), SurveySum::default());
         assert_eq!(
             morsel,
-            Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker, began: None, sum, unproven: 0 }
+            PairMorsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker, began: None, sum, unproven: 0 }
         );
     }
     let missing = MissingSpace::read("missing/a/1/s", br#"{"epoch":1,"first":5,"run":6}"#).unwrap();
@@ -117,7 +117,7 @@ fn the_first_written_form_is_read_for_ever() {
 #[test]
 fn of_a_row_that_does_not_tell_it_none_of_the_queued_is_proven() {
     let written = br#"{"epoch":1,"run":2,"nibbles":3,"deletes":"done","sum":{"listed":9,"queued":7,"unchanged":2}}"#;
-    assert_eq!(Morsel::read("morsel/a/1/2/s", written).unwrap().unproven, 7);
+    assert_eq!(PairMorsel::read("morsel/a/1/2/s", written).unwrap().unproven, 7);
     let written = br#"{"epoch":1,"run":2,"began":3,"sum":{"listed":9,"queued":7,"unchanged":2},"held":0}"#;
     assert_eq!(PairSurvey::read("survey/a/1/2/s", written).unwrap().unproven, 7);
 }
@@ -125,7 +125,7 @@ fn of_a_row_that_does_not_tell_it_none_of_the_queued_is_proven() {
 #[test]
 fn a_morsel_that_sends_a_list_without_a_name_counts_as_lost() {
     let value = br#"{"epoch":1,"run":2,"nibbles":0,"deletes":{"sending":{"list":"the last one","next":0}}}"#;
-    assert_eq!(Morsel::read("morsel/a/1/2/s", value), None);
+    assert_eq!(PairMorsel::read("morsel/a/1/2/s", value), None);
 }
 
 struct World {
@@ -143,8 +143,8 @@ impl World {
     }
 }
 
-async fn with_morsels(state: &ProducerState<DuplicationRows>, count: usize) -> Vec<Versioned<Morsel>> {
-    let rows: Vec<Morsel> = (0..count).map(|number| Morsel::fresh(pair(&format!("s{number}")), 1)).collect();
+async fn with_morsels(state: &ProducerState<DuplicationRows>, count: usize) -> Vec<Versioned<PairMorsel>> {
+    let rows: Vec<PairMorsel> = (0..count).map(|number| PairMorsel::fresh(pair(&format!("s{number}")), 1)).collect();
     state.add_morsels(&pair("s").account, &rows).await.unwrap()
 }
 
@@ -271,7 +271,7 @@ async fn the_parts_of_an_account_are_none_of_one_whose_name_begins_so() {
     for account in [&pair("s").account, &other] {
         let row = UnansweredStores { account: account.clone(), run: 1, unanswered: vec![StoreId::new("1").unwrap()] };
         state.save_over_earlier(&mut Versioned::unsaved(row)).await.unwrap();
-        let morsel = Morsel::fresh(SpacePair { account: account.clone(), ..pair("s") }, 1);
+        let morsel = PairMorsel::fresh(SpacePair { account: account.clone(), ..pair("s") }, 1);
         state.add_morsels(account, &[morsel]).await.unwrap();
     }
     for account in [&pair("s").account, &other] {
