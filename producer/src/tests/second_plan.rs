@@ -13,7 +13,7 @@ use mill_model::{
     AccountId, ContentId, Properties, SpaceId, StoreAddress, StoreId, SurveySum, Task, TaskArgs, TaskKind,
 };
 use mill_policy::AccountPolicy;
-use mill_ports::{DeletableStore, ListEntry, StoreError};
+use mill_ports::{DeletableStore, KeyRange, ListEntry, StoreError};
 use mill_records::Versioned;
 use mill_records::producer_state::{
     MorselRow, MorselSubject, PlanRows, ProducerState, ProducerStateError, Record, SurveyRow, SurveySubject,
@@ -320,25 +320,41 @@ async fn next_items(mut listing: OrderedListing, most: usize) -> Result<(Vec<Con
 
 const NIBBLE: usize = 4;
 
-/// Accounts `a` and `b`, each with items in two of its three stores.
+/// Accounts `a` and `b`, each with items in some of its three stores.
 fn world() -> World {
     let mut world = World::of(vec![policy("a", "{}"), policy("b", "{}")]);
-    world.holders_dead = true;
-    world.settings.looping.nibble = NonZeroUsize::new(NIBBLE).unwrap();
-    world.settings.looping.sends_at_once = NonZeroUsize::MIN;
     for id in ["1", "2", "3"] {
         world.add_store("b", id);
     }
-    for (owner, id, place, count) in [("a", "1", "s", 11), ("a", "2", "s", 3), ("a", "2", "t", 5), ("b", "3", "u", 9)] {
-        for number in 0..count {
-            let item = item(place, &format!("i{number:02}"));
-            world.store_of(owner, id).insert(&item, "x", Properties::default());
-        }
+    insert(&world, ("b", "3", "u"), ITEMS_OF_B);
+    with_account_a(world)
+}
+
+/// Account `a` alone.
+fn world_of_one() -> World {
+    with_account_a(World::of(vec![policy("a", "{}")]))
+}
+
+fn with_account_a(mut world: World) -> World {
+    world.holders_dead = true;
+    world.settings.looping.nibble = NonZeroUsize::new(NIBBLE).unwrap();
+    world.settings.looping.sends_at_once = NonZeroUsize::MIN;
+    for (id, place, count) in [("1", "s", 11), ("2", "s", 3), ("2", "t", 5)] {
+        insert(&world, ("a", id, place), count);
     }
     world
 }
 
-const ITEMS: usize = 11 + 3 + 5 + 9;
+fn insert(world: &World, (owner, id, place): (&str, &str, &str), count: usize) {
+    for number in 0..count {
+        let item = item(place, &format!("i{number:02}"));
+        world.store_of(owner, id).insert(&item, "x", Properties::default());
+    }
+}
+
+const ITEMS_OF_A: usize = 11 + 3 + 5;
+const ITEMS_OF_B: usize = 9;
+const ITEMS: usize = ITEMS_OF_A + ITEMS_OF_B;
 
 fn producer(world: &World, change: impl FnOnce(&mut LoopingSettings)) -> LoopingProducer {
     let mut settings = world.settings.looping.clone();
@@ -414,7 +430,7 @@ async fn a_crash_at_any_instant_repeats_at_most_one_nibble_and_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
-    let world = world();
+    let world = world_of_one();
     let mut all = Vec::new();
     for sessions in 1.. {
         let report = session(&world, |settings| settings.queue_max = 6).await;
@@ -422,18 +438,18 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
         // A turn begins below the maximum, so it ends less than one nibble above.
         assert!(world.queue.drain().await < 6 + NIBBLE);
         if is_finished(&report) {
-            assert!(sessions >= ITEMS / (6 + NIBBLE), "{sessions}");
+            assert!(sessions >= ITEMS_OF_A / (6 + NIBBLE), "{sessions}");
             break;
         }
         assert_eq!(report.ended, SessionEnd::QueueFull);
     }
     let counts = counts(all);
-    assert!(counts.len() == ITEMS && counts.values().all(|count| *count == 1), "{counts:?}");
+    assert!(counts.len() == ITEMS_OF_A && counts.values().all(|count| *count == 1), "{counts:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_room_goes_on_when_there_is_some() {
-    let world = world();
+    let world = world_of_one();
     let pause = Duration::from_millis(50);
     let waiting = producer(&world, |settings| {
         settings.queue_max = 5;
@@ -441,7 +457,7 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
     });
     let (stop, mut drained) = (CancellationToken::new(), 0);
     let draining = async {
-        while drained < ITEMS {
+        while drained < ITEMS_OF_A {
             world.pass(Duration::from_millis(20)).await;
             assert!(world.depth().await < 5 + NIBBLE);
             drained += world.queue.drain().await;
@@ -449,25 +465,33 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
     };
     let (report, ()) = join(waiting.run_session(Checks, &stop), draining).await;
     assert!(is_finished(&report.unwrap()));
-    assert_eq!(drained, ITEMS);
+    assert_eq!(drained, ITEMS_OF_A);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_keeps_nothing_else_waiting_and_is_looked_at_later() {
-    let world = world();
-    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
-    plan.set_outage(Some(FaultKind::Unreachable));
-    let inner: Arc<dyn DeletableStore> = Arc::new(world.store("2").clone());
-    world.replace("2", Arc::new(FaultyStore::new(inner, address("a", "2"), plan.clone())));
-    let report = session(&world, |_| {}).await;
-    assert!(is_finished(&report) && report.failed(), "{report:?}");
-    assert!(report.spaces_failed.iter().all(|failed| failed.source.as_str() == "2" && failed.destination.is_none()));
-    assert_eq!(counts(queued(&world)).len(), ITEMS - 3 - 5);
-    plan.calm();
-    let report = session(&world, |_| {}).await;
-    assert!(!report.failed() && report.resumed, "{report:?}");
-    let counts = counts(queued(&world));
-    assert!(counts.len() == ITEMS && counts.values().all(|count| *count == 1), "{counts:?}");
+    // It fails while its spaces are listed, or once the morsels are known.
+    for is_known in [false, true] {
+        let world = world();
+        if is_known {
+            assert_eq!(session(&world, |settings| settings.queue_max = 0).await.ended, SessionEnd::QueueFull);
+        }
+        let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
+        plan.set_outage(Some(FaultKind::Unreachable));
+        let inner: Arc<dyn DeletableStore> = Arc::new(world.store("2").clone());
+        world.replace("2", Arc::new(FaultyStore::new(inner, address("a", "2"), plan.clone())));
+        let report = session(&world, |_| {}).await;
+        assert!(is_finished(&report) && report.failed(), "{report:?}");
+        let of_morsels = report.spaces_failed.iter().filter(|failed| failed.space.is_some()).count();
+        assert_eq!(of_morsels, if is_known { 2 } else { 0 });
+        assert!(report.spaces_failed.iter().all(|failed| failed.source.as_str() == "2"));
+        assert_eq!(counts(queued(&world)).len(), ITEMS - 3 - 5);
+        plan.calm();
+        let report = session(&world, |_| {}).await;
+        assert!(!report.failed() && report.resumed, "{report:?}");
+        let counts = counts(queued(&world));
+        assert!(counts.len() == ITEMS && counts.values().all(|count| *count == 1), "{counts:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -501,12 +525,25 @@ async fn who_lost_the_lease_ends_and_changes_nothing_more() {
         let asleep = Box::pin(sleeper.run_session(Checks, &stop));
         let Either::Left(((), asleep)) = select(Box::pin(world.fuse.frozen.notified()), asleep).await else { panic!() };
         assert!(is_finished(&session(&world, |settings| settings.holder = "holder-1".into()).await));
+        let before = rows(&world).await;
         world.fuse.thawed.notify_one();
         let report = asleep.await.unwrap();
         assert!(matches!(report.ended, SessionEnd::HeldByAnother { .. }), "{effects}: {:?}", report.ended);
+        assert_eq!(rows(&world).await, before, "{effects}");
         assert!(matches!(session(&world, |_| {}).await.ended, SessionEnd::NotDue { .. }));
-        let repeated: usize = counts(queued(&world)).values().map(|count| count - 1).sum();
-        assert!(repeated <= NIBBLE, "{effects}: {repeated}");
+    }
+}
+
+/// All rows of the plan.
+async fn rows(world: &World) -> Vec<(String, Bytes)> {
+    let (mut rows, mut range) = (Vec::new(), KeyRange { prefix: String::new(), after: None });
+    loop {
+        let page = world.state.query(Checks::NAME, &range, 100).await.unwrap();
+        range.after = page.rows.last().map(|row| row.sort.clone()).or(range.after);
+        rows.extend(page.rows.into_iter().map(|row| (row.sort, row.value)));
+        if page.end {
+            return rows;
+        }
     }
 }
 
