@@ -12,7 +12,7 @@ use mill_ports::{
     CrashPoint, Engine, EngineExt as _, NoCaps, PollingProfile, Registry, SourceStore, Statistics, StoreCaps, Stores,
     crash_point,
 };
-use mill_processors::{DuplicateHandler, Refusals, RemoveHandler};
+use mill_processors::{ProcessorDeps, Refusals};
 use mill_producer::{DuplicationProducer, QueueSizing};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
@@ -190,18 +190,7 @@ impl Installation {
 
     /// All that this process can do.
     fn registry(&self) -> Registry {
-        let duplicate = mill_processors::DuplicateDeps {
-            policies: self.policies.clone(),
-            stores: self.stores.clone(),
-            seals: self.seals(),
-            owners: Owners::new(self.engine.table(tables::OWNERS)),
-            clock: self.engine.clock(),
-            chance: self.engine.rng(),
-            statistics: self.statistics.clone(),
-            refusals: self.refusals.clone(),
-        };
-        let duplicate = DuplicateHandler::with_patience(duplicate, self.item_patience);
-        let remove = RemoveHandler::new(mill_processors::remove::RemoveDeps {
+        mill_processors::registry(&ProcessorDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists(),
@@ -210,8 +199,9 @@ impl Installation {
             clock: self.engine.clock(),
             chance: self.engine.rng(),
             statistics: self.statistics.clone(),
-        });
-        Registry::default().register(duplicate).register(remove)
+            refusals: self.refusals.clone(),
+            give_up_after: self.item_patience,
+        })
     }
 
     /// The duplication producer.

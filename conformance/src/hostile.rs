@@ -18,7 +18,8 @@ use mill_policy::AccountPolicy;
 use mill_ports::{
     Attempt, DeletableStore, DeliveryLease, ItemOutcomeNote, Precondition, Presence, Registry, TaskOutcome,
 };
-use mill_processors::{DuplicateDeps, DuplicateHandler, Refusals};
+use mill_processors::{ProcessorDeps, Refusals};
+use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -219,7 +220,7 @@ impl PairUnderTest {
         both.add(address("1"), source);
         both.add(address("2"), destination);
         let (clock, refusals) = (Arc::new(ManualClock::new()), Arc::new(Refusals::default()));
-        let registry = Registry::default().register(DuplicateHandler::new(DuplicateDeps {
+        let registry = mill_processors::registry(&ProcessorDeps {
             policies: Arc::new(PolicyRepository::fixed(vec![policy])),
             stores: Arc::new(both),
             seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
@@ -228,7 +229,9 @@ impl PairUnderTest {
             chance: Arc::new(SeededRng::new(1)),
             statistics: Arc::default(),
             refusals: refusals.clone(),
-        }));
+            delete_lists: DeleteLists::new(Arc::new(MemoryTable::new(DeleteLists::TABLE))),
+            give_up_after: Duration::MAX,
+        });
         Self { registry, refusals, clock }
     }
 

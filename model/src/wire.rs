@@ -169,5 +169,19 @@ fn other_version(body: &[u8]) -> Option<WireError> {
     (version != 1).then_some(WireError::Version(version))
 }
 
+/// Checks that a golden file is read as a task of these arguments, and that they are written as it is.
+#[cfg(test)]
+pub(crate) fn assert_golden<A: crate::TaskArgs + PartialEq>(golden: &[u8], args: &A) {
+    let arrival = ReceiveContext {
+        id: TaskId::new(Timestamp::default(), [0; 10]),
+        queue: QueueName::Audit,
+        sent_at: Timestamp::default(),
+    };
+    let envelope = decode(golden, arrival).expect("the golden file is an envelope");
+    assert_eq!(A::from_task(&envelope.task).expect("it is read"), *args);
+    assert_eq!(args.to_task().expect("it is written"), envelope.task);
+    assert_eq!(encode(&envelope).expect("it is written"), golden.trim_ascii_end());
+}
+
 #[cfg(test)]
 mod tests;

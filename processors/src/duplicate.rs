@@ -44,58 +44,31 @@ mod space;
 mod transfer;
 mod verified_body;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use async_trait::async_trait;
 use mill_model::{
     ContentId, DuplicateScope, DuplicateTask, ItemAddress, ItemOutcome, SpacePair, TaskArgs as _, TaskError,
 };
 use mill_ports::{
-    Attempt, Clock, FailureClass, FollowUp, ProcessorError, Rng, Statistics, StoreError, StoreErrorKind, Stores,
-    TaskHandler, TaskOutcome, error_chain,
+    Attempt, FailureClass, FollowUp, ProcessorError, StoreError, StoreErrorKind, TaskHandler, TaskOutcome, error_chain,
 };
-use mill_records::owners::Owners;
-use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::SyncProofs;
 use tracing::warn;
 
 use self::checksum_capabilities::ChecksumCapabilities;
 use self::context::AttemptContext;
 use self::ownership_cache::OwnershipCache;
+use crate::ProcessorDeps;
 use crate::current_policy::{self, CurrentPolicy};
 use crate::early_exit::EarlyExit;
 use crate::failure::{self, ErrorMeaning};
 use crate::rate_limited_log::RateLimitedLog;
-use crate::refusals::{Refusal, Refusals};
+use crate::refusals::Refusal;
 use crate::retry::StoreRetry;
 use crate::slow_items::SlowItems;
 
-/// The dependencies of the kind `duplicate`.
-#[derive(Debug)]
-pub struct DuplicateDeps {
-    /// Today's policies.
-    pub policies: Arc<PolicyRepository>,
-    /// All accounts' stores.
-    pub stores: Arc<dyn Stores>,
-    /// Pairs of versions proven in sync.
-    pub seals: SyncProofs,
-    /// Which source a destination space belongs to.
-    pub owners: Owners,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Jitter.
-    pub chance: Arc<dyn Rng>,
-    /// Counts bytes and transfers under way. The outcome of an item is noted in the attempt, and counted by the workman.
-    pub statistics: Arc<Statistics>,
-    /// Records the names of items that cannot be copied.
-    pub refusals: Arc<Refusals>,
-}
-
 /// Does `duplicate` tasks.
 #[derive(Debug)]
-pub struct DuplicateHandler {
-    deps: DuplicateDeps,
+pub(crate) struct DuplicateHandler {
+    deps: ProcessorDeps,
     retry: StoreRetry,
     ownership: OwnershipCache,
     checksum_capabilities: ChecksumCapabilities,
@@ -104,20 +77,14 @@ pub struct DuplicateHandler {
 }
 
 impl DuplicateHandler {
-    /// A handler that works with `deps`, and waits for throttling stores without end.
-    pub fn new(deps: DuplicateDeps) -> Self {
-        Self::with_patience(deps, Duration::MAX)
-    }
-
-    /// The same, but an item is refused by name once its store has throttled it for `give_up_after` while it served others.
-    pub fn with_patience(deps: DuplicateDeps, give_up_after: Duration) -> Self {
+    pub(crate) fn new(deps: ProcessorDeps) -> Self {
         Self {
             retry: StoreRetry::new(deps.clock.clone(), deps.chance.clone()),
-            deps,
             ownership: OwnershipCache::default(),
             checksum_capabilities: ChecksumCapabilities::default(),
             seal_warnings: RateLimitedLog::default(),
-            slow_items: SlowItems::new(give_up_after),
+            slow_items: SlowItems::new(deps.give_up_after),
+            deps,
         }
     }
 }

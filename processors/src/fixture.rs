@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::guarded::{GuardedStores, Guards};
 pub(crate) use self::policy_files::PolicyFilesFixture;
 pub(crate) use self::probe::{Probe, ProbeFault, archived, without_properties};
+use crate::ProcessorDeps;
 use crate::refusals::Refusals;
-use crate::{duplicate, remove};
 
 pub(crate) struct Fixture {
     pub(crate) clock: Arc<SimClock>,
@@ -108,23 +108,8 @@ impl Fixture {
         }
     }
 
-    /// What does `duplicate` tasks.
     pub(crate) fn registry(&self, policies: PolicyRepository) -> Registry {
-        Registry::default().register(duplicate::DuplicateHandler::new(duplicate::DuplicateDeps {
-            policies: Arc::new(policies),
-            stores: self.stores.clone(),
-            seals: self.seals.clone(),
-            owners: self.owners.clone(),
-            clock: self.clock.clone(),
-            chance: Arc::new(SeededRng::new(1)),
-            statistics: self.statistics.clone(),
-            refusals: self.refusals.clone(),
-        }))
-    }
-
-    /// What does `remove` tasks.
-    pub(crate) fn remove_registry(&self, policies: PolicyRepository) -> Registry {
-        Registry::default().register(remove::RemoveHandler::new(remove::RemoveDeps {
+        crate::registry(&ProcessorDeps {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),
@@ -133,7 +118,9 @@ impl Fixture {
             clock: self.clock.clone(),
             chance: Arc::new(SeededRng::new(1)),
             statistics: self.statistics.clone(),
-        }))
+            refusals: self.refusals.clone(),
+            give_up_after: Duration::MAX,
+        })
     }
 
     pub(crate) fn pair() -> SpacePair {

@@ -6,7 +6,7 @@
 //! its bytes, read again: an item that differs from the other side or from its seal is named, and bytes that no seal proves
 //! replace nothing unasked.
 //!
-//! Reading order: [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind that deletes),
+//! Reading order: [`registry`] (all kinds), [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind that deletes),
 //! `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure` (what a store's failure
 //! means for a task), `retry` (the few tries of one call), `rate_limited_log` (warnings that could come with every item),
 //! `slow_items` (items at which a store always asks to slow down), [`refusals`] (what cannot be copied, by name); then
@@ -32,6 +32,46 @@ mod retry;
 mod slow_items;
 pub mod verify;
 
-pub use duplicate::{DuplicateDeps, DuplicateHandler};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_ports::{Clock, Registry, Rng, Statistics, Stores};
+use mill_records::delete_lists::DeleteLists;
+use mill_records::owners::Owners;
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::SyncProofs;
+
 pub use refusals::{Refusal, Refusals};
-pub use remove::RemoveHandler;
+
+use self::duplicate::DuplicateHandler;
+use self::remove::RemoveHandler;
+
+/// What the processors of all kinds work with.
+#[derive(Debug, Clone)]
+pub struct ProcessorDeps {
+    /// Today's policies.
+    pub policies: Arc<PolicyRepository>,
+    /// All accounts' stores.
+    pub stores: Arc<dyn Stores>,
+    /// The items that may be deleted, and who granted that.
+    pub delete_lists: DeleteLists,
+    /// Pairs of versions proven in sync.
+    pub seals: SyncProofs,
+    /// Which source a destination space belongs to.
+    pub owners: Owners,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub chance: Arc<dyn Rng>,
+    /// Counts bytes, deletes and transfers under way. The outcome of an item is noted in the attempt, and counted by the workman.
+    pub statistics: Arc<Statistics>,
+    /// Records the names of items that cannot be copied.
+    pub refusals: Arc<Refusals>,
+    /// An item is refused by name once its store has throttled it for so long while it served others.
+    pub give_up_after: Duration,
+}
+
+/// All kinds of task that Mill knows, each with what does its tasks.
+pub fn registry(deps: &ProcessorDeps) -> Registry {
+    Registry::default().register(DuplicateHandler::new(deps.clone())).register(RemoveHandler::new(deps.clone()))
+}

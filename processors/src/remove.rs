@@ -29,52 +29,29 @@ use async_trait::async_trait;
 use mill_model::{ItemAddress, RemoveTask, SpacePair, TaskArgs as _};
 use mill_policy::StorePolicy;
 use mill_ports::{
-    Attempt, Clock, DeletableStore, FailureClass, PlantedBug, Presence, ProcessorError, Rng, SourceStore, SpaceFacts,
-    Statistics, Stores, TaskHandler, TaskOutcome, planted,
+    Attempt, DeletableStore, FailureClass, PlantedBug, Presence, ProcessorError, SourceStore, SpaceFacts, TaskHandler,
+    TaskOutcome, planted,
 };
 use mill_records::Versioned;
-use mill_records::delete_lists::{DeleteListError, DeleteListHead, DeleteLists, DeletionScope};
-use mill_records::owners::{DestinationSpace, OwnerError, Owners};
-use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::SyncProofs;
+use mill_records::delete_lists::{DeleteListError, DeleteListHead, DeletionScope};
+use mill_records::owners::{DestinationSpace, OwnerError};
 use tracing::info;
 
+use crate::ProcessorDeps;
 use crate::current_policy::{self, CurrentPolicy};
 use crate::early_exit::EarlyExit;
 use crate::failure::{self, ErrorMeaning};
 use crate::retry::StoreRetry;
 
-/// The dependencies of the kind `remove`.
-#[derive(Debug)]
-pub struct RemoveDeps {
-    /// Today's policies.
-    pub policies: Arc<PolicyRepository>,
-    /// All accounts' stores.
-    pub stores: Arc<dyn Stores>,
-    /// The items that may be deleted, and who granted that.
-    pub delete_lists: DeleteLists,
-    /// Pairs of versions proven in sync; those of deleted items are deleted.
-    pub seals: SyncProofs,
-    /// Which source a destination space belongs to.
-    pub owners: Owners,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Jitter.
-    pub chance: Arc<dyn Rng>,
-    /// Counts deletes.
-    pub statistics: Arc<Statistics>,
-}
-
 /// Does `remove` tasks.
 #[derive(Debug)]
-pub struct RemoveHandler {
-    deps: RemoveDeps,
+pub(crate) struct RemoveHandler {
+    deps: ProcessorDeps,
     retry: StoreRetry,
 }
 
 impl RemoveHandler {
-    /// A handler that works with `deps`.
-    pub fn new(deps: RemoveDeps) -> Self {
+    pub(crate) fn new(deps: ProcessorDeps) -> Self {
         Self { retry: StoreRetry::new(deps.clock.clone(), deps.chance.clone()), deps }
     }
 }
@@ -174,7 +151,7 @@ impl Removal<'_> {
 }
 
 /// The current policy, if it removes vanished items.
-async fn removing_policy(deps: &RemoveDeps, pair: &SpacePair, subject: &str) -> Result<StorePolicy, EarlyExit> {
+async fn removing_policy(deps: &ProcessorDeps, pair: &SpacePair, subject: &str) -> Result<StorePolicy, EarlyExit> {
     match current_policy::look_up(&deps.policies, pair).await {
         CurrentPolicy::Covers(policy) if policy.remove_vanished => Ok(policy),
         CurrentPolicy::Covers(_) => Err(EarlyExit::discard("today's policy keeps what vanished")),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{QueueName, StoreAddress};
 use mill_ports::{CapUnknownError, Registry, Statistics, StoreCaps, TaskQueue};
-use mill_processors::{DuplicateHandler, RemoveHandler};
+use mill_processors::ProcessorDeps;
 use mill_producer::{AbsentSource, DuplicationProducer, RunStart, SessionReport, WhenFull};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
@@ -229,17 +229,7 @@ impl ProcessDeps {
     }
 
     fn registry(&self) -> Registry {
-        let duplicate = DuplicateHandler::new(mill_processors::DuplicateDeps {
-            policies: self.policies.clone(),
-            stores: Arc::new(StoreClients(self.process.clone())),
-            seals: self.seals(),
-            owners: self.owners(),
-            clock: self.process.clock.clone(),
-            chance: self.chance(),
-            statistics: Arc::default(),
-            refusals: Arc::default(),
-        });
-        let remove = RemoveHandler::new(mill_processors::remove::RemoveDeps {
+        let registry = mill_processors::registry(&ProcessorDeps {
             policies: self.policies.clone(),
             stores: Arc::new(StoreClients(self.process.clone())),
             delete_lists: self.delete_lists(),
@@ -248,9 +238,10 @@ impl ProcessDeps {
             clock: self.process.clock.clone(),
             chance: self.chance(),
             statistics: Arc::default(),
+            refusals: Arc::default(),
+            give_up_after: Duration::MAX,
         });
-        let probe = ProbeHandler(self.process.clone());
-        let registry = Registry::default().register(duplicate).register(remove).register(probe);
+        let registry = registry.register(ProbeHandler(self.process.clone()));
         registry.wrapped(|inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() }))
     }
 

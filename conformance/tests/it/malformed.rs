@@ -13,8 +13,9 @@ use mill_model::{
     TaskKind, Timestamp,
 };
 use mill_policy::{AccountPolicy, accounts_list};
-use mill_ports::{Clock, OutgoingMessage, Registry, Rng, TaskQueue as _};
-use mill_processors::{DuplicateDeps, DuplicateHandler};
+use mill_ports::{Clock, OutgoingMessage, Rng, TaskQueue as _};
+use mill_processors::ProcessorDeps;
+use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -250,7 +251,7 @@ impl Shop {
 
     /// Works until the queue is empty.
     async fn work(&self) {
-        let handler = DuplicateHandler::new(DuplicateDeps {
+        let registry = mill_processors::registry(&ProcessorDeps {
             policies: Arc::new(PolicyRepository::fixed(Vec::new())),
             stores: Arc::new(MemoryStores::default()),
             seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
@@ -259,12 +260,14 @@ impl Shop {
             chance: self.chance.clone(),
             statistics: Arc::default(),
             refusals: Arc::default(),
+            delete_lists: DeleteLists::new(Arc::new(MemoryTable::new(DeleteLists::TABLE))),
+            give_up_after: Duration::MAX,
         });
         let deps = WorkmanDeps {
             queues: vec![self.queues.get(QUEUE)],
             all_queues: self.queues.ports(),
             dead_letter: self.queues.get(QueueName::DeadLetter),
-            registry: Registry::default().register(handler),
+            registry,
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: Arc::default(),

@@ -18,7 +18,7 @@ use mill_ports::{
     Attempt, Clock, Delivery, DeliveryLease, ItemOutcomeNote, OutgoingMessage, Presence, Registry, SourceStore as _,
     Statistics, TaskOutcome, TaskQueue as _,
 };
-use mill_processors::{DuplicateHandler, RemoveHandler, duplicate, remove};
+use mill_processors::ProcessorDeps;
 use mill_producer::{
     AbsentSource, DeleteThresholds, DuplicationProducer, HeldDeletes, LoopingDeps, LoopingSettings, ProducerDeps,
     ProducerSettings, SessionEnd, WhenFull,
@@ -161,17 +161,7 @@ impl Installation {
     }
 
     fn registry(&self) -> Registry {
-        let copies = DuplicateHandler::new(duplicate::DuplicateDeps {
-            policies: self.policies.clone(),
-            stores: self.stores.clone(),
-            seals: self.seals.clone(),
-            owners: self.owners.clone(),
-            clock: self.clock.clone(),
-            chance: self.chance.clone(),
-            statistics: self.statistics.clone(),
-            refusals: Arc::default(),
-        });
-        let deletes = RemoveHandler::new(remove::RemoveDeps {
+        mill_processors::registry(&ProcessorDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),
@@ -180,8 +170,9 @@ impl Installation {
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: self.statistics.clone(),
-        });
-        Registry::default().register(copies).register(deletes)
+            refusals: Arc::default(),
+            give_up_after: Duration::MAX,
+        })
     }
 
     async fn settle(&self, registry: &Registry, delivery: Delivery) {

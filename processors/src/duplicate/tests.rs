@@ -9,11 +9,14 @@ mod respelling;
 mod server_side_copy;
 mod spaces;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_engine::{MemoryStore, MemoryStores, MemoryTable, StoreBehavior};
 use mill_model::{Algorithm, QueueName, Task, TaskKind};
-use mill_ports::Registry;
+use mill_ports::{Clock, Registry};
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::SyncProofs;
 
 use super::*;
 use crate::fixture::*;

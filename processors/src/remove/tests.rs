@@ -11,11 +11,14 @@ use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
 use mill_model::{DeleteListId, SpaceId, StoreAddress, Task, Timestamp, Version};
+use mill_ports::Clock as _;
 use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{
-    DeleteListRow, DeleteListState, DeletionScope, GrantedBy, HoldReason, ListedId, RowResult,
+    DeleteListRow, DeleteListState, DeleteLists, DeletionScope, GrantedBy, HoldReason, ListedId, RowResult,
 };
-use mill_records::sync_proofs::VersionDigest;
+use mill_records::owners::Owners;
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::{SyncProofs, VersionDigest};
 
 use super::*;
 use crate::fixture::*;
@@ -122,7 +125,7 @@ impl Fixture {
         task: Task,
         attempt: &Attempt,
     ) -> Result<TaskOutcome, ProcessorError> {
-        self.remove_registry(policies).processor(task)?.run(attempt).await
+        self.registry(policies).processor(task)?.run(attempt).await
     }
 
     async fn result(&self, row: u32) -> Option<RowResult> {
