@@ -22,6 +22,7 @@
 // Only tests run this crate: a broken promise is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+pub mod engine;
 pub mod hostile;
 pub mod queue;
 pub mod reference;
@@ -32,4 +33,4 @@ pub mod suite;
 pub mod table;
 
 pub use hostile::HostileSubject;
-pub use subject::{Keep, QueueSubject, StoreLimits, StoreSubject, TableSubject, TimeDriver};
+pub use subject::{EngineSubject, Keep, QueueSubject, StoreLimits, StoreSubject, TableSubject, TimeDriver};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_engine::ManualClock;
-use mill_ports::{Clock, DeletableStore, Table, TaskQueue};
+use mill_ports::{Clock, DeletableStore, Engine, Table, TaskQueue};
 
 /// Lets time pass for a back end: steps a hand clock, or really waits for an emulator.
 #[async_trait]
@@ -69,6 +69,15 @@ pub struct QueueSubject {
     pub duplicates: bool,
     /// Its time.
     pub time: Arc<dyn TimeDriver>,
+    /// Dropped last.
+    pub keep: Keep,
+}
+
+/// An engine whose queues and tables are empty.
+#[derive(Debug)]
+pub struct EngineSubject {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
     /// Dropped last.
     pub keep: Keep,
 }

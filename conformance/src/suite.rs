@@ -1,6 +1,6 @@
 //! How one list of cases becomes one named test for each case and back end.
 //!
-//! `queue_suite!`, `table_suite!`, `store_suite!` and `server_side_copy_suite!` list their cases once. Each takes the name of the
+//! `queue_suite!`, `table_suite!`, `store_suite!`, `engine_suite!` and `server_side_copy_suite!` list their cases once. Each takes the name of the
 //! module to make, and the path of an `async fn` without arguments that opens a fresh subject.
 
 /// Makes a test of each case.
@@ -66,6 +66,7 @@ mod tests {
             include_str!("queue/accounts.rs"),
         ];
         let table = [include_str!("table/rows.rs"), include_str!("table/ranges.rs")];
+        let engine = [include_str!("engine/parts.rs")];
         let store = [
             include_str!("store/spaces.rs"),
             include_str!("store/writes.rs"),
@@ -76,6 +77,7 @@ mod tests {
         ];
         assert_eq!(unlisted(include_str!("queue.rs"), &queue), Vec::<String>::new());
         assert_eq!(unlisted(include_str!("table.rs"), &table), Vec::<String>::new());
+        assert_eq!(unlisted(include_str!("engine.rs"), &engine), Vec::<String>::new());
         assert_eq!(unlisted(include_str!("store.rs"), &store), Vec::<String>::new());
     }
 

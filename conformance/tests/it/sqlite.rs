@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mill_conformance::{Keep, QueueSubject, TableSubject};
+use mill_conformance::{EngineSubject, Keep, QueueSubject, TableSubject};
 use mill_engine::ManualClock;
-use mill_local::{Database, OsRng, SqliteQueue, SqliteTable};
+use mill_local::{Database, LocalEngine, OsRng, RememberedDatabase, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 
 /// How often a body is received before the engine's own redrive takes it.
@@ -36,6 +36,13 @@ async fn table() -> TableSubject {
     TableSubject { table: Arc::new(SqliteTable::new(database, "book")), keep: Keep::this(directory) }
 }
 
+async fn engine() -> EngineSubject {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = LocalEngine::open(directory.path(), &RememberedDatabase::Nothing).unwrap();
+    EngineSubject { engine: Arc::new(engine), keep: Keep::this(directory) }
+}
+
+mill_conformance::engine_suite!(engine_of_one_host, crate::sqlite::engine);
 mill_conformance::queue_suite!(
     queues, crate::sqlite::queue, fences_stale_receipts: yes, exact_depth: yes, tells_age: yes,
     passes_over: yes

@@ -7,6 +7,7 @@ mod connections;
 mod deployed;
 mod deployment_check;
 mod directory_order;
+mod engines;
 mod failure_scope;
 mod item_responses;
 mod listener;

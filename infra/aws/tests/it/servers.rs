@@ -22,16 +22,19 @@ pub(crate) fn punctual() -> &'static str {
     STARTED.get_or_init(start)
 }
 
-/// A connection to a server.
-pub(crate) async fn connect(endpoint: &str) -> Connection {
-    Connection::open(ConnectionSettings {
+/// How a server is reached.
+pub(crate) fn access(endpoint: &str) -> ConnectionSettings {
+    ConnectionSettings {
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".into()),
         keys: Some(KeySource::fixed(AccessKeys { id: "test".into(), secret: "test".into(), token: None })),
         ..ConnectionSettings::default()
-    })
-    .await
-    .unwrap()
+    }
+}
+
+/// A connection to a server.
+pub(crate) async fn connect(endpoint: &str) -> Connection {
+    Connection::open(access(endpoint)).await.unwrap()
 }
 
 /// A name that is not in use on the servers.
