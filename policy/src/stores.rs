@@ -10,11 +10,45 @@
 //!
 //! A secret itself never stands in it: only the name of the environment variable, or the file, that holds it.
 
+mod s3;
+
 use std::path::{Component, Path, PathBuf};
 
-use mill_model::{ServiceAddress, SpaceId, StoreId};
+use mill_model::StoreId;
+use serde::Serialize;
 
-use crate::json_schema::quoted;
+use crate::diagnostic::MemberPath;
+use crate::json_schema::{Members, quoted};
+use crate::members::PolicyMember;
+use crate::stores_file::StoresFileReader;
+
+pub use self::s3::{Buckets, CREDENTIALS, Credentials, Dialect, RoleSpec, S3Spec, SecretReference};
+
+/// A type of store, as a stores file names and describes it.
+#[derive(Debug)]
+pub(crate) struct StoreType {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Its members, beside those of every store.
+    pub(crate) members: &'static [PolicyMember],
+    /// Reads them.
+    pub(crate) read: fn(&mut StoresFileReader<'_, '_>, Members<'_>, &MemberPath<'_>) -> Option<StoreKind>,
+}
+
+/// All types. A new one is written in here and in [`StoreKind`], and nowhere else of this room.
+pub(crate) const STORE_TYPES: [StoreType; 2] = [
+    StoreType { name: "folder", members: FOLDER, read: |reader, members, path| reader.folder(members, path) },
+    s3::TYPE,
+];
+
+/// Of a store in a folder.
+const FOLDER: &[PolicyMember] = &[PolicyMember {
+    name: "root",
+    default: "must be given",
+    about: "the folder whose direct subfolders are the spaces; a relative path begins at the folder of `mill.toml`",
+    example: "\"/srv/archive\"",
+    cost: "-",
+}];
 
 /// Most transfers at once that a store may be set to.
 pub const TRANSFERS_MAX: u32 = 1024;
@@ -71,7 +105,15 @@ impl StoreKind {
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Folder { .. } => "folder",
-            Self::S3(_) => "s3",
+            Self::S3(_) => s3::TYPE.name,
+        }
+    }
+
+    /// Its own members, as they are written.
+    pub(crate) fn written(&self) -> StoreKindOut<'_> {
+        match self {
+            Self::Folder { root } => StoreKindOut::Folder { root: root.to_string_lossy().into_owned() },
+            Self::S3(s3) => StoreKindOut::S3(Box::new(s3.written())),
         }
     }
 
@@ -95,119 +137,12 @@ impl StoreKind {
     }
 }
 
-/// A store that speaks S3.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3Spec {
-    /// Where its spaces are.
-    pub buckets: Buckets,
-    /// The service's address; `None` for Amazon's own.
-    pub endpoint: Option<String>,
-    /// The region; `None` for the environment's.
-    pub region: Option<String>,
-    /// Whether the bucket stands in the path rather than in the host name.
-    pub path_style: bool,
-    /// Where the credentials are; `None` for those of the environment or the machine's role.
-    pub credentials: Option<Credentials>,
-    /// A profile of the user's AWS configuration; excludes `credentials`.
-    pub profile: Option<String>,
-    /// A role to take on with them.
-    pub role: Option<RoleSpec>,
-    /// How its server differs from Amazon's.
-    pub dialect: Dialect,
-}
-
-impl S3Spec {
-    /// Where the service answers, in one spelling; `None` for Amazon's own, or where the environment says.
-    fn service(&self) -> Option<ServiceAddress> {
-        // What is no address was refused when it was read.
-        self.endpoint.as_deref().and_then(|endpoint| ServiceAddress::parse(endpoint).ok())
-    }
-
-    /// Whether the two hold, or could hold, the same objects, by what is written alone.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.service() == other.service() && self.buckets.overlaps(&other.buckets)
-    }
-}
-
-/// What servers that speak S3 differ in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // independent facts of a server
-pub struct Dialect {
-    /// Whether it decides `If-Match` and `If-None-Match` on writes itself; where not, they are checked before each write.
-    pub conditional_writes: bool,
-    /// Whether it knows the checksum of the whole of an item that is written in parts, rather than of the parts alone.
-    pub whole_checksums: bool,
-    /// Whether it is to keep the SHA-256 of what is written, rather than a CRC-64.
-    pub sha256: bool,
-    /// Whether an entity tag of 32 hexadecimal digits is the MD5 of the bytes.
-    pub md5_tags: bool,
-    /// Whether it is to bring large items from another of its buckets by itself, and judges what it brought by the checksum
-    /// of the whole that it keeps; where not, a workman reads every byte.
-    pub server_side_copies: bool,
-}
-
-impl Dialect {
-    /// That of Amazon's own, or of a server at an address of its own. Nothing tells whether such a one judges what it copies.
-    pub fn usual(of_amazon: bool) -> Self {
-        Self {
-            conditional_writes: true,
-            whole_checksums: true,
-            sha256: false,
-            md5_tags: true,
-            server_side_copies: of_amazon,
-        }
-    }
-}
-
-/// A role to take on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleSpec {
-    /// Its ARN.
-    pub arn: String,
-    /// The id that its owner gave to whoever takes it on, if any.
-    pub external_id: Option<String>,
-}
-
-/// How spaces become buckets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Buckets {
-    /// One bucket holds all spaces.
-    One(String),
-    /// Each space is a bucket: this prefix and the space's id.
-    Prefix(String),
-}
-
-impl Buckets {
-    /// Whether a bucket is, or could be, among those of both.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::One(a), Self::One(b)) => a == b,
-            (Self::Prefix(a), Self::Prefix(b)) => a.starts_with(b) || b.starts_with(a),
-            (Self::One(bucket), Self::Prefix(prefix)) | (Self::Prefix(prefix), Self::One(bucket)) => {
-                bucket.strip_prefix(prefix.as_str()).is_some_and(|space| SpaceId::new(space).is_ok())
-            }
-        }
-    }
-}
-
-/// Where the credentials of a store are to be found. Never the credentials themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Where the access key's id is.
-    pub access_key_id: SecretReference,
-    /// Where the secret key is.
-    pub secret_access_key: SecretReference,
-    /// Where the session token is, if there is one.
-    pub session_token: Option<SecretReference>,
-}
-
-/// Where one secret is to be found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretReference {
-    /// In this environment variable.
-    Env(String),
-    /// In this file, as given: a relative one is the caller's to resolve.
-    File(PathBuf),
+/// The members that are a type's own, as they are written.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum StoreKindOut<'p> {
+    Folder { root: String },
+    S3(Box<s3::S3Out<'p>>),
 }
 
 /// A path without `.` and with `..` taken back, by its text alone.

@@ -8,11 +8,8 @@ use mill_model::StoreId;
 use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
 use crate::json::{JsonNode, JsonValue};
 use crate::json_schema::{self, Members, quoted};
-use crate::members::{CREDENTIALS, FOLDER, S3, STORE, names};
-use crate::stores::{
-    Buckets, Credentials, Dialect, RoleSpec, S3Spec, SecretReference, StoreKind, StoreSpec, TRANSFERS_MAX,
-    lexically_normalized,
-};
+use crate::members::{PolicyMember, STORE, names};
+use crate::stores::{STORE_TYPES, StoreKind, StoreSpec, TRANSFERS_MAX, lexically_normalized};
 
 /// The stores of one file, as far as they could be read.
 #[derive(Debug, Default)]
@@ -42,7 +39,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> (ParsedStores, Vec<Diagnostic>) 
     (out, faults.into_diagnostics())
 }
 
-const NO_SECRETS: &str = "a secret may not stand in this file; remove it (change it too if others could read the file), \
+pub(crate) const NO_SECRETS: &str = "a secret may not stand in this file; remove it (change it too if others could read the file), \
     and under `credentials` name what holds it: `accessKeyIdEnv` and `secretAccessKeyEnv` an environment variable, \
     or `accessKeyIdFile` and `secretAccessKeyFile` a file";
 
@@ -63,9 +60,10 @@ struct PrimaryClaims {
     sure: bool,
 }
 
-struct StoresFileReader<'f, 't> {
-    faults: &'f mut Diagnostics<'t>,
-    whole: bool,
+/// Reads one file, and notes its faults.
+pub(crate) struct StoresFileReader<'f, 't> {
+    pub(crate) faults: &'f mut Diagnostics<'t>,
+    pub(crate) whole: bool,
 }
 
 impl StoresFileReader<'_, '_> {
@@ -171,94 +169,32 @@ impl StoresFileReader<'_, '_> {
     }
 
     fn kind(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
-        let wanted = "the store's type: \"folder\" or \"s3\"";
+        let types: Vec<String> = STORE_TYPES.iter().map(|known| format!("\"{}\"", known.name)).collect();
+        let types = types.join(" or ");
         let node = self.faults.required(members, path, "type", self.whole);
-        let kind = node.and_then(|node| self.faults.text(node, &path.member("type"), wanted));
-        match (kind, node) {
-            (Some("folder"), _) => {
-                self.only_known_members(members, path, &names(&[STORE, FOLDER]));
-                self.folder(members, path)
-            }
-            (Some("s3"), _) => {
-                self.only_known_members(members, path, &names(&[STORE, S3]));
-                self.s3(members, path)
-            }
-            (other, node) => {
-                if let (Some(other), Some(node)) = (other, node) {
-                    let message = format!("no type of store is called {}; write \"folder\" or \"s3\"", quoted(other));
-                    self.faults.error(node.at, &path.member("type"), message);
-                }
-                self.only_known_members(members, path, &names(&[STORE, FOLDER, S3]));
-                None
-            }
+        let path_of_type = path.member("type");
+        let named = node.and_then(|node| self.faults.text(node, &path_of_type, &format!("the store's type: {types}")));
+        if let Some(known) = STORE_TYPES.iter().find(|known| Some(known.name) == named) {
+            self.only_known_members(members, path, &names(&[STORE, known.members]));
+            return (known.read)(self, members, path);
         }
+        if let (Some(other), Some(node)) = (named, node) {
+            let message = format!("no type of store is called {}; write {types}", quoted(other));
+            self.faults.error(node.at, &path_of_type, message);
+        }
+        let lists: Vec<&'static [PolicyMember]> =
+            [STORE].into_iter().chain(STORE_TYPES.iter().map(|known| known.members)).collect();
+        self.only_known_members(members, path, &names(&lists));
+        None
     }
 
-    fn folder(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
+    pub(crate) fn folder(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
         let node = self.faults.required(members, path, "root", self.whole)?;
         let root = self.file_path(node, &path.member("root"), "the path of a folder")?;
         Some(StoreKind::Folder { root })
     }
 
-    fn s3(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
-        let bucket = self.optional_text(members, path, "bucket", "the name of a bucket");
-        let prefix = self.optional_text(members, path, "bucketPrefix", "what the names of the buckets begin with");
-        let endpoint =
-            self.optional_text(members, path, "endpoint", "the address of the service, such as \"https://…\"");
-        let region = self.optional_text(members, path, "region", "the name of a region");
-        let path_style = self.optional_boolean(members, path, "pathStyle", false);
-        let dialect = self.dialect(members, path, members.get("endpoint").is_none());
-        let credentials = match members.get("credentials") {
-            Some(node) => self.credentials(node, &path.member("credentials")).map(Some),
-            None => Some(None),
-        };
-        let profile = self.optional_text(members, path, "profile", "the name of a profile of the AWS configuration");
-        if let (Some(Some(_)), Some(node)) = (&profile, members.get("credentials")) {
-            let message = "`profile` and `credentials` exclude each other; remove one";
-            self.faults.error(node.at, &path.member("credentials"), message);
-        }
-        let role = self.role(members, path);
-        let endpoint = endpoint.and_then(|given| self.endpoint(members, path, given));
-        let buckets = match (bucket?, prefix?) {
-            (Some(bucket), None) => Some(Buckets::One(bucket)),
-            (None, Some(prefix)) => Some(Buckets::Prefix(prefix)),
-            (Some(_), Some(_)) => {
-                self.faults.error(members.at, path, "`bucket` and `bucketPrefix` exclude each other; remove one");
-                None
-            }
-            (None, None) => {
-                if self.whole {
-                    let message =
-                        "add `bucket` (one bucket for all spaces) or `bucketPrefix` (a bucket for each space)";
-                    self.faults.error(members.at, path, message);
-                }
-                None
-            }
-        };
-        let (buckets, endpoint, region) = (buckets?, endpoint?, region?);
-        let (path_style, credentials, profile, role) = (path_style?, credentials?, profile?, role?);
-        let dialect = dialect?;
-        let spec = S3Spec { buckets, endpoint, region, path_style, credentials, profile, role, dialect };
-        Some(StoreKind::S3(Box::new(spec)))
-    }
-
-    fn dialect(&mut self, members: Members<'_>, path: &MemberPath<'_>, of_amazon: bool) -> Option<Dialect> {
-        let usual = Dialect::usual(of_amazon);
-        let conditional_writes = self.optional_boolean(members, path, "conditionalWrites", usual.conditional_writes);
-        let whole_checksums = self.optional_boolean(members, path, "wholeChecksums", usual.whole_checksums);
-        let sha256 = self.optional_boolean(members, path, "sha256", usual.sha256);
-        let md5_tags = self.optional_boolean(members, path, "md5Tags", usual.md5_tags);
-        let server_side_copies = self.optional_boolean(members, path, "serverSideCopies", usual.server_side_copies);
-        Some(Dialect {
-            conditional_writes: conditional_writes?,
-            whole_checksums: whole_checksums?,
-            sha256: sha256?,
-            md5_tags: md5_tags?,
-            server_side_copies: server_side_copies?,
-        })
-    }
-
-    fn optional_boolean(
+    pub(crate) fn optional_boolean(
         &mut self,
         members: Members<'_>,
         path: &MemberPath<'_>,
@@ -271,85 +207,7 @@ impl StoresFileReader<'_, '_> {
         }
     }
 
-    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    fn role(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<Option<RoleSpec>> {
-        let arn = self.optional_text(members, path, "roleArn", "the ARN of a role to take on")?;
-        let external_id = self.optional_text(members, path, "externalId", "the id that the role's owner gave")?;
-        if let (None, Some(_), Some(node)) = (&arn, &external_id, members.get("externalId")) {
-            self.faults.error(node.at, &path.member("externalId"), "it belongs to a `roleArn`, which is missing");
-            return None;
-        }
-        Some(arn.map(|arn| RoleSpec { arn, external_id }))
-    }
-
-    /// An address names a service, and nobody who may use it.
-    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    fn endpoint(
-        &mut self,
-        members: Members<'_>,
-        path: &MemberPath<'_>,
-        given: Option<String>,
-    ) -> Option<Option<String>> {
-        let (Some(given), Some(node)) = (given, members.get("endpoint")) else { return Some(None) };
-        let path = path.member("endpoint");
-        let rest = given.strip_prefix("https://").or(given.strip_prefix("http://"));
-        match rest {
-            Some(rest) if rest.contains(['@', '?', '#']) => self.faults.error(node.at, &path, NO_SECRETS),
-            Some(rest) if !rest.is_empty() && !rest.starts_with('/') => return Some(Some(given)),
-            _ => self.faults.error(node.at, &path, "this must be an address that begins with https:// or http://"),
-        }
-        None
-    }
-
-    fn credentials(&mut self, node: &JsonNode, path: &MemberPath<'_>) -> Option<Credentials> {
-        let wanted = "an object that names where the credentials are, such as `secretAccessKeyEnv`";
-        let members = self.faults.object(node, path, wanted)?;
-        self.only_known_members(members, path, &names(&[CREDENTIALS]));
-        let id = self.reference(members, path, ["accessKeyIdEnv", "accessKeyIdFile"]);
-        let secret = self.reference(members, path, ["secretAccessKeyEnv", "secretAccessKeyFile"]);
-        let token = self.reference(members, path, ["sessionTokenEnv", "sessionTokenFile"]);
-        for (found, name) in [(&id, "accessKeyId"), (&secret, "secretAccessKey")] {
-            if self.whole && matches!(found, Some(None)) {
-                self.faults.error(members.at, path, format!("`{name}Env` or `{name}File` is missing; add one of them"));
-            }
-        }
-        Some(Credentials { access_key_id: id??, secret_access_key: secret??, session_token: token? })
-    }
-
-    /// One of two members that say where a secret is. What they hold is never repeated: it might be the secret itself.
-    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    fn reference(
-        &mut self,
-        members: Members<'_>,
-        path: &MemberPath<'_>,
-        [env, file]: [&str; 2],
-    ) -> Option<Option<SecretReference>> {
-        match (members.get(env), members.get(file)) {
-            (None, None) => Some(None),
-            (Some(node), None) => {
-                let path = path.member(env);
-                let name = self.faults.text(node, &path, "the name of an environment variable")?;
-                let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-                if !plain || name.is_empty() || name.as_bytes()[0].is_ascii_digit() {
-                    let message = "this is no name of an environment variable (letters, digits and `_`); if it is the \
-                        secret itself, remove it, and name here what holds it";
-                    self.faults.error(node.at, &path, message);
-                    return None;
-                }
-                Some(Some(SecretReference::Env(name.to_owned())))
-            }
-            (None, Some(node)) => self
-                .file_path(node, &path.member(file), "the path of a file")
-                .map(|path| Some(SecretReference::File(path))),
-            (Some(_), Some(node)) => {
-                let message = format!("`{env}` and `{file}` exclude each other; remove one");
-                self.faults.error(node.at, &path.member(file), message);
-                None
-            }
-        }
-    }
-
-    fn file_path(&mut self, node: &JsonNode, path: &MemberPath<'_>, wanted: &str) -> Option<PathBuf> {
+    pub(crate) fn file_path(&mut self, node: &JsonNode, path: &MemberPath<'_>, wanted: &str) -> Option<PathBuf> {
         let text = self.faults.text(node, path, wanted)?;
         if text.is_empty() || text.contains('\0') {
             self.faults.error(node.at, path, format!("this must be {wanted}, not empty and without NUL"));
@@ -363,7 +221,7 @@ impl StoresFileReader<'_, '_> {
 
     /// A text that may be left out, but not empty.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    fn optional_text(
+    pub(crate) fn optional_text(
         &mut self,
         members: Members<'_>,
         path: &MemberPath<'_>,
@@ -381,7 +239,7 @@ impl StoresFileReader<'_, '_> {
     }
 
     /// Notes members that are not known, and what looks like a secret in words of its own.
-    fn only_known_members(&mut self, members: Members<'_>, path: &MemberPath<'_>, known: &[&str]) {
+    pub(crate) fn only_known_members(&mut self, members: Members<'_>, path: &MemberPath<'_>, known: &[&str]) {
         for member in members.all {
             let name = member.name.as_str();
             if !known.contains(&name) && is_secret(name) && !matches!(member.value.value, JsonValue::Object(_)) {
