@@ -9,7 +9,7 @@ use crate::account::AccountPolicy;
 use crate::diagnostic::{Diagnostic, MemberPath, Severity};
 use crate::json_schema::{self, quoted};
 use crate::policy_file;
-use crate::stores::{StoreKind, lexically_normalized};
+use crate::store_types::lexically_normalized;
 use crate::stores_file::{self, ParsedStores};
 
 /// The file that lists the accounts: a JSON list of account ids.
@@ -208,7 +208,7 @@ impl<'b> PolicyFolder<'b> {
 
     fn keep_roots(&mut self, account: &AccountId, read: &ParsedStores) {
         for spec in &read.specs {
-            if let StoreKind::Folder { root } = &spec.kind {
+            if let Some(root) = spec.kind.folder_root() {
                 let shown = format!("store `{}` ({})", spec.id, quoted(&root.to_string_lossy()));
                 self.roots.push((lexically_normalized(root), account.clone(), shown));
             }

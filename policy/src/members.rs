@@ -1,9 +1,9 @@
-//! The one table of all members of policy files. The readers refuse a member that it lacks, and `docs/policy-files.md` is
-//! generated from it.
+//! The one table of all members of policy files; a type of store has its own part of it, in its file ([`crate::store_types`]). The
+//! readers refuse a member that it lacks, and `docs/policy-files.md` is generated from it.
 
 use std::fmt::Write as _;
 
-use crate::stores::{CREDENTIALS, STORE_TYPES};
+use crate::store_types::{STORE_TYPES, StoreType, names_of_types};
 
 /// One member of an object in a policy file.
 #[derive(Debug)]
@@ -20,6 +20,9 @@ pub struct PolicyMember {
     pub cost: &'static str,
 }
 
+/// Stands in a text for the names of all types of store.
+const TYPES: &str = "{types}";
+
 /// The names of these members, in their order.
 pub(crate) fn names(lists: &[&'static [PolicyMember]]) -> Vec<&'static str> {
     lists.iter().flat_map(|list| list.iter().map(|member| member.name)).collect()
@@ -34,13 +37,7 @@ pub const STORE: &[PolicyMember] = &[
         example: "\"1\"",
         cost: "another id is another store: what is known of its copies is compared anew",
     },
-    PolicyMember {
-        name: "type",
-        default: "must be given",
-        about: "`\"folder\"` or `\"s3\"`",
-        example: "\"folder\"",
-        cost: "-",
-    },
+    PolicyMember { name: "type", default: "must be given", about: TYPES, example: "\"folder\"", cost: "-" },
     PolicyMember {
         name: "primary",
         default: "`false`; an only store is it",
@@ -144,23 +141,28 @@ pub fn policy_files_page() -> String {
          Each account has its name in `duplication-accounts.json`, and two files beside it. `mill policy check` names every \
          fault with its line; `mill policy explain ACCOUNT SPACE` says what a space's policies come to.\n",
     );
-    let mut sections = vec![("`<account>-stores.json`: `stores` is a list of these".to_owned(), STORE)];
-    sections.extend(STORE_TYPES.iter().map(|of| (format!("More of a store of type `{}`", of.name), of.members)));
-    sections.extend([
-        ("`credentials` of a store of type `s3`".to_owned(), CREDENTIALS),
-        ("`<account>-duplication-policy.json`".to_owned(), POLICY_FILE),
-        ("One store policy".to_owned(), STORE_POLICY),
-    ]);
-    for (head, members) in sections {
-        let _ = write!(
-            out,
-            "\n## {head}\n\n| member | left out | what it is | for example | what it costs |\n|---|---|---|---|---|\n"
-        );
-        for PolicyMember { name, default, about, example, cost } in members {
-            let _ = writeln!(out, "| `{name}` | {default} | {about} | `{example}` | {cost} |");
+    table("`<account>-stores.json`: `stores` is a list of these", STORE, &mut out);
+    for StoreType { name, members, nested, .. } in STORE_TYPES {
+        table(&format!("More of a store of type `{name}`"), members, &mut out);
+        for (object, members) in *nested {
+            table(&format!("`{object}` of a store of type `{name}`"), members, &mut out);
         }
     }
+    table("`<account>-duplication-policy.json`", POLICY_FILE, &mut out);
+    table("One store policy", STORE_POLICY, &mut out);
     out
+}
+
+fn table(head: &str, members: &[PolicyMember], out: &mut String) {
+    let types = names_of_types(|name| format!("`\"{name}\"`"));
+    let _ = write!(
+        out,
+        "\n## {head}\n\n| member | left out | what it is | for example | what it costs |\n|---|---|---|---|---|\n"
+    );
+    for PolicyMember { name, default, about, example, cost } in members {
+        let about = about.replace(TYPES, &types);
+        let _ = writeln!(out, "| `{name}` | {default} | {about} | `{example}` | {cost} |");
+    }
 }
 
 #[cfg(test)]
@@ -171,53 +173,62 @@ mod tests {
     use crate::diagnostic::Diagnostic;
     use crate::{policy_file, stores_file};
 
-    fn object(members: &[(&str, &str)]) -> String {
-        let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+    /// An object of these members with their examples, in which `member` stands and all that must be given with it: what must be is
+    /// read from how the table says what leaving a member out means.
+    fn example(table: &[&PolicyMember], member: &PolicyMember) -> String {
+        let mut given = vec![member];
+        let others = |default: &str| default.split('`').nth(1).map(str::to_owned);
+        if let Some(needed) = member.default.contains("belongs to").then(|| others(member.default)).flatten() {
+            given.extend(table.iter().find(|other| other.name == needed));
+        }
+        for other in table.iter().filter(|other| other.name != member.name && other.default.contains("must be given")) {
+            let instead = others(other.default);
+            if !given.iter().any(|given| Some(given.name) == instead.as_deref()) {
+                given.push(other);
+            }
+        }
+        let members: Vec<String> = given.iter().map(|of| format!("\"{}\": {}", of.name, of.example)).collect();
         format!("{{ {} }}", members.join(", "))
     }
 
-    /// What the reader says of one store with this member, and others that it may not be without.
-    fn read_store(of_type: &str, member: &PolicyMember) -> Vec<Diagnostic> {
-        let of_type = format!("\"{of_type}\"");
-        let needed = [("id", "\"1\""), ("type", &*of_type), ("root", "\"/a\""), ("bucket", "\"b\"")];
-        let unneeded = if of_type == "\"s3\"" { "root" } else { "bucket" };
-        let (arn, name) = ("\"arn:aws:iam::1:role/a\"", member.name);
-        let mut members: Vec<(&str, &str)> = needed.into_iter().filter(|(needed, _)| *needed != unneeded).collect();
-        members.retain(|(needed, _)| *needed != name && !(*needed == "bucket" && name == "bucketPrefix"));
-        members.extend((name == "externalId").then_some(("roleArn", arn)));
-        members.push((name, member.example));
-        stores_file::read("stores", object(&[("stores", &format!("[{}]", object(&members)))]).as_bytes()).1
+    fn read_store(store: &str) -> Vec<Diagnostic> {
+        stores_file::read("stores", format!("{{ \"stores\": [{store}] }}").as_bytes()).1
     }
 
     #[test]
-    fn each_member_with_its_example_is_read_without_a_word() {
+    fn each_member_of_a_store_with_its_example_is_read_without_a_word() {
         for of in STORE_TYPES {
-            for member in STORE.iter().filter(|member| member.name != "type").chain(of.members) {
-                assert_eq!(read_store(of.name, member), [], "{} {}", of.name, member.name);
+            let quoted = format!("\"{}\"", of.name).leak();
+            let of_type = PolicyMember { name: "type", default: "must be given", about: "", example: quoted, cost: "" };
+            let with = |member: &PolicyMember| {
+                let shared = STORE.iter().map(|shared| if shared.name == "type" { &of_type } else { shared });
+                let member = if member.name == "type" { &of_type } else { member };
+                example(&shared.chain(of.members).collect::<Vec<_>>(), member)
+            };
+            for member in STORE.iter().chain(of.members) {
+                assert_eq!(read_store(&with(member)), [], "{} {}", of.name, member.name);
+            }
+            for (object, members) in of.nested {
+                let object = of.members.iter().find(|member| member.name == *object).expect("a member of the type");
+                for member in *members {
+                    let example = example(&members.iter().collect::<Vec<_>>(), member).leak();
+                    let object = PolicyMember { example, ..*object };
+                    assert_eq!(read_store(&with(&object)), [], "{} {} {example}", of.name, member.name);
+                }
             }
         }
+    }
+
+    #[test]
+    fn each_member_of_a_policy_with_its_example_is_read_without_a_word() {
         for PolicyMember { name, example, .. } in POLICY_FILE {
-            let read = policy_file::read("policy", object(&[(name, example)]).as_bytes(), None).1;
-            assert_eq!(read, [], "{name}");
-        }
-        for PolicyMember { name, example, .. } in STORE_POLICY {
-            let mut members = vec![("srcStoreId", "\"1\""), ("destStoreId", "\"2\"")];
-            members.retain(|(needed, _)| needed != name);
-            members.push((name, example));
-            let file = object(&[("defaultPolicies", &format!("[{}]", object(&members)))]);
+            let file = format!("{{ \"{name}\": {example} }}");
             assert_eq!(policy_file::read("policy", file.as_bytes(), None).1, [], "{name}");
         }
-        for pair in CREDENTIALS.chunks(2) {
-            for PolicyMember { name, example, .. } in pair {
-                let mut members = vec![("accessKeyIdEnv", "\"A\""), ("secretAccessKeyEnv", "\"B\"")];
-                members.retain(|(needed, _)| !pair.iter().any(|member| member.name == *needed));
-                members.push((name, example));
-                let credentials = object(&members);
-                let store =
-                    object(&[("id", "\"1\""), ("type", "\"s3\""), ("bucket", "\"b\""), ("credentials", &credentials)]);
-                let read = stores_file::read("stores", object(&[("stores", &format!("[{store}]"))]).as_bytes()).1;
-                assert_eq!(read, [], "{name}");
-            }
+        for member in STORE_POLICY {
+            let policy = example(&STORE_POLICY.iter().collect::<Vec<_>>(), member);
+            let file = format!("{{ \"defaultPolicies\": [{policy}] }}");
+            assert_eq!(policy_file::read("policy", file.as_bytes(), None).1, [], "{}", member.name);
         }
     }
 

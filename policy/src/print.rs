@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::account::AccountPolicy;
 use crate::decision::{SettingOrigin, SettingOrigins, StorePolicy};
 use crate::policy_file::SpaceRules;
-use crate::stores::{StoreKindOut, StoreSpec};
+use crate::stores::StoreSpec;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,21 +39,17 @@ struct StorePolicyOut<'p> {
 }
 
 #[derive(Serialize)]
-struct StoresOut<'p> {
-    stores: Vec<StoreOut<'p>>,
+struct StoresOut {
+    stores: Vec<StoreOut>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StoreOut<'p> {
-    id: &'p str,
-    r#type: &'p str,
-    #[serde(flatten)]
-    kind: StoreKindOut<'p>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    primary: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transfers_max: Option<u32>,
+/// The members of a store, in the order in which they are written.
+struct StoreOut(Vec<(&'static str, Value)>);
+
+impl Serialize for StoreOut {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 impl AccountPolicy {
@@ -98,12 +95,10 @@ fn store_policy(policy: &StorePolicy, origins: SettingOrigins) -> StorePolicyOut
     }
 }
 
-fn store(spec: &StoreSpec) -> StoreOut<'_> {
-    StoreOut {
-        id: spec.id.as_str(),
-        r#type: spec.kind.type_name(),
-        kind: spec.kind.written(),
-        primary: spec.primary,
-        transfers_max: spec.transfers_max,
-    }
+fn store(spec: &StoreSpec) -> StoreOut {
+    let mut out = vec![("id", spec.id.as_str().into()), ("type", spec.kind.type_name().into())];
+    out.extend(spec.kind.printed());
+    out.extend(spec.primary.then_some(("primary", true.into())));
+    out.extend(spec.transfers_max.map(|most| ("transfersMax", most.into())));
+    StoreOut(out)
 }

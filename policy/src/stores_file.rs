@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use mill_model::StoreId;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
-use crate::json::{JsonNode, JsonValue};
+use crate::json::JsonNode;
 use crate::json_schema::{self, Members, quoted};
-use crate::members::{PolicyMember, STORE, names};
-use crate::stores::{STORE_TYPES, StoreKind, StoreSpec, TRANSFERS_MAX, lexically_normalized};
+use crate::members::{STORE, names};
+use crate::object_reader::ObjectReader;
+use crate::store_types::{STORE_TYPES, StoreKind, lexically_normalized, names_of_types};
+use crate::stores::{StoreSpec, TRANSFERS_MAX};
 
 /// The stores of one file, as far as they could be read.
 #[derive(Debug, Default)]
@@ -39,10 +41,6 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> (ParsedStores, Vec<Diagnostic>) 
     (out, faults.into_diagnostics())
 }
 
-pub(crate) const NO_SECRETS: &str = "a secret may not stand in this file; remove it (change it too if others could read the file), \
-    and under `credentials` name what holds it: `accessKeyIdEnv` and `secretAccessKeyEnv` an environment variable, \
-    or `accessKeyIdFile` and `secretAccessKeyFile` a file";
-
 /// One entry of the list, as far as it could be read.
 struct ParsedStore {
     id: Option<(usize, StoreId)>,
@@ -60,17 +58,17 @@ struct PrimaryClaims {
     sure: bool,
 }
 
-/// Reads one file, and notes its faults.
-pub(crate) struct StoresFileReader<'f, 't> {
-    pub(crate) faults: &'f mut Diagnostics<'t>,
-    pub(crate) whole: bool,
+struct StoresFileReader<'f, 't> {
+    faults: &'f mut Diagnostics<'t>,
+    whole: bool,
 }
 
 impl StoresFileReader<'_, '_> {
     fn read_file(&mut self, root: &JsonNode, out: &mut ParsedStores) {
         let path = MemberPath::Root;
         let Some(members) = self.faults.object(root, &path, "an object with the member `stores`") else { return };
-        self.only_known_members(members, &path, &["stores"]);
+        ObjectReader { faults: &mut *self.faults, whole: self.whole, members, path: &path }
+            .only_known_members(&["stores"]);
         let Some(list) = self.faults.required(members, &path, "stores", self.whole) else { return };
         let path = path.member("stores");
         let Some(items) = self.faults.list(list, &path, "a list of stores") else { return };
@@ -124,7 +122,7 @@ impl StoresFileReader<'_, '_> {
     fn warn_of_shared_roots(&mut self, items: &[JsonNode], path: &MemberPath<'_>, specs: &[StoreSpec]) {
         let mut roots: BTreeMap<PathBuf, &StoreId> = BTreeMap::new();
         for (index, (item, spec)) in items.iter().zip(specs).enumerate() {
-            let StoreKind::Folder { root } = &spec.kind else { continue };
+            let Some(root) = spec.kind.folder_root() else { continue };
             if let Some(first) = roots.insert(lexically_normalized(root), &spec.id) {
                 let message = format!(
                     "store `{first}` has this root too; two stores in one folder hold each other's content, so one id \
@@ -169,93 +167,20 @@ impl StoresFileReader<'_, '_> {
     }
 
     fn kind(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
-        let types: Vec<String> = STORE_TYPES.iter().map(|known| format!("\"{}\"", known.name)).collect();
-        let types = types.join(" or ");
+        let types = names_of_types(|name| format!("\"{name}\""));
         let node = self.faults.required(members, path, "type", self.whole);
-        let path_of_type = path.member("type");
-        let named = node.and_then(|node| self.faults.text(node, &path_of_type, &format!("the store's type: {types}")));
-        if let Some(known) = STORE_TYPES.iter().find(|known| Some(known.name) == named) {
-            self.only_known_members(members, path, &names(&[STORE, known.members]));
-            return (known.read)(self, members, path);
+        let name =
+            node.and_then(|node| self.faults.text(node, &path.member("type"), &format!("the store's type: {types}")));
+        let found = STORE_TYPES.iter().find(|of| Some(of.name) == name);
+        if let (None, Some(name), Some(node)) = (found, name, node) {
+            let message = format!("no type of store is called {}; write {types}", quoted(name));
+            self.faults.error(node.at, &path.member("type"), message);
         }
-        if let (Some(other), Some(node)) = (named, node) {
-            let message = format!("no type of store is called {}; write {types}", quoted(other));
-            self.faults.error(node.at, &path_of_type, message);
-        }
-        let lists: Vec<&'static [PolicyMember]> =
-            [STORE].into_iter().chain(STORE_TYPES.iter().map(|known| known.members)).collect();
-        self.only_known_members(members, path, &names(&lists));
-        None
+        let mut entry = ObjectReader { faults: &mut *self.faults, whole: self.whole, members, path };
+        // Of a store whose type is not known, each type's members are.
+        let possible = STORE_TYPES.iter().filter(|of| found.is_none_or(|found| found.name == of.name));
+        let known: Vec<_> = [STORE].into_iter().chain(possible.map(|of| of.members)).collect();
+        entry.only_known_members(&names(&known));
+        found.and_then(|of| (of.read)(&mut entry))
     }
-
-    pub(crate) fn folder(&mut self, members: Members<'_>, path: &MemberPath<'_>) -> Option<StoreKind> {
-        let node = self.faults.required(members, path, "root", self.whole)?;
-        let root = self.file_path(node, &path.member("root"), "the path of a folder")?;
-        Some(StoreKind::Folder { root })
-    }
-
-    pub(crate) fn optional_boolean(
-        &mut self,
-        members: Members<'_>,
-        path: &MemberPath<'_>,
-        name: &'static str,
-        usual: bool,
-    ) -> Option<bool> {
-        match members.get(name) {
-            Some(node) => self.faults.boolean(node, &path.member(name)),
-            None => Some(usual),
-        }
-    }
-
-    pub(crate) fn file_path(&mut self, node: &JsonNode, path: &MemberPath<'_>, wanted: &str) -> Option<PathBuf> {
-        let text = self.faults.text(node, path, wanted)?;
-        if text.is_empty() || text.contains('\0') {
-            self.faults.error(node.at, path, format!("this must be {wanted}, not empty and without NUL"));
-        } else if text.starts_with('~') {
-            self.faults.error(node.at, path, "`~` is not expanded; write the whole path");
-        } else {
-            return Some(PathBuf::from(text));
-        }
-        None
-    }
-
-    /// A text that may be left out, but not empty.
-    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
-    pub(crate) fn optional_text(
-        &mut self,
-        members: Members<'_>,
-        path: &MemberPath<'_>,
-        name: &str,
-        wanted: &str,
-    ) -> Option<Option<String>> {
-        let Some(node) = members.get(name) else { return Some(None) };
-        let text = self.faults.text(node, &path.member(name), wanted)?;
-        if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            let message = format!("this must be {wanted}, not empty and without blanks; or remove the member");
-            self.faults.error(node.at, &path.member(name), message);
-            return None;
-        }
-        Some(Some(text.to_owned()))
-    }
-
-    /// Notes members that are not known, and what looks like a secret in words of its own.
-    pub(crate) fn only_known_members(&mut self, members: Members<'_>, path: &MemberPath<'_>, known: &[&str]) {
-        for member in members.all {
-            let name = member.name.as_str();
-            if !known.contains(&name) && is_secret(name) && !matches!(member.value.value, JsonValue::Object(_)) {
-                self.faults.error(member.at, &path.member(name), NO_SECRETS);
-            } else if !known.contains(&name) {
-                self.faults.error(member.at, &path.member(name), json_schema::unknown_member(name, known));
-            }
-        }
-    }
-}
-
-/// Whether a member of this name would hold a secret itself.
-pub(crate) fn is_secret(name: &str) -> bool {
-    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    let reference = name.ends_with("env") || name.ends_with("file");
-    let words =
-        ["secret", "password", "passwd", "passphrase", "token", "accesskey", "apikey", "privatekey", "credential"];
-    !reference && words.iter().any(|word| name.contains(word))
 }
