@@ -31,7 +31,7 @@ pub(crate) use background_read::{ReadBasis, ReadKey, ReadOutcome, ReaderPanicked
 pub(crate) use discovery::{SpacesByStore, StoreSpaces};
 pub(crate) use failures::SurveyFailures;
 pub(crate) use gate::Gate;
-pub(crate) use plan::{Coverage, MorselError, OpenAs, Plan};
+pub(crate) use plan::{MorselCoverage, MorselError, OpenAs, Plan};
 pub(crate) use producer::{Leased, LoopingProducer};
 pub(crate) use rounds::TurnOutcome;
 pub(crate) use runs::ActiveRun;

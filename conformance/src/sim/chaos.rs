@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::{
-    AccountId, DeleteListId, DuplicateTask, Envelope, QueueName, RemoveTask, SpaceId, SpacePair, StoreId, Task,
-    TaskArgs as _, TaskId, TaskKind, Timestamp, wire,
+    AccountId, DeleteListId, DuplicateScope, DuplicateTask, Envelope, QueueName, RemoveTask, SpaceId, SpacePair,
+    StoreId, Task, TaskArgs as _, TaskId, TaskKind, Timestamp, wire,
 };
 use mill_ports::OutgoingMessage;
 use mill_records::delete_lists::DeleteLists;
@@ -278,7 +278,7 @@ impl Chaos<'_> {
             0 => Bytes::from(format!("no envelope {behavior}")),
             1 => encoded(task(TaskKind::new("unheard-of"))),
             2 => encoded(task(DuplicateTask::KIND)),
-            3..6 => match self.some_duplicate(&account) {
+            scope @ 3..6 => match self.some_duplicate(&account, scope == 5) {
                 Some(duplicate) => encoded(duplicate.to_task().unwrap()),
                 None => Bytes::new(),
             },
@@ -324,8 +324,8 @@ impl Chaos<'_> {
         Some(RemoveTask { pair, list: DeleteListId::parse(list).ok()?, row: (world.rng.below(8) > 0).then_some(0) })
     }
 
-    /// A task that a policy covers but no producer queued, whoever owns the destination.
-    fn some_duplicate(&self, account: &AccountId) -> Option<DuplicateTask> {
+    /// A task that a policy covers but no producer queued, whoever owns the destination: of `all` items of a space, or of one.
+    fn some_duplicate(&self, account: &AccountId, all: bool) -> Option<DuplicateTask> {
         let world = self.world;
         let desired_policy = world.desired_policies.lock().0.get(account).cloned()?;
         let space = world.rng.pick(&world.spaces);
@@ -342,6 +342,9 @@ impl Chaos<'_> {
             destination: desired_copy.destination.clone(),
             space: space.clone(),
         };
+        if all && ids.len() > 1 {
+            return Some(DuplicateTask { pair, scope: DuplicateScope::Items(ids) });
+        }
         Some(DuplicateTask::of(pair, (!ids.is_empty()).then(|| world.rng.pick(&ids).clone())))
     }
 }

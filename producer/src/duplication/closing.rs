@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::DuplicationProducer;
 use super::endpoints::{Endpoints, SpaceError};
 use super::merge::{Merge, MergedEntry, Proof};
-use super::plan::Session;
+use super::plan::DuplicationSession;
 use super::report::{MissingEntry, SessionReport};
 use crate::looping::report::{ProducerError, SessionEnd};
 use crate::looping::{ActiveRun, Leased, LoopingProducer, SurveyFailures};
@@ -110,7 +110,7 @@ impl DuplicationProducer {
 
 /// A closing survey in progress.
 struct ClosingSurvey<'a> {
-    session: Session<'a>,
+    session: DuplicationSession<'a>,
     is_refused: IsRefused<'a>,
     /// The surveys of the run.
     surveyed: Vec<PairSurvey>,
@@ -125,7 +125,7 @@ impl<'a> ClosingSurvey<'a> {
         stop: &'a CancellationToken,
     ) -> Result<ClosingReport, ProducerError> {
         let ProducerRows { runs, failures, .. } = state.load(claim).await?;
-        let mut session = Session::new(&producer.looping, producer.plan(), state, stop);
+        let mut session = DuplicationSession::new(&producer.looping, producer.plan(), state, stop);
         session.runs = ActiveRun::of_all(runs);
         session.failures = SurveyFailures::of(failures);
         let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.record);

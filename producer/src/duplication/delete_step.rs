@@ -28,7 +28,7 @@ use super::endpoints::{Endpoints, SpaceError};
 use super::list_writer::{ListWriter, RowsSummary};
 use super::merge::Merge;
 use super::nibble::Nibble;
-use super::plan::{PairRead, Session, StepError};
+use super::plan::{DuplicationSession, DuplicationStepError, PairRead};
 use super::report::HeldDeletes;
 use super::respelled_items::RespelledItems;
 use crate::looping::{ReadKey, ReadOutcome};
@@ -62,13 +62,13 @@ enum HeldItemsState {
     Unknown,
 }
 
-impl Session<'_> {
+impl DuplicationSession<'_> {
     /// Does the next step of a morsel's deletes.
     pub(crate) async fn step_deletes(
         &mut self,
         morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         if let DeleteProgress::Sending { list, next } = morsel.record.deletes.clone() {
             return self.send_rows(morsel, endpoints, list, next).await;
         }
@@ -98,7 +98,7 @@ impl Session<'_> {
         pair: &SpacePair,
         state: &mut Versioned<DeletePairState>,
         of: DeletionScope,
-    ) -> Result<Option<CurrentList>, StepError> {
+    ) -> Result<Option<CurrentList>, DuplicationStepError> {
         let lists = self.plan.delete_lists.clone();
         self.adopt_next_list(pair, state).await?;
         let Some(id) = state.record.list() else { return Ok(None) };
@@ -134,7 +134,11 @@ impl Session<'_> {
     }
 
     /// Adopts a list whose writer died after it wrote the head and before it updated the pair. People see it, so it counts.
-    async fn adopt_next_list(&self, pair: &SpacePair, state: &mut Versioned<DeletePairState>) -> Result<(), StepError> {
+    async fn adopt_next_list(
+        &self,
+        pair: &SpacePair,
+        state: &mut Versioned<DeletePairState>,
+    ) -> Result<(), DuplicationStepError> {
         let lists = &self.plan.delete_lists;
         let Some(next) = state.record.next() else { return Ok(()) };
         if lists.head(pair, next).await?.is_none() {
@@ -169,7 +173,7 @@ impl Session<'_> {
         endpoints: &Endpoints,
         state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         // An earlier turn has compared the items up to the marker.
         let copies_max = morsel.record.marker.is_none().then(|| self.settings.nibble.get());
         let keep_max = self.plan.thresholds.unasked_max + 1;
@@ -204,7 +208,7 @@ impl Session<'_> {
         mut state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
         survey: DeleteScan,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         let pair = &endpoints.pair;
         let lists = self.plan.delete_lists.clone();
         let unasked_today = state.record.unasked_today(&*self.deps.clock);
@@ -254,7 +258,7 @@ impl Session<'_> {
         pair: &SpacePair,
         list: DeleteListId,
         survey: &DeleteScan,
-    ) -> Result<HeldItemsState, StepError> {
+    ) -> Result<HeldItemsState, DuplicationStepError> {
         let all_kept = survey.vanished.len() as u64 == survey.count;
         if (survey.count == 0 && !survey.has_unknown()) || planted(PlantedBug::HoldForgotten) {
             return Ok(HeldItemsState::No);
@@ -282,7 +286,7 @@ impl Session<'_> {
         morsel: &mut Versioned<PairMorsel>,
         pair: &SpacePair,
         current: Option<CurrentList>,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         let Some(CurrentList { id, head }) = current.filter(|list| list.head.record.held().is_some()) else {
             return self.settle(morsel, DeleteProgress::Done).await;
         };
@@ -297,7 +301,7 @@ impl Session<'_> {
         pair: &SpacePair,
         state: &mut Versioned<DeletePairState>,
         current: Option<CurrentList>,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), DuplicationStepError> {
         let lists = &self.plan.delete_lists;
         if let Some(CurrentList { id, mut head }) = current {
             info!(account = %pair.account, space = %pair.space, "what was held is back; the hold ends");
@@ -311,7 +315,7 @@ impl Session<'_> {
     }
 
     /// Records the places at which a source was listed, so that a later scan notices which ones are gone.
-    pub(crate) async fn remember_places(&self, pair: &SpacePair, places: &[Place]) -> Result<(), StepError> {
+    pub(crate) async fn remember_places(&self, pair: &SpacePair, places: &[Place]) -> Result<(), DuplicationStepError> {
         let mut state = self.plan.delete_lists.pair(pair).await?;
         if state.record.add_places(places) {
             self.plan.delete_lists.save_pair(pair, &mut state).await?;
@@ -324,7 +328,7 @@ impl Session<'_> {
         &mut self,
         pair: &SpacePair,
         of: DeletionScope,
-    ) -> Result<Option<DeleteListId>, StepError> {
+    ) -> Result<Option<DeleteListId>, DuplicationStepError> {
         let mut state = self.plan.delete_lists.pair(pair).await?;
         let current = self.current_list(pair, &mut state, of).await?;
         Ok(current.filter(|list| list.head.record.is_granted()).map(|list| list.id))
@@ -336,7 +340,7 @@ impl Session<'_> {
         endpoints: &Endpoints,
         survey: DeleteScan,
         granted: DeleteListState,
-    ) -> Result<DeleteListId, StepError> {
+    ) -> Result<DeleteListId, DuplicationStepError> {
         let mut state = self.plan.delete_lists.pair(&endpoints.pair).await?;
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         self.write_long_list(endpoints, list, survey, (DeletionScope::Space, granted)).await?;
@@ -351,7 +355,7 @@ impl Session<'_> {
         endpoints: &Endpoints,
         survey: (DeleteScan, DeletionScope),
         reason: HoldReason,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), DuplicationStepError> {
         let mut state = self.plan.delete_lists.pair(&endpoints.pair).await?;
         let current = self.current_list(&endpoints.pair, &mut state, survey.1).await?;
         self.hold(endpoints, &mut state, current, survey, reason).await
@@ -364,7 +368,7 @@ impl Session<'_> {
         current: Option<CurrentList>,
         (survey, of): (DeleteScan, DeletionScope),
         reason: HoldReason,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), DuplicationStepError> {
         let pair = &endpoints.pair;
         let lists = self.plan.delete_lists.clone();
         let same = |list: &&CurrentList| {
@@ -411,7 +415,7 @@ impl Session<'_> {
         pair: &SpacePair,
         survey: DeleteScan,
         state: DeleteListState,
-    ) -> Result<DeleteListId, StepError> {
+    ) -> Result<DeleteListId, DuplicationStepError> {
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         let mut writer = ListWriter::new(&self.plan.delete_lists, pair, list);
         for listed in survey.vanished {
@@ -429,7 +433,7 @@ impl Session<'_> {
         list: DeleteListId,
         survey: DeleteScan,
         (of, state): (DeletionScope, DeleteListState),
-    ) -> Result<(), StepError> {
+    ) -> Result<(), DuplicationStepError> {
         let pair = &endpoints.pair;
         let mut writer = ListWriter::new(&self.plan.delete_lists, pair, list);
         let (mut items_total, mut places) = (survey.items_total, survey.places);
@@ -506,7 +510,7 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Versioned<PairMorsel>,
         deletes: DeleteProgress,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         morsel.record.deletes = deletes;
         self.state.save(morsel).await?;
         crash_point(CrashPoint::ProducerDeletesSaved);
@@ -517,7 +521,7 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Versioned<PairMorsel>,
         list: DeleteListId,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         crash_point(CrashPoint::ProducerBeforeDeletes);
         morsel.record.deletes = DeleteProgress::Sending { list, next: 0 };
         self.state.save(morsel).await?;
@@ -531,7 +535,7 @@ impl Session<'_> {
         endpoints: &Endpoints,
         list: DeleteListId,
         next: u32,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         let pair = &endpoints.pair;
         let head = self.plan.delete_lists.head(pair, list).await?.map(|head| head.record);
         let Some(head) = head.filter(DeleteListHead::is_granted) else {

@@ -8,11 +8,11 @@ use mill_policy::{AccountPolicy, Rule, StorePolicy};
 use mill_ports::{LeftOutEntries, PlantedBug, planted};
 use tracing::warn;
 
-use super::plan::Session;
+use super::plan::DuplicationSession;
 use super::report::LeftOutEntry;
 use crate::looping::{OpenAs, SpacesByStore, StoreSpaces};
 
-impl Session<'_> {
+impl DuplicationSession<'_> {
     /// Reports the entries that lie in no space, in stores that default policies read, and each space that a rule leaves out: in
     /// these stores, and, unless `again`, among the spaces that the policy names.
     pub(super) fn report_left_out(&mut self, policy: &AccountPolicy, spaces: &SpacesByStore, again: bool) {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::delete_scan::DeleteScan;
 use super::delete_step::DeleteStepOutcome;
 use super::endpoints::{Endpoints, SpaceError};
-use super::plan::{PairRead, Session, StepError, missing_key};
+use super::plan::{DuplicationSession, DuplicationStepError, PairRead, missing_key};
 use super::report::AbsentSpace;
 use super::respelled_items::RespelledItems;
 use super::settings::AbsentSource;
@@ -31,13 +31,13 @@ struct MissingSince {
     for_a_day: bool,
 }
 
-impl Session<'_> {
+impl DuplicationSession<'_> {
     /// Steps a morsel whose source space is missing, though its store answers.
     pub(crate) async fn step_missing_space(
         &mut self,
         morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
-    ) -> Result<TurnOutcome, StepError> {
+    ) -> Result<TurnOutcome, DuplicationStepError> {
         if self.plan.absent_source == AbsentSource::Unknown {
             return Err(SpaceError::SourceAbsent.into());
         }
@@ -79,7 +79,7 @@ impl Session<'_> {
         morsel: &mut Versioned<PairMorsel>,
         endpoints: &Endpoints,
         since: MissingSince,
-    ) -> Result<DeleteStepOutcome, StepError> {
+    ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         if let DeleteProgress::Sending { list, next } = morsel.record.deletes.clone() {
             return self.send_rows(morsel, endpoints, list, next).await;
         }
@@ -117,7 +117,7 @@ impl Session<'_> {
     }
 
     /// Notes that the source space is missing in this run, and returns since when it is.
-    async fn missing_since(&mut self, pair: &SpacePair) -> Result<MissingSince, StepError> {
+    async fn missing_since(&mut self, pair: &SpacePair) -> Result<MissingSince, DuplicationStepError> {
         let SpacePair { account, source, space, .. } = pair.clone();
         let (first, run) = (self.deps.clock.now(), self.run_number(&account));
         let row = MissingSpace { account, store: source, space, first, run, elapsed: ElapsedTime::default() };
@@ -134,7 +134,7 @@ impl Session<'_> {
     }
 
     /// Forgets that a source space was missing: it is back.
-    pub(crate) async fn forget_missing_mark(&mut self, pair: &SpacePair) -> Result<(), StepError> {
+    pub(crate) async fn forget_missing_mark(&mut self, pair: &SpacePair) -> Result<(), DuplicationStepError> {
         if self.plan.missing.is_empty() {
             return Ok(());
         }

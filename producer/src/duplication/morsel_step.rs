@@ -12,7 +12,7 @@ use super::delete_step::DeleteStepOutcome;
 use super::endpoints::{Endpoints, SpaceError};
 use super::merge::Merge;
 use super::nibble::Nibble;
-use super::plan::{PairBasis, PairRead, Session, StepError};
+use super::plan::{DuplicationSession, DuplicationStepError, PairBasis, PairRead};
 use super::report::UncopiedEntry;
 use crate::looping::{Gate, ReadBasis, ReadKey, ReadOutcome, TurnOutcome};
 
@@ -22,13 +22,13 @@ pub(crate) struct OpenMorsel {
     merge: Merge,
 }
 
-impl Session<'_> {
+impl DuplicationSession<'_> {
     /// Gives a morsel its turn. The gate must be open.
     pub(crate) async fn step_morsel(
         &mut self,
         morsel: &mut Versioned<PairMorsel>,
         policy: StorePolicy,
-    ) -> Result<TurnOutcome, StepError> {
+    ) -> Result<TurnOutcome, DuplicationStepError> {
         let pair = morsel.record.pair.clone();
         let (endpoints, merge) = match self.plan.open_morsels.remove(&pair) {
             Some(OpenMorsel { endpoints, merge }) if endpoints.policy == policy => (endpoints, Some(merge)),
@@ -93,7 +93,7 @@ impl Session<'_> {
         endpoints: &Endpoints,
         mut nibble: Nibble,
         merge: Option<Merge>,
-    ) -> Result<TurnOutcome, StepError> {
+    ) -> Result<TurnOutcome, DuplicationStepError> {
         let pair = &endpoints.pair;
         if morsel.record.marker.is_none() && !endpoints.destination_present {
             self.queue_tasks(&pair.account, std::iter::once(DuplicateTask::of(pair.clone(), None))).await?;
@@ -145,7 +145,7 @@ impl Session<'_> {
     }
 
     /// Saves the complete survey of a morsel.
-    async fn note_survey(&mut self, morsel: &PairMorsel) -> Result<(), StepError> {
+    async fn note_survey(&mut self, morsel: &PairMorsel) -> Result<(), DuplicationStepError> {
         morsel.sum.check().map_err(SpaceError::from)?;
         let held = match morsel.deletes {
             DeleteProgress::Held { count, .. } => count,

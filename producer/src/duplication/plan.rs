@@ -17,27 +17,27 @@ use super::morsel_step::OpenMorsel;
 use super::report::DuplicationFindings;
 use super::settings::{AbsentSource, DeleteThresholds};
 use crate::looping::report::ProducerError;
-use crate::looping::{Coverage, OpenAs, Plan, SpacesByStore, TurnOutcome};
+use crate::looping::{MorselCoverage, OpenAs, Plan, SpacesByStore, TurnOutcome};
 
 /// A session of the duplication producer.
-pub(crate) type Session<'a> = crate::looping::Session<'a, Duplication>;
+pub(crate) type DuplicationSession<'a> = crate::looping::Session<'a, Duplication>;
 
 /// Why a step of a pair went no further.
-pub(crate) type StepError = crate::looping::StepError<SpaceError>;
+pub(crate) type DuplicationStepError = crate::looping::StepError<SpaceError>;
 
-impl From<SpaceError> for StepError {
+impl From<SpaceError> for DuplicationStepError {
     fn from(error: SpaceError) -> Self {
         Self::Space(error)
     }
 }
 
-impl From<MergeError> for StepError {
+impl From<MergeError> for DuplicationStepError {
     fn from(error: MergeError) -> Self {
         Self::Space(error.into())
     }
 }
 
-impl From<DeleteListError> for StepError {
+impl From<DeleteListError> for DuplicationStepError {
     fn from(error: DeleteListError) -> Self {
         Self::Space(error.into())
     }
@@ -104,7 +104,7 @@ impl Plan for Duplication {
 
     /// A space that the run `but` did not find missing may have been there again.
     async fn forget_rows(
-        session: &mut Session<'_>,
+        session: &mut DuplicationSession<'_>,
         account: &AccountId,
         but: Option<u64>,
     ) -> Result<(), ProducerStateError> {
@@ -122,7 +122,7 @@ impl Plan for Duplication {
         self.open_morsels.retain(|pair, _| pair.account != *account);
     }
 
-    fn forget_findings(session: &mut Session<'_>, account: &AccountId) {
+    fn forget_findings(session: &mut DuplicationSession<'_>, account: &AccountId) {
         let left_out = session.plan.left_out.remove(account).unwrap_or(0);
         let findings = &mut session.report.findings;
         findings.held.retain(|held| held.account != *account);
@@ -140,7 +140,12 @@ impl Plan for Duplication {
         discovery::covered_pairs(policy, spaces, unanswered)
     }
 
-    fn report_uncovered(session: &mut Session<'_>, policy: &AccountPolicy, spaces: &SpacesByStore, again: bool) {
+    fn report_uncovered(
+        session: &mut DuplicationSession<'_>,
+        policy: &AccountPolicy,
+        spaces: &SpacesByStore,
+        again: bool,
+    ) {
         session.report_left_out(policy, spaces, again);
     }
 
@@ -151,19 +156,22 @@ impl Plan for Duplication {
         }
     }
 
-    fn coverage(policy: &AccountPolicy, pair: &SpacePair) -> Coverage<Self> {
+    fn coverage(policy: &AccountPolicy, pair: &SpacePair) -> MorselCoverage<Self> {
         match policy.coverage(&pair.space, &pair.source, &pair.destination) {
-            mill_policy::Coverage::Covered(policy) => Coverage::Covered(policy),
-            mill_policy::Coverage::NotCovered => Coverage::NotCovered,
+            mill_policy::Coverage::Covered(policy) => MorselCoverage::Covered(policy),
+            mill_policy::Coverage::NotCovered => MorselCoverage::NotCovered,
             mill_policy::Coverage::Stopped => {
                 let reason = policy.for_space(&pair.space).rule.to_string();
-                Coverage::Failed(SpaceError::Stopped { reason })
+                MorselCoverage::Failed(SpaceError::Stopped { reason })
             }
         }
     }
 
     /// Reports the deletes that an earlier session of this run held.
-    async fn resume(session: &mut Session<'_>, morsels: &[Versioned<PairMorsel>]) -> Result<(), ProducerError> {
+    async fn resume(
+        session: &mut DuplicationSession<'_>,
+        morsels: &[Versioned<PairMorsel>],
+    ) -> Result<(), ProducerError> {
         if !morsels.iter().any(|morsel| matches!(morsel.record.deletes, DeleteProgress::Held { .. })) {
             return Ok(());
         }
@@ -176,10 +184,10 @@ impl Plan for Duplication {
     }
 
     async fn take_turn(
-        session: &mut Session<'_>,
+        session: &mut DuplicationSession<'_>,
         morsel: &mut Versioned<PairMorsel>,
         policy: StorePolicy,
-    ) -> Result<TurnOutcome, StepError> {
+    ) -> Result<TurnOutcome, DuplicationStepError> {
         session.step_morsel(morsel, policy).await
     }
 }

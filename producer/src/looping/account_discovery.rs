@@ -9,7 +9,7 @@ use mill_records::producer_state::UnansweredStores;
 use tracing::warn;
 
 use super::Session;
-use super::plan::{Plan, SubjectOf};
+use super::plan::{MorselSubjectOf, Plan};
 use super::report::ProducerError;
 use super::rounds::FailureStreak;
 use crate::timed_stores::SilenceError;
@@ -40,7 +40,7 @@ impl<S> AccountDiscovery<S> {
 
 impl<P: Plan> Session<'_, P> {
     /// Begins the discovery of an account.
-    pub(super) fn new_discovery(&self, row: Versioned<UnansweredStores>) -> AccountDiscovery<SubjectOf<P>> {
+    pub(super) fn new_discovery(&self, row: Versioned<UnansweredStores>) -> AccountDiscovery<MorselSubjectOf<P>> {
         let streak = FailureStreak::since(self.deps.clock.monotonic());
         AccountDiscovery {
             row,
@@ -56,7 +56,7 @@ impl<P: Plan> Session<'_, P> {
     /// another attempt if the failures may pass; otherwise reports that the spaces are unknown in this session.
     pub(super) async fn schedule_rediscovery(
         &mut self,
-        mut account: AccountDiscovery<SubjectOf<P>>,
+        mut account: AccountDiscovery<MorselSubjectOf<P>>,
         errors: BTreeMap<StoreId, StoreError>,
         asked: BTreeSet<StoreId>,
     ) -> Result<(), ProducerError> {

@@ -11,7 +11,7 @@ use mill_records::producer_state::{
 };
 use tracing::{info, warn};
 
-use super::plan::{MorselOf, Plan, SubjectOf};
+use super::plan::{MorselOf, MorselSubjectOf, Plan};
 use super::report::ProducerError;
 use super::runs::ActiveRun;
 use super::shares::AccountShares;
@@ -128,7 +128,7 @@ impl<P: Plan> Session<'_, P> {
     }
 
     /// Removes an account's previous run from the report, since its next run begins.
-    pub(super) fn remove_from_report(&mut self, account: &AccountId, last: Option<&ActiveRun<SubjectOf<P>>>) {
+    pub(super) fn remove_from_report(&mut self, account: &AccountId, last: Option<&ActiveRun<MorselSubjectOf<P>>>) {
         if !last.is_some_and(ActiveRun::is_worked_on) {
             return;
         }

@@ -21,7 +21,7 @@ use mill_records::producer_state::MorselSubject;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::info;
 
-use super::plan::{MorselOf, Plan, SubjectOf};
+use super::plan::{MorselOf, MorselSubjectOf, Plan};
 use super::report::ProducerError;
 use super::{AccountDiscovery, RoundPriority, Session};
 
@@ -61,7 +61,7 @@ impl<S: MorselSubject, R> ReadKey<S, R> {
 }
 
 /// The key of a plan's read.
-type ReadKeyOf<P> = ReadKey<SubjectOf<P>, <P as Plan>::Read>;
+type ReadKeyOf<P> = ReadKey<MorselSubjectOf<P>, <P as Plan>::Read>;
 
 /// The state that a read depends on. Its result may be used only while that state is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,16 +116,16 @@ pub(super) struct BackgroundReads<P: Plan> {
     asked: BTreeMap<ReadKeyOf<P>, PendingRead<P::Basis>>,
     nth: u64,
     /// The morsels whose turn ended while their read goes on.
-    morsels: BTreeMap<SubjectOf<P>, PlacedMorsel<P>>,
+    morsels: BTreeMap<MorselSubjectOf<P>, PlacedMorsel<P>>,
     /// The accounts whose stores are being listed.
-    accounts: BTreeMap<AccountId, AccountDiscovery<SubjectOf<P>>>,
+    accounts: BTreeMap<AccountId, AccountDiscovery<MorselSubjectOf<P>>>,
 }
 
 /// A read that is done, the number under which it was begun, and its result.
 type FinishedRead<P> = (ReadKeyOf<P>, u64, Result<ReadValue, ReaderPanicked>);
 
 /// A morsel with its place in the rounds.
-type PlacedMorsel<P> = (RoundPriority<SubjectOf<P>>, Versioned<MorselOf<P>>);
+type PlacedMorsel<P> = (RoundPriority<MorselSubjectOf<P>>, Versioned<MorselOf<P>>);
 
 impl<P: Plan> BackgroundReads<P> {
     pub(super) fn new() -> Self {
@@ -144,9 +144,9 @@ impl<P: Plan> BackgroundReads<P> {
     }
 
     /// Whether a morsel may have a turn, if at most `most` morsels may wait at once.
-    pub(super) fn may_step(&self, subject: &SubjectOf<P>, most: usize) -> bool {
+    pub(super) fn may_step(&self, subject: &MorselSubjectOf<P>, most: usize) -> bool {
         let is_same =
-            |other: &&SubjectOf<P>| other.account() == subject.account() && other.stores().eq(subject.stores());
+            |other: &&MorselSubjectOf<P>| other.account() == subject.account() && other.stores().eq(subject.stores());
         let same = self.morsels.keys().filter(is_same).count();
         let same_most = if self.morsels.len() < most / 2 { BETWEEN_TWO_MAX } else { 1 };
         let busy = self.morsels.len() >= most.max(1) || same >= same_most;
@@ -154,7 +154,7 @@ impl<P: Plan> BackgroundReads<P> {
     }
 
     /// Whether a result for this morsel is ready. The gate was open when its read began.
-    pub(super) fn has_result(&self, subject: &SubjectOf<P>) -> bool {
+    pub(super) fn has_result(&self, subject: &MorselSubjectOf<P>) -> bool {
         self.asked.iter().any(|(read, asked)| asked.answer.is_some() && read.belongs_to(subject))
     }
 
@@ -163,19 +163,19 @@ impl<P: Plan> BackgroundReads<P> {
     }
 
     /// Lets a morsel wait until its read is done.
-    pub(super) fn wait_for_read(&mut self, place: RoundPriority<SubjectOf<P>>, morsel: Versioned<MorselOf<P>>) {
+    pub(super) fn wait_for_read(&mut self, place: RoundPriority<MorselSubjectOf<P>>, morsel: Versioned<MorselOf<P>>) {
         self.morsels.insert(place.2.clone(), (place, morsel));
     }
 
     /// Collects the finished reads. Returns the accounts with a result, and the morsels whose reads are all done.
-    fn collect_done(&mut self) -> (Vec<AccountDiscovery<SubjectOf<P>>>, Vec<PlacedMorsel<P>>) {
+    fn collect_done(&mut self) -> (Vec<AccountDiscovery<MorselSubjectOf<P>>>, Vec<PlacedMorsel<P>>) {
         while let Some(joined) = self.going_on.try_join_next() {
             // An error means that the read was forgotten and aborted.
             if let Ok(answer) = joined {
                 self.store_value(answer);
             }
         }
-        let goes_on = |subject: &SubjectOf<P>| {
+        let goes_on = |subject: &MorselSubjectOf<P>| {
             self.asked.iter().any(|(read, asked)| read.belongs_to(subject) && asked.answer.is_none())
         };
         // One answer of an account's stores is enough to go on with.
@@ -185,7 +185,8 @@ impl<P: Plan> BackgroundReads<P> {
             asked.peek().is_none() || asked.any(|asked| asked.answer.is_some())
         };
         let accounts: Vec<AccountId> = self.accounts.keys().filter(|account| tells(account)).cloned().collect();
-        let morsels: Vec<SubjectOf<P>> = self.morsels.keys().filter(|subject| !goes_on(subject)).cloned().collect();
+        let morsels: Vec<MorselSubjectOf<P>> =
+            self.morsels.keys().filter(|subject| !goes_on(subject)).cloned().collect();
         (
             accounts.iter().filter_map(|account| self.accounts.remove(account)).collect(),
             morsels.iter().filter_map(|subject| self.morsels.remove(subject)).collect(),
@@ -238,7 +239,7 @@ impl<P: Plan> BackgroundReads<P> {
 
 impl<P: Plan> Session<'_, P> {
     /// Discovers an account again once one of its stores has listed its spaces.
-    pub(super) fn rediscover_once_read(&mut self, known: AccountDiscovery<SubjectOf<P>>) {
+    pub(super) fn rediscover_once_read(&mut self, known: AccountDiscovery<MorselSubjectOf<P>>) {
         let account = known.row.record.account.clone();
         if self.runs.contains_key(&account) {
             self.background_reads.accounts.insert(account, known);

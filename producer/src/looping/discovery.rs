@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::account_discovery::AccountDiscovery;
 use super::background_read::{ReadBasis, ReadKey, ReadOutcome, ReaderPanicked};
-use super::plan::{MorselOf, OpenAs, Plan, SubjectOf};
+use super::plan::{MorselOf, MorselSubjectOf, OpenAs, Plan};
 use super::report::ProducerError;
 use super::session::Session;
 use crate::timed_stores::TimedStores;
@@ -41,7 +41,7 @@ impl<P: Plan> Session<'_, P> {
     /// Discovers an account's morsels, or those that an earlier attempt could not discover.
     pub(super) async fn discover_account(
         &mut self,
-        mut known: AccountDiscovery<SubjectOf<P>>,
+        mut known: AccountDiscovery<MorselSubjectOf<P>>,
     ) -> Result<(), ProducerError> {
         let account = known.row.record.account.clone();
         if let Some(run) = self.runs.get_mut(&account) {
@@ -116,7 +116,7 @@ impl<P: Plan> Session<'_, P> {
     pub(crate) async fn subjects_of(
         &mut self,
         policy: &Arc<AccountPolicy>,
-    ) -> Result<BTreeSet<SubjectOf<P>>, ReaderPanicked> {
+    ) -> Result<BTreeSet<MorselSubjectOf<P>>, ReaderPanicked> {
         let mut told = self.list_stores(policy, None).await?;
         while !told.asked.is_empty() && !self.stop.is_cancelled() {
             let asked: Vec<StoreId> = std::mem::take(&mut told.asked).into_iter().collect();

@@ -7,7 +7,7 @@ use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
 use mill_records::Versioned;
 use mill_records::producer_state::{MorselSubject, ProducerStateError, SurveyFailure, SurveySubject};
 
-use super::plan::{Plan, SubjectOf};
+use super::plan::{MorselSubjectOf, Plan};
 use super::{ActiveRun, Session};
 
 /// The failures since the last successful survey, by subject.
@@ -46,7 +46,7 @@ impl<S: MorselSubject> SurveyFailures<S> {
 
 impl<P: Plan> Session<'_, P> {
     /// Notes that a survey failed now.
-    pub(super) fn note_failure(&mut self, subject: SurveySubject<SubjectOf<P>>, reason: &str) {
+    pub(super) fn note_failure(&mut self, subject: SurveySubject<MorselSubjectOf<P>>, reason: &str) {
         let is_new_run = self.runs.get(subject.account()).is_none_or(ActiveRun::is_new);
         self.failures.note(subject, (self.deps.clock.now(), is_new_run), reason);
     }
@@ -64,7 +64,7 @@ impl<P: Plan> Session<'_, P> {
     /// Forgets a failure, since a later survey succeeded.
     pub(crate) async fn forget_failure(
         &mut self,
-        subject: &SurveySubject<SubjectOf<P>>,
+        subject: &SurveySubject<MorselSubjectOf<P>>,
     ) -> Result<(), ProducerStateError> {
         self.failures.unsaved.remove(subject);
         match self.failures.rows.remove(subject) {
@@ -79,7 +79,7 @@ impl<P: Plan> Session<'_, P> {
         account: &AccountId,
         unanswered: &[StoreId],
     ) -> Result<(), ProducerStateError> {
-        let answers = |subject: &SurveySubject<SubjectOf<P>>| match subject {
+        let answers = |subject: &SurveySubject<MorselSubjectOf<P>>| match subject {
             SurveySubject::Store(StoreAddress { account: owner, store }) => {
                 owner == account && !unanswered.contains(store)
             }
@@ -95,9 +95,9 @@ impl<P: Plan> Session<'_, P> {
 
     async fn forget_failures(
         &mut self,
-        which: impl Fn(&SurveySubject<SubjectOf<P>>) -> bool,
+        which: impl Fn(&SurveySubject<MorselSubjectOf<P>>) -> bool,
     ) -> Result<(), ProducerStateError> {
-        let these: Vec<SurveySubject<SubjectOf<P>>> =
+        let these: Vec<SurveySubject<MorselSubjectOf<P>>> =
             self.failures.rows.keys().filter(|subject| which(subject)).cloned().collect();
         for subject in &these {
             self.forget_failure(subject).await?;

@@ -17,7 +17,7 @@ use super::session::{Session, StepError};
 /// The row of a morsel.
 pub(crate) type MorselOf<P> = <<P as Plan>::Rows as PlanRows>::Morsel;
 /// What a morsel is about.
-pub(crate) type SubjectOf<P> = <MorselOf<P> as MorselRow>::Subject;
+pub(crate) type MorselSubjectOf<P> = <MorselOf<P> as MorselRow>::Subject;
 
 /// A kind of looping producer. Its value is what the plan keeps in memory during a session.
 ///
@@ -45,13 +45,17 @@ pub(crate) trait Plan: Sized + 'static {
 
     /// What the morsels of an account are about, as far as `spaces` tells. If `unanswered` is not empty, only those that involve
     /// one of these stores.
-    fn subjects(policy: &AccountPolicy, spaces: &SpacesByStore, unanswered: &[StoreId]) -> BTreeSet<SubjectOf<Self>>;
+    fn subjects(
+        policy: &AccountPolicy,
+        spaces: &SpacesByStore,
+        unanswered: &[StoreId],
+    ) -> BTreeSet<MorselSubjectOf<Self>>;
 
     /// Why an account without any morsel has none.
     fn idle_reason(policy: &AccountPolicy) -> String;
 
     /// What a policy says about a morsel now.
-    fn coverage(policy: &AccountPolicy, subject: &SubjectOf<Self>) -> Coverage<Self>;
+    fn coverage(policy: &AccountPolicy, subject: &MorselSubjectOf<Self>) -> MorselCoverage<Self>;
 
     /// Gives a morsel its turn. The gate is open.
     async fn take_turn(
@@ -106,7 +110,7 @@ pub(crate) trait Plan: Sized + 'static {
 }
 
 /// What a policy says about a morsel.
-pub(crate) enum Coverage<P: Plan> {
+pub(crate) enum MorselCoverage<P: Plan> {
     Covered(P::Order),
     /// The morsel is dropped from the run.
     NotCovered,

@@ -9,7 +9,7 @@ use mill_records::policies::PolicyError;
 use mill_records::producer_state::{MorselRow as _, MorselSubject as _};
 use tracing::{info, warn};
 
-use super::plan::{Coverage, MorselError as _, MorselOf, Plan, SubjectOf};
+use super::plan::{MorselCoverage, MorselError as _, MorselOf, MorselSubjectOf, Plan};
 use super::report::{ProducerError, SessionEnd};
 use super::settings::WhenFull;
 use super::shares::NextCandidate;
@@ -49,7 +49,7 @@ pub(crate) enum TurnOutcome {
 
 /// The next morsel of the rounds.
 enum NextMorsel<P: Plan> {
-    Step(RoundPriority<SubjectOf<P>>, Box<Versioned<MorselOf<P>>>),
+    Step(RoundPriority<MorselSubjectOf<P>>, Box<Versioned<MorselOf<P>>>),
     /// Each account that has work has its share of the queue.
     Full,
     /// No morsel is left, or the session must stop.
@@ -58,7 +58,7 @@ enum NextMorsel<P: Plan> {
 
 /// What is known of the current policy of a morsel.
 pub(super) enum CurrentCoverage<P: Plan> {
-    Known(Coverage<P>),
+    Known(MorselCoverage<P>),
     AccountFailed,
 }
 
@@ -162,14 +162,14 @@ impl<P: Plan> Session<'_, P> {
         }
         // The policy is read after the wait: it may have changed meanwhile.
         let order = match self.current_coverage(&subject).await {
-            CurrentCoverage::Known(Coverage::Covered(order)) => order,
-            CurrentCoverage::Known(Coverage::NotCovered) => {
+            CurrentCoverage::Known(MorselCoverage::Covered(order)) => order,
+            CurrentCoverage::Known(MorselCoverage::NotCovered) => {
                 let destination = subject.destination().map(tracing::field::display);
                 info!(account = %subject.account(), space = %subject.space(), source = %subject.store(), destination,
                     "no policy asks for this any more; dropped from the run");
                 return Ok(TurnOutcome::Done);
             }
-            CurrentCoverage::Known(Coverage::Failed(error)) => {
+            CurrentCoverage::Known(MorselCoverage::Failed(error)) => {
                 self.space_failed(&subject, &error);
                 return Ok(TurnOutcome::PassedOver);
             }
@@ -202,13 +202,13 @@ impl<P: Plan> Session<'_, P> {
         }
     }
 
-    pub(super) async fn current_coverage(&mut self, subject: &SubjectOf<P>) -> CurrentCoverage<P> {
+    pub(super) async fn current_coverage(&mut self, subject: &MorselSubjectOf<P>) -> CurrentCoverage<P> {
         if self.accounts_failed.contains(subject.account()) {
             return CurrentCoverage::AccountFailed;
         }
         match self.deps.policies.account(subject.account()).await {
             Ok(policy) => CurrentCoverage::Known(P::coverage(&policy, subject)),
-            Err(PolicyError::NotListed { .. }) => CurrentCoverage::Known(Coverage::NotCovered),
+            Err(PolicyError::NotListed { .. }) => CurrentCoverage::Known(MorselCoverage::NotCovered),
             Err(error) => {
                 self.account_failed(subject.account(), &error);
                 CurrentCoverage::AccountFailed
@@ -217,7 +217,7 @@ impl<P: Plan> Session<'_, P> {
     }
 
     /// When a failed space gets another turn in this session; `None` if it gets none.
-    fn schedule_retry(&mut self, subject: &SubjectOf<P>, error: &P::Error) -> Option<Monotonic> {
+    fn schedule_retry(&mut self, subject: &MorselSubjectOf<P>, error: &P::Error) -> Option<Monotonic> {
         let now = self.deps.clock.monotonic();
         let mut streak = self.failure_streaks.remove(subject).unwrap_or_else(|| FailureStreak::since(now));
         let pause = self.next_retry_pause(&mut streak, now)?;

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::Session;
 use super::accounts::PartsByAccount;
-use super::plan::{Coverage, MorselOf, Plan, SubjectOf};
+use super::plan::{MorselCoverage, MorselOf, MorselSubjectOf, Plan};
 use super::report::ProducerError;
 use super::rounds::CurrentCoverage;
 use super::settings::RunStart;
@@ -259,7 +259,7 @@ impl<P: Plan> Session<'_, P> {
     pub(crate) fn enqueue(&mut self, account: &AccountId, mut morsels: Vec<Versioned<MorselOf<P>>>) {
         let Some(run) = self.runs.get_mut(account) else { return };
         let number = run.row.record.number;
-        let is_known = |subject: &SubjectOf<P>| run.open.contains(subject) || run.passed_over.contains(subject);
+        let is_known = |subject: &MorselSubjectOf<P>| run.open.contains(subject) || run.passed_over.contains(subject);
         morsels.retain(|morsel| !is_known(morsel.record.subject()));
         morsels.sort_by(|a, b| {
             let (a, b) = (a.record.subject(), b.record.subject());
@@ -328,7 +328,7 @@ impl<P: Plan> Session<'_, P> {
             let mut gone = Vec::new();
             for kept in others {
                 let coverage = self.current_coverage(kept.record.subject()).await;
-                if matches!(coverage, CurrentCoverage::Known(Coverage::NotCovered)) {
+                if matches!(coverage, CurrentCoverage::Known(MorselCoverage::NotCovered)) {
                     gone.push(kept);
                 }
             }
@@ -361,7 +361,11 @@ impl<P: Plan> Session<'_, P> {
     }
 
     /// Notes that a morsel needs no further turn: it is done or `failed`.
-    pub(super) async fn finish_morsel(&mut self, subject: &SubjectOf<P>, failed: bool) -> Result<(), ProducerError> {
+    pub(super) async fn finish_morsel(
+        &mut self,
+        subject: &MorselSubjectOf<P>,
+        failed: bool,
+    ) -> Result<(), ProducerError> {
         if let Some(run) = self.runs.get_mut(subject.account()) {
             run.open.remove(subject);
             self.background_reads.forget(|read| read.belongs_to(subject));

@@ -25,7 +25,7 @@ use tracing::warn;
 use super::account_discovery::PendingDiscoveries;
 use super::background_read::{BackgroundReads, ReaderPanicked};
 use super::failures::SurveyFailures;
-use super::plan::{MorselError as _, MorselOf, Plan, SubjectOf};
+use super::plan::{MorselError as _, MorselOf, MorselSubjectOf, Plan};
 use super::producer::LoopingProducer;
 use super::queue_sizer::QueueSizer;
 use super::report::{LoopingReport, ProducerError, SessionEnd, SpaceFailure, SpaceFailureKind};
@@ -54,14 +54,14 @@ pub(crate) struct Session<'a, P: Plan> {
     /// What the plan keeps in memory.
     pub(crate) plan: P,
     /// The current or last run of each account.
-    pub(crate) runs: BTreeMap<AccountId, ActiveRun<SubjectOf<P>>>,
+    pub(crate) runs: BTreeMap<AccountId, ActiveRun<MorselSubjectOf<P>>>,
     /// When the current turn began.
     pub(crate) step_began: Timestamp,
     /// The failed surveys since the last success, for the status.
-    pub(crate) failures: SurveyFailures<SubjectOf<P>>,
+    pub(crate) failures: SurveyFailures<MorselSubjectOf<P>>,
     /// The accounts that are listed.
     pub(super) accounts: BTreeSet<AccountId>,
-    pub(super) waiting: BTreeMap<RoundPriority<SubjectOf<P>>, Versioned<MorselOf<P>>>,
+    pub(super) waiting: BTreeMap<RoundPriority<MorselSubjectOf<P>>, Versioned<MorselOf<P>>>,
     /// How many tasks the queue may hold. Held only between awaits.
     pub(super) queue_sizer: Mutex<QueueSizer>,
     /// The current round.
@@ -71,9 +71,9 @@ pub(crate) struct Session<'a, P: Plan> {
     /// When the session next checks whether an account's run is due; `None` if it never does.
     pub(super) next_due_check: Option<Monotonic>,
     pub(super) accounts_failed: BTreeSet<AccountId>,
-    pub(super) paused_morsels: PausedMorsels<SubjectOf<P>, MorselOf<P>>,
-    pub(super) failure_streaks: BTreeMap<SubjectOf<P>, FailureStreak>,
-    pub(super) later_accounts: PendingDiscoveries<SubjectOf<P>>,
+    pub(super) paused_morsels: PausedMorsels<MorselSubjectOf<P>, MorselOf<P>>,
+    pub(super) failure_streaks: BTreeMap<MorselSubjectOf<P>, FailureStreak>,
+    pub(super) later_accounts: PendingDiscoveries<MorselSubjectOf<P>>,
     pub(super) background_reads: BackgroundReads<P>,
     pub(super) shares: AccountShares,
 }
@@ -225,7 +225,7 @@ impl<'a, P: Plan> Session<'a, P> {
     }
 
     /// Reports that a morsel is skipped.
-    pub(crate) fn space_failed(&mut self, subject: &SubjectOf<P>, error: &P::Error) {
+    pub(crate) fn space_failed(&mut self, subject: &MorselSubjectOf<P>, error: &P::Error) {
         self.run_failed(subject.account());
         let reason = error_chain(error);
         warn!(account = %subject.account(), space = %subject.space(), source = %subject.store(),

@@ -13,7 +13,7 @@ use mill_records::producer_state::{AccountShare, MorselSubject as _};
 use mill_records::queue_shares::QueueShares;
 use tracing::warn;
 
-use super::plan::{Plan, SubjectOf};
+use super::plan::{MorselSubjectOf, Plan};
 use super::report::ProducerError;
 use super::{RoundPriority, Session};
 
@@ -53,7 +53,7 @@ impl AccountShares {
 
 impl<P: Plan> Session<'_, P> {
     /// The first morsel that may step, of an account with less than its share of the queue.
-    pub(super) async fn next_candidate(&mut self) -> Result<NextCandidate<SubjectOf<P>>, ProducerError> {
+    pub(super) async fn next_candidate(&mut self) -> Result<NextCandidate<MorselSubjectOf<P>>, ProducerError> {
         let with_work = self.accounts_with_work();
         let (most, background_reads) = (self.settings.listings_open_max, &self.background_reads);
         let mut free = self.waiting.keys().filter(|place| background_reads.may_step(&place.2, most));
@@ -62,7 +62,7 @@ impl<P: Plan> Session<'_, P> {
         }
         let share = (self.queue_max() / with_work).max(self.settings.nibble.get() as u64);
         let mut seen = BTreeSet::new();
-        let firsts: Vec<RoundPriority<SubjectOf<P>>> =
+        let firsts: Vec<RoundPriority<MorselSubjectOf<P>>> =
             free.filter(|place| seen.insert(place.2.account())).cloned().collect();
         if firsts.is_empty() {
             return Ok(NextCandidate::BeingRead);

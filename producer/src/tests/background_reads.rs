@@ -11,7 +11,7 @@ use mill_records::producer_state::AccountRun;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, World, account, policy, space, store};
-use crate::duplication::plan::{PairBasis, PairRead, Session};
+use crate::duplication::plan::{DuplicationSession, PairBasis, PairRead};
 use crate::looping::{ActiveRun, ReadBasis, ReadKey, ReadOutcome};
 
 fn basis(file: &str, marker: Option<&str>) -> ReadBasis<PairBasis> {
@@ -20,7 +20,12 @@ fn basis(file: &str, marker: Option<&str>) -> ReadBasis<PairBasis> {
     ReadBasis::Morsel(PairBasis { policy: rule, found: None, marker })
 }
 
-async fn read(session: &mut Session<'_>, basis: ReadBasis<PairBasis>, answer: u32, takes: Duration) -> Option<u32> {
+async fn read(
+    session: &mut DuplicationSession<'_>,
+    basis: ReadBasis<PairBasis>,
+    answer: u32,
+    takes: Duration,
+) -> Option<u32> {
     let clock = session.deps.clock.clone();
     let reading = async move {
         clock.sleep(takes).await;
@@ -39,7 +44,7 @@ const LONG: Duration = Duration::from_secs(100);
 async fn what_is_read_is_used_only_while_its_policy_its_marker_and_its_run_are_the_same() {
     let world = World::new(ONE);
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-    let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
+    let mut session = DuplicationSession::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
     let now = world.clock.now();
     let run = |number| AccountRun { account: account("a"), number, started: now, listed: true, finished: None };
     session.runs.insert(account("a"), ActiveRun::of(Versioned::unsaved(run(1))));
@@ -63,7 +68,7 @@ async fn what_is_read_is_used_only_while_its_policy_its_marker_and_its_run_are_t
 async fn what_is_found_bears_the_time_at_which_its_reading_began() {
     let world = World::new(ONE);
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-    let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
+    let mut session = DuplicationSession::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
     world.pass(SOON).await;
     let began = world.clock.now();
     assert_eq!(read(&mut session, basis(ONE, None), 1, LONG).await, None);
@@ -77,7 +82,7 @@ async fn what_is_found_bears_the_time_at_which_its_reading_began() {
 async fn a_panic_in_a_reading_is_an_error_of_what_was_read_alone() {
     let world = World::new(ONE);
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-    let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
+    let mut session = DuplicationSession::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
     let panics = async { std::iter::empty::<u32>().next().expect("a bug of a driver") };
     assert!(session.read(ReadKey::Morsel(World::pair(), PairRead::Endpoints), basis(ONE, None), panics).await.is_err());
     assert_eq!(read(&mut session, basis(ONE, None), 1, SOON).await, Some(1));
@@ -97,7 +102,7 @@ async fn nothing_is_read_any_more_once_it_is_forgotten_or_the_session_is_over() 
     for begins_anew in [true, false] {
         let world = World::new(ONE);
         let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
-        let mut session = Session::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
+        let mut session = DuplicationSession::new(&producer.looping, producer.plan(), producer.looping.state(1), &stop);
         let ended = Arc::new(AtomicBool::new(false));
         let guard = Guard(ended.clone());
         let hangs = async move {

@@ -25,8 +25,8 @@ use super::world::{World, address, item, policy};
 use crate::listing::{ListingError, OrderedListing};
 use crate::looping::report::LoopingReport;
 use crate::looping::{
-    Coverage, LoopingProducer, MorselError, OpenAs, Plan, ReadBasis, ReadKey, ReadOutcome, ReaderPanicked, Session,
-    SpacesByStore, StepError, TurnOutcome,
+    LoopingProducer, MorselCoverage, MorselError, OpenAs, Plan, ReadBasis, ReadKey, ReadOutcome, ReaderPanicked,
+    Session, SpacesByStore, StepError, TurnOutcome,
 };
 use crate::{LoopingSettings, SessionEnd, SpaceFailureKind, WhenFull};
 
@@ -254,10 +254,10 @@ impl Plan for Checks {
         "no store of it has a space".into()
     }
 
-    fn coverage(policy: &AccountPolicy, subject: &StoreSpace) -> Coverage<Self> {
+    fn coverage(policy: &AccountPolicy, subject: &StoreSpace) -> MorselCoverage<Self> {
         match policy.store(&subject.store) {
-            Some(_) => Coverage::Covered(()),
-            None => Coverage::NotCovered,
+            Some(_) => MorselCoverage::Covered(()),
+            None => MorselCoverage::NotCovered,
         }
     }
 
