@@ -4,9 +4,9 @@
 //! Reading order: [`mod@seed`] (one world from beginning to end), `swarm` (the settings that a seed draws), `world` and `model`
 //! (the back ends, and the state that the world knows them to be in), `sim_process` (where a process dies), `sim_queue`,
 //! `sim_store`, `sim_table` (a process's clients of queues, stores and tables), `fleet` (the processes), `chaos`, `users`,
-//! `policies`, `operator`, `targeted_races` (what happens meanwhile), `event` and `invariants` (what is judged all along),
-//! `quiescence`, `checker` and `scripted_checks` (what is judged at the end), [`campaign`] (many seeds). `docs/simulation.md`
-//! says how to run, replay and extend it.
+//! `policies`, `operator`, `targeted_races` (what happens meanwhile), `planted_calls` (bugs on purpose), `event` and
+//! `invariants` (what is judged all along), `quiescence`, `checker` and `scripted_checks` (what is judged at the end),
+//! [`campaign`] (many seeds). `docs/simulation.md` says how to run, replay and extend it.
 //!
 //! **Invariant:** one seed decides everything. Two runs of it have the same trace, to the last event.
 
@@ -29,6 +29,7 @@ mod instrumented_processor;
 mod invariants;
 mod model;
 mod operator;
+mod planted_calls;
 mod policies;
 mod probe_task;
 mod quiescence;

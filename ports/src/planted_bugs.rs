@@ -1,6 +1,7 @@
 //! Bugs on purpose, so that the simulation of the fleet can show that it finds such bugs.
 //!
-//! Each stands at the place in production code where a real one like it would, as one `if planted(…)`. Without the
+//! One that makes a call of its own stands in what the simulator wraps around the rooms: no code that ships makes such a call.
+//! Any other stands at the place in production code where a real one like it would, as one `if planted(…)`. Without the
 //! feature `trials`, [`planted`] is `false` for the compiler to see, and nothing of them is left in what ships.
 
 macro_rules! bugs {

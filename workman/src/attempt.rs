@@ -66,11 +66,6 @@ async fn execute(shared: &WorkmanShared, decoded: DecodedTask, stores: Vec<Store
         lease: received.in_flight().lease.clone(),
         outcome: ItemOutcomeNote::default(),
     };
-    if planted(PlantedBug::AcknowledgeBeforeWrite) {
-        let _ = shared.input_queues[received.queue_index]
-            .acknowledge(std::slice::from_ref(&received.delivery.receipt))
-            .await;
-    }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
     let work = Execution { processor, stores: &stores, space: space.as_ref() };
     let result = work.run(shared, &received, &attempt, &span).instrument(span.clone()).await;

@@ -88,12 +88,6 @@ async fn complete_batch(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>)
             settled.disposition = DispositionBuilder::abandon();
         }
     }
-    if planted(PlantedBug::LetterAfterAcknowledge) {
-        for settled in batch.iter().filter(|settled| settled.disposition.dead_lettered.is_some()) {
-            let receipt = std::slice::from_ref(&settled.received.delivery.receipt);
-            let _ = shared.input_queues[settled.received.queue_index].acknowledge(receipt).await;
-        }
-    }
     let dead_lettered = batch.iter().any(|settled| settled.disposition.dead_lettered.is_some());
     let again = batch
         .iter()

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_ports::{
-    Clock, CrashPoint, Delivery, PlantedBug, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, crash_point,
-    error_chain, planted,
+    Clock, CrashPoint, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, crash_point, error_chain,
 };
 use mill_records::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use tracing::{info, warn};
@@ -155,10 +154,6 @@ impl DeadLetterDrain {
         }
         let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
         let mut failure = None;
-        if planted(PlantedBug::DrainAcknowledgesFirst) {
-            let all: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
-            let _ = self.queue.acknowledge(&all).await;
-        }
         for delivery in deliveries {
             match self.record(delivery).await {
                 Ok(()) => written.push(delivery.receipt.clone()),

@@ -88,6 +88,15 @@ impl InFlightBodies {
         }
     }
 
+    /// The queue and the receipt of the task with that key that the process received last.
+    pub(crate) fn held(process: &SimProcess, key: &str) -> Option<(QueueName, Receipt)> {
+        let in_flight_bodies = process.world.in_flight_bodies.lock();
+        let held = |body: &InFlightBody| body.by == process.name && body.decoded.key == key;
+        let bodies = in_flight_bodies.0.iter().filter(|(_, body)| held(body));
+        let last = bodies.max_by_key(|(_, body)| body.received);
+        last.map(|((queue, _), body)| (*queue, body.receipt.clone()))
+    }
+
     /// Whether a process holds a body and has started its task.
     pub(crate) fn is_begun(world: &World, queue: QueueName, id: u64) -> bool {
         world.in_flight_bodies.lock().0.get(&(queue, id)).is_some_and(|body| body.begun)

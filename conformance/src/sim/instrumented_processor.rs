@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use mill_model::{RemoveTask, SpaceId, StoreAddress, Task, TaskArgs as _};
 use mill_ports::{
-    Attempt, DeliveryLease, FailureClass, FollowUp, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory,
+    Attempt, DeliveryLease, FailureClass, FollowUp, PlantedBug, ProcessorError, TaskOutcome, TaskProcessor,
+    TaskProcessorFactory, planted,
 };
 
 use super::attempts::Attempts;
 use super::event::{Event, ExecutionResult};
 use super::fairness::Fairness;
+use super::planted_calls;
 use super::sim_process::SimProcess;
 
 /// A running execution.
@@ -100,7 +102,7 @@ impl TaskProcessor for InstrumentedProcessor {
         let task = &attempt.envelope.task;
         let remove = RemoveTask::from_task(task).ok();
         let running = Arc::new(RunningExecution { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
-        let mut work = pin!(AssertUnwindSafe(inner.run(attempt)).catch_unwind());
+        let mut work = pin!(AssertUnwindSafe(run_with_planted_bug(&process, inner, attempt)).catch_unwind());
         let answer = std::future::poll_fn(|context| {
             let _running = PollingGuard(RUNNING.replace(Some(running.clone())));
             work.as_mut().poll(context)
@@ -114,6 +116,22 @@ impl TaskProcessor for InstrumentedProcessor {
         process.world.see(&Event::Ran { by: &process.name, key: &key, execution_result: &execution_result });
         answer.unwrap_or_else(|panic| resume_unwind(panic))
     }
+}
+
+async fn run_with_planted_bug(
+    process: &Arc<SimProcess>,
+    processor: Box<dyn TaskProcessor>,
+    attempt: &Attempt,
+) -> Result<TaskOutcome, ProcessorError> {
+    let envelope = &attempt.envelope;
+    if planted(PlantedBug::AcknowledgeBeforeWrite) {
+        planted_calls::acknowledge_at_once(process, &envelope.id.to_string()).await;
+    }
+    let answer = processor.run(attempt).await;
+    if planted(PlantedBug::DuplicateDeletes) && answer.is_ok() {
+        let _ = planted_calls::delete_vanished(process, &envelope.task).await;
+    }
+    answer
 }
 
 fn execution_result(answer: &Result<TaskOutcome, ProcessorError>) -> ExecutionResult {

@@ -1,7 +1,7 @@
 //! Brings an item in sync: the decision table.
 
 use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties};
-use mill_ports::{CrashPoint, PlantedBug, Precondition, Presence, StoreErrorKind, crash_point, planted};
+use mill_ports::{CrashPoint, Precondition, Presence, StoreErrorKind, crash_point};
 use tracing::debug;
 
 use super::compare::ByteComparison;
@@ -30,12 +30,6 @@ impl AttemptContext<'_> {
         };
         match self.source_head(item).await? {
             Presence::Present(source) => self.compare(item, source, destination).await,
-            Presence::Absent if planted(PlantedBug::DuplicateDeletes) => {
-                let (account, store) = (&self.pair.account, &self.pair.destination);
-                let deletable = self.shared.deps.stores.deletable(account, store).await?;
-                deletable.delete(item, &Precondition::VersionIs(destination.version)).await?;
-                Ok(())
-            }
             Presence::Absent => {
                 self.log_left_in_place(item, "gone at the source; only a delete list lets it go");
                 self.note_vanished();

@@ -8,14 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
-    QueueLimits, Receipt, TaskQueue,
+    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, PlantedBug, QueueDepth, QueueError,
+    QueueErrorKind, QueueLimits, Receipt, TaskQueue, planted,
 };
 
 use super::SimQueue;
 use crate::sim::event::{DecodedBody, Event, OPERATOR};
 use crate::sim::fault::SimFault;
 use crate::sim::in_flight_bodies::InFlightBodies;
+use crate::sim::planted_calls;
 use crate::sim::sim_process::SimProcess;
 use crate::sim::trace::Hash;
 
@@ -192,6 +193,11 @@ impl TaskQueue for QueueClient {
     }
 
     async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
+        if self.sim_queue.name == QueueName::DeadLetter && planted(PlantedBug::LetterAfterAcknowledge) {
+            for letter in out {
+                planted_calls::acknowledge_at_once(&self.process, &DecodedBody::of(&letter.body).key).await;
+            }
+        }
         let refused: Vec<bool> = out.iter().map(|one| self.refuses(one)).collect();
         let make = async |(at, one): &(usize, &OutgoingMessage)| {
             if refused[*at] {
@@ -246,7 +252,14 @@ impl TaskQueue for QueueClient {
             self.double(delivery).await;
         }
         self.process.leave().await;
-        if draw_fault == QueueCallFault::After { Err(self.some_error("receive")) } else { Ok(deliveries) }
+        if draw_fault == QueueCallFault::After {
+            return Err(self.some_error("receive"));
+        }
+        if self.sim_queue.name == QueueName::DeadLetter && planted(PlantedBug::DrainAcknowledgesFirst) {
+            let receipts: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+            let _ = self.acknowledge(&receipts).await;
+        }
+        Ok(deliveries)
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {

@@ -1,0 +1,36 @@
+//! Bugs on purpose that make a call of their own. They stand in what wraps the code that ships, so that none of it makes such a
+//! call.
+
+use std::sync::Arc;
+
+use mill_model::{DuplicateTask, ItemAddress, SpacePair, Task, TaskArgs as _};
+use mill_ports::{Precondition, Presence, StoreError, Stores as _, TaskQueue as _};
+
+use super::in_flight_bodies::InFlightBodies;
+use super::sim_process::SimProcess;
+use super::sim_queue::QueueClient;
+use super::sim_store::StoreClients;
+
+/// Acknowledges the task with that key, if the process holds it.
+pub(crate) async fn acknowledge_at_once(process: &Arc<SimProcess>, key: &str) {
+    let Some((queue, receipt)) = InFlightBodies::held(process, key) else { return };
+    let sim_queue = process.world.sim_queues[&queue].clone();
+    let _ = QueueClient { process: process.clone(), sim_queue }.acknowledge(&[receipt]).await;
+}
+
+/// Deletes those items of a `duplicate` task that are gone at the source.
+pub(crate) async fn delete_vanished(process: &Arc<SimProcess>, task: &Task) -> Result<(), StoreError> {
+    let Ok(task) = DuplicateTask::from_task(task) else { return Ok(()) };
+    let SpacePair { account, source, destination, space } = &task.pair;
+    let stores = StoreClients(process.clone());
+    let source = stores.source(account, source).await?;
+    let destination = stores.deletable(account, destination).await?;
+    for id in task.items() {
+        let item = ItemAddress { space: space.clone(), id: id.clone() };
+        let Presence::Present(found) = destination.head(&item).await? else { continue };
+        if matches!(source.head(&item).await?, Presence::Absent) {
+            destination.delete(&item, &Precondition::VersionIs(found.version)).await?;
+        }
+    }
+    Ok(())
+}
