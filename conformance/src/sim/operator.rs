@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_ports::Clock as _;
+use mill_ports::{Clock as _, PlantedBug, planted};
 use mill_records::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState, OperatorDecision};
 use mill_records::owners::DestinationSpace;
 
 use super::event::{Event, OPERATOR};
 use super::fault::SimFault;
 use super::fleet::ProcessDeps;
+use super::planted_calls;
 use super::sim_process::SimProcess;
 use super::world::World;
 
@@ -76,6 +77,9 @@ impl Operator {
             match lists.grant(&mut held, OPERATOR, now).await {
                 Ok(()) => {
                     self.world().see(&Event::Confirmed { deletes });
+                    if planted(PlantedBug::ConfirmedForAll) {
+                        planted_calls::grant_all(&lists, now).await;
+                    }
                     if !self.world().is_calm() {
                         self.world().count(SimFault::HeldConfirmed, OPERATOR);
                     }

@@ -6,10 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mill_engine::MemoryTable;
-use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
+use mill_ports::{
+    KeyRange, PlantedBug, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
+};
+use mill_records::delete_lists::DeleteLists;
+use parking_lot::Mutex;
 
 use super::event::Event;
 use super::fault::SimFault;
+use super::planted_calls;
 use super::sim_process::SimProcess;
 
 /// A process's client of a table.
@@ -19,12 +24,19 @@ pub(crate) struct TableClient {
     inner: Arc<MemoryTable>,
     /// Whether its writes are recorded as events.
     reports_writes: bool,
+    /// The row of a delete list that a bug on purpose holds back until the next write.
+    held_back: Mutex<Option<(RowKey, Bytes)>>,
 }
 
 impl TableClient {
     pub(crate) fn new(process: &Arc<SimProcess>, name: &'static str) -> Arc<Self> {
         let reports_writes = name != "seals";
-        Arc::new(Self { process: process.clone(), inner: process.world.tables[name].clone(), reports_writes })
+        Arc::new(Self {
+            process: process.clone(),
+            inner: process.world.tables[name].clone(),
+            reports_writes,
+            held_back: Mutex::default(),
+        })
     }
 
     async fn call<T>(
@@ -55,6 +67,28 @@ impl TableClient {
             let long = world.swarm.visibility + world.rng.duration(Duration::from_secs(1), Duration::from_mins(5));
             self.process.freeze_until(world.now().plus(long));
         }
+    }
+
+    async fn put_now(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
+        self.stand_still();
+        let call = async {
+            let version = self.inner.put(key, value.clone(), when).await?;
+            self.report_write(key, Some(&value));
+            Ok(version)
+        };
+        self.call("put", call).await
+    }
+
+    /// Writes a row of a delete list only after the next one, or after the head.
+    async fn put_rows_late(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
+        let is_row = key.sort.contains("/row/");
+        let next = is_row.then(|| (key.clone(), value.clone()));
+        let version = if is_row { RowVersion("held back".into()) } else { self.put_now(key, value, when).await? };
+        let before = std::mem::replace(&mut *self.held_back.lock(), next);
+        if let Some((key, value)) = before {
+            self.put_now(&key, value, RowPrecondition::Always).await?;
+        }
+        Ok(version)
     }
 
     fn error(&self, op: &'static str) -> TableError {
@@ -91,13 +125,14 @@ impl Table for TableClient {
             self.process.enter().await;
             return Err(self.error("put"));
         }
-        self.stand_still();
-        let call = async {
-            let version = self.inner.put(key, value.clone(), when).await?;
-            self.report_write(key, Some(&value));
-            Ok(version)
-        };
-        self.call("put", call).await
+        let is_list = self.inner.name() == DeleteLists::TABLE && key.sort.starts_with("list/");
+        if is_list && planted(PlantedBug::MissingSpaceRetiredAtOnce) {
+            return self.put_now(key, planted_calls::grant_missing_space(value), when).await;
+        }
+        if is_list && planted(PlantedBug::HeadBeforeRow) {
+            return self.put_rows_late(key, value, when).await;
+        }
+        self.put_now(key, value, when).await
     }
 
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {

@@ -334,21 +334,6 @@ impl DuplicationSession<'_> {
         Ok(current.filter(|list| list.head.record.is_granted()).map(|list| list.id))
     }
 
-    /// Grants the deletion of a whole space. Only a planted bug calls this.
-    pub(crate) async fn grant_space(
-        &mut self,
-        endpoints: &Endpoints,
-        survey: DeleteScan,
-        granted: DeleteListState,
-    ) -> Result<DeleteListId, DuplicationStepError> {
-        let mut state = self.plan.delete_lists.pair(&endpoints.pair).await?;
-        let list = self.deps.chance.delete_list_id(self.deps.clock.now());
-        self.write_long_list(endpoints, list, survey, (DeletionScope::Space, granted)).await?;
-        state.record.set_list(Some(list));
-        self.plan.delete_lists.save_pair(&endpoints.pair, &mut state).await?;
-        Ok(list)
-    }
-
     /// Holds the vanished items until a person decides: keeps the current list if it names exactly these, else writes a new one.
     pub(crate) async fn hold_list(
         &mut self,
@@ -394,10 +379,6 @@ impl DuplicationSession<'_> {
         state.record.set_next(list);
         lists.save_pair(pair, state).await?;
         self.write_long_list(endpoints, list, survey, (of, DeleteListState::Held { reason })).await?;
-        if planted(PlantedBug::UngrantedListDeletes) {
-            self.queue_tasks(&pair.account, std::iter::once(RemoveTask { pair: pair.clone(), list, row: Some(0) }))
-                .await?;
-        }
         state.record.set_list(Some(list));
         lists.save_pair(pair, state).await?;
         if let Some(current) = current {
@@ -453,13 +434,6 @@ impl DuplicationSession<'_> {
             if of == DeletionScope::Items {
                 places = merge.source_places().to_vec();
             }
-        }
-        if planted(PlantedBug::HeadBeforeRow) {
-            let (rows, writer) = writer.finish_later();
-            self.plan.delete_lists.note_held(pair, list).await?;
-            self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
-            writer.finish().await?;
-            return Ok(());
         }
         let rows = writer.finish().await?;
         // The note comes before the head, so that a person can find every list that waits.

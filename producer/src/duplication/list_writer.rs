@@ -46,13 +46,6 @@ impl<'a> ListWriter<'a> {
         Ok(RowsSummary { rows: self.rows, count: self.count, digest: self.digest.finish() })
     }
 
-    /// Returns the totals before the last row is written, and the writer that still holds the row. Only a planted bug calls this.
-    pub(crate) fn finish_later(mut self) -> (RowsSummary, Self) {
-        let digest = std::mem::take(&mut self.digest).finish();
-        let rows = self.rows + u32::from(!self.row.ids.is_empty());
-        (RowsSummary { rows, count: self.count, digest }, self)
-    }
-
     async fn flush(&mut self) -> Result<(), DeleteListError> {
         if !self.row.ids.is_empty() {
             self.lists.put_row(self.pair, self.list, self.rows, &self.row).await?;

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use mill_model::{ItemAddress, SpacePair, Timestamp};
 use mill_policy::Rule;
-use mill_ports::{PlantedBug, planted};
 use mill_records::Versioned;
-use mill_records::delete_lists::{DeleteListState, DeletionScope, GrantedBy, HoldReason};
+use mill_records::delete_lists::{DeletionScope, HoldReason};
 use mill_records::elapsed::ElapsedTime;
 use mill_records::producer_state::{DeleteProgress, MissingSpace, PairMorsel};
 use tracing::{info, warn};
@@ -105,11 +104,6 @@ impl DuplicationSession<'_> {
                 ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
                 ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
             };
-        if planted(PlantedBug::MissingSpaceRetiredAtOnce) {
-            let state = DeleteListState::Granted { by: GrantedBy::Rule, at: 0 };
-            let list = self.grant_space(endpoints, survey, state).await?;
-            return self.begin_sending(morsel, list).await;
-        }
         let MissingSince { first, for_a_day } = since;
         let reason = HoldReason::SpaceMissing { since: first.as_millis(), for_a_day };
         self.hold_list(endpoints, (survey, DeletionScope::Space), reason).await?;

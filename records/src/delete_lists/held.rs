@@ -4,7 +4,7 @@ use std::fmt;
 
 use futures::stream::TryStreamExt as _;
 use mill_model::{Algorithm, Checksum, DeleteListId, SpacePair, Timestamp};
-use mill_ports::{PlantedBug, RowKey, RowPrecondition, TableErrorKind, planted};
+use mill_ports::{RowKey, RowPrecondition, TableErrorKind};
 use sha2::{Digest as _, Sha256};
 
 use super::head::{DeleteListHead, DeleteListState, GrantedBy, HoldReason};
@@ -123,12 +123,6 @@ impl DeleteLists {
             return Err(DeleteListError::NotMissingForADay);
         }
         let granted = DeleteListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
-        if planted(PlantedBug::ConfirmedForAll) {
-            for mut other in self.held().await? {
-                self.settle(&mut other, granted.clone()).await?;
-            }
-            return Ok(());
-        }
         self.settle(held, granted).await
     }
 
