@@ -349,10 +349,6 @@ impl DeadLetters {
         let name = queue.or(letter.origin).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
         let queue = queues.get(&name).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
         let body = letter.body_for_retry().map_err(|source| DeadLetterError::Wire { id: id.clone(), source })?;
-        if planted(PlantedBug::RetryMarkedBeforeSent) {
-            let (by, at) = (decision.by.clone(), decision.at);
-            self.decide(&row, letter.clone(), DeadLetterState::Retried { by, at }).await?;
-        }
         crash_point(CrashPoint::LettersBeforeRetry);
         let outgoing = OutgoingMessage {
             group: letter.account.clone().unwrap_or_else(unknown_account),

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::{DuplicateTask, ItemAddress, SpacePair, Task, TaskArgs as _, Timestamp};
-use mill_ports::{Precondition, Presence, StoreError, Stores as _, TaskQueue as _};
+use mill_ports::{PlantedBug, Precondition, Presence, RowKey, StoreError, Stores as _, TaskQueue as _, planted};
+use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
+use mill_records::tables;
 use serde_json::{Value, json};
 
 use super::event::OPERATOR;
@@ -54,4 +56,29 @@ pub(crate) fn grant_missing_space(head: Bytes) -> Bytes {
     }
     value["state"] = json!({ "granted": { "by": "rule", "at": 0 } });
     value.to_string().into()
+}
+
+/// Whether what the process sends waits until the row is written that says that it is sent.
+pub(crate) fn sends_late(process: &SimProcess) -> bool {
+    match &*process.name {
+        OPERATOR => planted(PlantedBug::RetryMarkedBeforeSent),
+        other => planted(PlantedBug::MarkerBeforeSend) && other.starts_with("producer"),
+    }
+}
+
+/// Whether a row of that table says that something is sent.
+pub(crate) fn marks_sent(table: &str, key: &RowKey) -> bool {
+    [DeadLetters::TABLE, tables::PRODUCER_STATE].contains(&table) && key.sort != "lease"
+}
+
+/// Sends, once, what waited for its mark. What the operator could not mark is forgotten.
+pub(crate) async fn send_late(process: &Arc<SimProcess>, marked: bool) {
+    if !marked && process.name != OPERATOR {
+        return;
+    }
+    let late = std::mem::take(&mut *process.late_sends.lock());
+    for (queue, out) in late.into_iter().filter(|_| marked) {
+        let sim_queue = process.world.sim_queues[&queue].clone();
+        let _ = QueueClient { process: process.clone(), sim_queue }.send_now(&out).await;
+    }
 }

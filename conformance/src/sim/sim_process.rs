@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_engine::SimClock;
-use mill_model::{Monotonic, Timestamp};
-use mill_ports::{Clock, SecondClockReading};
+use mill_model::{Monotonic, QueueName, Timestamp};
+use mill_ports::{Clock, OutgoingMessage, SecondClockReading};
 use mill_workman::StopSignal;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ pub(crate) struct SimProcess {
     pub(crate) stop: OnceLock<StopSignal>,
     /// Until when its lease extensions and heartbeats fail.
     pub(crate) starved_until: Mutex<Monotonic>,
+    /// What a bug on purpose keeps back until the row is written that says that it is sent.
+    pub(crate) late_sends: Mutex<Vec<(QueueName, Vec<OutgoingMessage>)>>,
     /// How many more of its batches fail in part, in a row.
     pub(crate) partial_left: AtomicU32,
     /// When its last trouble ended, or when it started: after that nothing excuses a delay.
@@ -74,6 +76,7 @@ impl SimProcess {
             death: CancellationToken::new(),
             stop: OnceLock::new(),
             starved_until: Mutex::default(),
+            late_sends: Mutex::default(),
             partial_left: AtomicU32::new(0),
             troubled_until: Mutex::new(world.now()),
         }

@@ -132,7 +132,11 @@ impl Table for TableClient {
         if is_list && planted(PlantedBug::HeadBeforeRow) {
             return self.put_rows_late(key, value, when).await;
         }
-        self.put_now(key, value, when).await
+        let written = self.put_now(key, value, when).await;
+        if planted_calls::sends_late(&self.process) && planted_calls::marks_sent(self.inner.name(), key) {
+            planted_calls::send_late(&self.process, written.is_ok()).await;
+        }
+        written
     }
 
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {

@@ -99,10 +99,6 @@ impl DuplicationSession<'_> {
             self.queue_tasks(&pair.account, std::iter::once(DuplicateTask::of(pair.clone(), None))).await?;
             crash_point(CrashPoint::ProducerSpaceSent);
         }
-        if planted(PlantedBug::MarkerBeforeSend) && !nibble.end {
-            morsel.record.marker.clone_from(&nibble.last);
-            self.state.save(morsel).await?;
-        }
         crash_point(CrashPoint::ProducerBeforeNibble);
         let tasks = nibble.items.iter().map(|(id, _)| DuplicateTask::of(pair.clone(), Some(id.clone())));
         let queued = self.queue_tasks(&pair.account, tasks).await?;

@@ -157,6 +157,23 @@ impl QueueClient {
         if draw_fault == QueueCallFault::After { Err(self.some_error(op)) } else { Ok(report) }
     }
 
+    pub(crate) async fn send_now(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
+        let refused: Vec<bool> = out.iter().map(|one| self.refuses(one)).collect();
+        let make = async |(at, one): &(usize, &OutgoingMessage)| {
+            if refused[*at] {
+                return false;
+            }
+            let late = self.draw_lateness();
+            self.sim_queue.put(&self.process.world, &self.process.name, (*one).clone(), late).await
+        };
+        let entries: Vec<_> = out.iter().enumerate().collect();
+        let mut report = self.batch("send", &entries, make).await?;
+        for (_, error) in report.failed.iter_mut().filter(|(at, _)| refused[*at]) {
+            *error = self.error("send", QueueErrorKind::TooLarge);
+        }
+        Ok(report)
+    }
+
     fn draw_lateness(&self) -> Option<Duration> {
         let (world, by) = (&self.process.world, &self.process.name);
         let late = world.inject(SimFault::DeliveryLate, world.swarm.rates.late, by);
@@ -193,25 +210,16 @@ impl TaskQueue for QueueClient {
     }
 
     async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
+        if planted_calls::sends_late(&self.process) {
+            self.process.late_sends.lock().push((self.sim_queue.name, out.to_vec()));
+            return Ok(BatchReport::default());
+        }
         if self.sim_queue.name == QueueName::DeadLetter && planted(PlantedBug::LetterAfterAcknowledge) {
             for letter in out {
                 planted_calls::acknowledge_at_once(&self.process, &DecodedBody::of(&letter.body).key).await;
             }
         }
-        let refused: Vec<bool> = out.iter().map(|one| self.refuses(one)).collect();
-        let make = async |(at, one): &(usize, &OutgoingMessage)| {
-            if refused[*at] {
-                return false;
-            }
-            let late = self.draw_lateness();
-            self.sim_queue.put(&self.process.world, &self.process.name, (*one).clone(), late).await
-        };
-        let entries: Vec<_> = out.iter().enumerate().collect();
-        let mut report = self.batch("send", &entries, make).await?;
-        for (_, error) in report.failed.iter_mut().filter(|(at, _)| refused[*at]) {
-            *error = self.error("send", QueueErrorKind::TooLarge);
-        }
-        Ok(report)
+        self.send_now(out).await
     }
 
     async fn receive(
