@@ -144,7 +144,7 @@ impl Installation {
     /// When it fails.
     pub async fn make_delayed_due(&self) -> Result<()> {
         let made = self.engine.make_delayed_due().await.map_err(|error| anyhow!(error));
-        made.context("the tasks that were put off cannot be hastened")
+        made.context("the snoozed tasks cannot be made ready")
     }
 
     /// Says in the log what was asked of the services, where that costs.

@@ -275,7 +275,7 @@ impl CompletionMonitor<'_> {
     fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<StuckReason> {
         if awaited.is_empty() {
             return (ready == 0 && still > NOTHING_MOVES).then(|| StuckReason {
-                why: format!("{put_off} tasks were put off; they stay queued"),
+                why: format!("{put_off} tasks were snoozed; they stay queued"),
                 remedy: Remedy::RunAgain,
             });
         }

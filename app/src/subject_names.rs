@@ -116,7 +116,7 @@ impl SubjectNames {
         // All of it: the cause stands at its end.
         let reason = said.unwrap_or(reason).escape_debug();
         match self {
-            Self::Policies => format!("given up {what}: {reason} (mill deadletters show {id})"),
+            Self::Policies => format!("dead-lettered {what}: {reason} (mill deadletters show {id})"),
             Self::Mirror { .. } => self.text(&format!("given up {what}: {reason}")),
         }
     }

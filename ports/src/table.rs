@@ -102,7 +102,7 @@ pub struct RowPage {
 
 /// A call on a table that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{op} on book `{table}` failed: {kind}")]
+#[error("{op} on table `{table}` failed: {kind}")]
 pub struct TableError {
     /// What sort of failure, as far as any caller acts on it.
     pub kind: TableErrorKind,

@@ -26,13 +26,13 @@ pub struct InstallationTables {
 #[derive(Debug, thiserror::Error)]
 pub enum InstallationError {
     /// It bore the installation's id, and bears none now.
-    #[error("the table of the book `{table}` was emptied, or made anew")]
+    #[error("the table `{table}` was emptied, or made anew")]
     Emptied {
         /// The table.
         table: String,
     },
     /// It bears the id of another installation, or one that cannot be read.
-    #[error("the table of the book `{table}` is that of another installation")]
+    #[error("the table `{table}` is that of another installation")]
     Another {
         /// The table.
         table: String,

@@ -434,7 +434,7 @@ fn decode<K: Record>(row: Row) -> Option<Versioned<K>> {
     let read = K::read(&row.sort, &row.value);
     if read.is_none() {
         // Nothing is lost by it: the next run finds the same work again.
-        warn!(sort = row.sort, "a row of the producer's book cannot be read; it is passed over");
+        warn!(sort = row.sort, "a row of the producer's table cannot be read; it is passed over");
     }
     Some(Versioned { record: read?, version: Some(row.version) })
 }

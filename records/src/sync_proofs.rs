@@ -373,7 +373,7 @@ fn read_row(value: &[u8]) -> Option<SyncProofRow> {
 fn read(sort: String, value: &[u8]) -> Option<(ContentId, SyncProofRow)> {
     let found = ContentId::new(sort).ok().zip(read_row(value));
     if found.is_none() {
-        debug!("passed over a seal that cannot be read");
+        debug!("passed over a sync proof that cannot be read");
     }
     found
 }

@@ -147,7 +147,7 @@ impl ResultHandler<'_> {
                     TaskOutcome::Done { follow_ups } if follow_ups.is_empty() => DispositionBuilder::discard(),
                     TaskOutcome::Done { follow_ups } => builder.complete(envelope, follow_ups),
                     TaskOutcome::Snooze { delay, task } => {
-                        debug!(?delay, "put off");
+                        debug!(?delay, "snoozed");
                         builder.snooze(envelope, builder.align_delay(delay), task)
                     }
                     TaskOutcome::Discard { reason } => {

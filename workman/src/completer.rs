@@ -229,7 +229,7 @@ fn report_dead_lettered(shared: &WorkmanShared, settled: &SettledTask) {
         shared.statistics.count(|work| work.dead_lettered += 1);
     }
     let queue = shared.input_queues[settled.received.queue_index].name();
-    error!(%queue, subject = dead_lettered.subject, reason = dead_lettered.reason, "a task was given up");
+    error!(%queue, subject = dead_lettered.subject, reason = dead_lettered.reason, "a task was dead-lettered");
     if shared.settings.on_final_failure == OnFinalFailure::FailFast {
         let (subject, reason) = (dead_lettered.subject.clone(), dead_lettered.reason.clone());
         shared.end(Ok(WorkmanEndReason::FailedFast { subject, reason }));

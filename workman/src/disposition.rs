@@ -102,13 +102,13 @@ impl DispositionBuilder<'_> {
         crash_point(CrashPoint::WorkmanBeforeSnooze);
         let before = task.is_some().then(|| envelope.clone());
         if planted(PlantedBug::SnoozeCountsAsFailure) {
-            return self.retry_or_dead_letter(envelope, "put off");
+            return self.retry_or_dead_letter(envelope, "snoozed");
         }
         let snoozed = envelope.snoozed(task);
         match (self.send_again(&snoozed, delay), before) {
             (Ok(disposition), _) => disposition,
-            (Err(why), Some(before)) => self.dead_letter(before, &format!("it cannot be put off: {why}")),
-            (Err(why), None) => self.dead_letter(snoozed, &format!("it cannot be put off: {why}")),
+            (Err(why), Some(before)) => self.dead_letter(before, &format!("it cannot be snoozed: {why}")),
+            (Err(why), None) => self.dead_letter(snoozed, &format!("it cannot be snoozed: {why}")),
         }
     }
 

@@ -119,7 +119,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         key: "workman.failures-max",
         default: "3",
-        about: "failed executions before a task is given up",
+        about: "failed executions before a task is dead-lettered",
         example: ("10", "stores that fail item by item and recover"),
         cost: "more: an item that can never be copied is tried more often before it is named",
     },

@@ -1,4 +1,4 @@
-//! `mill deadletters`: review tasks that were given up.
+//! `mill deadletters`: review tasks that were dead-lettered.
 
 use anyhow::Result;
 use mill_app::config::Config;
@@ -72,7 +72,7 @@ async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result
             let DeadLetterEntry { id, at, reason, subject, state, .. } = letter;
             [id, at, state.as_str().to_owned(), subject.unwrap_or_else(|| "?".into()), escape_for_display(&reason)]
         });
-        line(table(["id", "given up", "state", "about", "reason"], rows));
+        line(table(["id", "dead-lettered", "state", "about", "reason"], rows));
         line(
             "\n`mill deadletters show ID` gives the whole history; `retry ID` sends it again; `discard ID --reason …`.",
         );

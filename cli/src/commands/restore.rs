@@ -48,7 +48,7 @@ fn print(restored: &RestorationReport, args: &RestoreArgs, seconds: f64, exit: R
     }
     let how = if restored.faults.is_empty() { "The space is back" } else { "What is whole is back" };
     line(format!(
-        "{how}: {} brought back, {} there already, {} of both proven by their seals, {} named above; {} in {seconds:.1} s.",
+        "{how}: {} brought back, {} there already, {} of both proven by their sync proofs, {} named above; {} in {seconds:.1} s.",
         restored.copied,
         restored.unchanged,
         restored.proven,
@@ -57,7 +57,7 @@ fn print(restored: &RestorationReport, args: &RestoreArgs, seconds: f64, exit: R
     ));
     if restored.unproven() > 0 {
         line(format!(
-            "Of {} no seal tells what was copied: their bytes are those of the copy, and nothing else vouches for them.",
+            "Of {} no sync proof tells what was copied: their bytes are those of the copy, and nothing else vouches for them.",
             restored.unproven()
         ));
     }

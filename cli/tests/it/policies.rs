@@ -166,7 +166,7 @@ fn a_space_comes_back_from_a_copy() {
     let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(0);
     assert_eq!((ran.json()["faults"].clone(), ran.json()["unproven"].clone()), (0.into(), 1.into()));
     let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all"]).expect(0);
-    assert!(ran.out.contains("Of 1 no seal tells what was copied"), "{}", ran.out);
+    assert!(ran.out.contains("Of 1 no sync proof tells what was copied"), "{}", ran.out);
 }
 
 #[test]

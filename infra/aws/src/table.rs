@@ -100,7 +100,7 @@ impl DynamoTable {
         };
         match (sort, mark, value) {
             (Some(sort), Some(mark), Some(value)) => Ok(Row { sort, value, version: RowVersion(mark.into()) }),
-            _ => Err(self.unexpected(op, "an item that is no row of a book")),
+            _ => Err(self.unexpected(op, "an item that is no row of a table")),
         }
     }
 

@@ -176,7 +176,7 @@ impl AttemptContext<'_> {
 
     fn warn_seals_failed(&self, error: &TableError) {
         if let Some(left_out) = self.shared.seal_warnings.admit(self.shared.deps.clock.monotonic()) {
-            warn!(error = %error_chain(error), left_out, "the book of seals fails; items will be read again");
+            warn!(error = %error_chain(error), left_out, "the table of sync proofs fails; items will be read again");
         }
     }
 

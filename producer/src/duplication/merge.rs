@@ -20,7 +20,7 @@ pub(crate) enum MergeError {
     Source(#[source] ListingError),
     #[error("of the destination")]
     Destination(#[source] ListingError),
-    #[error("the seals cannot be read")]
+    #[error("the sync proofs cannot be read")]
     SyncProofs(#[from] TableError),
 }
 
@@ -244,7 +244,7 @@ impl Merge {
             }
             match sync_proofs.next().await {
                 Some(Err(error)) if self.proofs_optional => {
-                    warn!(error = error_chain(&error), "the seals cannot be read; none of the rest counts as proven");
+                    warn!(error = error_chain(&error), "the sync proofs cannot be read; none of the rest counts as proven");
                     self.sync_proofs = None;
                     return Ok(None);
                 }

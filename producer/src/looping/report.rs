@@ -143,13 +143,13 @@ pub enum ProducerError {
     #[error("the list of accounts cannot be read")]
     Accounts(#[source] PolicyError),
     /// The producer's own table failed, or another producer writes it.
-    #[error("the producer's book failed")]
+    #[error("the producer's table failed")]
     State(#[from] ProducerStateError),
     /// The queue takes no more tasks, or does not report how many it holds.
     #[error("the queue failed")]
     Queue(#[from] QueueError),
     /// The delete lists cannot be read or written.
-    #[error("the book of delete lists failed")]
+    #[error("the table of delete lists failed")]
     DeleteLists(#[from] DeleteListError),
     /// A task cannot be written.
     #[error("a task cannot be written")]

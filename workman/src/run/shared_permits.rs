@@ -46,7 +46,7 @@ impl RunLoop {
             Err(error) => {
                 if let Some(suppressed) = self.shared.warnings.due("permits", now) {
                     let error = error_chain(&error);
-                    warn!(%store, error, suppressed, "the book of permits does not answer; tasks of capped stores wait");
+                    warn!(%store, error, suppressed, "the table of permits does not answer; tasks of capped stores wait");
                 }
             }
         }

@@ -56,7 +56,7 @@ impl Sidecar {
     ) -> Result<(), FolderError> {
         if fit == PropertyFit::Lost {
             let (space, item) = (&item.space, &item.id);
-            warn!(%space, %item, "its file cannot hold its mode or time as it is, and there is no book beside it to hold them");
+            warn!(%space, %item, "its file cannot hold its mode or time as it is, and there is no table beside it to hold them");
         }
         let (Some(table), PropertyFit::NeedsSidecar { essential }) = (&self.table, fit) else { return Ok(()) };
         let Some(map) = essential else {
