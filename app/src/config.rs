@@ -1,8 +1,8 @@
 //! The configuration: defaults, then `mill.toml`, then the environment, then arguments; each value typed, and with its origin.
 //!
 //! Reading order: [`settings`] (the one table of all settings), [`layers`] (which value counts), the sections ([`EngineConfig`],
-//! [`PoliciesConfig`], [`ProducerConfig`], [`WorkmanConfig`]) over [`values`] (how a value is read from its text),
-//! [`reference`] (the template and the page that the table generates).
+//! [`PoliciesConfig`], [`ProducerConfig`], [`WorkmanConfig`]) over `values` (how a value is read from its text),
+//! [`mod@reference`] (the template and the page that the table generates).
 
 pub mod layers;
 pub mod reference;

@@ -35,7 +35,7 @@ fn a_run_names_what_one_had_given_up_that_was_killed_before_it_could_say_so() {
     assert_eq!(killed.status().unwrap().signal(), Some(9));
     // No account is configured there.
     let ran = world.mill(&["run", "--json"]).expect(2);
-    assert!(ran.json()["remarks"].to_string().contains("given up"), "{}", ran.out);
+    assert!(ran.json()["remarks"].to_string().contains("dead-lettered"), "{}", ran.out);
 }
 
 #[test]

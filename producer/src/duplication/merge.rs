@@ -244,7 +244,10 @@ impl Merge {
             }
             match sync_proofs.next().await {
                 Some(Err(error)) if self.proofs_optional => {
-                    warn!(error = error_chain(&error), "the sync proofs cannot be read; none of the rest counts as proven");
+                    warn!(
+                        error = error_chain(&error),
+                        "the sync proofs cannot be read; none of the rest counts as proven"
+                    );
                     self.sync_proofs = None;
                     return Ok(None);
                 }
