@@ -295,8 +295,8 @@ fn foreign(placed: &dyn PlacedStore, place: &str, keeper: &str, way_out: Advice<
 
 fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalReason {
     RefusalReason::ForeignDestination(format!(
-        "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; if that is not to \
-         write there any more: {way_out}"
+        "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; use another \
+         place, or, only once that one does not write there any more: {way_out}"
     ))
 }
 

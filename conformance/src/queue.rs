@@ -20,6 +20,34 @@ use crate::subject::QueueSubject;
 /// queue_suite!(name, path::to::open,
 ///     fences_stale_receipts: yes, exact_depth: yes, tells_age: yes, passes_over: yes);
 /// ```
+///
+/// `open` makes a fresh queue for each case. One case alone, on a queue in memory:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use mill_conformance::{Keep, QueueSubject, queue, subject};
+/// use mill_engine::{ManualClock, MemoryQueues, QueueBehavior, SeededRng};
+/// use mill_model::QueueName;
+/// use mill_ports::{Clock, Rng};
+///
+/// async fn open() -> QueueSubject {
+///     let hand = Arc::new(ManualClock::new());
+///     let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (hand.clone(), Arc::new(SeededRng::new(1)));
+///     let behavior = QueueBehavior::well_behaved();
+///     let queues = MemoryQueues::new(&behavior, &clock, &rng);
+///     QueueSubject {
+///         queue: queues.get(QueueName::DuplicationLow),
+///         dead_letters: queues.get(QueueName::DeadLetter),
+///         max_receive_count: behavior.max_receive_count,
+///         duplicates: false,
+///         time: hand,
+///         keep: Keep::nothing(),
+///     }
+/// }
+///
+/// subject::run(async { queue::delivery::many_bodies_all_arrive(open().await).await });
+/// ```
 #[macro_export]
 macro_rules! queue_suite {
     ($name:ident, $open:path, fences_stale_receipts: $fences:ident, exact_depth: $exact:ident, tells_age: $age:ident,

@@ -40,11 +40,7 @@ pub struct Checksum {
 impl Checksum {
     /// The value in lower-case hexadecimal.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.value.iter().fold(String::with_capacity(self.value.len() * 2), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+        hex::encode(&self.value)
     }
 }
 

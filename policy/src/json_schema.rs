@@ -217,7 +217,7 @@ pub(crate) fn unknown_member(name: &str, known: &[&str]) -> String {
     let near = known.iter().find(|known| known.eq_ignore_ascii_case(name) || differ_by_one(known, name));
     match near {
         Some(near) => format!("unknown member; is `{near}` meant?"),
-        None => format!("unknown member; remove it (known here: {})", known.join(", ")),
+        None => format!("unknown member; correct its name or remove it (known here: {})", known.join(", ")),
     }
 }
 

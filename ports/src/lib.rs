@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`engine`] (the queues
 //! and tables of one installation, opened), [`placed_store`] (what stands at a store's root), [`processor`]
-//! (what a workman hands a task to), [`store_caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
+//! (what a workman hands a task to), [`store_caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`]
+//! (what all of them count), [`rate_limited_log`] (warnings that could come with every item); and, for trials of Mill itself,
 //! [`planted_bugs`] (bugs on purpose), [`crash`] (where processes are killed) and [`slot_probe`] (what no port shows).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
@@ -15,6 +16,7 @@ pub mod placed_store;
 pub mod planted_bugs;
 pub mod processor;
 pub mod queue;
+pub mod rate_limited_log;
 pub mod slot_probe;
 pub mod statistics;
 pub mod store;
@@ -37,6 +39,7 @@ pub use queue::{
     BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
     QueueLimits, Receipt, TaskQueue,
 };
+pub use rate_limited_log::RateLimitedLog;
 pub use slot_probe::report_slots;
 pub use statistics::{ActiveTransfer, PendingCall, PendingWrite, Statistics, StoreWait, TransferGuard, WriteProgress};
 pub use store::{

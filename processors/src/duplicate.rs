@@ -49,7 +49,8 @@ use mill_model::{
     ContentId, DuplicateScope, DuplicateTask, ItemAddress, ItemOutcome, SpacePair, TaskArgs as _, TaskError,
 };
 use mill_ports::{
-    Attempt, FailureClass, FollowUp, ProcessorError, StoreError, StoreErrorKind, TaskHandler, TaskOutcome, error_chain,
+    Attempt, FailureClass, FollowUp, ProcessorError, RateLimitedLog, StoreError, StoreErrorKind, TaskHandler,
+    TaskOutcome, error_chain,
 };
 use tracing::warn;
 
@@ -60,7 +61,6 @@ use crate::ProcessorDeps;
 use crate::current_policy::{self, CurrentPolicy};
 use crate::early_exit::EarlyExit;
 use crate::failure::{self, ErrorMeaning};
-use crate::rate_limited_log::RateLimitedLog;
 use crate::refusals::Refusal;
 use crate::retry::StoreRetry;
 use crate::slow_items::SlowItems;

@@ -8,10 +8,9 @@
 //!
 //! Reading order: [`registry`] (all kinds), [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind that deletes),
 //! `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure` (what a store's failure
-//! means for a task), `retry` (the few tries of one call), `rate_limited_log` (warnings that could come with every item),
-//! `slow_items` (items at which a store always asks to slow down), [`refusals`] (what cannot be copied, by name); then
-//! [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a space back from one of its copies, judged by the
-//! seals).
+//! means for a task), `retry` (the few tries of one call), `slow_items` (items at which a store always asks to slow down),
+//! [`refusals`] (what cannot be copied, by name); then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a
+//! space back from one of its copies, judged by the seals).
 //!
 //! **Invariant:** no queue and no receipt appears here. Stores that are only read (a task's source, both sides of a verification,
 //! the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is read as absence. Every
@@ -24,7 +23,6 @@ mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod listing;
-mod rate_limited_log;
 pub mod refusals;
 pub mod remove;
 pub mod restore;

@@ -210,7 +210,7 @@ pub struct OperatorDecision {
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
     /// There is no such letter.
-    #[error("there is no dead letter `{0}`")]
+    #[error("there is no dead letter `{0}`; `mill deadletters list` shows those there are")]
     Unknown(DeadLetterId),
     /// Its fate is decided already.
     #[error("the dead letter `{id}` is {state} already")]

@@ -37,8 +37,8 @@ impl fmt::Display for DestinationSpace {
 pub enum OwnerError {
     /// It is kept in sync with another source.
     #[error(
-        "the space `{place}` belongs to the source `{owner}`, so `{asked}` may not write it; when `{owner}` shall not \
-         write it any more, release it: mill spaces release {} {} '{}'",
+        "the space `{place}` belongs to the source `{owner}`, so `{asked}` may not write it; give `{asked}` another \
+         destination, or, only once no policy copies `{owner}` there any more, release it: mill spaces release {} {} '{}'",
         place.store.account, place.store.store, place.space
     )]
     Owned {

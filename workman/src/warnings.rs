@@ -2,43 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mill_model::Monotonic;
+use mill_ports::RateLimitedLog;
 use parking_lot::Mutex;
 
-/// When each kind of warning was logged last, shared by all that log it.
+/// One limit for each kind of warning, shared by all that log it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Warnings(Arc<Mutex<BTreeMap<&'static str, LastWarning>>>);
-
-#[derive(Debug)]
-struct LastWarning {
-    at: Monotonic,
-    suppressed: u64,
-}
+pub(crate) struct Warnings(Arc<Mutex<BTreeMap<&'static str, RateLimitedLog>>>);
 
 impl Warnings {
-    const EVERY: Duration = Duration::from_secs(10);
-
     /// If a warning is to be logged now, returns how many like it were suppressed since the last.
     pub(crate) fn due(&self, sort: &'static str, now: Monotonic) -> Option<u64> {
-        let mut said = self.0.lock();
-        match said.get_mut(sort) {
-            Some(last) if now.since(last.at) < Self::EVERY => {
-                last.suppressed += 1;
-                None
-            }
-            last => {
-                let suppressed = last.map_or(0, |last| last.suppressed);
-                said.insert(sort, LastWarning { at: now, suppressed: 0 });
-                Some(suppressed)
-            }
-        }
+        self.0.lock().entry(sort).or_default().admit(now)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

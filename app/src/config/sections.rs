@@ -43,7 +43,7 @@ pub struct ProducerConfig {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct WorkmanConfig {
     /// Items in flight at once; 0 for no limit.
-    #[serde(deserialize_with = "values::parsed")]
+    #[serde(deserialize_with = "values::number")]
     pub workers: u32,
     /// The queues that it serves, highest priority first.
     #[serde(deserialize_with = "values::list")]
@@ -52,13 +52,13 @@ pub struct WorkmanConfig {
     #[serde(deserialize_with = "values::duration")]
     pub visibility: Duration,
     /// Failed executions before a task is dead-lettered.
-    #[serde(deserialize_with = "values::parsed")]
+    #[serde(deserialize_with = "values::number")]
     pub failures_max: u32,
     /// Per cent of workers kept for the lowest queue.
-    #[serde(deserialize_with = "values::parsed")]
+    #[serde(deserialize_with = "values::number")]
     pub reserved_low: u8,
     /// Per cent of workers kept for the higher queues.
-    #[serde(deserialize_with = "values::parsed")]
+    #[serde(deserialize_with = "values::number")]
     pub reserved_high: u8,
     /// Pauses of the lower queues while nothing is found.
     #[serde(deserialize_with = "values::durations")]

@@ -51,7 +51,7 @@ fn all_wrong_values_are_named_with_their_origins() {
     let text = "[workman]\nworkers = \"many\"\nidle-backoff = \"1s,soon\"\n[engine]\ntype = \"cloud\"";
     let error = load(text, &[("MILL_PRODUCER_NIBBLE", "0")]).unwrap_err().to_string();
     for named in [
-        "setting `workman.workers` = \"many\" (from /etc/mill/mill.toml): invalid digit found in string",
+        "setting `workman.workers` = \"many\" (from /etc/mill/mill.toml): it must be a whole number",
         "setting `workman.idle-backoff` = \"1s,soon\" (from /etc/mill/mill.toml): ",
         "setting `engine.type` = \"cloud\" (from /etc/mill/mill.toml): the engines are `local` and `aws`",
         "setting `producer.nibble` = \"0\" (from environment variable MILL_PRODUCER_NIBBLE): it must be 1 or more",

@@ -12,6 +12,13 @@ pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(t
     String::deserialize(text)?.parse().map_err(D::Error::custom)
 }
 
+/// A whole number.
+pub(crate) fn number<'de, D: Deserializer<'de>, T: FromStr>(text: D) -> Result<T, D::Error> {
+    String::deserialize(text)?
+        .parse()
+        .map_err(|_| D::Error::custom("it must be a whole number, and not too large a one"))
+}
+
 /// A text; `None` for an empty one.
 pub(crate) fn given<'de, D: Deserializer<'de>>(text: D) -> Result<Option<String>, D::Error> {
     Ok(Some(String::deserialize(text)?).filter(|text| !text.is_empty()))
@@ -38,8 +45,8 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 
 /// A number that is not zero.
 pub(crate) fn one_or_more<'de, D: Deserializer<'de>, T: TryFrom<usize>>(text: D) -> Result<T, D::Error> {
-    let number: usize = parsed(text)?;
-    number.try_into().map_err(|_| D::Error::custom("it must be 1 or more"))
+    let one_or_more: usize = number(text)?;
+    one_or_more.try_into().map_err(|_| D::Error::custom("it must be 1 or more"))
 }
 
 /// How many tasks a producer's queue may hold.
@@ -52,9 +59,12 @@ pub enum QueueMax {
 }
 
 impl FromStr for QueueMax {
-    type Err = std::num::ParseIntError;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Tasks) }
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => number.parse().map(Self::Tasks).map_err(|_| "it must be `auto` or a whole number"),
+        }
     }
 }

@@ -16,6 +16,28 @@ use tokio::sync::Semaphore;
 /// A read counts from before the item is opened until its body is dropped, a write until it returns. Reads and writes
 /// are counted separately, and a caller with a running write starts no further read. So two stores that are copied into
 /// one another cannot deadlock.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use mill_engine::{LimitedStore, ManualClock, MemoryStore, StoreBehavior};
+/// use mill_model::{SpaceId, StoreAddress};
+/// use mill_ports::{DestinationStore as _, SourceStore as _};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let address = StoreAddress { account: "archive".parse()?, store: "1".parse()? };
+/// let store = MemoryStore::new(address, StoreBehavior::default(), Arc::new(ManualClock::new()));
+/// let limited = LimitedStore::new(Arc::new(store), 4);
+///
+/// let space: SpaceId = "photos".parse()?;
+/// limited.create_space(&space).await?;
+/// assert!(limited.space(&space).await?.present().is_some());
+/// assert_eq!(limited.capabilities().transfers_max, Some(4));
+/// # Ok(())
+/// # })
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct LimitedStore<S: ?Sized> {
     reads: Arc<Semaphore>,

@@ -22,13 +22,9 @@ pub enum RawBody {
 impl RawBody {
     /// Takes a body in, whatever it is.
     pub fn of(body: &[u8]) -> Self {
-        use std::fmt::Write as _;
         match std::str::from_utf8(body) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Hex(body.iter().fold(String::with_capacity(body.len() * 2), |mut out, byte| {
-                let _ = write!(out, "{byte:02x}");
-                out
-            })),
+            Err(_) => Self::Hex(hex::encode(body)),
         }
     }
 
@@ -39,22 +35,12 @@ impl RawBody {
     pub fn bytes(&self) -> Result<Bytes, WireError> {
         match self {
             Self::Text(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
-            Self::Hex(hex) => unhex(hex).map(Bytes::from),
+            Self::Hex(digits) => match hex::decode(digits) {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(_) => Err(WireError::Malformed("a body's hexadecimal is damaged".into())),
+            },
         }
     }
-}
-
-fn unhex(hex: &str) -> Result<Vec<u8>, WireError> {
-    let damaged = || WireError::Malformed("a body's hexadecimal is damaged".into());
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    hex.as_bytes()
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect::<Option<Vec<u8>>>()
-        .ok_or_else(damaged)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -215,13 +215,8 @@ fn checksums(fields: &ResponseFields<'_>, settings: &S3Settings) -> Vec<Checksum
 
 /// The MD5 in an entity tag, if it is one: of an object written in one part, and not encrypted with a customer's key.
 pub(super) fn md5(etag: &str) -> Option<Checksum> {
-    let tag = unquoted(etag);
-    if tag.len() != 32 || !tag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let byte = |at: usize| u8::from_str_radix(&tag[at * 2..at * 2 + 2], 16).ok();
-    let value: Option<Vec<u8>> = (0..16).map(byte).collect();
-    Some(Checksum { algorithm: Algorithm::Md5, value: value?.into() })
+    let value = hex::decode(unquoted(etag)).ok().filter(|value| value.len() == 16)?;
+    Some(Checksum { algorithm: Algorithm::Md5, value: value.into() })
 }
 
 #[cfg(test)]

@@ -7,17 +7,18 @@ use mill_model::Monotonic;
 
 /// Lets one of many like warnings through in a [`RateLimitedLog::EVERY`].
 #[derive(Debug, Default)]
-pub(crate) struct RateLimitedLog {
+pub struct RateLimitedLog {
     /// Milliseconds on the process's own clock from which the next may pass.
     next: AtomicU64,
     suppressed: AtomicU64,
 }
 
 impl RateLimitedLog {
-    pub(crate) const EVERY: Duration = Duration::from_secs(10);
+    /// The shortest time between two that pass.
+    pub const EVERY: Duration = Duration::from_secs(10);
 
     /// If a warning may pass now, returns how many were suppressed since the last one.
-    pub(crate) fn admit(&self, now: Monotonic) -> Option<u64> {
+    pub fn admit(&self, now: Monotonic) -> Option<u64> {
         let millis = |at: Monotonic| u64::try_from(at.since_origin().as_millis()).unwrap_or(u64::MAX);
         let next = self.next.load(Relaxed);
         let later = millis(now.plus(Self::EVERY));
