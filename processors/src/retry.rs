@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use backon::Retryable as _;
 use futures::future::BoxFuture;
-use mill_ports::{Clock, Rng, RngExt as _, StoreError, StoreErrorKind};
+use mill_ports::{Attempt, Clock, Rng, RngExt as _, StoreError, StoreErrorKind};
 use tracing::debug;
+
+use crate::early_exit::EarlyExit;
 
 /// An error that may contain the error of a store.
 pub(crate) trait HasStoreError {
@@ -51,6 +53,25 @@ impl StoreRetry {
             .adjust(respect_retry_after::<E>)
             .notify(log_retry::<E>)
             .await
+    }
+}
+
+impl StoreRetry {
+    /// As [`Self::run`], for a call with an effect: asks before each try whether it may begin, since the lease may be lost in a
+    /// pause between two.
+    pub(crate) async fn run_effect<T, C, F>(&self, attempt: &Attempt, mut call: C) -> Result<T, EarlyExit>
+    where
+        C: FnMut() -> F,
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        self.run(|| {
+            let (may_act, call) = (attempt.may_act(), call());
+            async move {
+                may_act?;
+                Ok(call.await?)
+            }
+        })
+        .await
     }
 }
 

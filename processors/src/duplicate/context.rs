@@ -124,8 +124,8 @@ impl AttemptContext<'_> {
     /// Creates the destination space if it is absent, and makes sure once more that no other Mill keeps it.
     async fn create_if_absent(&self) -> Result<bool, EarlyExit> {
         if !self.was_created_and_exists().await {
-            self.attempt.may_act()?;
-            self.shared.retry.run(|| self.destination.create_space(&self.pair.space)).await?;
+            let create = || self.destination.create_space(&self.pair.space);
+            self.shared.retry.run_effect(self.attempt, create).await?;
             crash_point(CrashPoint::DuplicateSpaceCreated);
             self.shared.ownership.note_created(self.pair);
         }

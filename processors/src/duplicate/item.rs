@@ -66,10 +66,10 @@ impl AttemptContext<'_> {
             return Ok(());
         }
         self.claim().await?;
-        self.attempt.may_act()?;
         let when = Precondition::VersionIs(destination.version);
         crash_point(CrashPoint::DuplicateBeforeProperties);
-        let written = self.shared.retry.run(|| self.destination.put_properties(item, wanted, &when)).await?;
+        let written =
+            self.shared.retry.run_effect(self.attempt, || self.destination.put_properties(item, wanted, &when)).await?;
         crash_point(CrashPoint::DuplicatePropertiesSet);
         self.attempt.outcome.note(ItemOutcome::Updated);
         let (source, destination) = (&source.version, &written.version);

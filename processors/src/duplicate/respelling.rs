@@ -101,10 +101,9 @@ impl AttemptContext<'_> {
             });
         };
         self.claim().await?;
-        self.attempt.may_act()?;
         let (from, to) = twins.paths(item);
         let respelling = Respelling { from, to, compared, version };
-        if self.shared.retry.run(|| self.destination.respell(&item.space, &respelling)).await? {
+        if self.shared.retry.run_effect(self.attempt, || self.destination.respell(&item.space, &respelling)).await? {
             self.attempt.outcome.note(ItemOutcome::Updated);
             let (from, to) = (escape_for_display(&respelling.from), escape_for_display(&respelling.to));
             info!(account = %self.pair.account, space = %item.space, from, to,

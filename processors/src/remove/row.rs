@@ -158,12 +158,11 @@ impl Removal<'_> {
     }
 
     async fn delete(&self, id: &ContentId, found: ItemFacts) -> Result<DeleteResult, EarlyExit> {
-        self.attempt.may_act()?;
         let item = self.item(id);
         let seen = Precondition::VersionIs(found.version);
         let when = if planted(PlantedBug::UnconditionalDelete) { Precondition::Always } else { seen };
         crash_point(CrashPoint::RemoveBeforeDelete);
-        let deleted = self.shared.retry.run(|| self.destination.delete(&item, &when)).await?;
+        let deleted = self.shared.retry.run_effect(self.attempt, || self.destination.delete(&item, &when)).await?;
         crash_point(CrashPoint::RemoveDeleted);
         let result = match deleted {
             Presence::Present(()) => {

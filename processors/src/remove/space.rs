@@ -32,15 +32,16 @@ impl Removal<'_> {
         if self.source_space().await? != Presence::Absent {
             return Err(EarlyExit::discard("its source space is back"));
         }
-        self.attempt.may_act()?;
-        match self.shared.retry.run(|| self.destination.remove_empty_space(space)).await {
+        match self.shared.retry.run_effect(self.attempt, || self.destination.remove_empty_space(space)).await {
             Ok(()) => {
                 info!(account = %self.pair.account, destination = %self.pair.destination, %space, "removed the empty space");
                 self.release_owner().await?;
             }
             // No row deleted the items that are still in it. This list ends here; the next survey makes a new one of the rest.
-            Err(error) if error.kind == StoreErrorKind::Precondition => self.snooze_a_while("it is not empty")?,
-            Err(error) => return Err(error.into()),
+            Err(EarlyExit::Store(error)) if error.kind == StoreErrorKind::Precondition => {
+                self.snooze_a_while("it is not empty")?;
+            }
+            Err(stop) => return Err(stop),
         }
         self.finish(&results).await
     }
