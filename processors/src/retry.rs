@@ -54,9 +54,7 @@ impl StoreRetry {
             .notify(log_retry::<E>)
             .await
     }
-}
 
-impl StoreRetry {
     /// As [`Self::run`], for a call with an effect: asks before each try whether it may begin, since the lease may be lost in a
     /// pause between two.
     pub(crate) async fn run_effect<T, C, F>(&self, attempt: &Attempt, mut call: C) -> Result<T, EarlyExit>
@@ -120,5 +118,33 @@ fn respect_retry_after<E: HasStoreError>(error: &E, wait: Option<Duration>) -> O
 fn log_retry<E: HasStoreError>(error: &E, wait: Duration) {
     if let Some(error) = error.store_error() {
         debug!(%error, ?wait, "calling the store once more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use mill_engine::SeededRng;
+    use mill_ports::FailureClass;
+
+    use super::*;
+    use crate::fixture::{Fixture, store_address};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_effect_is_not_tried_again_after_its_lease_was_lost() {
+        let site = Fixture::new();
+        let attempt = site.attempt();
+        let calls = Cell::new(0);
+        let delete = || async {
+            calls.set(calls.get() + 1);
+            attempt.cancelled.cancel();
+            let (kind, store) = (StoreErrorKind::Throttled { retry_after: None }, store_address("d"));
+            Err::<(), _>(StoreError { kind, op: "delete", store, subject: "x".into(), source: None })
+        };
+        let retry = StoreRetry::new(site.clock.clone(), Arc::new(SeededRng::new(1)));
+        let ended = retry.run_effect(&attempt, delete).await;
+        assert!(matches!(ended, Err(EarlyExit::Failed { class: FailureClass::LeaseLost, .. })), "{ended:?}");
+        assert_eq!(calls.get(), 1);
     }
 }
