@@ -152,7 +152,7 @@ impl DestinationPlaces {
     ///
     /// # Errors
     /// [`StoreErrorKind::Refused`] when it is another's.
-    pub(crate) async fn keep(
+    pub(crate) async fn ensure_owned(
         &self,
         store: &StoreAddress,
         (placed, space): (&dyn PlacedStore, &SpaceId),

@@ -378,7 +378,7 @@ async fn settle(
     {
         tracing::warn!("`{}` was taken over; {before} kept it in sync before", request.destination.display());
     }
-    let kept = places.keep(store, (destination, space), keeper, (claim, Advice(TAKE_OVER))).await;
+    let kept = places.ensure_owned(store, (destination, space), keeper, (claim, Advice(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(RefusalReason::ForeignDestination(words)), _)) => bail!(words),
         other => other.map(drop).map_err(|(_, error)| error.into()),

@@ -27,7 +27,7 @@ pub struct PlacementChecks {
 
 impl PlacementChecks {
     /// Makes sure that two stores hold nothing in common now. Stores of two back ends are taken to be apart.
-    pub(crate) async fn apart(
+    pub(crate) async fn check_no_overlap(
         &self,
         source: (&StoreAddress, &Arc<dyn PlacedStore>),
         destination: (&StoreAddress, &Arc<dyn PlacedStore>),

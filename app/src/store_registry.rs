@@ -209,16 +209,21 @@ impl Stores for StoreRegistry {
         Ok(opened)
     }
 
-    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+    async fn check_no_overlap(
+        &self,
+        account: &AccountId,
+        source: &StoreId,
+        destination: &StoreId,
+    ) -> Result<(), StoreError> {
         let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        self.misplaced.apart((&address(source), &from.placed), (&address(destination), &to.placed)).await?;
+        self.misplaced.check_no_overlap((&address(source), &from.placed), (&address(destination), &to.placed)).await?;
         // A destination that was refused is not remembered as one.
         let found = self.places.stands_there(&address(destination), &*to.placed).await;
         self.misplaced.noted(found, &format!("mill places accept {account} {destination}"))
     }
 
-    async fn keep(
+    async fn ensure_owned(
         &self,
         account: &AccountId,
         destination: &StoreId,
@@ -229,7 +234,7 @@ impl Stores for StoreRegistry {
         let way_out = format!("mill spaces release {account} {destination} '{space}'");
         let keeper = self.identity.keeper(account, destination);
         let address = StoreAddress { account: account.clone(), store: destination.clone() };
-        let kept = self.places.keep(&address, (&*placed, space), &keeper, (claim, Advice(&way_out))).await;
+        let kept = self.places.ensure_owned(&address, (&*placed, space), &keeper, (claim, Advice(&way_out))).await;
         self.misplaced.noted(kept, &format!("mill places accept {account} {destination}"))
     }
 }
@@ -271,13 +276,18 @@ impl Stores for MirrorStores {
         Ok(self.destination.clone())
     }
 
-    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+    async fn check_no_overlap(
+        &self,
+        account: &AccountId,
+        source: &StoreId,
+        destination: &StoreId,
+    ) -> Result<(), StoreError> {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let source = (&address(source), &self.source_placed);
-        self.misplaced.apart(source, (&address(destination), &self.destination_placed)).await
+        self.misplaced.check_no_overlap(source, (&address(destination), &self.destination_placed)).await
     }
 
-    async fn keep(
+    async fn ensure_owned(
         &self,
         account: &AccountId,
         store: &StoreId,
@@ -285,7 +295,9 @@ impl Stores for MirrorStores {
         claim: bool,
     ) -> Result<bool, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        self.places.keep(&address, (&*self.destination_placed, space), &self.keeper, (claim, Advice(TAKE_OVER))).await
+        self.places
+            .ensure_owned(&address, (&*self.destination_placed, space), &self.keeper, (claim, Advice(TAKE_OVER)))
+            .await
     }
 }
 

@@ -227,7 +227,12 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreErrorKind::NotConfigured`] when they do.
-    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+    async fn check_no_overlap(
+        &self,
+        account: &AccountId,
+        source: &StoreId,
+        destination: &StoreId,
+    ) -> Result<(), StoreError> {
         let _ = (account, source, destination);
         Ok(())
     }
@@ -238,7 +243,7 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreErrorKind::Refused`] with [`RefusalReason::ForeignDestination`] when it is another's.
-    async fn keep(
+    async fn ensure_owned(
         &self,
         account: &AccountId,
         destination: &StoreId,
@@ -251,11 +256,11 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
 }
 
 impl dyn Stores + '_ {
-    /// Asks [`Stores::apart`]: what every reader and writer of a pair calls before it touches either store.
+    /// Asks [`Stores::check_no_overlap`]: what every reader and writer of a pair calls before it touches either store.
     ///
     /// # Errors
     /// As there.
-    pub async fn ensure_apart(
+    pub async fn ensure_no_overlap(
         &self,
         account: &AccountId,
         source: &StoreId,
@@ -264,7 +269,7 @@ impl dyn Stores + '_ {
         if planted(PlantedBug::OverlapByText) && source != destination {
             return Ok(());
         }
-        self.apart(account, source, destination).await
+        self.check_no_overlap(account, source, destination).await
     }
 }
 

@@ -165,7 +165,7 @@ impl DuplicateExecution<'_> {
         };
         let SpacePair { account, source, destination, .. } = &self.task.pair;
         // Before the destination is opened: opening removes stale uploads, also of a store that is refused.
-        self.shared.deps.stores.ensure_apart(account, source, destination).await?;
+        self.shared.deps.stores.ensure_no_overlap(account, source, destination).await?;
         let context = AttemptContext {
             shared: self.shared,
             pair: &self.task.pair,

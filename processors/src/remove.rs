@@ -101,9 +101,9 @@ impl RemoveHandler {
         };
         self.belongs_to_source(pair, head.record.of, attempt).await?;
         let SpacePair { account, source, destination, space } = pair;
-        deps.stores.ensure_apart(account, source, destination).await?;
+        deps.stores.ensure_no_overlap(account, source, destination).await?;
         attempt.may_act()?;
-        deps.stores.keep(account, destination, space, head.record.of == DeletionScope::Items).await?;
+        deps.stores.ensure_owned(account, destination, space, head.record.of == DeletionScope::Items).await?;
         let removal = Removal {
             shared: self,
             pair,

@@ -71,14 +71,14 @@ impl TimedStores {
         Self { stores, answer_timeout: Arc::new(answer_timeout) }
     }
 
-    /// As [`Stores::apart`]. Probes both stores if the call is not answered.
-    pub(crate) async fn ensure_apart(&self, pair: &SpacePair) -> Result<(), StoreError> {
+    /// As [`Stores::check_no_overlap`]. Probes both stores if the call is not answered.
+    pub(crate) async fn ensure_no_overlap(&self, pair: &SpacePair) -> Result<(), StoreError> {
         let [source, destination] = [&pair.source, &pair.destination].map(|store| address(&pair.account, store));
         for end in [&source, &destination] {
             self.answer_timeout.ensure_not_silent(&(end.clone(), Topic::Store))?;
         }
         let (stores, of) = (self.stores.clone(), pair.clone());
-        let apart = async move { stores.ensure_apart(&of.account, &of.source, &of.destination).await };
+        let apart = async move { stores.ensure_no_overlap(&of.account, &of.source, &of.destination).await };
         let answer = self.answer_timeout.call((destination, Topic::Apart(source)), apart).await;
         if answer.as_ref().is_err_and(SilenceError::is_why) {
             self.probe(&pair.account, &pair.source).await;
@@ -123,10 +123,10 @@ impl TimedStores {
         Ok(TimedStore { store, address, answer_timeout: self.answer_timeout.clone() })
     }
 
-    /// As [`Stores::keep`], without a claim.
+    /// As [`Stores::ensure_owned`], without a claim.
     pub(crate) async fn is_kept(&self, pair: &SpacePair) -> Result<bool, StoreError> {
         let (stores, of) = (self.stores.clone(), pair.clone());
-        let keeps = async move { stores.keep(&of.account, &of.destination, &of.space, false).await };
+        let keeps = async move { stores.ensure_owned(&of.account, &of.destination, &of.space, false).await };
         let key = (address(&pair.account, &pair.destination), Topic::Space(pair.space.clone()));
         let answer = self.answer_timeout.call(key, keeps).await;
         if answer.as_ref().is_err_and(SilenceError::is_why) {

@@ -471,7 +471,12 @@ impl Stores for StoreClients {
     }
 
     /// Compares the stores that were opened, as real stores compare mounts, addresses and witness objects.
-    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+    async fn check_no_overlap(
+        &self,
+        account: &AccountId,
+        source: &StoreId,
+        destination: &StoreId,
+    ) -> Result<(), StoreError> {
         self.0.step().await;
         let opened = |store: &StoreId| Self::other_name_of(store).unwrap_or_else(|| store.clone());
         if opened(source) == opened(destination) {

@@ -62,19 +62,24 @@ impl Stores for TrackedStores {
     }
 
     /// Tracked as a call of both stores: which of them is silent is not known.
-    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+    async fn check_no_overlap(
+        &self,
+        account: &AccountId,
+        source: &StoreId,
+        destination: &StoreId,
+    ) -> Result<(), StoreError> {
         let (from, to) = (self.tracker(account, source), self.tracker(account, destination));
-        from.track(to.track(self.stores.apart(account, source, destination))).await
+        from.track(to.track(self.stores.check_no_overlap(account, source, destination))).await
     }
 
-    async fn keep(
+    async fn ensure_owned(
         &self,
         account: &AccountId,
         destination: &StoreId,
         space: &SpaceId,
         claim: bool,
     ) -> Result<bool, StoreError> {
-        self.tracker(account, destination).track(self.stores.keep(account, destination, space, claim)).await
+        self.tracker(account, destination).track(self.stores.ensure_owned(account, destination, space, claim)).await
     }
 }
 

@@ -97,7 +97,7 @@ impl AttemptContext<'_> {
     /// place yet.
     async fn keep_space(&self) -> Result<bool, EarlyExit> {
         let SpacePair { account, destination, space, .. } = self.pair;
-        Ok(self.shared.deps.stores.keep(account, destination, space, true).await?)
+        Ok(self.shared.deps.stores.ensure_owned(account, destination, space, true).await?)
     }
 
     /// Claims and creates the destination space, unless another task created it since the count was `before`.

@@ -133,7 +133,7 @@ impl Endpoints {
         owners: &Owners,
     ) -> Result<Self, SpaceError> {
         // This check comes before the destination is opened, so that a refused destination is not cleaned up either.
-        stores.ensure_apart(pair).await?;
+        stores.ensure_no_overlap(pair).await?;
         let source = stores.source(&pair.account, &pair.source).await?;
         let destination = stores.destination(&pair.account, &pair.destination).await?;
         stores.is_kept(pair).await?;

@@ -80,7 +80,7 @@ impl Stores for HushedStores {
     }
 
     /// Like a folder, whose root is checked.
-    async fn apart(&self, _: &AccountId, _: &StoreId, _: &StoreId) -> Result<(), StoreError> {
+    async fn check_no_overlap(&self, _: &AccountId, _: &StoreId, _: &StoreId) -> Result<(), StoreError> {
         if self.hush.is_total() {
             self.hush.about(&everything()).await;
         }
