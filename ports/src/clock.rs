@@ -1,4 +1,4 @@
-//! Time and chance, so that the whole fleet can run in simulation.
+//! Time and random numbers as ports, so that the whole fleet can run in simulation.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use mill_model::{DeleteListId, Monotonic, TaskId, Timestamp};
 /// The time, and waiting for it to pass.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The wall clock. It may step back; deadlines are kept by [`Clock::monotonic`].
+    /// The wall clock. It may step back; use [`Clock::monotonic`] for deadlines.
     fn now(&self) -> Timestamp;
 
     /// This process's own clock, which never steps back.
@@ -20,7 +20,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// A second clock that nobody sets together with the wall clock, if there is one.
     ///
-    /// Where a lapse of time allows a delete, both clocks must agree on it. Without a second clock, none ever lapses.
+    /// A delete that waits for time to pass needs both clocks to agree. Without a second clock that time never passes.
     fn second_clock(&self) -> Option<SecondClockReading> {
         None
     }
@@ -29,13 +29,13 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 /// A reading of a second clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecondClockReading {
-    /// Which clock it is: `boot:<boot id>`, `service:<endpoint>`. Readings of two domains cannot be compared.
+    /// The clock: `boot:<boot id>` or `service:<endpoint>`. Readings of different domains cannot be compared.
     pub domain: String,
     /// The reading, from the domain's own origin.
     pub at: Duration,
 }
 
-/// Chance: for ids and jitter, never for secrets.
+/// Random numbers for ids and jitter, never for secrets.
 pub trait Rng: fmt::Debug + Send + Sync + 'static {
     /// The next 64 random bits.
     fn next_u64(&self) -> u64;
@@ -55,7 +55,7 @@ pub trait RngExt: Rng {
         DeleteListId::new(now, [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]])
     }
 
-    /// A duration drawn evenly from zero to `most` ("full jitter").
+    /// A random duration, uniform from zero to `most` ("full jitter").
     fn jitter(&self, most: Duration) -> Duration {
         let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.next_u64() % millis.saturating_add(1).max(1))

@@ -1,12 +1,13 @@
-//! Named places in the code at which a process may be made to die, so that a test can kill the real binary there.
+//! Named points in the code at which a test can kill the real binary.
 //!
-//! Only the feature `trials` lets anybody listen; without it a point is nothing at all, and no point's name is in the
-//! binary. What is listened with decides what happens: the binary's own kills its process, as a power cut would.
+//! Only with the feature `trials` can a listener be set; without it a point compiles to nothing, and the binary
+//! contains no names of points. The listener decides what happens: the binary's own kills its process, as a power cut
+//! would.
 
 /// Declares the points, their names and the list of all.
 macro_rules! points {
     ($($(#[$about:meta])+ $point:ident = $name:literal,)+) => {
-        /// A place that a test can make fatal. It is passed each time it is reached.
+        /// A point at which a test can kill the process. It is passed each time it is reached.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum CrashPoint {
             $($(#[$about])+ $point,)+
@@ -31,19 +32,19 @@ points! {
     CliConfigured = "cli-configured",
     /// The engine and the tables are open.
     CliOpened = "cli-opened",
-    /// `run`: snoozed tasks are ready again; nothing is produced yet.
+    /// `run`: snoozed tasks are visible again; nothing is produced yet.
     CliHastened = "cli-hastened",
-    /// `run`: the children are started, and work.
+    /// `run`: the worker processes are started, and work.
     CliChildrenStarted = "cli-children-started",
     /// A signal asked to stop.
     CliStopping = "cli-stopping",
-    /// `run`, `mirror`: all is done but the dead letters' way into their table.
+    /// `run`, `mirror`: all is done, except that dead letters are not in their table yet.
     CliConcluding = "cli-concluding",
-    /// The command has done its work; only its exit code is not given yet.
+    /// The command has done its work and has not exited yet.
     CliDone = "cli-done",
-    /// `mirror`: the last run's queue is empty; its producer's place is not forgotten yet.
+    /// `mirror`: the last run's queue is empty; its producer's state is not deleted yet.
     MirrorPurged = "mirror-purged",
-    /// `mirror`: both are forgotten; nothing is done yet.
+    /// `mirror`: both are deleted; nothing is done yet.
     MirrorReset = "mirror-reset",
 
     /// The producer has the lease; nothing is loaded yet.
@@ -89,52 +90,52 @@ points! {
     WorkmanBeforeRequeue = "workman-before-requeue",
     /// A task is to be snoozed.
     WorkmanBeforeSnooze = "workman-before-snooze",
-    /// Tasks that failed or were snoozed are sent again, and their old deliveries not acknowledged.
+    /// Tasks that failed or were snoozed are sent again; their old deliveries are not acknowledged.
     WorkmanSentAgain = "workman-sent-again",
-    /// A task is to go among the dead letters.
+    /// A task is about to be dead-lettered.
     WorkmanBeforeDeadLetter = "workman-before-dead-letter",
-    /// A dead letter is sent, and its delivery not acknowledged.
+    /// A dead letter is sent; its delivery is not acknowledged.
     WorkmanDeadLettered = "workman-dead-lettered",
-    /// What is settled is about to be acknowledged.
+    /// Settled deliveries are about to be acknowledged.
     WorkmanBeforeAcknowledge = "workman-before-acknowledge",
-    /// It is acknowledged.
+    /// They are acknowledged.
     WorkmanAcknowledged = "workman-acknowledged",
-    /// Deliveries are about to be given back.
+    /// Deliveries are about to be released.
     WorkmanBeforeRelease = "workman-before-release",
-    /// They are given back.
+    /// They are released.
     WorkmanReleased = "workman-released",
     /// Leases are about to be extended.
     WorkmanBeforeExtend = "workman-before-extend",
-    /// Letters are received from their queue; none is written down.
+    /// Dead letters are received from their queue; none is in the table.
     DrainReceived = "drain-received",
-    /// Letters are written down, and not acknowledged.
+    /// Dead letters are in the table, and not acknowledged.
     DrainNoted = "drain-noted",
-    /// Letters are acknowledged.
+    /// Dead letters are acknowledged.
     DrainAcknowledged = "drain-acknowledged",
 
     /// The table of owners names this source for the destination space.
     DuplicateClaimed = "duplicate-claimed",
-    /// The destination space is made.
+    /// The destination space is created.
     DuplicateSpaceCreated = "duplicate-space-created",
-    /// Both sides are looked at, and the bytes are about to be read.
+    /// Both sides are compared, and the bytes are about to be read.
     DuplicateBeforeRead = "duplicate-before-read",
     /// The source is open; nothing is written.
     DuplicateBeforeWrite = "duplicate-before-write",
-    /// The copy is durable, and neither judged nor sealed.
+    /// The copy is durable, and neither verified nor recorded as in sync.
     DuplicateWritten = "duplicate-written",
     /// Properties are about to be set.
     DuplicateBeforeProperties = "duplicate-before-properties",
-    /// Properties are set and not sealed.
+    /// Properties are set; no sync proof is written.
     DuplicatePropertiesSet = "duplicate-properties-set",
-    /// A pair is about to be sealed.
+    /// A sync proof is about to be written.
     DuplicateBeforeSeal = "duplicate-before-seal",
-    /// A pair is sealed.
+    /// The sync proof is written.
     DuplicateSealed = "duplicate-sealed",
-    /// All proofs for a delete are there.
+    /// All checks before a delete have passed.
     RemoveBeforeDelete = "remove-before-delete",
-    /// The item is deleted, its seal is not.
+    /// The item is deleted; its sync proof is not.
     RemoveDeleted = "remove-deleted",
-    /// The seal of a deleted item is gone.
+    /// The sync proof of a deleted item is deleted.
     RemoveForgotten = "remove-forgotten",
     /// All ids of a row are settled; its result is not written.
     RemoveBeforeResult = "remove-before-result",
@@ -143,15 +144,15 @@ points! {
 
     /// A group of writes is made in an open transaction.
     SqliteBeforeCommit = "sqlite-before-commit",
-    /// A group is committed; nobody has been answered.
+    /// A group is committed; the callers have no answer yet.
     SqliteCommitted = "sqlite-committed",
-    /// The log is about to be brought into the database.
+    /// The write-ahead log is about to be checkpointed into the database.
     SqliteBeforeCheckpoint = "sqlite-before-checkpoint",
-    /// The process's own directory for writes in progress is made and locked.
+    /// The process's own directory for temporary files is created and locked.
     FolderStagingMade = "folder-staging-made",
-    /// Of what a dead process left in progress, the files are removed and their directory is not.
+    /// The temporary files of a dead process are removed; their directory is not.
     FolderLeftoversRemoved = "folder-leftovers-removed",
-    /// A temporary file is made, and empty.
+    /// A temporary file is created, and empty.
     FolderTemporaryMade = "folder-temporary-made",
     /// Bytes are in a temporary file, perhaps not all.
     FolderTemporaryWritten = "folder-temporary-written",
@@ -161,28 +162,28 @@ points! {
     FolderBeforeFirstSync = "folder-before-first-sync",
     /// They are synced; no name has appeared.
     FolderFirstSynced = "folder-first-synced",
-    /// A directory that an item's name implies is made.
+    /// A directory that an item's name implies is created.
     FolderDirectoryMade = "folder-directory-made",
-    /// One file of a group has its name; others may not.
+    /// One file of a group is renamed into place; others may not be.
     FolderRenamed = "folder-renamed",
     /// A file is removed; the directories that only it implied are still there.
     FolderRemoved = "folder-removed",
-    /// Of an item's properties in place some are set.
+    /// Some of an item's properties are set in place.
     FolderPropertiesBegun = "folder-properties-begun",
     /// A group's changes are made and not synced.
     FolderBeforeSecondSync = "folder-before-second-sync",
-    /// They are synced; nobody has been answered.
+    /// They are synced; the callers have no answer yet.
     FolderSecondSynced = "folder-second-synced",
-    /// An item is there whose properties belong into the sidecar.
+    /// An item is written whose properties belong in the sidecar.
     SidecarBeforeWrite = "sidecar-before-write",
     /// The sidecar has them.
     SidecarWritten = "sidecar-written",
 
-    /// A dead letter is to be sent again.
+    /// A dead letter is about to be retried.
     LettersBeforeRetry = "letters-before-retry",
-    /// Its task is queued; the letter is still open.
+    /// Its task is queued; the dead letter is still open.
     LettersRetrySent = "letters-retry-sent",
-    /// What was decided about a letter is in the table.
+    /// The decision about a dead letter is in the table.
     LettersDecided = "letters-decided",
 
     /// `restore`: the space is there; nothing is brought back.
@@ -193,19 +194,19 @@ points! {
     RestoreWritten = "restore-written",
 }
 
-/// Whether this build has points that can be listened to: a build for tests, never one that is shipped.
+/// Whether this build can have a listener. Only builds for tests can; no shipped build does.
 pub const TEST_BUILD: bool = cfg!(feature = "trials");
 
 #[cfg(feature = "trials")]
 static LISTENER: std::sync::OnceLock<fn(CrashPoint)> = std::sync::OnceLock::new();
 
-/// Has `listener` called at each point that is passed from now on; the first one stays.
+/// Calls `listener` at each point that is passed from now on. Only the first listener is kept.
 #[cfg(feature = "trials")]
 pub fn listen(listener: fn(CrashPoint)) {
     let _ = LISTENER.set(listener);
 }
 
-/// Has nobody called: this is no test build.
+/// Does nothing: this is no test build.
 #[cfg(not(feature = "trials"))]
 pub fn listen(_: fn(CrashPoint)) {}
 
@@ -218,7 +219,7 @@ pub fn crash_point(point: CrashPoint) {
     }
 }
 
-/// Passes a point, at which nothing can happen: this is no test build.
+/// Passes a point. Does nothing: this is no test build.
 #[cfg(not(feature = "trials"))]
 #[inline]
 pub fn crash_point(_: CrashPoint) {}

@@ -1,10 +1,10 @@
-//! The verbs of Mill: behaviours that two back ends must share.
+//! The ports of Mill: behaviours that every back end must share.
 //!
-//! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`engine`] (the queues
-//! and tables of one installation, opened), [`placed_store`] (what stands at a store's root), [`processor`]
-//! (what a workman hands a task to), [`store_caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`]
-//! (what all of them count), [`rate_limited_log`] (warnings that could come with every item); and, for trials of Mill itself,
-//! [`planted_bugs`] (bugs on purpose), [`crash`] (where processes are killed) and [`slot_probe`] (what no port shows).
+//! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and random numbers),
+//! [`engine`] (the queues and tables of one installation), [`placed_store`] (what is at a store's root), [`processor`]
+//! (runs a task), [`store_caps`] (how many tasks may use a store at once), [`statistics`] and [`task_ledger`]
+//! (counters), [`rate_limited_log`] (limits repeated warnings). For tests of Mill itself: [`planted_bugs`] (bugs on
+//! purpose), [`crash`] (where a test may kill a process) and [`slot_probe`] (what no port shows).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.
@@ -52,10 +52,10 @@ pub use store_caps::{CapUnknownError, NoCaps, StoreCaps};
 pub use table::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 pub use task_ledger::{EndedTask, SubjectHash, subject_of};
 
-/// Any error, kept as the source of a port's own.
+/// Any error, as the source of a port's error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error with the whole chain of its sources, on one line, as logs, histories and reports give it.
+/// The message of an error and of all its sources, on one line, for logs, histories and reports.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

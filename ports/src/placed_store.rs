@@ -1,4 +1,4 @@
-//! Stores as places: what stands at a store's root, whose it is, and whether two stores hold the same content.
+//! Stores as places: what is at a store's root, who owns it, and whether two stores share content.
 
 use std::any::Any;
 use std::fmt;
@@ -10,29 +10,29 @@ use mill_model::SpaceId;
 
 use crate::{BoxError, RefusalReason, Rng, StoreError};
 
-/// An opened store as a place.
+/// The place of an opened store.
 ///
-/// What has a default here is what a store does whose name alone says where it is, such as a bucket. Another directory may
-/// come to stand at the path of a folder, as when a disk is not mounted, so a folder says more.
+/// The defaults are for stores whose name alone identifies the place, such as a bucket. A folder overrides them:
+/// another directory may appear at its path, for example when a disk is not mounted.
 #[async_trait]
 pub trait PlacedStore: Any + fmt::Debug + Send + Sync {
-    /// What a person calls the place: its path or its address.
+    /// The place as people know it: its path or address.
     fn location_name(&self) -> String;
 
-    /// Whether its name alone says where it is: nothing else can come to stand there.
+    /// Whether its name alone identifies it: nothing else can appear under that name.
     fn is_known_by_name(&self) -> bool {
         true
     }
 
-    /// The facts of what stands at its root now; `None` where the name says where it is.
+    /// What is at its root now; `None` if the name alone identifies the place.
     ///
     /// # Errors
-    /// The root cannot be reached, or is not the one first seen.
+    /// The root cannot be reached, or is not the one that was seen first.
     async fn root_facts(&self) -> Result<Option<RootFacts>, StoreError> {
         Ok(None)
     }
 
-    /// The facts of a space's own directory; `None` where there is none.
+    /// What is at a space's own directory; `None` if it has none.
     ///
     /// # Errors
     /// It cannot be reached.
@@ -41,22 +41,22 @@ pub trait PlacedStore: Any + fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Forgets the root first seen, so that what is found there next becomes the root.
+    /// Forgets the root that was seen first, so that the next one found becomes the root.
     fn forget_root(&self) {}
 
-    /// Where a space is, for the register of destinations, and the marks that it bears. `None` where it can be nowhere.
+    /// Where a space is, for the register of destinations, and its marks. `None` if it cannot have a place.
     ///
     /// # Errors
     /// The root cannot be reached.
     async fn space_location(&self, space: &SpaceId) -> Result<Option<SpaceLocation>, StoreError>;
 
-    /// Whether another place of the same holder, which lies in `near` or around it, is surely not there any more.
+    /// Whether another place of the same holder, inside `near` or around it, is certainly gone.
     fn is_gone(&self, near: &SpaceLocation, other: PlaceInHolder<'_>) -> bool {
         let _ = (near, other);
         false
     }
 
-    /// Puts a mark on a space. Returns `false` if the space has one that may not be `replaced`, or cannot bear one.
+    /// Puts a mark on a space. Returns `false` if the space has a mark that may not be `replaced`, or cannot have one.
     ///
     /// # Errors
     /// The space is missing.
@@ -74,17 +74,17 @@ pub trait PlacedStore: Any + fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The error for an operation on `place` that is refused.
+    /// Makes the error for a refused operation on `place`.
     fn refused(&self, op: &'static str, place: &str, why: RefusalReason) -> StoreError;
 
-    /// The error for a space that cannot be used now.
+    /// Makes the error for a space that cannot be used now.
     fn unavailable(&self, space: &SpaceId, why: BoxError) -> StoreError;
 
-    /// Begins to guard this store, a destination, and its `source`. `None` for two stores of different back ends: they are
-    /// taken to be apart.
+    /// Returns a guard of this store, a destination, and its `source`. `None` for stores of different back ends: they
+    /// are assumed to share nothing.
     ///
     /// # Errors
-    /// What tells two such stores apart cannot be read.
+    /// The identities of the stores cannot be read.
     fn guard_pair(
         self: Arc<Self>,
         source: Arc<dyn PlacedStore>,
@@ -92,7 +92,7 @@ pub trait PlacedStore: Any + fmt::Debug + Send + Sync {
     ) -> Result<Option<Arc<dyn StorePairGuard>>, StoreError>;
 }
 
-/// Guards a source and a destination: they must never hold the same content.
+/// Guards a source and a destination: they must never share content.
 #[async_trait]
 pub trait StorePairGuard: fmt::Debug + Send + Sync {
     /// Whether what it knows is about these two.
@@ -102,17 +102,17 @@ pub trait StorePairGuard: fmt::Debug + Send + Sync {
     /// out.
     ///
     /// # Errors
-    /// [`NotConfigured`](crate::StoreErrorKind::NotConfigured) with a [`SharedContentError`] when they do; the stores' own
-    /// errors else.
+    /// [`NotConfigured`](crate::StoreErrorKind::NotConfigured) with a [`SharedContentError`] when they do; otherwise
+    /// the stores' own errors.
     async fn check(&self, writes: bool) -> Result<(), StoreError>;
 
-    /// The message of a listing of the source that met the destination, if one did.
+    /// The message for a listing of the source that came across the destination, if one did.
     fn met_destination(&self) -> Option<String> {
         None
     }
 }
 
-/// Two stores hold the same content.
+/// Two stores share content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SharedContentError(pub String);
@@ -133,34 +133,34 @@ pub struct RootFacts {
 /// Where a space is, and the marks on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpaceLocation {
-    /// The identity of what holds it: a file system, or a bucket of a service.
+    /// The identity of its holder: a file system, or a bucket of a service.
     pub holder: String,
-    /// Its path within the holder.
+    /// Its path in the holder.
     pub within: PathBuf,
-    /// Its path, or its address.
+    /// Its path or address.
     pub path: PathBuf,
-    /// Its identity. `None` where there is no such directory yet: then `marks` are those of the root.
+    /// Its identity. `None` if the directory does not exist yet: then `marks` are those of the root.
     pub identity: Option<String>,
     /// The marks on it and on the directories above it, the innermost first.
     pub marks: Vec<(PathBuf, OwnerMark)>,
-    /// Whether it can bear a mark.
+    /// Whether it can have a mark.
     pub bears_marks: bool,
 }
 
-/// A place in a holder, as a register remembers it.
+/// A place in a holder, as the register of destinations stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaceInHolder<'p> {
-    /// Its path within the holder.
+    /// Its path in the holder.
     pub within: &'p Path,
     /// Its identity.
     pub identity: &'p str,
 }
 
-/// Who keeps a place in sync.
+/// The owner of a destination: the Mill that keeps it in sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerMark {
     /// Names that identify the owner.
     pub names: Vec<String>,
-    /// The owner's name for people.
+    /// The owner's name in messages.
     pub shown: String,
 }

@@ -1,8 +1,8 @@
-//! Bugs on purpose, so that the simulation of the fleet can show that it finds such bugs.
+//! Bugs on purpose, so that the simulation can show that it finds such bugs.
 //!
-//! One that makes a call of its own stands in what the simulator wraps around the rooms: no code that ships makes such a call.
-//! Any other stands at the place in production code where a real one like it would, as one `if planted(…)`. Without the
-//! feature `trials`, [`planted`] is `false` for the compiler to see, and nothing of them is left in what ships.
+//! A bug that makes a call of its own is in the wrappers of the simulator: no shipped code makes such a call. Any other
+//! bug is one `if planted(…)` at the place in production code where a real bug like it would be. Without the feature
+//! `trials`, [`planted`] is a constant `false`, so that the compiler removes all of them.
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -14,7 +14,7 @@ macro_rules! bugs {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The name by which it is asked for.
+            /// Its name in the settings of the simulator.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
@@ -27,7 +27,7 @@ bugs! {
     LetterAfterAcknowledge = "letter-after-acknowledge";
     /// The workman acknowledges a task before its processor ran.
     AcknowledgeBeforeWrite = "acknowledge-before-write";
-    /// The workman takes a send that failed in part as done.
+    /// The workman treats a send that failed in part as done.
     WorkmanIgnoresPartialSend = "workman-ignores-partial-send";
     /// The workman acknowledges a task whose lease it lost, by a receipt that may be stale.
     StaleReceiptAcknowledged = "stale-receipt-acknowledged";
@@ -43,41 +43,41 @@ bugs! {
     PermanentErrorRetried = "permanent-error-retried";
     /// A task that must wait is put back by its visibility, which counts as a receive.
     PutBackByVisibility = "put-back-by-visibility";
-    /// What a task took of its stores is never given back.
+    /// A task's permits at its stores are never released.
     PermitNeverGivenBack = "permit-never-given-back";
-    /// A task that comes back is put back once more, for long, while others of its account are away.
+    /// A task that is delivered again is snoozed once more, for a long time, while others of its account wait.
     PutBackInTurns = "put-back-in-turns";
-    /// A task takes its slot first, and waits in it for its stores.
+    /// A task takes its slot first, and waits in it for permits at its stores.
     SlotBeforePermits = "slot-before-permits";
-    /// Of those that wait, only the accounts behind the one that was served last are looked at.
+    /// Only waiting accounts that come after the one served last are considered.
     AccountPassedOver = "account-passed-over";
     /// The lower queues are left alone for hours once nothing was found.
     LowQueueLeftAlone = "low-queue-left-alone";
-    /// A task that failed comes again at once.
+    /// A task that failed is retried without a delay.
     RetryWithoutDelay = "retry-without-delay";
-    /// A task is snoozed for longer than its queue can, and so never.
+    /// A task is snoozed for longer than its queue allows, and so never.
     DelayNotShortened = "delay-not-shortened";
-    /// Leases are looked at every other visibility timeout.
+    /// Leases are checked every other visibility timeout.
     HeartbeatTooRare = "heartbeat-too-rare";
-    /// A lease is taken to last longer than the queue said.
+    /// A lease is assumed to last longer than the queue says.
     LeaseBelievedTooLong = "lease-believed-too-long";
-    /// A task is kept for as long as it runs, whatever its queue allows.
+    /// A task is held for as long as it runs, whatever its queue allows.
     HeldBeyondTotal = "held-beyond-total";
-    /// A processor that panics takes its attempt along.
+    /// A panic of a processor ends its attempt without a result.
     PanicNotCaught = "panic-not-caught";
     /// Follow-ups are forgotten.
     FollowUpsForgotten = "follow-ups-forgotten";
-    /// The drain acknowledges a letter before it is in the table.
+    /// The drain acknowledges a dead letter before it is in the table.
     DrainAcknowledgesFirst = "drain-acknowledges-first";
-    /// A letter is marked as retried before its task is sent.
+    /// A dead letter is marked as retried before its task is sent.
     RetryMarkedBeforeSent = "retry-marked-before-sent";
-    /// A letter that another person has decided about is decided once more.
+    /// A dead letter that another person has decided about is decided once more.
     DecidedTwice = "decided-twice";
-    /// An item that may not be looked at is taken for absent.
+    /// An item that may not be read is treated as absent.
     DeniedReadAsAbsent = "denied-read-as-absent";
     /// Policy is not asked again right before a delete.
     PolicyNotAskedAgain = "policy-not-asked-again";
-    /// A delete list that is held is carried out by its tasks.
+    /// Tasks execute a delete list that is held.
     UngrantedListDeletes = "ungranted-list-deletes";
     /// A task of the kind `duplicate` deletes what is gone at the source.
     DuplicateDeletes = "duplicate-deletes";
@@ -87,61 +87,61 @@ bugs! {
     ConfirmedForAll = "confirmed-for-all";
     /// A delete list can be granted before its last row is written.
     HeadBeforeRow = "head-before-row";
-    /// A source space that is not there is read as items that are gone.
+    /// An absent source space is treated as if its items were gone.
     AbsentSpaceReadAsGone = "absent-space-read-as-gone";
-    /// A delete is made whatever stands there by then.
+    /// A delete is made whatever is there by then.
     UnconditionalDelete = "unconditional-delete";
-    /// A copy is written whatever stands there by then.
+    /// A copy is written over whatever is there by then.
     StaleOverNewer = "stale-over-newer";
     /// A copy is made without the item's properties.
     PropertiesForgotten = "properties-forgotten";
-    /// Items of the same size are taken for the same.
+    /// Items of the same size are treated as equal.
     SizeAloneCompared = "size-alone-compared";
-    /// Bytes that are not those of the source's checksum are let through.
+    /// Bytes that do not match the source's checksum are written.
     DamageLetThrough = "damage-let-through";
-    /// Two stores that are one place under two names are taken for two.
+    /// Two stores that are one place under two names are treated as two.
     OverlapByText = "overlap-by-text";
     /// A destination space that belongs to another source is written.
     OwnerIgnored = "owner-ignored";
-    /// A listing that breaks off is taken for complete.
+    /// A listing that breaks off is treated as complete.
     ShortListingBelieved = "short-listing-believed";
     /// The comparison loses an item between the listing and the queue.
     EntryPassedOver = "entry-passed-over";
-    /// A survey that queued what nothing proves to be in sync says that all is.
+    /// A survey reports that all is in sync although items that it queued are not proven.
     UnprovenCalledInSync = "unproven-called-in-sync";
-    /// A space that a rule leaves out is passed over without a word.
+    /// A space that a rule excludes is skipped without a message.
     LeftOutUnnamed = "left-out-unnamed";
     /// The producer saves its marker before the tasks are sent.
     MarkerBeforeSend = "marker-before-send";
-    /// The producer takes a batch that failed in part as sent.
+    /// The producer treats a batch that failed in part as sent.
     ProducerIgnoresPartialSend = "producer-ignores-partial-send";
-    /// No pass is ever held back.
+    /// The delete guard never holds a pass.
     DeleteThresholdOff = "delete-threshold-off";
-    /// A source space that is missing is taken as gone at once, and as confirmed.
+    /// A missing source space is treated as gone at once, and as confirmed.
     MissingSpaceRetiredAtOnce = "missing-space-retired-at-once";
-    /// A producer begins no account's run while that of any other is going on.
+    /// A producer begins no account's run while the run of another account is going on.
     OneRunOverAll = "one-run-over-all";
     /// A producer saves a row of its table whatever another has written there.
     UnconditionalSave = "unconditional-save";
     /// A producer removes a row of its table whatever another has written there.
     UnconditionalRemoval = "unconditional-removal";
-    /// A producer takes a table over without writing its rows again.
+    /// A producer takes over a table without writing its rows again.
     RowsNotClaimed = "rows-not-claimed";
     /// A producer works although another holds the lease.
     StateLeaseIgnored = "state-lease-ignored";
-    /// A seal is taken to hold in whatever state both sides are.
+    /// A sync proof is accepted whatever the state of both sides is.
     StaleSealBelieved = "stale-seal-believed";
     /// A destination shows an item while its bytes are still coming.
     WriteNotAtomic = "write-not-atomic";
-    /// What nothing proves of a copy is compared as a cache has it.
+    /// The comparison that proves a copy reads from a cache.
     CacheCompared = "cache-compared";
     /// A destination reports a write as done although its flush failed.
     FailedFlushBelieved = "failed-flush-believed";
     /// A destination keeps a temporary file of a write that failed.
     TemporaryFileLeft = "temporary-file-left";
-    /// A destination that takes names for one another gives the item of the one for that of the other.
+    /// A destination that folds names returns the item of one name for another.
     FoldUnseen = "fold-unseen";
-    /// What stands at a destination under another spelling of a name is given that name although the source has both.
+    /// A destination item with another spelling of a name is respelled although the source has both.
     TwinRespelled = "twin-respelled";
 }
 
@@ -155,12 +155,12 @@ mod on {
         static BUG: Cell<Option<PlantedBug>> = const { Cell::new(None) };
     }
 
-    /// Whether this thread runs with the bug. Only the simulator ever plants one.
+    /// Whether this thread runs with the bug. Only the simulator plants one.
     pub fn planted(bug: PlantedBug) -> bool {
         BUG.get() == Some(bug)
     }
 
-    /// Plants a bug in this thread, or takes it out again.
+    /// Plants a bug in this thread, or removes it.
     pub fn plant(bug: Option<PlantedBug>) {
         BUG.set(bug);
     }

@@ -1,7 +1,7 @@
-//! What a workman hands a task to, and what it hears back.
+//! Processors: a workman gives a task to one and receives an outcome or an error.
 //!
-//! A kind of task is a [`TaskHandler`] of its arguments, registered once. A workman does not know kinds: it asks the [`Registry`]
-//! for a [`TaskProcessor`].
+//! A kind of task is a [`TaskHandler`] of its arguments, registered once. A workman knows no kinds: it asks the
+//! [`Registry`] for a [`TaskProcessor`].
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,19 +16,19 @@ use crate::BoxError;
 use crate::clock::Clock;
 use crate::planted_bugs::{PlantedBug, planted};
 
-/// Does the tasks of one kind: its state is what all of them share.
+/// Runs the tasks of one kind. Its state is what these tasks share.
 ///
 /// Running any task any number of times, in any order, gives the same end state.
 #[async_trait]
 pub trait TaskHandler<A: TaskArgs>: fmt::Debug + Send + Sync + 'static {
-    /// Does one task. The future may be dropped at any await; what it had begun then counts for nothing.
+    /// Runs one task. The future may be dropped at any await; then the attempt counts as not made.
     async fn handle(&self, task: A, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError>;
 }
 
-/// Recognises tasks of its kind and makes one processor for each. [`Registry::register`] makes it of a [`TaskHandler`]; others
-/// wrap one.
+/// Recognises tasks of its kind and makes a processor for each. [`Registry::register`] makes a factory of a
+/// [`TaskHandler`]; other factories wrap one.
 pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
-    /// Whether a task is of its kind. Looks at the kind alone.
+    /// Whether a task is of this factory's kind. Only the kind is examined.
     fn recognises(&self, task: &Task) -> bool;
 
     /// The processor of one task.
@@ -38,7 +38,7 @@ pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError>;
 }
 
-/// Does one task, of any kind.
+/// Runs one task of any kind.
 #[async_trait]
 pub trait TaskProcessor: Send {
     /// As [`TaskArgs::stores`].
@@ -54,7 +54,7 @@ pub trait TaskProcessor: Send {
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError>;
 }
 
-/// The kinds by which a workman knows what to do with a task; the first that recognises it is taken.
+/// The factories of all kinds of task that a workman can run. The first that recognises a task makes its processor.
 ///
 /// ```
 /// use mill_model::{AccountId, ContentId, SpaceId, StoreAddress, TaskArgs, TaskKind};
@@ -108,13 +108,13 @@ pub trait TaskProcessor: Send {
 pub struct Registry(Vec<Arc<dyn TaskProcessorFactory>>);
 
 impl Registry {
-    /// Adds a kind behind those there are.
+    /// Adds a kind after the existing ones.
     #[must_use]
     pub fn register<A: TaskArgs>(self, handler: impl TaskHandler<A>) -> Self {
         self.with(Arc::new(HandlerFactory { handler: Arc::new(handler), kind: PhantomData }))
     }
 
-    /// Adds a factory behind those there are.
+    /// Adds a factory after the existing ones.
     #[must_use]
     pub fn with(mut self, factory: Arc<dyn TaskProcessorFactory>) -> Self {
         self.0.push(factory);
@@ -198,28 +198,28 @@ pub struct Attempt {
     pub envelope: Envelope,
     /// How many executions may fail before the task is dead-lettered.
     pub failures_max: u32,
-    /// How often the queue has delivered it.
+    /// How often the queue has delivered the task.
     pub receive_count: u32,
     /// Cancelled when the workman stops at once or the delivery's lease is lost.
     pub cancelled: CancellationToken,
-    /// Until when the lease is known to hold.
+    /// The lease of the delivery.
     pub lease: DeliveryLease,
     /// What became of the task's item.
     pub outcome: ItemOutcomeNote,
 }
 
-/// What a processor notes of the item that its task is about, if it is about one. It is counted when the task is settled and
-/// acknowledged, so once, and not at all when the attempt comes to nothing.
+/// The outcome of the item that a task is about, if it is about one. It is counted when the task is settled and
+/// acknowledged: once, and not at all if the attempt fails.
 #[derive(Debug, Clone, Default)]
 pub struct ItemOutcomeNote(Arc<OnceLock<ItemOutcome>>);
 
 impl ItemOutcomeNote {
-    /// Notes it, once it is so. A second note of the same attempt is not taken.
+    /// Records the outcome once it is certain. A second one in the same attempt is ignored.
     pub fn note(&self, outcome: ItemOutcome) {
         let _ = self.0.set(outcome);
     }
 
-    /// What was noted.
+    /// The recorded outcome.
     pub fn get(&self) -> Option<ItemOutcome> {
         self.0.get().copied()
     }
@@ -231,12 +231,12 @@ impl Attempt {
         self.envelope.failures + 1 >= self.failures_max
     }
 
-    /// Whether it is the one before the last, at which slow changes elsewhere are given time.
+    /// Whether this is the execution before the last one, which waits for slow changes elsewhere.
     pub fn is_penultimate(&self) -> bool {
         self.envelope.failures + 2 == self.failures_max
     }
 
-    /// Asks whether a side effect may begin: called before each.
+    /// Checks whether a side effect may begin. Call it before each.
     ///
     /// # Errors
     /// [`FailureClass::LeaseLost`] when another workman may have the task by now, or the workman is stopping.
@@ -252,12 +252,12 @@ impl Attempt {
     }
 }
 
-/// Until when a delivery is surely hidden from others; extended by the heartbeat while the attempt runs.
+/// The time until which a delivery is certainly hidden from others. The heartbeat extends it while the attempt runs.
 #[derive(Debug, Clone)]
 pub struct DeliveryLease {
     clock: Arc<dyn Clock>,
     deadline: Arc<std::sync::atomic::AtomicU64>,
-    /// What else must last for the attempt to act: its permits at stores.
+    /// The leases of the attempt's permits at stores: it may act only while they hold too.
     permits: Arc<OnceLock<Vec<DeliveryLease>>>,
 }
 
@@ -280,17 +280,17 @@ impl DeliveryLease {
         Monotonic::from_origin(Duration::from_nanos(self.deadline.load(std::sync::atomic::Ordering::Acquire)))
     }
 
-    /// From now on the attempt may act only while these last too. Said once, before the attempt begins.
+    /// Makes the attempt depend on the leases of its permits too. Called once, before the attempt begins.
     pub fn bind(&self, permits: Vec<Self>) {
         let _ = self.permits.set(permits);
     }
 
-    /// Whether the deadline is still ahead, that of the delivery itself.
+    /// Whether the delivery's own deadline is still ahead.
     pub fn is_ahead(&self) -> bool {
         self.clock.monotonic() < self.deadline()
     }
 
-    /// Whether permits that it needs are over, and it is not.
+    /// Whether permits that the attempt needs have lapsed while the delivery's lease still holds.
     pub fn lacks_permits(&self) -> bool {
         self.is_ahead() && !self.has_permits()
     }
@@ -299,28 +299,28 @@ impl DeliveryLease {
         self.permits.get().is_none_or(|permits| permits.iter().all(Self::is_ahead))
     }
 
-    /// Whether the attempt may act: the deadline is still ahead, and so are those of its permits.
+    /// Whether the attempt may act: its deadline and those of its permits are still ahead.
     pub fn holds(&self) -> bool {
         self.is_ahead() && self.has_permits()
     }
 }
 
-/// What a processor answers; an error is the fourth answer.
+/// What a processor returns; an error is the fourth possibility.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskOutcome {
-    /// The work is done, and durable. The follow-ups are sent before the task is acknowledged.
+    /// The work is done and durable. The follow-ups are sent before the task is acknowledged.
     Done {
         /// Tasks that follow from it.
         follow_ups: Vec<FollowUp>,
     },
-    /// Not yet: the task comes again after a delay, perhaps changed. It has not failed.
+    /// The task must wait: it is delivered again after a delay, perhaps changed. It has not failed.
     Snooze {
         /// How long to wait.
         delay: Duration,
-        /// The task to come instead, such as one that carries a checkpoint.
+        /// The task to send instead, such as one with a checkpoint.
         task: Option<Task>,
     },
-    /// The task asks for nothing any more.
+    /// There is nothing left to do for the task.
     Discard {
         /// Why, for the log.
         reason: String,
@@ -356,32 +356,32 @@ pub struct ProcessorError {
     pub source: Option<BoxError>,
 }
 
-/// The fates of a task whose execution failed.
+/// What becomes of a task whose execution failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailureClass {
-    /// Counts as a failure; tried again until the failures reach their maximum.
+    /// Counts as a failure. The task is retried until the failures reach their maximum.
     Retryable,
-    /// Never counts; slows the store.
+    /// Does not count as a failure; slows down work on the store.
     Throttled {
-        /// The store that asked.
+        /// The store that throttles.
         store: StoreAddress,
-        /// How long to wait before the next call, if it said so.
+        /// How long to wait before the next call, if the store says so.
         retry_after: Option<Duration>,
     },
-    /// Never counts; pauses the store, until a person has acted.
+    /// Does not count as a failure; pauses the store until a person has acted.
     Unavailable {
         /// The store that cannot be used.
         store: StoreAddress,
     },
-    /// Never counts; pauses the store, until its trouble has passed by itself.
+    /// Does not count as a failure; pauses the store until it answers again.
     Unreachable {
         /// The store that does not answer.
         store: StoreAddress,
     },
-    /// Dead-lettered at once: trying again cannot help.
+    /// The task is dead-lettered at once: a retry cannot help.
     Permanent,
-    /// Given back; the workman must stop.
+    /// The task is released, and the workman must stop.
     Fatal,
-    /// Given up without any effect: another workman may have the task.
+    /// The attempt ends without any effect: another workman may have the task.
     LeaseLost,
 }

@@ -1,4 +1,4 @@
-//! The queue of tasks.
+//! Queues of tasks.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,28 +12,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
 
-/// A queue of bodies: at-least-once, unordered, hidden from others while in flight.
+/// A queue of message bodies: delivers at least once, unordered, and hides a body from other receivers while it is in
+/// flight.
 ///
-/// A body sent stays in the queue, visible, delayed or in flight, until it is acknowledged or moved to the
-/// dead-letter queue by the back end's own redrive. It may be delivered more than once, also to two receivers at once.
+/// A body sent stays in the queue, visible, delayed or in flight, until it is acknowledged or moved to the dead-letter
+/// queue by the back end's own redrive. It may be delivered more than once, even to two receivers at once.
 #[async_trait]
 pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// Which of the seven it is.
     fn name(&self) -> QueueName;
 
-    /// What the back end can take.
+    /// The limits of the back end.
     fn limits(&self) -> QueueLimits;
 
-    /// Adds bodies, at most `limits().batch_max` of them. Those not named in the report are durably in the queue.
+    /// Adds bodies, at most `limits().batch_max` of them. Bodies that the report does not name are durably in the
+    /// queue.
     ///
     /// # Errors
-    /// An error means that nothing is known of any of them: some may be in the queue.
+    /// After an error nothing is known of any of them: some may be in the queue.
     async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError>;
 
-    /// Takes up to `max` visible bodies (at most `limits().batch_max`) and hides each for `visibility`.
+    /// Receives up to `max` visible bodies (at most `limits().batch_max`) and hides each for `visibility`.
     ///
-    /// Waits up to `wait` for the first one. May return fewer than there are, also none.
-    /// Not safe to cancel: await it, or what it took stays hidden for `visibility`.
+    /// Waits up to `wait` for the first one. May return fewer than there are, even none. Not cancel-safe: if the future
+    /// is dropped, received bodies stay hidden for `visibility`.
     async fn receive(
         &self,
         max: NonZeroU32,
@@ -43,11 +45,11 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
         self.receive_excluding(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
-    /// Does as [`receive`](Self::receive) does, but brings nothing of the accounts that are passed over and does not count them
-    /// as received: their bodies stay as they are.
+    /// Like [`receive`](Self::receive), but skips bodies of the `passed_over` accounts: they do not count as received
+    /// and stay as they are.
     ///
-    /// Its wait ends early, with nothing, once `passed_over.over` is cancelled. Where
-    /// `limits().can_exclude_accounts` is not so, it is an ordinary receive.
+    /// The wait ends early with an empty result once `passed_over.over` is cancelled. An ordinary receive if
+    /// `limits().can_exclude_accounts` is false.
     async fn receive_excluding(
         &self,
         passed_over: &ExcludedAccounts,
@@ -58,7 +60,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
 
     /// Hides deliveries for `visibility` from now, up to what remains of `limits().visibility_total_max`.
     ///
-    /// Answers for each receipt, in order: the new deadline, rounded early, or why not
+    /// Returns for each receipt, in order, the new deadline, rounded early, or an error
     /// ([`QueueErrorKind::ReceiptExpired`] once it is no longer in flight, as far as the back end can tell).
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError>;
 
@@ -68,37 +70,38 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// Removes deliveries for good. Doing so twice is harmless.
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError>;
 
-    /// Roughly how many bodies there are.
+    /// The approximate number of bodies.
     async fn depth(&self) -> Result<QueueDepth, QueueError>;
 
-    /// Roughly how many bodies of an account there are: visible, delayed and in flight. `None` where that cannot be told.
+    /// The approximate number of bodies of an account: visible, delayed and in flight. `None` if the back end cannot
+    /// say.
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
         let _ = group;
         Ok(None)
     }
 }
 
-/// Accounts of which a receive is to bring nothing.
+/// Accounts that a receive skips.
 #[derive(Debug, Clone, Default)]
 pub struct ExcludedAccounts {
-    /// Who they are, if any.
+    /// The accounts.
     pub accounts: BTreeSet<AccountId>,
-    /// Cancelled once others are to be.
+    /// Cancelled when the set of accounts changes: the receive ends, so that the next one uses the new set.
     pub over: CancellationToken,
 }
 
 /// A body to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingMessage {
-    /// Whose it is; back ends with fair queues serve accounts in turn by it.
+    /// The account it belongs to; back ends with fair queues serve accounts in turn by it.
     pub group: AccountId,
-    /// The body, opened only by `model`.
+    /// The body; only `model` decodes it.
     pub body: Bytes,
     /// How long it stays hidden at first, at most `limits().delay_max`.
     pub delay: Duration,
 }
 
-/// What a back end can take.
+/// The limits of a back end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Most bodies or receipts in one call.
@@ -109,16 +112,16 @@ pub struct QueueLimits {
     pub delay_max: Duration,
     /// Longest visibility timeout.
     pub visibility_max: Duration,
-    /// Longest time in flight counted from the receive, however often extended.
+    /// Longest time in flight, counted from the receive, however often it is extended.
     pub visibility_total_max: Duration,
-    /// Whether an old receipt surely cannot acknowledge or extend a later delivery of the same body.
-    /// Standard SQS queues do not promise it.
+    /// Whether an old receipt is guaranteed not to acknowledge or extend a later delivery of the same body. Standard
+    /// SQS queues do not guarantee it.
     pub fences_stale_receipts: bool,
-    /// Whether [`receive_excluding`](TaskQueue::receive_excluding) passes accounts over. SQS cannot.
+    /// Whether [`receive_excluding`](TaskQueue::receive_excluding) skips accounts. SQS cannot.
     pub can_exclude_accounts: bool,
 }
 
-/// The handle of one delivery, meaningful to its back end alone.
+/// The handle of one delivery. Only its back end knows what it means.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt(pub Box<str>);
 
@@ -129,24 +132,25 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// What was sent.
     pub body: Bytes,
-    /// How often it has been received, this time included.
+    /// How often it has been received, including this time.
     pub receive_count: u32,
     /// When it was sent.
     pub sent_at: Timestamp,
-    /// It stays hidden at least until then: counted from before the request left.
+    /// It stays hidden at least until then. Counted from before the request was sent.
     pub deadline: Monotonic,
 }
 
-/// Which entries of a batch failed. All others are done.
+/// The entries of a batch that failed. All others succeeded.
 #[derive(Debug, Default)]
 #[must_use = "entries of a batch can fail one by one"]
 pub struct BatchReport {
-    /// Index in the batch, and why.
+    /// Index in the batch, and the error.
     pub failed: Vec<(usize, QueueError)>,
 }
 
 impl BatchReport {
-    /// The first failure as an error of the whole, for batches of one and for callers to whom each entry matters.
+    /// The first failure as an error of the whole batch, for batches of one and for callers that need every entry to
+    /// succeed.
     ///
     /// # Errors
     /// The first entry's error.
@@ -155,10 +159,10 @@ impl BatchReport {
     }
 }
 
-/// For each receipt, in order, its new deadline or why it has none.
+/// For each receipt, in order, its new deadline or the error.
 pub type ExtendResults = Vec<Result<Monotonic, QueueError>>;
 
-/// Roughly how many bodies a queue holds; back ends may be late and inexact.
+/// The approximate number of bodies in a queue; back ends may be late and inexact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueDepth {
     /// Ready to be received.
@@ -167,7 +171,7 @@ pub struct QueueDepth {
     pub in_flight: u64,
     /// Sent with a delay that has not passed.
     pub delayed: u64,
-    /// Age of the oldest body, if the back end tells.
+    /// Age of the oldest body, if the back end reports it.
     pub oldest_age: Option<Duration>,
 }
 
@@ -182,27 +186,27 @@ impl QueueDepth {
 #[derive(Debug, thiserror::Error)]
 #[error("{op} on queue `{queue}` failed: {kind}")]
 pub struct QueueError {
-    /// What sort of failure, as far as any caller acts on it.
+    /// The kind of failure, as far as any caller acts on it.
     pub kind: QueueErrorKind,
     /// The operation.
     pub op: &'static str,
     /// The queue.
     pub queue: QueueName,
-    /// The back end's own words.
+    /// The back end's own error.
     #[source]
     pub source: Option<BoxError>,
 }
 
-/// The sorts of failure on which some caller acts differently.
+/// The kinds of failure on which some caller acts differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueErrorKind {
     /// The delivery is no longer in flight under this receipt.
     #[error("the receipt has expired")]
     ReceiptExpired,
-    /// Asked too often.
+    /// Too many requests.
     #[error("throttled")]
     Throttled {
-        /// How long to wait before the next call, if it said so.
+        /// How long to wait before the next call, if the queue says so.
         retry_after: Option<Duration>,
     },
     /// The body is larger than `limits().body_bytes_max`.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use mill_model::Monotonic;
 
-/// Lets one of many like warnings through in a [`RateLimitedLog::EVERY`].
+/// Lets one of many similar warnings pass in each [`RateLimitedLog::EVERY`].
 #[derive(Debug, Default)]
 pub struct RateLimitedLog {
-    /// Milliseconds on the process's own clock from which the next may pass.
+    /// When the next warning may pass, in milliseconds of the monotonic clock.
     next: AtomicU64,
     suppressed: AtomicU64,
 }

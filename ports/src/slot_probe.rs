@@ -1,4 +1,4 @@
-//! What the simulation of the fleet is told that no port shows. Without the feature `trials` nothing is told.
+//! Reports to the simulation what no port shows. Without the feature `trials` nothing is reported.
 
 #[cfg(feature = "trials")]
 mod on {
@@ -11,7 +11,7 @@ mod on {
         static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };
     }
 
-    /// Tells how many slots of a workman have a task, before it waits for something to happen.
+    /// Reports how many slots of a workman are taken, each time before it waits.
     pub fn report_slots(workman: &str, taken: u32) {
         let listener = LISTENER.with_borrow(Clone::clone);
         if let Some(listener) = listener {
@@ -19,7 +19,7 @@ mod on {
         }
     }
 
-    /// From now on this thread's workmen are listened to, or not any more.
+    /// Sets or removes the listener for this thread's workmen.
     pub fn observe_slots(listener: Option<Listener>) {
         LISTENER.set(listener);
     }
@@ -28,7 +28,7 @@ mod on {
 #[cfg(feature = "trials")]
 pub use on::{observe_slots, report_slots};
 
-/// Tells nothing, without the feature `trials`.
+/// Does nothing without the feature `trials`.
 #[cfg(not(feature = "trials"))]
 #[inline(always)]
 #[allow(clippy::inline_always)] // so that not even the call is left

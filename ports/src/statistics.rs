@@ -17,7 +17,7 @@ pub struct Statistics {
     work: Mutex<WorkCounts>,
     /// Tasks that a producer has sent: of items, and of spaces.
     pub sent: AtomicU64,
-    /// Tasks that came to their end, done or dead-lettered, and were acknowledged.
+    /// Tasks that ended, done or dead-lettered, and were acknowledged.
     pub ended: AtomicU64,
     /// Content bytes of the items queued, where the producer knew them.
     pub bytes_queued: AtomicU64,
@@ -28,20 +28,20 @@ pub struct Statistics {
     awaited: Mutex<BTreeMap<StoreAddress, StoreWait>>,
     /// How often stores have answered.
     pub answers: AtomicU64,
-    /// What stores were asked and have not answered: whom each question went to.
+    /// The calls that wait for an answer, and the store of each.
     asked: Mutex<BTreeMap<u64, StoreAddress>>,
-    /// Of how many questions to each store nobody waits for the answer any more.
+    /// For each store, the number of calls whose answer nobody waits for any more.
     left: Mutex<BTreeMap<StoreAddress, usize>>,
-    /// What stores were asked to write and have not answered: whom, and since when it is the store that is waited for.
+    /// The writes that wait for an answer: the store of each, and since when it is the store that makes the write wait.
     writes: Mutex<BTreeMap<u64, (StoreAddress, Option<Monotonic>)>>,
 }
 
 /// Why work waits for a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreWait {
-    /// What the store answered last.
+    /// The store's last answer.
     pub reason: String,
-    /// Whether its trouble may pass by itself. Else a person must act.
+    /// Whether the failure may pass by itself. Else a person must act.
     pub may_pass: bool,
 }
 
@@ -57,29 +57,30 @@ pub struct ActiveTransfer {
 }
 
 impl Statistics {
-    /// Follows the tasks of the run that a producer [begins](Self::begin_run) here, until they have ended here.
+    /// Tracks the tasks of the run that a producer [begins](Self::begin_run) in this process, until they have ended in
+    /// it.
     pub fn follow_tasks(&self) {
         self.tasks.lock().follow();
     }
 
-    /// Begins a run: its survey begins anew, and what becomes of the tasks that it sends is counted apart from all others.
+    /// Begins a run: its survey starts from zero, and the outcomes of the tasks that it sends are counted separately.
     pub fn begin_run(&self) {
         self.tasks.lock().begin_run();
         *self.survey.lock() = SurveySum::default();
         self.bytes_queued.store(0, Relaxed);
     }
 
-    /// Adds what a survey made of some entries.
+    /// Adds the survey's classes of some entries.
     pub fn add_survey(&self, sum: SurveySum) {
         *self.survey.lock() += sum;
     }
 
-    /// Counts what is neither an entry's class nor an item's fate.
+    /// Counts what is neither an entry's class nor an item's outcome.
     pub fn count(&self, count: impl FnOnce(&mut WorkCounts)) {
         count(&mut self.work.lock());
     }
 
-    /// Notes tasks that are about to be sent, and whether they are about items.
+    /// Records a task that is about to be sent, and whether it is about an item.
     pub fn open_task(&self, id: TaskId, of_item: bool) {
         self.tasks.lock().open(id, of_item);
     }
@@ -89,7 +90,7 @@ impl Statistics {
         self.tasks.lock().is_open_item(id)
     }
 
-    /// Whether the end of this task is to say what the task was about.
+    /// Whether [`EndedTask::subject`] is needed when this task ends.
     pub fn asks_for_subject(&self, id: &TaskId) -> bool {
         self.tasks.lock().asks_for_subject(id)
     }
@@ -100,27 +101,27 @@ impl Statistics {
         ended.into_iter().for_each(|ended| tasks.end(ended));
     }
 
-    /// The sums of the run that was [begun](Self::begin_run): the fates are those of its own tasks.
+    /// The sums of the run that was [begun](Self::begin_run); its outcomes are those of its own tasks.
     pub fn totals_of_run(&self) -> RunTotals {
         let outcomes = self.tasks.lock().outcomes();
         RunTotals { sum: RunSum { survey: *self.survey.lock(), outcomes }, work: *self.work.lock() }
     }
 
-    /// What became of the items of tasks that another run had sent.
+    /// The outcomes of items whose tasks another run had sent.
     pub fn outcomes_of_others(&self) -> ItemOutcomes {
         self.tasks.lock().others()
     }
 
-    /// The sums now, whoever sent the tasks that ended here.
+    /// The sums now, of all tasks that ended here, whoever sent them.
     pub fn totals(&self) -> RunTotals {
         let mut totals = self.totals_of_run();
         totals.sum.outcomes += self.tasks.lock().others();
         totals
     }
 
-    /// Notes a transfer until the guard is dropped. Its bytes count as durable only by [`TransferGuard::durable`].
+    /// Records a transfer until the guard is dropped. Its bytes count as durable only by [`TransferGuard::durable`].
     pub fn begin_transfer(self: &Arc<Self>, subject: impl FnOnce() -> String, size: u64) -> TransferGuard {
-        /// Smaller ones are over before anyone could read their names.
+        /// Smaller transfers end before anyone could read their names.
         const SHOWN_FROM_BYTES: u64 = 4 << 20;
         let key = self.next.fetch_add(1, Relaxed);
         let active = (size >= SHOWN_FROM_BYTES).then(|| {
@@ -131,12 +132,12 @@ impl Statistics {
         TransferGuard { statistics: self.clone(), key, active, moved: AtomicU64::new(0) }
     }
 
-    /// Notes that work waits for a store.
+    /// Records that work waits for a store.
     pub fn note_store_wait(&self, store: &StoreAddress, awaited: StoreWait) {
         self.awaited.lock().insert(store.clone(), awaited);
     }
 
-    /// Notes that stores were used, so that nothing waits for them.
+    /// Records that stores were used, so that nothing waits for them.
     pub fn clear_store_waits<'s>(&self, stores: impl IntoIterator<Item = &'s StoreAddress>) {
         let mut awaited = self.awaited.lock();
         stores.into_iter().for_each(|store| drop(awaited.remove(store)));
@@ -147,20 +148,20 @@ impl Statistics {
         self.awaited.lock().clone()
     }
 
-    /// Notes that a store is asked something, until the question is dropped.
+    /// Records a call to a store until the guard is dropped.
     pub fn begin_call(&self, store: &StoreAddress) -> PendingCall<'_> {
         let key = self.next.fetch_add(1, Relaxed);
         self.asked.lock().insert(key, store.clone());
         PendingCall { statistics: self, key }
     }
 
-    /// Notes that nobody waits any more for the answer to a question to a store, until this is dropped: with the question.
+    /// Records that nobody waits for the answer to a call any more, until the guard is dropped together with the call.
     pub fn abandon_call(self: &Arc<Self>, store: &StoreAddress) -> AbandonedCall {
         *self.left.lock().entry(store.clone()).or_default() += 1;
         AbandonedCall { statistics: self.clone(), store: store.clone() }
     }
 
-    /// The stores that have not answered all that they were asked, and whose answers are waited for.
+    /// The stores with unanswered calls for which somebody waits.
     pub fn pending_calls(&self) -> BTreeSet<StoreAddress> {
         let mut open: BTreeMap<StoreAddress, usize> = BTreeMap::new();
         for store in self.asked.lock().values() {
@@ -171,14 +172,14 @@ impl Statistics {
         open.into_iter().filter(is_awaited).map(|(store, _)| store).collect()
     }
 
-    /// Notes that a store is asked to write, until this is dropped.
+    /// Records a write to a store until the guard is dropped.
     pub fn begin_write(self: &Arc<Self>, store: &StoreAddress, now: Monotonic) -> PendingWrite {
         let key = self.next.fetch_add(1, Relaxed);
         self.writes.lock().insert(key, (store.clone(), Some(now)));
         PendingWrite(WriteProgress { statistics: self.clone(), key })
     }
 
-    /// The stores that are waited for to write, and since when at the longest.
+    /// The stores that make writes wait, and since when the longest of these writes waits.
     pub fn pending_writes(&self) -> BTreeMap<StoreAddress, Monotonic> {
         let mut oldest = BTreeMap::new();
         for (store, since) in self.writes.lock().values() {
@@ -189,13 +190,13 @@ impl Statistics {
         oldest
     }
 
-    /// The larger transfers going on, oldest first.
+    /// The larger transfers in flight, oldest first.
     pub fn active_transfers(&self) -> Vec<Arc<ActiveTransfer>> {
         self.active.lock().values().cloned().collect()
     }
 }
 
-/// A question for whose answer nobody waits any more.
+/// A call whose answer nobody waits for any more.
 #[derive(Debug)]
 pub struct AbandonedCall {
     statistics: Arc<Statistics>,
@@ -214,7 +215,7 @@ impl Drop for AbandonedCall {
     }
 }
 
-/// A question to a store, open until this is dropped.
+/// A call to a store, pending until this is dropped.
 #[derive(Debug)]
 pub struct PendingCall<'s> {
     statistics: &'s Statistics,
@@ -234,12 +235,12 @@ impl Drop for PendingCall<'_> {
     }
 }
 
-/// A write that a store was asked for, open until this is dropped.
+/// A write to a store, pending until this is dropped.
 #[derive(Debug)]
 pub struct PendingWrite(WriteProgress);
 
 impl PendingWrite {
-    /// Where it is noted how the write goes on.
+    /// The handle that records the write's progress.
     pub fn progress(&self) -> WriteProgress {
         self.0.clone()
     }
@@ -251,7 +252,7 @@ impl Drop for PendingWrite {
     }
 }
 
-/// How a write goes on. What is noted after its end is of no effect.
+/// Records a write's progress. Has no effect after its end.
 #[derive(Debug, Clone)]
 pub struct WriteProgress {
     statistics: Arc<Statistics>,
@@ -259,12 +260,12 @@ pub struct WriteProgress {
 }
 
 impl WriteProgress {
-    /// Notes that something of it has moved: from now on the store is waited for.
+    /// Records that bytes arrived: from now on the write waits for the store.
     pub fn moved(&self, now: Monotonic) {
         self.waits_since(Some(now));
     }
 
-    /// Notes that it waits for something else: its source.
+    /// Records that the write waits for its source, not for the store.
     pub fn rests(&self) {
         self.waits_since(None);
     }

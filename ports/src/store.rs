@@ -1,4 +1,4 @@
-//! Stores: where content is read from and written to.
+//! Stores: content is read from them and written to them.
 
 use std::any::Any;
 use std::fmt;
@@ -17,12 +17,13 @@ use mill_model::{
 use crate::BoxError;
 use crate::planted_bugs::{PlantedBug, planted};
 
-/// `Absent` is a definite no from a store (for items: from a space) that answers; everything else is an error.
+/// The answer to a lookup. `Absent` is a definite no from a store (for items: from a space) that answers; any doubt is
+/// an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence<T> {
     /// It is there.
     Present(T),
-    /// It is surely not there.
+    /// It is certainly not there.
     Absent,
 }
 
@@ -35,7 +36,7 @@ impl<T> Presence<T> {
         }
     }
 
-    /// The same about what is there.
+    /// Borrows what is there.
     pub fn as_ref(&self) -> Presence<&T> {
         match self {
             Self::Present(found) => Presence::Present(found),
@@ -44,19 +45,20 @@ impl<T> Presence<T> {
     }
 }
 
-/// The bytes of an item, once.
+/// The bytes of an item, as a stream that is read once.
 pub type Body = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// The pages of a listing. One that is over before a page with `end` is an error of the store, never an end.
+/// The pages of a listing. A stream that ends before a page with `end` is an error of the store, never a complete
+/// listing.
 pub type Listing = BoxStream<'static, Result<ListPage, StoreError>>;
 
-/// A store that can only be read: duplication's source. No method of it changes anything.
+/// A store that can only be read, such as the source of duplication. No method changes anything.
 #[async_trait]
 pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     /// What the back end can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// All spaces, and what stands beside them and can be in none. The answer is complete or an error.
+    /// All spaces, and the entries beside them that belong to no space. The answer is complete or an error.
     async fn list_spaces(&self) -> Result<SpaceList, StoreError>;
 
     /// All spaces, in order. The answer is complete or an error.
@@ -64,16 +66,16 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
         Ok(self.list_spaces().await?.spaces)
     }
 
-    /// Whether a space is there. `Absent` only where the store itself answers.
+    /// Whether a space exists. `Absent` only if the store itself answers.
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError>;
 
-    /// What is known of an item, its properties included. `Absent` only where its space answers.
+    /// The facts of an item, with its properties. `Absent` only if its space answers.
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError>;
 
-    /// Opens an item to be read, all of it or a range; with `if_version` only in that state.
+    /// Opens an item, or a range of it, for reading; with `if_version`, only in that state.
     ///
-    /// The stream ends in [`StoreErrorKind::Changed`] when the item did not keep one state while it was read, and in
-    /// [`StoreErrorKind::Unexpected`] when fewer or more bytes came than `facts.size` says.
+    /// The stream ends in [`StoreErrorKind::Changed`] when the item changed while it was read, and in
+    /// [`StoreErrorKind::Unexpected`] when the number of bytes is not the one that `facts.size` says.
     ///
     /// # Errors
     /// [`StoreErrorKind::Changed`] when the item is not in the state `if_version`.
@@ -84,13 +86,13 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError>;
 
-    /// Opens an item to be read whole, in the state `if_version`, past every cache of this host: the bytes are those that
-    /// the device or service gives, not those that somebody meant to write. Comparisons that prove a copy read so.
+    /// Opens a whole item for reading, in the state `if_version`, and bypasses every cache of this host: the bytes come
+    /// from the device or service itself. Comparisons that prove a copy use it.
     ///
-    /// Otherwise as [`open`](Self::open), which a store without a cache of its own keeps.
+    /// Otherwise like [`open`](Self::open), which is the default for stores that no cache of this host serves.
     ///
     /// # Errors
-    /// [`StoreErrorKind::OnlyCached`] when no such reading can be had: nothing is proven of the item then.
+    /// [`StoreErrorKind::OnlyCached`] when the caches cannot be bypassed: then nothing is proven of the item.
     async fn open_uncached(
         &self,
         item: &ItemAddress,
@@ -100,28 +102,29 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The places on the way to an item, outermost first: the one with an empty path, then each mount above the item.
-    /// They are judged after each was opened. An item that is not there has its places all the same.
+    /// Each is opened before it is identified. An absent item has places too.
     ///
     /// # Errors
-    /// As [`head`](Self::head): where the way to the item cannot be followed, nothing is known of it.
+    /// As [`head`](Self::head): if the way to the item cannot be followed, nothing is known of it.
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError>;
 
-    /// Lists a space's items in the order of their ids' bytes, those after `after`.
+    /// Lists a space's items in byte order of their ids, from the first one after `after`.
     ///
-    /// An item that is there all the while is listed once. What cannot be an item is listed as refused.
-    /// An absent space is an error ([`StoreErrorKind::SpaceAbsent`]), not an empty listing.
+    /// An item that exists all the while is listed once. What cannot be an item is listed as refused. An absent space
+    /// is an error ([`StoreErrorKind::SpaceAbsent`]), not an empty listing.
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing;
 
-    /// Whether the store takes names for one another that differ in case or normal form, as far as can be told of a space:
-    /// what vanished there may be there under another spelling. See [`folded`](mill_model::name_folding::fold_name).
+    /// Whether the store treats names that differ only in case or Unicode normal form as one, as far as can be found
+    /// out for a space. An item that vanished there may still exist under another spelling. See
+    /// [`fold_name`](mill_model::name_folding::fold_name).
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
         let _ = space;
         Ok(false)
     }
 
-    /// Where an item stands in the service behind this store, for a destination of the same service that may
-    /// [copy](DestinationStore::server_side_copy) it by itself. `None` where there is no such service, or where it keeps nothing of
-    /// these `facts` by which it could judge what it took.
+    /// Where the service behind this store keeps an item, so that a destination of the same service can
+    /// [copy](DestinationStore::server_side_copy) it without Mill moving the bytes. `None` if there is no such service,
+    /// or if it keeps no checksum among `facts` that could verify the copy.
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
         let _ = (item, facts);
         None
@@ -131,15 +134,15 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
 /// A store that can be written: duplication's destination. Nothing can be deleted through it.
 #[async_trait]
 pub trait DestinationStore: SourceStore {
-    /// Makes a space. One that is there already is fine.
+    /// Creates a space. Does nothing if it exists.
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError>;
 
-    /// Writes an item whole or not at all, durably before it answers. `content.size` bytes must come from `body`;
-    /// an error in `body` is given back as it is, and nothing is written then.
+    /// Writes an item whole or not at all; it is durable when this returns. `body` must yield `content.size` bytes; an
+    /// error in `body` is returned unchanged, and nothing is written.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Precondition`] when `when` does not hold; [`StoreErrorKind::Refused`] for what the back end
-    /// cannot hold.
+    /// [`StoreErrorKind::Precondition`] when `when` does not hold; [`StoreErrorKind::Refused`] for an item that the
+    /// back end cannot hold.
     async fn put(
         &self,
         item: &ItemAddress,
@@ -148,13 +151,14 @@ pub trait DestinationStore: SourceStore {
         body: Body,
     ) -> Result<PutResult, StoreError>;
 
-    /// Writes an item whole or not at all, durably before it answers, with bytes that the service behind both stores brings
-    /// by itself: those of the state that the origin was told of, judged by the service by a checksum that it kept of them.
-    /// `None`, and nothing is written, where it cannot or would rather be given the bytes.
+    /// Writes an item whole or not at all, durable when this returns, with bytes that the service behind both stores
+    /// copies by itself. It copies `origin` in the state that the source reported, and the service verifies the copy by
+    /// a checksum that it keeps. `None`, and nothing is written, if it cannot copy the item or prefers a
+    /// [`put`](Self::put).
     ///
     /// # Errors
-    /// [`StoreErrorKind::Precondition`] when `when` does not hold, or the origin is not in that state any more;
-    /// [`StoreErrorKind::Damaged`] when its bytes are not those of the checksum; as [`put`](Self::put) else.
+    /// [`StoreErrorKind::Precondition`] when `when` does not hold, or `origin` has changed since;
+    /// [`StoreErrorKind::Damaged`] when its bytes do not match the checksum; otherwise as [`put`](Self::put).
     async fn server_side_copy(
         &self,
         item: &ItemAddress,
@@ -167,7 +171,7 @@ pub trait DestinationStore: SourceStore {
         Ok(None)
     }
 
-    /// Replaces all properties of an item, and keeps its bytes.
+    /// Replaces all properties of an item and keeps its bytes.
     ///
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when `when` does not hold.
@@ -178,52 +182,52 @@ pub trait DestinationStore: SourceStore {
         when: &Precondition,
     ) -> Result<PutResult, StoreError>;
 
-    /// Gives something another spelling of its name, in a store that takes the two for [one](RefusalReason::Twin): a change of case
-    /// alone, say. `false` where there is no such thing.
+    /// Changes the spelling of a name in a store that treats both spellings as [one name](RefusalReason::Twin), such as
+    /// a change of case alone. `false` if nothing has the old spelling.
     ///
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when the item that was compared is not in the state that was compared;
-    /// [`RefusalReason::Twin`] where both are there, or the store keeps the spelling as it is.
+    /// [`RefusalReason::Twin`] if both exist, or the store keeps the old spelling.
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let _ = (space, respelling);
         Ok(false)
     }
 
-    /// Removes what writers that died left unfinished, as far as it is surely theirs; to be called once when a store is
-    /// opened to be written. Where it cannot be done it is left for another time.
+    /// Removes what crashed writers left unfinished, if it is certainly theirs. Call it once when a store is opened for
+    /// writing. What cannot be removed now is left for the next call.
     async fn remove_stale_uploads(&self) {}
 }
 
-/// A destination from which items and spaces can be deleted. Only tasks of the kind `remove` hold one.
+/// A destination from which items and spaces can be deleted. Only `remove` tasks hold one.
 #[async_trait]
 pub trait DeletableStore: DestinationStore {
-    /// Removes a space that holds nothing. Absent already is fine.
+    /// Removes an empty space. Does nothing if it is absent.
     ///
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when anything is in it.
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError>;
 
-    /// Deletes an item. Absent already is `Absent`.
+    /// Deletes an item. `Absent` if it was absent already.
     ///
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when `when` does not hold.
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError>;
 }
 
-/// How a processor gets "store 2 of this account".
+/// Opens stores by account and id, for processors and producers.
 #[async_trait]
 pub trait Stores: fmt::Debug + Send + Sync + 'static {
-    /// A store to be read.
+    /// Opens a store for reading.
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError>;
 
-    /// A store to be written.
+    /// Opens a store for writing.
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError>;
 
-    /// A store from which something is to be deleted.
+    /// Opens a store for deleting.
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError>;
 
-    /// Makes sure that the two stores of a policy hold no content in common, whatever their names are. Asked before
-    /// anything is compared or written, each time: what is mounted where may change.
+    /// Checks that the two stores of a policy share no content, whatever their names are. Called each time before
+    /// anything is compared or written, because mounts may change.
     ///
     /// # Errors
     /// [`StoreErrorKind::NotConfigured`] when they do.
@@ -237,12 +241,13 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Makes sure that a space of a destination is kept in sync by no other Mill of this host: another account, store,
-    /// mirror or installation that writes the same place. With `claim`, one that is nobody's becomes this store's; `false`
-    /// where it is not there yet, so that it can be nobody's: ask again once it was made, before anything is written into it.
+    /// Checks that no other Mill of this host keeps this destination space in sync: no other account, store, mirror or
+    /// installation that writes to the same place. With `claim`, a place without an owner becomes this store's. Returns
+    /// `false` if the space does not exist yet and so cannot be owned: call again after it is created, before anything
+    /// is written into it.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Refused`] with [`RefusalReason::ForeignDestination`] when it is another's.
+    /// [`StoreErrorKind::Refused`] with [`RefusalReason::ForeignDestination`] when another Mill owns it.
     async fn ensure_owned(
         &self,
         account: &AccountId,
@@ -256,10 +261,11 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
 }
 
 impl dyn Stores + '_ {
-    /// Asks [`Stores::check_no_overlap`]: what every reader and writer of a pair calls before it touches either store.
+    /// Checks by [`Stores::check_no_overlap`]. Every reader and writer of a pair calls this before it touches either
+    /// store.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Stores::check_no_overlap`].
     pub async fn ensure_no_overlap(
         &self,
         account: &AccountId,
@@ -273,7 +279,7 @@ impl dyn Stores + '_ {
     }
 }
 
-/// The one place where concurrency is decided: in which state a write may meet the item.
+/// The state in which a write must find the item. Concurrent writes are decided by it alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precondition {
     /// Any.
@@ -284,24 +290,24 @@ pub enum Precondition {
     VersionIs(Version),
 }
 
-/// Another spelling for the last name of a path in a space. With `/` at their ends the paths are those of a directory with
-/// all that lies in it, without it of an item alone.
+/// Another spelling for the last name of a path in a space. Paths that end in `/` name a directory with everything in
+/// it; other paths name one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Respelling {
     /// The path as the store spells it.
     pub from: String,
-    /// The same, its last name as it is to be spelled.
+    /// The same path with the new spelling of its last name.
     pub to: String,
-    /// The item that was compared, as the store spells it: the one at `from`, or one that lies in that directory.
+    /// The item that was compared, as the store spells it: the item at `from`, or one in that directory.
     pub compared: ContentId,
-    /// The state in which it was compared. In another it may be another item's copy.
+    /// The state in which it was compared. In any other state it may be a copy of another item.
     pub version: Version,
 }
 
-/// What is to be written of an item, its bytes apart.
+/// What to write of an item, except its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutRequest {
-    /// How many bytes will come.
+    /// The number of bytes.
     pub size: u64,
     /// All its properties.
     pub properties: Properties,
@@ -311,21 +317,22 @@ pub struct PutRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // each is a question of its own
 pub struct Capabilities {
-    /// Most transfers at once that it takes; `None` for no cap.
+    /// The most concurrent transfers; `None` for no limit.
     pub transfers_max: Option<u32>,
-    /// Whether listings give versions that tell the same as `head`'s.
+    /// Whether listings report the same versions as `head`.
     pub versions_in_listings: bool,
-    /// Whether `Precondition::VersionIs` is decided by the store itself (else check and write under Mill's own lock).
+    /// Whether the store itself decides `Precondition::VersionIs` (else Mill checks and writes under its own lock).
     pub native_conditions: bool,
-    /// Whether a version names the very thing: items of one version are one, in two stores too, as a file that both link to.
+    /// Whether a version identifies the object itself: two items of one version are the same object, even in two
+    /// stores, such as one file with two links.
     pub versions_identify_objects: bool,
-    /// Whether ids are paths of files in directories: of the items `a` and `a/b` it holds one, and `a/` is listed only while
-    /// nothing lies in it, though it is there.
+    /// Whether ids are paths of files in directories. Then only one of `a` and `a/b` can exist, and the directory `a/`
+    /// is listed only while it is empty.
     pub ids_are_paths: bool,
 }
 
-/// Whether a listing of the space has anything that lies in `directory`, an id that ends in `/`, itself left out. In a space
-/// that is not there nothing does.
+/// Whether the space lists any entry in `directory`, an id that ends in `/`; the directory itself does not count.
+/// `false` if the space does not exist.
 ///
 /// # Errors
 /// Those of the listing.
@@ -346,7 +353,7 @@ pub async fn directory_has_entries<S: SourceStore + ?Sized>(
     Ok(false)
 }
 
-/// Whether an item of one store and one of another are one thing, and so neither is a copy of the other.
+/// Whether an item of one store and an item of another are the same object, so that neither is a copy of the other.
 pub fn is_same_object<A, B>((a, of_a): (&A, &Version), (b, of_b): (&B, &Version)) -> bool
 where
     A: SourceStore + ?Sized,
@@ -356,10 +363,10 @@ where
     named && of_a.token() == of_b.token()
 }
 
-/// Where a space was seen, to tell a space that is gone from one that is not mounted.
+/// The identity of a space: it distinguishes a space that is gone from one that is not mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpaceFacts {
-    /// What tells this space from another of the same id (a folder: device and inode).
+    /// Distinguishes this space from another of the same id (a folder: device and inode).
     pub identity: String,
 }
 
@@ -377,11 +384,11 @@ impl fmt::Debug for OpenItem {
     }
 }
 
-/// Progress callback. Receives the bytes copied since the last call; return `false` to abort: nothing is written then, and the
-/// call ends in an error. Called once more with 0 right before the item appears.
+/// Progress callback. Receives the bytes copied since the last call; return `false` to abort: then nothing is written
+/// and the call returns an error. Called once more with 0 right before the item becomes visible.
 pub type CopyProgress<'a> = &'a (dyn Fn(u64) -> bool + Send + Sync);
 
-/// An item's place in a service, in one state. What it holds is the affair of the adapters of that service alone.
+/// An item's place in a service, in one state. Only the adapters of that service know what is in it.
 #[derive(Clone)]
 pub struct CopySource(Arc<dyn Any + Send + Sync>);
 
@@ -403,16 +410,16 @@ impl fmt::Debug for CopySource {
     }
 }
 
-/// A stretch of an item's bytes.
+/// A range of an item's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRange {
     /// The first byte.
     pub offset: u64,
-    /// How many.
+    /// The number of bytes.
     pub length: u64,
 }
 
-/// What a write left.
+/// The result of a write.
 #[derive(Debug, Clone)]
 pub struct PutResult {
     /// The item's state now.
@@ -423,21 +430,22 @@ pub struct PutResult {
     pub at: Option<Timestamp>,
 }
 
-/// A place where content stands: a store's root, or something mounted beneath it.
+/// A place that holds content: a store's root, or a file system mounted beneath it.
 ///
-/// What is absent beneath a place that changed may only be out of sight.
+/// If a place changed, what seems absent beneath it may only be out of sight.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// Where it begins, relative to the space: empty for what the space itself lies in, else a path that ends in `/`.
+    /// Where it begins, relative to the space: empty for the place that holds the space itself, else a path that ends
+    /// in `/`.
     pub path: String,
-    /// What tells it from anything else that may stand there. It outlives remounts and reboots.
+    /// Distinguishes it from anything else that may be at this path. It survives remounts and reboots.
     pub identity: String,
 }
 
 /// Some entries of a listing, in order.
 #[derive(Debug, Clone)]
 pub struct ListPage {
-    /// What was found; may be empty.
+    /// The entries found; may be empty.
     pub entries: Vec<ListEntry>,
     /// The places that were entered for this page. The first page of a listing has the place with an empty path.
     pub places: Vec<Place>,
@@ -450,22 +458,22 @@ pub struct ListPage {
 pub struct SpaceList {
     /// All spaces, in order.
     pub spaces: Vec<SpaceId>,
-    /// What stands beside them and can be no space.
+    /// The entries beside them that cannot be spaces.
     pub left_out: LeftOutEntries,
 }
 
-/// Entries of a store that lie in no space, so that no listing of a space names them: a file or a link beside the spaces, a
-/// directory whose name can be no space's, a key without a slash.
+/// Entries of a store that lie in no space, so that no listing of a space names them: a file or link beside the spaces,
+/// a directory whose name is no valid space id, a key without a slash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOutEntries {
-    /// The first of them by name, escaped for a message, and why.
+    /// The first of them: the name, escaped for a message, and the reason.
     pub first: Vec<(String, RefusalReason)>,
     /// How many there are.
     pub count: u64,
 }
 
 impl LeftOutEntries {
-    /// How many are kept by name.
+    /// The most entries that are kept by name.
     pub const NAMED_MAX: usize = 100;
 
     /// Adds an entry.
@@ -482,14 +490,14 @@ impl LeftOutEntries {
 pub enum ListEntry {
     /// A content item. Its facts may lack properties.
     Item(ContentId, ItemFacts),
-    /// Something that cannot be a content item; reported by name, never skipped.
+    /// An entry that cannot be a content item. It is reported by name, never skipped.
     Refused {
         /// Its name, escaped for a message.
         shown: String,
         /// Why.
         reason: RefusalReason,
     },
-    /// A directory that was named and could not be entered. What lies beneath it is unknown in this pass.
+    /// A directory that cannot be read. What it contains is unknown in this pass.
     Hidden {
         /// Its name, escaped for a message.
         shown: String,
@@ -511,7 +519,7 @@ impl ListEntry {
 /// Why something cannot be an item of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalReason {
-    /// A symbolic link: what it points at may lie anywhere.
+    /// A symbolic link: its target may be anywhere.
     #[error("a symbolic link")]
     SymbolicLink,
     /// A pipe, socket or device.
@@ -520,7 +528,7 @@ pub enum RefusalReason {
     /// A name whose bytes are not UTF-8.
     #[error("its name is not UTF-8")]
     NotUtf8,
-    /// An id longer than any may be.
+    /// An id longer than the limit.
     #[error("its path is longer than 1,024 bytes")]
     TooLong,
     /// A name that Mill needs for itself.
@@ -529,29 +537,29 @@ pub enum RefusalReason {
     /// An id that this back end cannot hold.
     #[error("this store cannot hold such an id: {0}")]
     UnrepresentableId(String),
-    /// A name already taken by something else, as `a` is by `a/b`.
+    /// A name already taken by something else, such as `a` by `a/b`.
     #[error("its place is taken by {0}")]
     PathConflict(String),
-    /// A name that this store takes for another's, which stands there: an item's path in the space, or that of the first
-    /// directory on the way to it which is spelled otherwise.
+    /// A name that this store treats as equal to an existing one. Holds the existing path in the space: the item's, or
+    /// that of the first directory on the way to it with another spelling.
     #[error("this store takes its name for that of `{0}`")]
     Twin(String),
     /// It may not be read.
     #[error("it may not be read")]
     Unreadable,
-    /// It may not be written, while others of its store may.
+    /// It may not be written, while other items of the store may.
     #[error("it may not be written: {0}")]
     Unwritable(String),
-    /// Its bytes lie in an archive tier, named as the service names it, and must be brought back by a person first.
+    /// Its bytes are in an archive tier, named as the service names it. A person must bring them back first.
     #[error("it lies in the archive tier {0}; bring it back to be copied")]
     Archived(String),
-    /// It stands beside the spaces and is none.
+    /// It is beside the spaces and is no space.
     #[error("it lies in no space")]
     OutsideSpaces,
-    /// Another Mill keeps the place in sync, from another source.
+    /// Another Mill keeps this place in sync from another source.
     #[error("{0}")]
     ForeignDestination(String),
-    /// A name that no space can bear.
+    /// A name that no space can have.
     #[error("no space can bear its name: {0}")]
     InvalidSpaceName(&'static str),
 }
@@ -560,7 +568,7 @@ pub enum RefusalReason {
 #[derive(Debug, thiserror::Error)]
 #[error("{op} of `{subject}` in store `{store}` failed: {kind}")]
 pub struct StoreError {
-    /// What sort of failure, as far as any caller acts on it.
+    /// The kind of failure, as far as any caller acts on it.
     pub kind: StoreErrorKind,
     /// The operation.
     pub op: &'static str,
@@ -568,31 +576,32 @@ pub struct StoreError {
     pub store: StoreAddress,
     /// The space or item, escaped for a message.
     pub subject: String,
-    /// The back end's own words.
+    /// The back end's own error.
     #[source]
     pub source: Option<BoxError>,
 }
 
-/// The sorts of failure on which some caller acts differently.
+/// The kinds of failure on which some caller acts differently.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreErrorKind {
-    /// Asked too often: slow down, nothing is wrong.
+    /// Too many requests: slow down, nothing is wrong.
     #[error("throttled")]
     Throttled {
-        /// How long to wait before the next call, if it said so.
+        /// How long to wait before the next call, if the store says so.
         retry_after: Option<Duration>,
     },
     /// The store as a whole cannot be used now, and a person must act: no credentials, full, read-only, not mounted.
     /// Nothing is known of any item.
     #[error("the store is unavailable")]
     Unavailable,
-    /// The store as a whole does not answer, or is in trouble of its own: it may pass by itself. Nothing is known of any item.
+    /// The store as a whole does not answer, or has a failure of its own that may pass by itself. Nothing is known of
+    /// any item.
     #[error("the store does not answer")]
     Unreachable,
-    /// The space is not there, though the store answers.
+    /// The space does not exist, and the store answers.
     #[error("the space is not there")]
     SpaceAbsent,
-    /// This item may not or cannot be held or read; trying again will not help.
+    /// This item cannot be stored or read, or may not be; trying again does not help.
     #[error("refused: {0}")]
     Refused(RefusalReason),
     /// The condition of a write did not hold.
@@ -601,10 +610,10 @@ pub enum StoreErrorKind {
     /// The item changed while it was read.
     #[error("the item changed while it was read")]
     Changed,
-    /// The bytes are not those that were announced or sealed.
+    /// The bytes do not match the announced or recorded checksum.
     #[error("the bytes are damaged")]
     Damaged,
-    /// The bytes can be had only from a cache, which may hold what never reached the disk.
+    /// The bytes can be read only from a cache, which may hold data that never reached the disk.
     #[error("its bytes cannot be read from the disk itself")]
     OnlyCached,
     /// The configuration names no such store, or it cannot be used as configured.
@@ -616,12 +625,12 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
-    /// Whether the same call, made again within the attempt, may well succeed.
+    /// Whether the same call may succeed when it is repeated within the attempt.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::Unexpected)
     }
 
-    /// Whether it may pass by itself, in a while.
+    /// Whether the failure may pass by itself in a while.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::Unexpected | Self::Unreachable)
     }

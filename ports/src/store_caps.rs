@@ -1,4 +1,4 @@
-//! How many tasks may use a store at once.
+//! Caps on the number of tasks that use a store at once.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,17 +9,17 @@ use mill_model::StoreAddress;
 /// Says how many tasks may use each store at once.
 #[async_trait]
 pub trait StoreCaps: fmt::Debug + Send + Sync + 'static {
-    /// The cap of a store as people want it today, if it has one.
+    /// The store's cap in today's configuration, if it has one.
     ///
     /// # Errors
-    /// [`CapUnknownError`] where it cannot be told now: what was known before holds on.
+    /// [`CapUnknownError`] when the cap cannot be read now: the last known cap stays in force.
     async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknownError>;
 
-    /// Whether tasks of more than one account may come. `true` where that cannot be told now.
+    /// Whether there may be tasks of more than one account. `true` if that cannot be found out now.
     async fn several_accounts(&self) -> bool;
 }
 
-/// It cannot be told now how many tasks may use a store.
+/// The caps of stores cannot be read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store's cap is not known now")]
 pub struct CapUnknownError;

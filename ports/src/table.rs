@@ -15,42 +15,43 @@ pub trait Table: fmt::Debug + Send + Sync + 'static {
     /// The table's name.
     fn name(&self) -> &str;
 
-    /// The row under `key`, as of all writes that were answered before.
+    /// The row under `key`. Sees every write that returned before.
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError>;
 
-    /// Writes a row if `when` holds, durably before it answers, and gives the row's new version.
+    /// Writes a row if `when` holds, and returns the row's new version; the row is durable when this returns.
     ///
     /// # Errors
-    /// [`TableErrorKind::Conflict`] when `when` does not hold; nothing was written then.
+    /// [`TableErrorKind::Conflict`] when `when` does not hold; then nothing was written.
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError>;
 
-    /// Writes rows unconditionally, each whole, not all as one. Later entries of the same key win.
+    /// Writes rows unconditionally. Each row is written whole, but not all of them as one. Later entries of the same
+    /// key win.
     ///
     /// # Errors
-    /// An error means that any of them may be missing.
+    /// After an error any of them may be missing.
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError>;
 
-    /// Deletes a row if `when` holds. Deleting a row that is not there is done when `when` is `Always`.
+    /// Deletes a row if `when` holds. Deleting an absent row succeeds if `when` is `Always`.
     ///
     /// # Errors
     /// [`TableErrorKind::Conflict`] when `when` does not hold.
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError>;
 
-    /// Up to `limit` rows of a partition in order of their sort keys (at least one, if there is any).
+    /// Up to `limit` rows of a partition, in order of their sort keys (at least one, if there is any).
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError>;
 }
 
-/// Where a row stands.
+/// The key of a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey {
     /// Rows of one partition can be read in order.
     pub partition: String,
-    /// The place in that order.
+    /// The row's place in that order.
     pub sort: String,
 }
 
 impl RowKey {
-    /// From both parts.
+    /// Makes a key of both parts.
     pub fn new(partition: impl Into<String>, sort: impl Into<String>) -> Self {
         Self { partition: partition.into(), sort: sort.into() }
     }
@@ -63,31 +64,31 @@ pub struct Row {
     pub sort: String,
     /// What was written.
     pub value: Bytes,
-    /// The mark of this state of the row.
+    /// The version of the row in this state.
     pub version: RowVersion,
 }
 
-/// A mark that each write of a row changes. A row deleted and written again never bears an old mark.
+/// A version that each write of a row changes. A row that is deleted and written again never gets an old version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowVersion(pub Box<str>);
 
-/// A condition on a row's present state.
+/// A condition on a row's current state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowPrecondition {
     /// None.
     Always,
     /// There is no such row.
     Absent,
-    /// The row bears this mark.
+    /// The row has this version.
     VersionIs(RowVersion),
 }
 
-/// A stretch of sort keys.
+/// A range of sort keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyRange {
-    /// Only keys that begin with this.
+    /// Only keys with this prefix.
     pub prefix: String,
-    /// Only keys after this one, itself left out.
+    /// Only keys after this one, which is excluded.
     pub after: Option<String>,
 }
 
@@ -104,24 +105,24 @@ pub struct RowPage {
 #[derive(Debug, thiserror::Error)]
 #[error("{op} on table `{table}` failed: {kind}")]
 pub struct TableError {
-    /// What sort of failure, as far as any caller acts on it.
+    /// The kind of failure, as far as any caller acts on it.
     pub kind: TableErrorKind,
     /// The operation.
     pub op: &'static str,
     /// The table.
     pub table: String,
-    /// The back end's own words.
+    /// The back end's own error.
     #[source]
     pub source: Option<BoxError>,
 }
 
-/// The sorts of failure on which some caller acts differently.
+/// The kinds of failure on which some caller acts differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TableErrorKind {
     /// The condition did not hold.
     #[error("the row is not as expected")]
     Conflict,
-    /// Asked too often.
+    /// Too many requests.
     #[error("throttled")]
     Throttled,
     /// The value is larger than the back end takes.

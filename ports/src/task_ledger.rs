@@ -1,12 +1,12 @@
-//! The tasks that one run sent and that have not ended yet, so that each end is counted once, by task, however often the
-//! task was tried or delivered.
+//! The tasks that one run sent and that have not ended yet. Each task's end is counted once, however often it was tried
+//! or delivered.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use mill_model::{ItemOutcome, ItemOutcomes, Task, TaskId};
 
-/// What a task is about: tasks of the same content are about the same item.
+/// A hash of a task's content: tasks with the same content are about the same item.
 pub type SubjectHash = u64;
 
 /// A task that was settled and acknowledged.
@@ -16,46 +16,47 @@ pub struct EndedTask {
     pub id: TaskId,
     /// What became of its item, if it was about one.
     pub outcome: Option<ItemOutcome>,
-    /// What it was about, where [the statistics ask for it](crate::Statistics::asks_for_subject).
+    /// What it was about, if [the statistics need it](crate::Statistics::asks_for_subject).
     pub subject: Option<SubjectHash>,
 }
 
-/// Follows the tasks of one run, from before they are sent until they have ended.
+/// Tracks the tasks of one run, from before they are sent until they have ended.
 #[derive(Debug, Default)]
 pub struct RunTasks {
     follows: bool,
-    /// Whether the run whose tasks are followed has begun.
+    /// Whether the tracked run has begun.
     begun: bool,
-    /// Whether each is about an item.
+    /// The open tasks, and whether each is about an item.
     open: BTreeMap<TaskId, bool>,
     outcomes: ItemOutcomes,
     others: ItemOutcomes,
-    /// What tasks that an earlier run had sent changed in this one: the run's own task for such an item finds it equal.
+    /// Items that tasks of an earlier run changed during this one. This run's own task for such an item finds it equal.
     changed_before: BTreeMap<SubjectHash, ItemOutcome>,
 }
 
 impl RunTasks {
-    /// Most tasks that are remembered; a run whose tasks are done by others would fill the memory.
+    /// The most tasks that are remembered. Without a limit, a run whose tasks end in other processes would fill the
+    /// memory.
     const OPEN_MAX: usize = 500_000;
 
-    /// Follows the tasks of the run that will be begun.
+    /// Tracks the tasks of the next run.
     pub(crate) fn follow(&mut self) {
         self.follows = true;
     }
 
-    /// Begins a run. Whatever was sent before counts as another's.
+    /// Begins a run. Tasks sent before count as another run's.
     pub(crate) fn begin_run(&mut self) {
         self.begun = true;
         self.open.clear();
         self.others += std::mem::take(&mut self.outcomes);
     }
 
-    /// Notes a task that is about to be sent.
+    /// Records a task that is about to be sent.
     pub(crate) fn open(&mut self, id: TaskId, of_item: bool) {
         if !self.follows || !self.begun {
             return;
         }
-        // The end of one that is not remembered counts as another's, so that the run's sum stays open.
+        // The end of a task that is not remembered counts as another run's, so that this run's sum stays open.
         if self.open.len() < Self::OPEN_MAX {
             self.open.insert(id, of_item);
         }
@@ -66,7 +67,7 @@ impl RunTasks {
         self.open.get(id) == Some(&true)
     }
 
-    /// Whether the end of this task is to say what the task was about.
+    /// Whether [`EndedTask::subject`] is needed when this task ends.
     pub(crate) fn asks_for_subject(&self, id: &TaskId) -> bool {
         self.follows && (!self.changed_before.is_empty() || !self.open.contains_key(id))
     }
@@ -74,7 +75,7 @@ impl RunTasks {
     /// Counts a task that has ended.
     pub(crate) fn end(&mut self, EndedTask { id, outcome, subject }: EndedTask) {
         let Some(of_item) = self.open.remove(&id) else {
-            // Letters are counted when they are sent, whosever task it was.
+            // Dead letters are counted when they are sent, whichever run sent the task.
             let Some(outcome) = outcome.filter(|outcome| *outcome != ItemOutcome::DeadLettered) else { return };
             self.others.add(outcome);
             if let (Some(subject), ItemOutcome::Copied | ItemOutcome::Updated) = (subject, outcome)
@@ -89,23 +90,23 @@ impl RunTasks {
         self.outcomes.add(before.filter(|_| outcome == ItemOutcome::Unchanged).unwrap_or(outcome));
     }
 
-    /// What became of the items of this run's tasks.
+    /// The outcomes of this run's items.
     pub(crate) fn outcomes(&self) -> ItemOutcomes {
         self.outcomes
     }
 
-    /// What became of the items of tasks that are not this run's, or that are not followed.
+    /// The outcomes of items whose tasks are not this run's, or are not tracked.
     pub(crate) fn others(&self) -> ItemOutcomes {
         self.others
     }
 }
 
-/// What a task is about.
+/// The hash of what a task is about.
 pub fn subject_of(task: &Task) -> SubjectHash {
     let mut hasher = DefaultHasher::new();
     task.kind.hash(&mut hasher);
     task.account.hash(&mut hasher);
-    // The members stand in order.
+    // The members are sorted by name.
     for (member, value) in &task.detail {
         (member, value.to_string()).hash(&mut hasher);
     }
