@@ -22,12 +22,14 @@ use mill_records::permits::PermitRepository;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 use mill_records::tables;
+use mill_run::until_done::RunDeps;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 use parking_lot::Mutex;
 
 use crate::config::{Config, QueueMax};
 use crate::destination_places::DestinationPlaces;
 use crate::engine_choice;
+use crate::local_state::OpenedState;
 use crate::placement_checks::PlacementChecks;
 use crate::store_choice;
 use crate::store_registry::{FolderOpener, InstallationIdentity, StoreRegistry};
@@ -224,6 +226,17 @@ impl Installation {
             owners: Owners::new(self.engine.table(tables::OWNERS)),
         };
         DuplicationProducer::new(deps, settings)
+    }
+
+    /// What a run stands on that ends once these queues are empty.
+    pub fn run_deps(&self, queues: &[QueueName]) -> RunDeps {
+        RunDeps {
+            clock: self.engine.clock(),
+            statistics: self.statistics.clone(),
+            queues: queues.iter().map(|name| self.engine.queue(*name)).collect(),
+            polling: self.engine.polling(),
+            state: Arc::new(OpenedState),
+        }
     }
 
     /// The table in which workmen count, where the queue cannot tell how many tasks of an account it holds.

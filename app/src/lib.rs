@@ -19,9 +19,7 @@ mod redact;
 pub mod restore;
 pub mod result_code;
 pub mod run_conclusion;
-pub mod run_progress;
 pub mod run_summary;
-pub mod run_until_done;
 mod s3_location;
 mod state_marker;
 pub mod status_report;
@@ -34,6 +32,8 @@ mod table_recognition;
 pub mod verify;
 pub mod wait_limit;
 pub mod worker_processes;
+pub mod workers;
+pub mod write_log;
 
 /// A request that is well formed and makes no sense.
 #[derive(Debug, thiserror::Error)]

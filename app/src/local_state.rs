@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
 use mill_local::{Damage, Database, Identity, KnownIdentity, LocalEngine, RememberedDatabase, Standstill};
+use mill_run::StateWatch;
+use mill_run::progress::StateStandstill;
 use parking_lot::Mutex;
 
 use crate::config::Config;
@@ -133,13 +135,28 @@ pub fn unless_damaged<T>(ended: Result<T>) -> Result<T> {
 }
 
 /// Since when nothing can be written to the state that this process has opened, and why; only where nothing can.
-pub fn standstill() -> Option<Standstill> {
+fn standstill() -> Option<Standstill> {
     let still = opened().into_iter().filter_map(|opened| opened.damage.standstill());
     still.min_by_key(|still| still.since)
 }
 
+/// The state that this process has opened, for a run that waits for it.
+#[derive(Debug)]
+pub struct OpenedState;
+
+impl StateWatch for OpenedState {
+    fn standstill(&self) -> Option<StateStandstill> {
+        let Standstill { why, since, last } = standstill()?;
+        Some(StateStandstill { why, first_failed: since.elapsed(), last_failed: last.elapsed() })
+    }
+
+    fn abandon(&self) {
+        give_up();
+    }
+}
+
 /// Has what is still to be written to the state fail soon, where nothing can be written to it.
-pub fn give_up() {
+fn give_up() {
     for opened in opened() {
         opened.damage.abandon();
     }

@@ -23,6 +23,7 @@ use mill_records::destinations::DestinationKeeper;
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::tables;
+use mill_run::silence::{one_answer_max, unless_silent};
 use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanSettings};
 use sha2::{Digest, Sha256};
 
@@ -37,7 +38,6 @@ use crate::installation::{Installation, producer_defaults, workman_defaults};
 use crate::placement_checks::PlacementChecks;
 use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
-use crate::run_until_done::silence::{one_answer_max, unless_silent};
 use crate::stop_tokens::{StopTokens, StoppedError};
 use crate::store_choice::OpenedStore;
 use crate::store_registry::{FolderOpener, MirrorStores, TAKE_OVER};
@@ -108,8 +108,9 @@ impl LockedMirror {
         pair.remember_state(wait_limit, (remembered, identity)).await?;
         // Also a server that takes the call and never answers holds nobody up who stops it.
         let statistics = Arc::<Statistics>::default();
+        let clock = engine.clock();
         let installation = pair.installation((engine, statistics.clone()), request, may_create, wait_limit);
-        let installation = unless_silent(installation, &statistics, wait_limit.give_up_after);
+        let installation = unless_silent(installation, (&*statistics, &*clock), wait_limit.give_up_after);
         let Some(installation) = wait_limit.stop.run_until_cancelled(installation).await else {
             return Err(StoppedError(String::new()).into());
         };

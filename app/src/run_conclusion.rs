@@ -1,23 +1,20 @@
-//! What a run came to: whether all of it is in sync and by which evidence, what is to be said, and the exit code.
-//!
-//! "In sync" is said where the run's sum shows it, every listed entry being equal or named, or else where a closing survey
-//! finds that. A run that has failed in part is not asked: it is to be run again anyway.
+//! What a run came to: what is to be said, and the exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
-use mill_model::{Evidence, ItemOutcomes, RunSum, RunTotals, SpacePair, SurveySum};
+use mill_model::{Evidence, ItemOutcomes, RunTotals, SpacePair, SurveySum};
 use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
+use mill_run::in_sync::{ClosingCheck, ProofNeeded, by_closing_survey};
+use mill_run::{InSync, Remedy, RunReport};
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letters;
 use crate::installation::Installation;
 use crate::result_code::ResultCode;
-use crate::run_summary::{InSync, RunSummary};
-use crate::run_until_done::silence::{unless_silent, whole_run_max};
-use crate::run_until_done::{Remedy, RunReport};
+use crate::run_summary::RunSummary;
 use crate::subject_names::SubjectNames;
 
 /// What is needed to conclude a run.
@@ -44,6 +41,7 @@ impl RunConclusion<'_> {
     /// When the books of the installation cannot be asked.
     pub async fn of(self, ran: RunReport) -> Result<(ResultCode, RunSummary)> {
         crash_point(CrashPoint::CliConcluding);
+        let (partial, evidence, proof_needed) = (ran.is_partial(), ran.evidence(), ran.proof_needed());
         let RunReport { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
@@ -54,23 +52,16 @@ impl RunConclusion<'_> {
         }
         let source_absent =
             produced.spaces_failed.iter().any(|failed| failed.failure_kind == SpaceFailureKind::SourceAbsent);
-        let partial = produced.failed_in_part() || cut_short.is_some() || totals.dead_lettered() > 0;
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.installation.misplaced.remarks());
-        let evidence = evidence(&totals, &produced.survey, exact);
-        let mut in_sync = InSync::No;
-        if !partial {
-            in_sync = match evidence {
-                Evidence::Complete if !produced.findings.removes_by_earlier_list => {
-                    self.note_in_sync().await;
-                    InSync::Sum
-                }
-                Evidence::Complete | Evidence::NotAll | Evidence::Open { .. } => {
-                    self.closing_survey(&mut remarks).await?
-                }
-                Evidence::SumMismatch(_) => InSync::No,
-            };
-        }
+        let in_sync = match proof_needed {
+            ProofNeeded::Nothing => {
+                self.note_in_sync().await;
+                InSync::Sum
+            }
+            ProofNeeded::ClosingSurvey => self.closing_survey(&mut remarks).await?,
+            ProofNeeded::AnotherRun => InSync::No,
+        };
         if let Evidence::SumMismatch(why) = evidence {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }
@@ -154,9 +145,14 @@ impl RunConclusion<'_> {
             let item = mill_model::ItemAddress { space: pair.space.clone(), id: id.clone() };
             refusals.contains(&format!("{}/{item}", pair.account))
         };
-        let closing = self.producer.closing_survey(&is_refused, &self.stop);
-        let most = whole_run_max(self.give_up_after);
-        let closing = match unless_silent(closing, &self.installation.statistics, most).await {
+        let check = ClosingCheck {
+            producer: self.producer,
+            statistics: &self.installation.statistics,
+            clock: &*self.installation.engine.clock(),
+            stop: &self.stop,
+            give_up_after: self.give_up_after,
+        };
+        let closing = match check.survey(&is_refused).await {
             Ok(closing) => closing?,
             Err(silent) => {
                 let why = self.names.text(&silent.to_string());
@@ -177,10 +173,9 @@ impl RunConclusion<'_> {
             ));
         }
         let ClosingReport { session, .. } = &closing;
-        // A space that was refused as a whole was named by the run, or else it could be looked into then.
+        let in_sync = by_closing_survey(&closing, |failed| !remarks.contains(&self.names.failed(failed)));
         let failed = session.spaces_failed.iter().map(|failed| self.names.failed(failed));
         let failed: Vec<String> = failed.filter(|failed| !remarks.contains(failed)).collect();
-        let newly_failed = !failed.is_empty();
         remarks.extend(failed);
         for (account, why) in &session.accounts_failed {
             remarks.push(format!("{} could not be surveyed: {}", self.names.account(account), self.names.text(why)));
@@ -192,14 +187,8 @@ impl RunConclusion<'_> {
             SessionEnd::Stopped => remarks.push("it was stopped before it knew whether all is in sync".to_owned()),
             _ => {}
         }
-        Ok(if closing.is_in_sync() && !newly_failed { InSync::ClosingSurvey } else { InSync::No })
+        Ok(in_sync)
     }
-}
-
-/// What the sums prove. Counts that are not exact prove nothing of what was queued.
-fn evidence(totals: &RunTotals, survey: &SurveySum, exact: bool) -> Evidence {
-    let outcomes = if exact { totals.sum.outcomes } else { ItemOutcomes::default() };
-    RunSum { survey: *survey, outcomes }.evidence()
 }
 
 /// What brings what a run has passed over or given up: an account that is passed over has a policy that cannot be read, and what

@@ -3,20 +3,7 @@
 use std::time::Duration;
 
 use mill_model::RunTotals;
-
-use crate::run_until_done::Remedy;
-
-/// Whether all copies are in sync, and how that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InSync {
-    /// They are not, or it is not known.
-    #[default]
-    No,
-    /// The run's sum: each listed entry was found or made equal, or was named.
-    Sum,
-    /// A closing survey: each entry is proven, or named.
-    ClosingSurvey,
-}
+use mill_run::{InSync, Remedy};
 
 /// What there is to say when a run has ended.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! Two ways to stop: gently, and at once.
 
+use mill_workman::StopSignal;
 use tokio_util::sync::CancellationToken;
 
 /// It was stopped before it had anything to sum up.
@@ -17,6 +18,11 @@ pub struct StopTokens {
 }
 
 impl StopTokens {
+    /// The same for a workman or a run.
+    pub fn signal(&self) -> StopSignal {
+        StopSignal { gentle: self.gentle.clone(), immediate: self.at_once.clone() }
+    }
+
     /// Stops at once when the state is found damaged. To be called when it is open.
     pub fn when_damaged(&self) {
         let stopping = self.clone();

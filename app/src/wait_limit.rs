@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use mill_ports::{StoreError, StoreErrorKind, error_chain};
+use mill_run::silence::{one_answer_max, time};
 use tokio_util::sync::CancellationToken;
 
-use crate::run_until_done::silence::{one_answer_max, time};
 use crate::stop_tokens::StoppedError;
 
 const PAUSE: Duration = Duration::from_secs(1);

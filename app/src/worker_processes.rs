@@ -1,16 +1,18 @@
 //! Workmen as child processes, each of which reports what it does.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mill_local::Standstill;
 use mill_model::{AccountId, Counter, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
 use mill_ports::StoreWait;
 use mill_processors::refusals::{Refusal, Refusals};
+use mill_run::RunProgress;
+use mill_run::progress::StateStandstill;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::result_code::ResultCode;
-use crate::run_progress::RunProgress;
 
 /// One line of a child's report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -74,8 +75,8 @@ impl WorkerReport {
                 .map(|(at, waited)| (at.account.to_string(), at.store.to_string(), waited.as_secs()))
                 .collect(),
             still: snapshot.still.as_ref().map(|still| {
-                let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-                (still.why.to_string(), ms(still.since), ms(still.last))
+                let ms = |ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+                (still.why.to_string(), ms(still.first_failed), ms(still.last_failed))
             }),
             refused: refused.into_iter().map(|Refusal { subject, reason }| (subject, reason)).collect(),
         }
@@ -97,9 +98,9 @@ fn address(account: &str, store: &str) -> Option<StoreAddress> {
 }
 
 /// What a child cannot write, as of its last line.
-fn still((why, since, last): &(String, u64, u64)) -> Option<Standstill> {
-    let ago = |ms: u64| Instant::now().checked_sub(Duration::from_millis(ms));
-    Some(Standstill { why: why.as_str().into(), since: ago(*since)?, last: ago(*last)? })
+fn still((why, first, last): &(String, u64, u64)) -> StateStandstill {
+    let (first_failed, last_failed) = (Duration::from_millis(*first), Duration::from_millis(*last));
+    StateStandstill { why: why.as_str().into(), first_failed, last_failed }
 }
 
 /// The children of a run.
@@ -170,9 +171,10 @@ impl WorkerProcesses {
                 let longest = snapshot.writes.entry(store).or_default();
                 *longest = Duration::from_secs(*seconds).max(*longest);
             }
-            let still = line.still.as_ref().and_then(still);
+            let still = line.still.as_ref().map(still);
             // Whoever failed last says whether it fails now.
-            snapshot.still = snapshot.still.take().into_iter().chain(still).max_by_key(|still| still.last);
+            snapshot.still =
+                snapshot.still.take().into_iter().chain(still).max_by_key(|still| Reverse(still.last_failed));
         }
     }
 
@@ -248,8 +250,8 @@ mod tests {
     /// The run itself writes nothing while it waits for them.
     #[tokio::test]
     async fn a_run_knows_that_its_processes_cannot_write_to_its_state() {
-        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        let still = Standstill { why: "the disk is full".into(), since: ago(7), last: ago(0) };
+        let (first_failed, last_failed) = (Duration::from_secs(7), Duration::ZERO);
+        let still = StateStandstill { why: "the disk is full".into(), first_failed, last_failed };
         let line = WorkerReport::of(&RunProgress { still: Some(still), ..RunProgress::default() }, Vec::new());
         let line: WorkerReport = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
         let reports = Arc::new(Mutex::new(vec![WorkerReport::default(), line]));
@@ -258,6 +260,6 @@ mod tests {
         children.add_to(&mut snapshot);
         let still = snapshot.still.unwrap();
         assert_eq!(&*still.why, "the disk is full");
-        assert!(still.since.elapsed() >= Duration::from_secs(7) && still.last < ago(0));
+        assert_eq!((still.first_failed, still.last_failed), (first_failed, last_failed));
     }
 }

@@ -4,10 +4,11 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mill_app::run_progress::{RunProgress, WriteLog, long_writes};
 use mill_app::subject_names::SubjectNames;
+use mill_app::write_log::{WriteLog, long_writes};
 use mill_model::StoreAddress;
 use mill_ports::StoreWait;
+use mill_run::RunProgress;
 use tokio::sync::mpsc;
 
 use crate::output::bytes;

@@ -1,8 +1,8 @@
 //! The closing summary of a run, for people and for machines.
 
 use mill_app::result_code::ResultCode;
-use mill_app::run_summary::{InSync, RunSummary};
-use mill_app::run_until_done::Remedy;
+use mill_app::run_summary::RunSummary;
+use mill_run::{InSync, Remedy};
 use serde_json::json;
 
 use crate::output::{bytes, line};

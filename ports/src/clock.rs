@@ -15,6 +15,12 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// This process's own clock, which never steps back.
     fn monotonic(&self) -> Monotonic;
 
+    /// The same, but for the time in which this machine was suspended, where the clock can tell. Who waits for a store by it
+    /// does not give the store up for a night in which nobody could answer. Never compared with [`Clock::monotonic`].
+    fn awake(&self) -> Monotonic {
+        self.monotonic()
+    }
+
     /// Returns after `duration` has passed. Safe to cancel.
     async fn sleep(&self, duration: Duration);
 

@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Presence, SourceStore, StoreErrorKind};
+use mill_run::InSync;
 
 use super::endpoint::Endpoint;
 use crate::result_code::ResultCode;
-use crate::run_summary::{InSync, RunSummary};
+use crate::run_summary::RunSummary;
 use crate::s3_location::S3Location;
 use crate::store_choice;
 use crate::store_registry::FolderOpener;

@@ -6,10 +6,11 @@ use mill_app::held_deletes::HeldDeleteReview;
 use mill_app::mirror::{self, LockedMirror};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
-use mill_app::run_until_done::{RunUntilDone, Workers};
 use mill_app::wait_limit::WaitLimit;
+use mill_app::workers::Workers;
 use mill_model::QueueName;
 use mill_ports::{CrashPoint, crash_point};
+use mill_run::RunUntilDone;
 use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
 
@@ -45,16 +46,16 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     crash_point(CrashPoint::MirrorReset);
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
-        installation: &installation,
+        deps: installation.run_deps(&[QueueName::DuplicationLow]),
         producer: &producer,
         workers: Workers::Here(Box::new(workman)),
-        queues: vec![QueueName::DuplicationLow],
-        stopping,
+        stopping: stopping.signal(),
         progress,
         give_up_after: args.options.give_up_after,
     };
     let shown = Progress::begin(&bars, &names, args.options.quiet);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
+    installation.log_requests();
     let ran = ran?;
     let conclusion = RunConclusion {
         installation: &installation,

@@ -9,13 +9,14 @@ use mill_app::held_deletes::HeldDeleteReview;
 use mill_app::installation::{Installation, producer_settings, workman_settings};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
-use mill_app::run_until_done::silence::one_answer_max;
-use mill_app::run_until_done::{RunUntilDone, Workers};
 use mill_app::subject_names::SubjectNames;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerProcesses;
+use mill_app::workers::Workers;
 use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{QueueSizing, WhenFull};
+use mill_run::RunUntilDone;
+use mill_run::silence::one_answer_max;
 use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
 
@@ -68,16 +69,16 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let (quiet, give_up_after) = (args.options.quiet, args.options.give_up_after);
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
-        installation: &installation,
+        deps: installation.run_deps(&queues),
         producer: &producer,
         workers,
-        queues,
-        stopping,
+        stopping: stopping.signal(),
         progress,
         give_up_after,
     };
     let shown = Progress::begin(&bars, &SubjectNames::Policies, quiet);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
+    installation.log_requests();
     let ran = ran?;
     if let Some(stores) = installation.configured.as_ref().filter(|_| args.processes > 0) {
         // Of a workman's process that was killed, there is nobody else who would.

@@ -6,20 +6,22 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_app::config::Config;
 use mill_app::installation::{Installation, workman_settings};
+use mill_app::local_state::OpenedState;
 use mill_app::result_code::ResultCode;
-use mill_app::run_until_done;
 use mill_app::stop_tokens::StopTokens;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerReport;
+use mill_app::workers;
+use mill_app::write_log::WriteLog;
 use mill_model::QueueName;
 use mill_processors::Refusals;
+use mill_run::{RunProgress, StateWatch as _};
 use mill_workman::{DrainError, OnFinalFailure, StopSignal};
 use tokio::io::AsyncReadExt;
 
 use crate::args::WorkArgs;
 use crate::output::line;
 use crate::stop;
-use mill_app::run_progress::{RunProgress, WriteLog};
 
 /// How often a child reports.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -48,7 +50,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     let drain = installation.drain();
     let work = async {
         let working = async {
-            let cut_short = run_until_done::work(workman, heartbeat, stop.clone()).await;
+            let cut_short = workers::work(workman, heartbeat, stop.clone()).await;
             gentle.cancel();
             cut_short
         };
@@ -60,7 +62,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
         let (cut_short, drained) = tokio::join!(working, draining);
         let cut_short = cut_short?;
         drained.map_err(|error| {
-            run_until_done::with_way_out(match error {
+            workers::with_way_out(match error {
                 DrainError::Queue(error) => error.into(),
                 error @ DrainError::Book(_) => error.into(),
             })
@@ -93,7 +95,8 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
 }
 
 fn snapshot(installation: &Installation) -> RunProgress {
-    RunProgress::of(&installation.statistics, &*installation.engine.clock())
+    let here = RunProgress::of(&installation.statistics, &*installation.engine.clock());
+    RunProgress { still: OpenedState.standstill(), ..here }
 }
 
 /// Says in the log for which store a write waits. Of a child its parent says it.

@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mill-producer", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-workman", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-processors", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
+    ("mill-run", &["mill-model", "mill-ports", "mill-producer", "mill-workman"]),
     // And all back ends.
     (
         "mill-app",
@@ -22,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "mill-processors",
             "mill-producer",
             "mill-records",
+            "mill-run",
             "mill-workman",
         ],
     ),
@@ -36,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "mill-processors",
             "mill-producer",
             "mill-records",
+            "mill-run",
             "mill-workman",
         ],
     ),

@@ -38,6 +38,10 @@ impl Clock for ServiceClock {
         self.own.monotonic()
     }
 
+    fn awake(&self) -> Monotonic {
+        self.own.awake()
+    }
+
     async fn sleep(&self, duration: Duration) {
         self.own.sleep(duration).await;
     }

@@ -1,6 +1,7 @@
 //! The operating system's clocks and random numbers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
@@ -22,6 +23,11 @@ impl Clock for OsClock {
 
     fn monotonic(&self) -> Monotonic {
         Monotonic::from_origin(since_boot())
+    }
+
+    fn awake(&self) -> Monotonic {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        Monotonic::from_origin(ORIGIN.get_or_init(Instant::now).elapsed())
     }
 
     async fn sleep(&self, duration: Duration) {

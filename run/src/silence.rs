@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mill_model::{RunTotals, StoreAddress};
-use mill_ports::Statistics;
+use mill_model::{Monotonic, RunTotals, StoreAddress};
+use mill_ports::{Clock, Statistics};
 
-use crate::run_progress::RunProgress;
+use crate::progress::RunProgress;
 
 /// How often it is looked whether anybody answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -34,28 +34,27 @@ pub fn whole_run_max(give_up_after: Duration) -> Duration {
 #[derive(Debug)]
 pub(super) struct IdleTimer {
     work: (RunTotals, u64),
-    work_since: Instant,
+    work_since: Monotonic,
     answers: u64,
-    silent_since: Instant,
+    silent_since: Monotonic,
 }
 
 impl IdleTimer {
-    pub(super) fn new() -> Self {
-        let now = Instant::now();
+    pub(super) fn new(now: Monotonic) -> Self {
         Self { work: (RunTotals::default(), 0), work_since: now, answers: 0, silent_since: now }
     }
 
     /// For how long by now no count and no byte has moved, and for how long no store has answered either. A store that takes
     /// nothing more answers all the same.
-    pub(super) fn look(&mut self, snapshot: &RunProgress) -> (Duration, Duration) {
-        let (work, now) = ((snapshot.totals, snapshot.bytes_moving), Instant::now());
+    pub(super) fn look(&mut self, snapshot: &RunProgress, now: Monotonic) -> (Duration, Duration) {
+        let work = (snapshot.totals, snapshot.bytes_moving);
         if self.work != work {
             (self.work, self.work_since, self.silent_since) = (work, now, now);
         }
         if self.answers != snapshot.answers {
             (self.answers, self.silent_since) = (snapshot.answers, now);
         }
-        (now - self.work_since, now - self.silent_since)
+        (now.since(self.work_since), now.since(self.silent_since))
     }
 }
 
@@ -77,18 +76,18 @@ impl SilentStoresError {
 /// What `work` gives, unless all stores that it asks are silent for so long.
 pub async fn unless_silent<W: Future>(
     work: W,
-    statistics: &Statistics,
+    (statistics, clock): (&Statistics, &dyn Clock),
     give_up_after: Duration,
 ) -> Result<W::Output, SilentStoresError> {
     let silent = async {
-        let (mut answers, mut since) = (statistics.answers.load(Relaxed), Instant::now());
+        let (mut answers, mut since) = (statistics.answers.load(Relaxed), clock.monotonic());
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = statistics.answers.load(Relaxed);
-            if answers != now {
-                (answers, since) = (now, Instant::now());
+            clock.sleep(LOOK_EVERY).await;
+            let (answered, now) = (statistics.answers.load(Relaxed), clock.monotonic());
+            if answers != answered {
+                (answers, since) = (answered, now);
             }
-            if let Some(silent) = SilentStoresError::after(since.elapsed(), give_up_after, &statistics.pending_calls())
+            if let Some(silent) = SilentStoresError::after(now.since(since), give_up_after, &statistics.pending_calls())
             {
                 return silent;
             }

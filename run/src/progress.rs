@@ -1,15 +1,12 @@
 //! Where a run stands, over everything that goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use mill_local::Standstill;
 use mill_model::{RunSum, RunTotals, StoreAddress};
 use mill_ports::{Clock, Statistics, StoreWait};
-
-use crate::local_state;
-use crate::run_until_done::silence::time;
 
 /// Where a run stands, summed over all its processes.
 #[derive(Debug, Clone, Default)]
@@ -39,14 +36,25 @@ pub struct RunProgress {
     /// The stores that are waited for to write, and for how long at the longest.
     pub writes: BTreeMap<StoreAddress, Duration>,
     /// Whether Mill's own state cannot be written.
-    pub still: Option<Standstill>,
+    pub still: Option<StateStandstill>,
 }
 
 /// The stores for which work waits, and why.
 pub type AwaitedStores = BTreeMap<StoreAddress, StoreWait>;
 
+/// That nothing can be written to Mill's own state.
+#[derive(Debug, Clone)]
+pub struct StateStandstill {
+    /// The cause, and what to do.
+    pub why: Arc<str>,
+    /// How long ago the first of these writes failed.
+    pub first_failed: Duration,
+    /// How long ago the last of them failed.
+    pub last_failed: Duration,
+}
+
 impl RunProgress {
-    /// Where this process stands; whether it still finds work is the caller's to say.
+    /// Where this process stands. Whether it still finds work is the caller's to say, and whether its state can be written.
     pub fn of(statistics: &Statistics, clock: &dyn Clock) -> Self {
         let now = clock.monotonic();
         Self {
@@ -66,35 +74,7 @@ impl RunProgress {
             answers: statistics.answers.load(Relaxed),
             asked: statistics.pending_calls(),
             writes: statistics.pending_writes().into_iter().map(|(store, since)| (store, now.since(since))).collect(),
-            still: local_state::standstill(),
-        }
-    }
-}
-
-/// A write is said to be waited for from then on. It may take long: that ends no run.
-const LONG_WRITE: Duration = Duration::from_secs(30);
-
-/// The stores that are waited for to write for so long that it is said, and what is said.
-pub fn long_writes(writes: &BTreeMap<StoreAddress, Duration>) -> impl Iterator<Item = (&StoreAddress, String)> {
-    let long = writes.iter().filter(|(_, waited)| **waited >= LONG_WRITE);
-    long.map(|(store, waited)| (store, format!("waits for store `{store}` to write ({})", time(*waited))))
-}
-
-/// Says in the log, once each time, that a store is waited for to write: where nothing shows it.
-#[derive(Debug, Default)]
-pub struct WriteLog {
-    said: BTreeSet<StoreAddress>,
-}
-
-impl WriteLog {
-    /// Looks at the writes that are waited for now.
-    pub fn look(&mut self, writes: &BTreeMap<StoreAddress, Duration>) {
-        let long: BTreeMap<&StoreAddress, String> = long_writes(writes).collect();
-        self.said.retain(|store| long.contains_key(store));
-        for (store, said) in long {
-            if self.said.insert(store.clone()) {
-                tracing::warn!("{said}");
-            }
+            still: None,
         }
     }
 }

@@ -1,0 +1,180 @@
+//! When a run is over: there is nothing more to do, or what it waits for does not come.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mill_model::Monotonic;
+use mill_ports::QueueError;
+use mill_workman::StopSignal;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::{AwaitedStores, RunProgress, StateStandstill};
+use crate::silence::{IdleTimer, SilentStoresError, time, whole_run_max};
+use crate::until_done::{Remedy, RunDeps, RunWorkers};
+
+/// Why a run's work ended before all was done.
+#[derive(Debug)]
+pub(crate) struct StuckReason {
+    pub(crate) why: String,
+    pub(crate) remedy: Remedy,
+}
+
+/// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
+const NOTHING_MOVES: Duration = Duration::from_secs(12);
+
+/// A write that failed is taken to say for so long that none succeeds; after that one may have.
+const FAILS_NOW: Duration = Duration::from_secs(1);
+
+/// How often it is said where a run stands.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Watches until there is nothing more to do.
+pub(crate) struct CompletionMonitor<'a, W> {
+    pub(crate) deps: &'a RunDeps,
+    pub(crate) workers: &'a W,
+    /// Cancelled when the work is to end gently, by whomever.
+    pub(crate) workers_end: &'a CancellationToken,
+    pub(crate) stopping: &'a StopSignal,
+    pub(crate) produced: &'a AtomicBool,
+    /// Cancelled when the producer is to end.
+    pub(crate) producing: &'a CancellationToken,
+    pub(crate) give_up_after: Duration,
+}
+
+/// What is known from one look to the next.
+struct Looks {
+    stillness: IdleTimer,
+    shown: Monotonic,
+    /// How many looks in a row have found the queues empty.
+    empty: u32,
+}
+
+/// What one look finds.
+enum LookResult {
+    GoOn,
+    Over(Option<StuckReason>),
+}
+
+impl<W: RunWorkers> CompletionMonitor<'_, W> {
+    /// Returns how long it took, and what it waited for in vain, if it did.
+    pub(crate) async fn until_done(&self, progress: mpsc::Sender<RunProgress>) -> (Duration, Option<StuckReason>) {
+        let clock = &self.deps.clock;
+        let began = clock.awake();
+        let mut looks = Looks { stillness: IdleTimer::new(began), shown: began, empty: 0 };
+        let stuck = loop {
+            tokio::select! {
+                biased;
+                () = self.workers_end.cancelled() => break None,
+                () = self.stopping.gentle.cancelled() => break None,
+                () = clock.sleep(self.deps.polling.look_every) => {}
+            }
+            if let LookResult::Over(stuck) = self.look(&mut looks, &progress).await {
+                break stuck;
+            }
+        };
+        self.workers_end.cancel();
+        (clock.awake().since(began), stuck)
+    }
+
+    /// Looks once.
+    async fn look(&self, looks: &mut Looks, progress: &mpsc::Sender<RunProgress>) -> LookResult {
+        let (snapshot, now) = (self.snapshot(), self.deps.clock.awake());
+        if now.since(looks.shown) >= PROGRESS_EVERY {
+            let _ = progress.try_send(snapshot.clone());
+            looks.shown = now;
+        }
+        let (still, unanswered) = looks.stillness.look(&snapshot, now);
+        if let Some(why) = self.state_in_vain(snapshot.still.as_ref()) {
+            self.deps.state.abandon();
+            self.producing.cancel();
+            return LookResult::Over(Some(why));
+        }
+        if let Some(why) = self.silent(&snapshot, (still, unanswered)) {
+            return LookResult::Over(Some(why));
+        }
+        if !self.produced.load(Ordering::Acquire) {
+            return LookResult::GoOn;
+        }
+        let depth = self.depth().await;
+        looks.empty = if matches!(depth, Ok((0, 0))) { looks.empty + 1 } else { 0 };
+        match depth {
+            Ok((0, 0)) if looks.empty >= self.deps.polling.looks(snapshot.sent, snapshot.ended) => {
+                return LookResult::Over(None);
+            }
+            Ok((0, 0)) => {}
+            Ok(left) => {
+                if let Some(why) = self.in_vain(still, left, &snapshot.awaited) {
+                    return LookResult::Over(Some(why));
+                }
+            }
+            Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::error_chain(&error)),
+        }
+        LookResult::GoOn
+    }
+
+    fn snapshot(&self) -> RunProgress {
+        let producing = !self.produced.load(Ordering::Acquire);
+        let mut snapshot = RunProgress { producing, ..self.deps.snapshot() };
+        self.workers.add_to(&mut snapshot);
+        snapshot
+    }
+
+    /// Why nothing could be written to Mill's own state for so long that it is given up.
+    fn state_in_vain(&self, still: Option<&StateStandstill>) -> Option<StuckReason> {
+        let still = still?;
+        // Only while it fails right now: otherwise it may have passed.
+        if still.first_failed <= self.give_up_after || still.last_failed > FAILS_NOW {
+            return None;
+        }
+        let why = format!("mill's own state could not be written for {}: {}", time(still.first_failed), still.why);
+        Some(StuckReason { why, remedy: Remedy::SetRight })
+    }
+
+    /// The stores that have not answered for so long that they are given up. Ends what waits for them.
+    fn silent(&self, snapshot: &RunProgress, (still, unanswered): (Duration, Duration)) -> Option<StuckReason> {
+        let most = whole_run_max(self.give_up_after);
+        let silent = SilentStoresError::after(unanswered, most, &snapshot.asked)?;
+        // Who waits for such an answer would not end gently.
+        self.producing.cancel();
+        self.stopping.immediate.cancel();
+        Some(if snapshot.awaited.is_empty() {
+            StuckReason { why: silent.to_string(), remedy: Remedy::RunAgain }
+        } else {
+            unusable(still, &snapshot.awaited)
+        })
+    }
+
+    /// What the tasks that are left wait for in vain, when nothing has moved for so long that they are given up.
+    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<StuckReason> {
+        if awaited.is_empty() {
+            return (ready == 0 && still > NOTHING_MOVES).then(|| StuckReason {
+                why: format!("{put_off} tasks were snoozed; they stay queued"),
+                remedy: Remedy::RunAgain,
+            });
+        }
+        let may_pass = awaited.values().any(|awaited| awaited.may_pass);
+        let most = if may_pass { self.give_up_after } else { NOTHING_MOVES };
+        (still > most).then(|| unusable(still, awaited))
+    }
+
+    /// Tasks ready or in hand, and tasks put off.
+    async fn depth(&self) -> Result<(u64, u64), QueueError> {
+        let mut sum = (0, 0);
+        for queue in &self.deps.queues {
+            let depth = queue.depth().await?;
+            sum.0 += depth.visible + depth.in_flight;
+            sum.1 += depth.delayed;
+        }
+        Ok(sum)
+    }
+}
+
+/// That stores could not be used for so long, in their own words.
+fn unusable(still: Duration, awaited: &AwaitedStores) -> StuckReason {
+    let stores = awaited.iter().map(|(store, awaited)| format!("store `{store}` cannot be used: {}", awaited.reason));
+    let stores = stores.collect::<Vec<_>>().join("; ");
+    let all_may_pass = awaited.values().all(|awaited| awaited.may_pass);
+    let remedy = if all_may_pass { Remedy::RunAgain } else { Remedy::SetRight };
+    StuckReason { why: format!("nothing went on for {}: {stores}", time(still)), remedy }
+}

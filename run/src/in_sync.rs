@@ -1,0 +1,98 @@
+//! Whether all copies are in sync after a run, and by which evidence.
+//!
+//! "In sync" is said where the run's sum shows it, every listed entry being equal or named, or else where a closing survey
+//! finds that. A run that has failed in part is not asked: it is to be run again anyway.
+
+use std::time::Duration;
+
+use mill_model::{Evidence, ItemOutcomes, RunSum};
+use mill_ports::{Clock, Statistics};
+use mill_producer::{ClosingReport, DuplicationProducer, IsRefused, ProducerError, SpaceFailure};
+use tokio_util::sync::CancellationToken;
+
+use crate::silence::{SilentStoresError, unless_silent, whole_run_max};
+use crate::until_done::RunReport;
+
+/// Whether all copies are in sync, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InSync {
+    /// They are not, or it is not known.
+    #[default]
+    No,
+    /// The run's sum: each listed entry was found or made equal, or was named.
+    Sum,
+    /// A closing survey: each entry is proven, or named.
+    ClosingSurvey,
+}
+
+/// What is to tell whether all is in sync after a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProofNeeded {
+    /// The run's sum shows that it is.
+    Nothing,
+    /// A closing survey.
+    ClosingSurvey,
+    /// Nothing can: the run has failed in part, or its sum is wrong.
+    AnotherRun,
+}
+
+impl RunReport {
+    /// Whether it has failed in part, and so is to be run again.
+    pub fn is_partial(&self) -> bool {
+        self.produced.failed_in_part() || self.cut_short.is_some() || self.totals.dead_lettered() > 0
+    }
+
+    /// What the sums prove. Counts that are not exact prove nothing of what was queued.
+    pub fn evidence(&self) -> Evidence {
+        let outcomes = if self.exact { self.totals.sum.outcomes } else { ItemOutcomes::default() };
+        RunSum { survey: self.produced.survey, outcomes }.evidence()
+    }
+
+    /// What is to tell whether all is in sync.
+    pub fn proof_needed(&self) -> ProofNeeded {
+        if self.is_partial() {
+            return ProofNeeded::AnotherRun;
+        }
+        match self.evidence() {
+            Evidence::Complete if !self.produced.findings.removes_by_earlier_list => ProofNeeded::Nothing,
+            Evidence::Complete | Evidence::NotAll | Evidence::Open { .. } => ProofNeeded::ClosingSurvey,
+            Evidence::SumMismatch(_) => ProofNeeded::AnotherRun,
+        }
+    }
+}
+
+/// The closing survey of a run.
+#[derive(Debug)]
+pub struct ClosingCheck<'a> {
+    /// The producer of the run.
+    pub producer: &'a DuplicationProducer,
+    /// What the stores of the run count.
+    pub statistics: &'a Statistics,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// Cancelled when the run is to stop.
+    pub stop: &'a CancellationToken,
+    /// How long a store that does not answer is waited for.
+    pub give_up_after: Duration,
+}
+
+impl ClosingCheck<'_> {
+    /// Surveys once more.
+    ///
+    /// # Errors
+    /// The outer: the stores do not answer. The inner: the producer's own table fails.
+    pub async fn survey(
+        &self,
+        is_refused: IsRefused<'_>,
+    ) -> Result<Result<ClosingReport, ProducerError>, SilentStoresError> {
+        let closing = self.producer.closing_survey(is_refused, self.stop);
+        unless_silent(closing, (self.statistics, self.clock), whole_run_max(self.give_up_after)).await
+    }
+}
+
+/// What a closing survey shows. A space that was refused as a whole was named by the run, or else it could be looked into
+/// then: `is_new` tells which of the two it is.
+pub fn by_closing_survey(closing: &ClosingReport, is_new: impl FnMut(&SpaceFailure) -> bool) -> InSync {
+    let newly_failed = closing.session.spaces_failed.iter().any(is_new);
+    if closing.is_in_sync() && !newly_failed { InSync::ClosingSurvey } else { InSync::No }
+}

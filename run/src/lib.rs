@@ -1,0 +1,38 @@
+//! A run that ends by itself: it produces and works at once until every copy is in sync, and then reports what it came to.
+//!
+//! Reading order: [`until_done`] (the run and its report), `completion` (when it is over, or stuck), [`silence`] (a store that
+//! does not answer, told from work that takes long), [`progress`] (where a run stands), [`in_sync`] (whether all is in sync,
+//! and by which evidence).
+//!
+//! **Invariant:** a run ends. While a store does not answer, work waits, or Mill's own state cannot be written, it gives up
+//! after a time, and what it leaves stays queued. It takes time from a [`Clock`](mill_ports::Clock) and has its workers behind
+//! a port, so the simulation of the fleet runs this very code.
+
+// Every `select!` of this crate is `biased`, so that simulation replays. (The lint cannot be allowed for less than a crate.)
+#![allow(clippy::disallowed_macros)]
+
+mod completion;
+pub mod in_sync;
+pub mod progress;
+pub mod silence;
+pub mod until_done;
+
+pub use in_sync::InSync;
+pub use progress::RunProgress;
+pub use until_done::{Remedy, RunReport, RunUntilDone, RunWorkers, StateWatch};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_select_is_biased() {
+        let mut seen = 0;
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            for after in text.split("tokio::select! {").skip(1).filter(|after| !after.starts_with('"')) {
+                assert!(after.trim_start().starts_with("biased;"), "{after}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 2, "the selects must be found at all");
+    }
+}
