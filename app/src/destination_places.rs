@@ -226,13 +226,17 @@ impl DestinationPlaces {
     }
 
     /// Who keeps a space of a destination in sync: the places and their keepers.
-    pub async fn keepers(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
+    pub async fn keepers(
+        &self,
+        placed: &dyn PlacedStore,
+        space: &SpaceId,
+    ) -> anyhow::Result<Vec<(String, DestinationKeeper)>> {
         let Some(ground) = placed.space_location(space).await? else { return Ok(Vec::new()) };
         if placed.is_known_by_name() {
             let keeper = self.register().await?.keeper(&registered(&ground)).await?;
-            return Ok(keeper.map(|keeper| (ground.path.display().to_string(), keeper.shown)).into_iter().collect());
+            return Ok(keeper.map(|keeper| (ground.path.display().to_string(), keeper)).into_iter().collect());
         }
-        Ok(ground.marks.into_iter().map(|(path, mark)| (path.display().to_string(), mark.shown)).collect())
+        Ok(ground.marks.iter().map(|(path, mark)| (path.display().to_string(), keeper_of(mark))).collect())
     }
 }
 

@@ -179,7 +179,11 @@ impl HeldDeleteReview {
 
     async fn by_token(&self, token: &str) -> Result<HeldList> {
         match self.lists.by_token(token).await {
-            Err(error @ DeleteListError::NoSuchToken { .. }) => Err(UsageError(error.to_string()).into()),
+            Err(error @ DeleteListError::NoSuchToken { .. }) => {
+                let held = self.lists.held().await?;
+                let those = if held.is_empty() { "; nothing is held" } else { "; held are:" };
+                Err(UsageError(format!("{error}{those}{}", token_lines(&held, ""))).into())
+            }
             other => Ok(other?),
         }
     }
@@ -189,14 +193,16 @@ fn not_one_list(held: &[HeldList], most: u64) -> String {
     if held.is_empty() {
         return "--confirm-deletes lets go what an earlier run held, and nothing is held: run without it first".into();
     }
-    let lists: Vec<String> = held
-        .iter()
-        .map(|held| format!("\n  {} items of {}: --confirm-deletes {}", held.count(), place(held), held.token()))
-        .collect();
     format!(
         "--confirm-deletes {most} does not say which of the held deletes may go; name one by its token:{}",
-        lists.concat()
+        token_lines(held, "--confirm-deletes ")
     )
+}
+
+/// Each list in a line of its own, with its token; `before` stands before the token.
+fn token_lines(held: &[HeldList], before: &str) -> String {
+    let line = |held: &HeldList| format!("\n  {} items of {}: {before}{}", held.count(), place(held), held.token());
+    held.iter().map(line).collect::<Vec<_>>().concat()
 }
 
 /// Where the items are: as a person knows it.

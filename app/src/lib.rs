@@ -21,6 +21,7 @@ pub mod result_code;
 pub mod run_conclusion;
 pub mod run_summary;
 mod s3_location;
+pub mod space_owners;
 mod state_marker;
 pub mod status_report;
 pub mod stop_tokens;

@@ -86,12 +86,18 @@ pub(crate) struct InstallationIdentity {
 
 impl InstallationIdentity {
     /// One of its stores, as the keeper of a destination.
-    fn keeper(&self, account: &AccountId, store: &StoreId) -> DestinationKeeper {
+    pub(crate) fn keeper(&self, account: &AccountId, store: &StoreId) -> DestinationKeeper {
         let name = |name: &String| format!("{name}/{}/{}", account.as_str(), store.as_str());
         DestinationKeeper {
             names: self.names.iter().map(name).collect(),
             shown: format!("store `{store}` of account `{account}` ({})", self.shown),
         }
+    }
+
+    /// Whether a keeper is a store of this account, whichever.
+    pub(crate) fn is_of_account(&self, keeper: &DestinationKeeper, account: &AccountId) -> bool {
+        let begin = |name: &String| format!("{name}/{}/", account.as_str());
+        self.names.iter().map(begin).any(|begin| keeper.names.iter().any(|name| name.starts_with(&begin)))
     }
 }
 

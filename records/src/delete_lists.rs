@@ -51,7 +51,7 @@ pub enum DeleteListError {
         sort: String,
     },
     /// No held list has this token.
-    #[error("no list of held deletes has the token `{token}`; `mill held list` shows those there are")]
+    #[error("no list of held deletes has the token `{token}`")]
     NoSuchToken {
         /// The token.
         token: String,

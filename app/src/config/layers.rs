@@ -30,6 +30,13 @@ impl fmt::Display for ConfigOrigin {
     }
 }
 
+/// There is no file of settings where they are looked for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no configuration: there is no mill.toml here and none in ~/.config/mill; `mill init` makes one, `--config FILE` names one"
+)]
+pub struct NoConfigurationError;
+
 /// The text of each setting, and its origin. Whether a text can be read as its type is not known yet.
 #[derive(Debug, Clone)]
 pub struct SettingLayers {
@@ -48,10 +55,7 @@ impl SettingLayers {
     pub fn load(named: Option<&Path>) -> Result<Self> {
         let path = match named {
             Some(path) => path.to_owned(),
-            None => find().context(
-                "no configuration: there is no mill.toml here and none in ~/.config/mill; `mill init` makes one, \
-                 `--config FILE` names one",
-            )?,
+            None => find().ok_or(NoConfigurationError)?,
         };
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("the configuration `{}` cannot be read", path.display()))?;

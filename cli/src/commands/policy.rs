@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use mill_app::config::Config;
+use mill_app::config::layers::NoConfigurationError;
 use mill_app::policy_files::{PolicyFiles, PolicyUnreadable};
 use mill_app::result_code::ResultCode;
 use mill_model::SpaceId;
@@ -15,8 +16,12 @@ pub(super) async fn run(args: PolicyCommand, config: impl AsyncFn() -> Result<Co
     match args {
         PolicyCommand::Check { folder: Some(folder) } => {
             // Where relative roots begin is known to a configuration alone.
-            let config = config().await.ok();
-            check(&PolicyFiles::in_folder(&folder, config.as_ref().map_or(&folder, Config::base))).await
+            let base = match config().await {
+                Ok(config) => config.base().to_owned(),
+                Err(none) if none.is::<NoConfigurationError>() => folder.clone(),
+                Err(wrong) => return Err(wrong),
+            };
+            check(&PolicyFiles::in_folder(&folder, &base)).await
         }
         PolicyCommand::Check { folder: None } => check(&PolicyFiles::configured(&config().await?).await?).await,
         PolicyCommand::Show { account } => {

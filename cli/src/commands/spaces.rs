@@ -1,12 +1,12 @@
 //! `mill spaces`: whose the destination spaces are.
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use mill_app::config::Config;
 use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
+use mill_app::space_owners::{self, ReleasedSpace, SpaceOwner, SpaceOwners};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_records::owners::{DestinationSpace, Owners};
-use mill_records::tables;
+use mill_records::owners::DestinationSpace;
 
 use crate::args::SpacesCommand;
 use crate::output::line;
@@ -14,38 +14,38 @@ use crate::output::line;
 /// Runs it.
 pub(super) async fn run(args: SpacesCommand, config: &Config) -> Result<ResultCode> {
     let installation = Installation::configured(config).await?;
-    let owners = Owners::new(installation.engine.table(tables::OWNERS));
+    let owners = SpaceOwners::of(&installation)?;
     let (SpacesCommand::Owner(named) | SpacesCommand::Release(named)) = &args;
-    let place = DestinationSpace {
+    let space = DestinationSpace {
         store: StoreAddress {
             account: AccountId::new(named.account.as_str())?,
             store: StoreId::new(named.store.as_str())?,
         },
         space: SpaceId::new(named.space.as_str())?,
     };
-    let what = format!("space `{}` of store `{}`", place.space, place.store);
-    let configured = installation.configured.as_ref().context("there are no policy files")?;
-    let placed = configured.placed(&place.store.account, &place.store.store).await?;
+    let what = space_owners::named(&space);
     match args {
         SpacesCommand::Owner(_) => {
-            line(match owners.owner(&place).await? {
+            let SpaceOwner { source, keepers } = owners.owner(&space).await?;
+            line(match source {
                 Some(source) => format!("{what} belongs to source store `{source}`"),
                 None => format!("{what} belongs to no source yet"),
             });
-            for (path, keeper) in installation.places.keepers(&*placed, &place.space).await? {
+            for (path, keeper) in keepers {
                 line(format!("`{path}` is kept in sync by {keeper}"));
             }
         }
         SpacesCommand::Release(_) => {
-            let source = owners.release(&place).await?;
-            let keeper = installation.places.release(&*placed, &place.space).await?;
-            match (&source, &keeper) {
-                (Some(source), _) => {
-                    line(format!("{what} was released by source store `{source}`; the next source may take it"));
-                }
-                (None, Some(keeper)) => line(format!("{what} was released by {keeper}; the next may take it")),
-                (None, None) => bail!("{what} belongs to no source, so there is nothing to release"),
-            }
+            let ReleasedSpace { source, keeper } = owners.release(&space).await?;
+            let by = match (source, keeper) {
+                (Some(source), _) => format!(" by source store `{source}`"),
+                (None, Some(keeper)) => format!(" by {keeper}"),
+                (None, None) => String::new(),
+            };
+            line(format!(
+                "{what} was released{by}; the next source that copies there takes it. What is there and that source does not \
+                 have is then held or deleted, as its policy says"
+            ));
         }
     }
     Ok(ResultCode::Done)

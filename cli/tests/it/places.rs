@@ -419,6 +419,67 @@ fn a_destination_space_has_one_keeper_over_accounts_stores_and_installations() {
 }
 
 #[test]
+fn a_space_is_not_released_while_a_policy_still_copies_there() {
+    let world = World::new();
+    accounts(&world, r#"["a"]"#);
+    account(&world, "a", "a-one", "copies");
+    account(&world, "b", "b-one", "copies");
+    twenty(&world, "a-one/room", "of-a");
+    twenty(&world, "b-one/room", "of-b");
+    fs::create_dir(world.path("copies")).unwrap();
+    world.mill(&["run", "--json"]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["a", "b"]"#);
+    let refused = |account: &str, why: &str| {
+        let release = world.mill(&["spaces", "release", account, "2", "room"]).expect(100);
+        assert!(release.err.contains(why) && release.err.contains("account `a`"), "{}", release.err);
+    };
+    refused("a", "copies there, from store `1` to store `2`");
+    refused("b", "copies there, from store `1` to store `2`");
+    // What cannot be read may copy there.
+    let policy = fs::read_to_string(world.path("policies/a-duplication-policy.json")).unwrap();
+    world.write("policies/a-duplication-policy.json", "{");
+    refused("b", "cannot be read now");
+    world.write("policies/a-duplication-policy.json", &policy);
+    let ran = world.mill(&["run", "--json"]);
+    assert!(matches!(ran.code, 2 | 50), "{} {}", ran.out, ran.err);
+    world.same("a-one/room", "copies/room");
+    // A wanted change: nobody but `b` copies there any more.
+    world.write("policies/duplication-accounts.json", r#"["b"]"#);
+    let released = world.mill(&["spaces", "release", "b", "2", "room"]).expect(0);
+    assert!(released.out.contains("store `2` of account `a`"), "{}", released.out);
+    world.mill(&["spaces", "release", "b", "2", "room"]).expect(100);
+}
+
+#[test]
+fn a_space_is_released_once_its_account_copies_from_another_store() {
+    let world = World::new();
+    accounts(&world, r#"["a"]"#);
+    let policy = |source: &str| {
+        world.write(
+            "policies/a-stores.json",
+            r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
+                           {"id": "2", "type": "folder", "root": "copies"}, {"id": "3", "type": "folder", "root": "moved"}]}"#,
+        );
+        let pair = format!(r#"[{{"srcStoreId": "{source}", "destStoreId": "2"}}]"#);
+        world.write("policies/a-duplication-policy.json", format!(r#"{{"defaultPolicies": {pair}}}"#));
+    };
+    policy("1");
+    twenty(&world, "one/room", "of-a");
+    twenty(&world, "moved/room", "of-a");
+    fs::create_dir(world.path("copies")).unwrap();
+    world.mill(&["run", "--json"]).expect(0);
+    world.mill(&["spaces", "release", "a", "2", "room"]).expect(100);
+    policy("3");
+    let ran = world.mill(&["run", "--json"]);
+    assert!(ran.code > 0, "{} {}", ran.out, ran.err);
+    let released = world.mill(&["spaces", "release", "a", "2", "room"]).expect(0);
+    assert!(released.out.contains("by source store `a:1`"), "{}", released.out);
+    world.mill(&["run", "--json"]).expect(0);
+    let owner = world.mill(&["spaces", "owner", "a", "2", "room"]).expect(0);
+    assert!(owner.out.contains("belongs to source store `a:3`"), "{}", owner.out);
+}
+
+#[test]
 fn a_destination_that_was_refused_is_not_remembered_as_one() {
     trial(|world| {
         accounts(world, r#"["a"]"#);

@@ -82,7 +82,7 @@ impl StoreErrorContext {
                 | StoreErrorKind::NotConfigured
                 | StoreErrorKind::SpaceAbsent
         );
-        match advice(kind, failure) {
+        match self.advice(kind, failure) {
             Some(advice) if is_whole_store => format!("{words} ({self}); {advice}"),
             None if is_whole_store => format!("{words} ({self})"),
             Some(advice) if failure.is_from_intermediary() && may_be_intermediary(kind) => {
@@ -91,6 +91,16 @@ impl StoreErrorContext {
             None if failure.is_from_intermediary() && may_be_intermediary(kind) => format!("{words} ({self})"),
             _ => words,
         }
+    }
+
+    fn advice(&self, kind: &StoreErrorKind, failure: &CallError) -> Option<String> {
+        // Without a region no call is signed, so nothing more is known of the key.
+        if self.region.is_none() && failure.status.is_none() && failure.cause == CallErrorCause::Credentials {
+            let advice =
+                "name the region by AWS_REGION, by a profile or by `region` of the store, and see that there is a key";
+            return Some(advice.to_owned());
+        }
+        advice(kind, failure)
     }
 }
 

@@ -67,6 +67,9 @@ pub struct Overlap {
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { one, other, how } = self;
+        if one == other {
+            return write!(f, "both hold the same files, those of `{}`", one.display());
+        }
         write!(f, "`{}` and `{}` hold the same files: {how}", one.display(), other.display())
     }
 }

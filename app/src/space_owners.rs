@@ -1,0 +1,181 @@
+//! Whose a destination space is, for a person who asks; and how it becomes nobody's.
+//!
+//! A space that is let go is taken by the next source that copies there, and what that source does not have is then deleted
+//! as gone. So nothing is let go while a policy of today still copies there.
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_policy::{AccountPolicy, Coverage};
+use mill_ports::PlacedStore;
+use mill_records::destinations::DestinationKeeper;
+use mill_records::owners::{DestinationSpace, OwnerError, Owners};
+use mill_records::tables;
+
+use crate::installation::Installation;
+use crate::store_registry::StoreRegistry;
+
+/// Whose a destination space is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceOwner {
+    /// The source store from which it is kept in sync, if it belongs to one.
+    pub source: Option<StoreAddress>,
+    /// The places where it is, each with who keeps it in sync.
+    pub keepers: Vec<(String, String)>,
+}
+
+/// Whose a space was that was let go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleasedSpace {
+    /// The source store to which it belonged.
+    pub source: Option<StoreAddress>,
+    /// Who kept its place in sync, where the place was let go too.
+    pub keeper: Option<String>,
+}
+
+/// The owners of an installation's destination spaces.
+#[derive(Debug)]
+pub struct SpaceOwners<'i> {
+    installation: &'i Installation,
+    stores: &'i StoreRegistry,
+    owners: Owners,
+}
+
+impl<'i> SpaceOwners<'i> {
+    /// Those of an installation.
+    ///
+    /// # Errors
+    /// When no policy files describe its stores.
+    pub fn of(installation: &'i Installation) -> Result<Self> {
+        let stores = installation.configured.as_deref().context("there are no policy files")?;
+        Ok(Self { installation, stores, owners: Owners::new(installation.engine.table(tables::OWNERS)) })
+    }
+
+    /// Whose a space is.
+    ///
+    /// # Errors
+    /// When its store is in no policy, or a table or the store fails.
+    pub async fn owner(&self, space: &DestinationSpace) -> Result<SpaceOwner> {
+        let placed = self.stores.placed(&space.store.account, &space.store.store).await?;
+        let source = self.owners.owner(space).await?;
+        let keepers = self.installation.places.keepers(&*placed, &space.space).await?;
+        let keepers = keepers.into_iter().map(|(path, keeper)| (path, keeper.shown)).collect();
+        Ok(SpaceOwner { source, keepers })
+    }
+
+    /// Makes a space nobody's, so that another source may take it.
+    ///
+    /// # Errors
+    /// While a policy of today copies there for whom it belongs to; when it belongs to nobody; as [`owner`](Self::owner).
+    pub async fn release(&self, space: &DestinationSpace) -> Result<ReleasedSpace> {
+        let StoreAddress { account, store } = &space.store;
+        let placed = self.stores.placed(account, store).await?;
+        let (owned, source) = match self.owners.owner(space).await {
+            Ok(source) => (source.is_some(), source),
+            // It is let go like any other: how else could it ever be?
+            Err(OwnerError::Unreadable { .. }) => (true, None),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(source) = &source {
+            self.ensure_not_copied(space, source).await?;
+        }
+        let own = self.stores.identity.keeper(account, store);
+        let mut still_kept = false;
+        for (place, keeper) in self.installation.places.keepers(&*placed, &space.space).await? {
+            let Some(writer) = self.writer(&keeper, &*placed, &space.space).await? else { continue };
+            // The account has moved to another source store: the place stays its own.
+            still_kept = owned && keeper.is(&own);
+            if !still_kept {
+                return Err(still_copied(&format!("`{place}`"), &writer));
+            }
+        }
+        self.owners.release(space).await?;
+        let keeper = if still_kept { None } else { self.installation.places.release(&*placed, &space.space).await? };
+        if !owned && keeper.is_none() {
+            bail!("{} belongs to no source, so there is nothing to release", named(space));
+        }
+        Ok(ReleasedSpace { source, keeper })
+    }
+
+    /// Makes sure that today's policy copies no space from that source there.
+    async fn ensure_not_copied(&self, space: &DestinationSpace, source: &StoreAddress) -> Result<()> {
+        let policy = self.installation.policies.account(&space.store.account).await?;
+        if source.account != space.store.account
+            || matches!(policy.coverage(&space.space, &source.store, &space.store.store), Coverage::NotCovered)
+        {
+            return Ok(());
+        }
+        let writer = CurrentWriter {
+            account: source.account.clone(),
+            copies: Some((source.store.clone(), space.store.store.clone())),
+        };
+        Err(still_copied(&named(space), &writer))
+    }
+
+    /// The policy of today by which a keeper writes a space of a place, if there is one or none can be told.
+    async fn writer(
+        &self,
+        keeper: &DestinationKeeper,
+        placed: &dyn PlacedStore,
+        space: &SpaceId,
+    ) -> Result<Option<CurrentWriter>> {
+        for (account, policy) in self.installation.policies.accounts().await? {
+            let Ok(policy) = policy else {
+                if self.stores.identity.is_of_account(keeper, &account) {
+                    return Ok(Some(CurrentWriter { account, copies: None }));
+                }
+                continue;
+            };
+            for destination in policy.destinations() {
+                if !self.stores.identity.keeper(&account, destination).is(keeper) {
+                    continue;
+                }
+                let theirs = self.stores.placed(&account, destination).await?;
+                // Under another root the space may have another name: any copy counts.
+                let named_alike = theirs.location_name() == placed.location_name();
+                if let Some(source) = source_of(&policy, destination, named_alike.then_some(space)) {
+                    let copies = Some((source.clone(), destination.clone()));
+                    return Ok(Some(CurrentWriter { account, copies }));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The source from which a destination is written: that of one space, or of any.
+fn source_of<'p>(policy: &'p AccountPolicy, destination: &StoreId, space: Option<&SpaceId>) -> Option<&'p StoreId> {
+    let covers = |source: &StoreId| match space {
+        // A policy that contradicts itself may be put right to copy there.
+        Some(space) => !matches!(policy.coverage(space, source, destination), Coverage::NotCovered),
+        None => true,
+    };
+    policy.pairs().into_iter().find(|(source, to)| *to == destination && covers(source)).map(|(source, _)| source)
+}
+
+/// Whose policy of today writes a place.
+#[derive(Debug)]
+struct CurrentWriter {
+    account: AccountId,
+    /// From which store to which; `None` where the policy cannot be read.
+    copies: Option<(StoreId, StoreId)>,
+}
+
+fn still_copied(what: &str, CurrentWriter { account, copies }: &CurrentWriter) -> anyhow::Error {
+    match copies {
+        Some((source, destination)) => anyhow!(
+            "{what} is not released: today's policy of account `{account}` copies there, from store `{source}` to store \
+             `{destination}`. Another source that took it over would delete what was copied. If that is wanted: take \
+             this copy out of `{}` first, then release it",
+            AccountPolicy::policy_file_name(account)
+        ),
+        None => anyhow!(
+            "{what} is not released: it belongs to account `{account}`, whose policy cannot be read now, so it may still \
+             copy there. Mend that first: `mill policy check` says what is wrong"
+        ),
+    }
+}
+
+/// A space, for messages.
+pub fn named(space: &DestinationSpace) -> String {
+    format!("space `{}` of store `{}`", space.space, space.store)
+}
