@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`subject`] (what is tested and how time passes for it), [`suite`] (how one list of cases becomes
 //! tests), [`queue`], [`table`], [`store`], [`hostile`] (the cases), [`mod@reference`] (models of a few lines, against
-//! which random operations are checked), [`sim`] (the whole fleet in a world where everything goes wrong).
+//! which random operations are checked). They know the ports alone; what needs other rooms too stands in `mill-simulation`.
 //!
 //! A new back end writes one function that opens a fresh [`subject`] and names it in `tests/it`:
 //!
@@ -26,7 +26,6 @@ pub mod engine;
 pub mod hostile;
 pub mod queue;
 pub mod reference;
-pub mod sim;
 pub mod store;
 pub mod subject;
 pub mod suite;

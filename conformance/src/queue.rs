@@ -41,7 +41,7 @@ use crate::subject::QueueSubject;
 ///         dead_letters: queues.get(QueueName::DeadLetter),
 ///         max_receive_count: behavior.max_receive_count,
 ///         duplicates: false,
-///         time: hand,
+///         time: Arc::new(move |by| hand.step(by)),
 ///         keep: Keep::nothing(),
 ///     }
 /// }

@@ -146,7 +146,7 @@ macro_rules! server_side_copy_suite {
 pub(crate) type StoredContent = (Bytes, Properties);
 
 /// The space that most cases use.
-pub(crate) fn space() -> SpaceId {
+pub fn space() -> SpaceId {
     SpaceId::new("space").unwrap()
 }
 
@@ -197,7 +197,7 @@ pub(crate) fn kept<T: std::fmt::Debug>(answer: Result<T, StoreError>, what: &str
 
 impl StoreSubject {
     /// The subject with its space.
-    pub(crate) async fn with_space(self) -> Self {
+    pub async fn with_space(self) -> Self {
         self.store.create_space(&space()).await.unwrap();
         self
     }
@@ -297,7 +297,7 @@ impl StoreSubject {
     }
 
     /// The ids in the space.
-    pub(crate) async fn ids(&self) -> Vec<String> {
+    pub async fn ids(&self) -> Vec<String> {
         self.list(&space(), None).await.into_keys().collect()
     }
 }

@@ -30,7 +30,7 @@ fn queues(
         dead_letters: wrap(queues.get(QueueName::DeadLetter), &hand),
         max_receive_count: behavior.max_receive_count,
         duplicates: behavior.duplicates_per_mille > 0,
-        time: hand,
+        time: Arc::new(move |by| hand.step(by)),
         keep: Keep::nothing(),
     }
 }

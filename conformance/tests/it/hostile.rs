@@ -77,6 +77,9 @@ async fn folder() -> HostileSubject {
 mill_conformance::hostile_suite!(in_memory, crate::hostile::memory);
 mill_conformance::hostile_suite!(in_a_choosy_store, crate::hostile::choosy);
 mill_conformance::hostile_suite!(in_a_folder, crate::hostile::folder);
+mill_simulation::hostile_copy_suite!(copied_in_memory, crate::hostile::memory);
+mill_simulation::hostile_copy_suite!(copied_in_a_choosy_store, crate::hostile::choosy);
+mill_simulation::hostile_copy_suite!(copied_in_a_folder, crate::hostile::folder);
 
 #[tokio::test]
 async fn names_on_disk_that_are_not_utf8_are_refused_by_name_and_never_taken_for_others() {

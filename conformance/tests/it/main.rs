@@ -1,4 +1,4 @@
-//! The suites, on every back end and wrapper.
+//! The suites, on every back end and wrapper; and what holds of the repository as a whole: rooms, documents, names of types.
 
 // A subject is opened in async code, whether or not its back end needs that.
 #![allow(clippy::unused_async, clippy::unwrap_used, clippy::expect_used)]
@@ -7,12 +7,9 @@ mod backends;
 mod documents;
 mod folder;
 mod hostile;
-mod malformed;
 mod queue;
 mod reference;
-mod retirement;
 mod rooms;
-mod simulation;
 mod sqlite;
 mod store;
 mod table;

@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mill-workman", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-processors", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-run", &["mill-model", "mill-ports", "mill-producer", "mill-workman"]),
+    ("mill-conformance", &["mill-model", "mill-ports"]),
     // And all back ends.
     (
         "mill-app",
@@ -48,7 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const BACK_END: &[&str] = &["mill-model", "mill-ports"];
 
 /// Rooms that may import across: they only prove.
-const PROVING: &[&str] = &["mill-conformance", "mill-bench", "mill-trials"];
+const PROVING: &[&str] = &["mill-simulation", "mill-bench", "mill-trials"];
 
 /// The packages of the workspace, as cargo knows them.
 fn packages() -> Vec<serde_json::Value> {

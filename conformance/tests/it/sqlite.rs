@@ -26,7 +26,7 @@ async fn queue() -> QueueSubject {
         dead_letters: queue(QueueName::DeadLetter),
         max_receive_count: RECEIVES_MAX,
         duplicates: false,
-        time: clock,
+        time: Arc::new(move |by| clock.step(by)),
         keep: Keep::this(directory),
     }
 }
