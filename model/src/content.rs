@@ -1,4 +1,4 @@
-//! What is known of a content item: size, version, checksums, properties.
+//! The facts of a content item: size, version, checksums, properties.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use crate::time::Timestamp;
 /// How a checksum was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// CRC-64/NVME, which Amazon's S3 keeps of whole objects, however many parts they were sent in. Detects accidents, not
-    /// attackers.
+    /// CRC-64/NVME, which Amazon S3 stores for whole objects, however many parts they were uploaded in. Detects
+    /// accidents, not attackers.
     Crc64Nvme,
     /// MD5, which DuraCloud and many providers store. Detects accidents, not attackers.
     Md5,
@@ -56,8 +56,8 @@ impl fmt::Debug for Checksum {
     }
 }
 
-/// A store's own mark of one state of an item. An equal mark seen later means the same bytes and properties, provided
-/// that the earlier one was [settled](Version::settled) when it was taken.
+/// A store's own token for one state of an item. If a later version is equal, bytes and properties are the same,
+/// provided that the earlier version was [settled](Version::settled).
 #[derive(Debug, Clone)]
 pub struct Version {
     token: Box<str>,
@@ -65,22 +65,22 @@ pub struct Version {
 }
 
 impl Version {
-    /// A mark whose equality proves that nothing changed.
+    /// A version whose equality proves that nothing changed.
     pub fn settled_at(token: impl Into<String>) -> Self {
         Self { token: token.into().into_boxed_str(), settled: true }
     }
 
-    /// A mark too young to prove anything: a further change could still bear the same mark.
+    /// A version too young to prove anything: a further change could still get the same token.
     pub fn unsettled(token: impl Into<String>) -> Self {
         Self { token: token.into().into_boxed_str(), settled: false }
     }
 
-    /// The store's text.
+    /// The store's token.
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// Whether an equal mark seen later proves that nothing changed in between.
+    /// Whether an equal version seen later proves that nothing changed in between.
     pub fn settled(&self) -> bool {
         self.settled
     }
@@ -93,7 +93,7 @@ impl PartialEq for Version {
 }
 impl Eq for Version {}
 
-/// An item's named properties, in order of name: its content type, its headers, what people noted.
+/// An item's named properties, in order of name: its content type, its headers, notes of people.
 ///
 /// `file-mtime` (seconds since 1970 with nine decimals) and `file-mode` (octal) carry a file's time and mode.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -120,14 +120,14 @@ pub enum ItemState {
     Archived(String),
 }
 
-/// What a store says of an item.
+/// What a store reports of an item.
 #[derive(Debug, Clone)]
 pub struct ItemFacts {
     /// Size of the content, in bytes.
     pub size: u64,
-    /// When the store last saw it change, if it says.
+    /// When it last changed, if the store reports it.
     pub modified: Option<Timestamp>,
-    /// The mark of this state.
+    /// The version of this state.
     pub version: Version,
     /// The checksums that the store itself holds; may be empty.
     pub checksums: Vec<Checksum>,

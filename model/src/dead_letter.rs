@@ -7,8 +7,8 @@ use crate::queue::QueueName;
 
 /// What a workman puts into the dead-letter queue.
 ///
-/// A body that comes out of that queue without being a letter was moved there by the back end's own redrive: its
-/// worker was lost each time it ran.
+/// A body in that queue that is no dead letter was moved there by the back end's own redrive: each time it was
+/// delivered, its worker was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterMessage {
     /// The body as it was, or the envelope with its last failure.

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::content::{Algorithm, Checksum};
 
-/// Computes checksums of the bytes it is shown.
+/// Computes several checksums of the bytes that it receives.
 #[derive(Clone)]
 pub struct Digester {
     hashers: Vec<ChecksumHasher>,
@@ -21,7 +21,7 @@ enum ChecksumHasher {
 }
 
 impl Digester {
-    /// Begins one checksum for each algorithm named, in that order.
+    /// Starts one checksum for each algorithm, in this order.
     pub fn new(algorithms: &[Algorithm]) -> Self {
         let hashers = algorithms
             .iter()
@@ -36,7 +36,7 @@ impl Digester {
         Self { hashers, bytes: 0 }
     }
 
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         for hasher in &mut self.hashers {
@@ -48,12 +48,12 @@ impl Digester {
         }
     }
 
-    /// How many bytes were taken in.
+    /// The number of bytes added.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The checksums, in the order asked for.
+    /// The checksums, in the order of the algorithms.
     pub fn finish(self) -> Vec<Checksum> {
         self.hashers
             .into_iter()

@@ -1,4 +1,4 @@
-//! The sealed task that travels through queues, with its history.
+//! The envelope: a task on its way through queues, with its history.
 
 use crate::ids::TaskId;
 use crate::queue::QueueName;
@@ -20,7 +20,7 @@ impl Failure {
     /// The longest reason kept, in bytes.
     pub const REASON_BYTES_MAX: usize = 1024;
 
-    /// Notes a failure; a longer reason is cut at a character's end.
+    /// Makes a failure. A longer reason is cut at a character boundary.
     pub fn new(at: Timestamp, workman: impl Into<String>, reason: &str) -> Self {
         let mut end = reason.len().min(Self::REASON_BYTES_MAX);
         while !reason.is_char_boundary(end) {
@@ -30,12 +30,12 @@ impl Failure {
     }
 }
 
-/// A task on its way: what to do, and all that has happened to it so far.
+/// A task on its way through queues, and all that has happened to it so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// The task's id; it stays the same through retries.
     pub id: TaskId,
-    /// The queue it was first sent to, to which a retry goes back.
+    /// The queue it was first sent to. A retry goes back there.
     pub origin: QueueName,
     /// When it was first sent.
     pub first_sent: Timestamp,
@@ -43,9 +43,9 @@ pub struct Envelope {
     pub failures: u32,
     /// How often it was snoozed without having failed.
     pub snoozes: u32,
-    /// The failures, oldest first; the oldest are dropped where the envelope would grow too large.
+    /// The failures, oldest first. The oldest are dropped when the envelope would grow too large.
     pub history: Vec<Failure>,
-    /// What the sender wants to find again in the logs.
+    /// A text by which the sender finds the task in the logs.
     pub trace: Option<String>,
     /// The work.
     pub task: Task,
@@ -55,7 +55,7 @@ impl Envelope {
     /// The largest written form, in bytes.
     pub const BYTES_MAX: usize = 16 * 1024;
 
-    /// A fresh task, not yet executed.
+    /// The envelope of a new task that has not been executed.
     pub fn new(id: TaskId, origin: QueueName, now: Timestamp, task: Task) -> Self {
         Self { id, origin, first_sent: now, failures: 0, snoozes: 0, history: Vec::new(), trace: None, task }
     }

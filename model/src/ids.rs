@@ -1,4 +1,4 @@
-//! Names of accounts, stores, spaces and content items, each valid from the moment it exists.
+//! Names of accounts, stores, spaces and content items. A name of these types is always valid.
 
 use std::fmt;
 
@@ -18,10 +18,10 @@ pub struct IdError {
     pub why: &'static str,
 }
 
-/// Most characters of a text in a message.
+/// The most characters of a text in a message.
 const SHOWN_MAX: usize = 200;
 
-/// A text made fit for one line of a message: control characters escaped, at most 200 characters.
+/// Makes a text fit for one line of a message: control characters are escaped, and at most 200 characters are kept.
 pub fn escape_for_display(text: &str) -> String {
     let mut out: String = text.escape_debug().take(SHOWN_MAX).collect();
     if text.chars().count() > SHOWN_MAX {
@@ -30,7 +30,8 @@ pub fn escape_for_display(text: &str) -> String {
     out
 }
 
-/// The same of a name that may not be UTF-8: what is not, byte by byte, so that each can be told from the others.
+/// The same for a name that may not be UTF-8: each invalid byte is escaped by itself, so that different names stay
+/// different.
 pub fn escape_bytes_for_display(name: &[u8]) -> String {
     use std::fmt::Write as _;
     if let Ok(text) = std::str::from_utf8(name) {
@@ -151,8 +152,8 @@ text_id!(
 text_id!(
     /// The id of a content item within its space: 1 to 1,024 bytes of UTF-8, kept exactly.
     ///
-    /// No character is special to Mill: leading slashes, doubled slashes, blanks and control characters all count.
-    /// Order is that of the bytes, which is the order in which stores list.
+    /// No character is special to Mill: leading slashes, doubled slashes, blanks and control characters all count. The
+    /// order is that of the bytes, as in listings of stores.
     ContentId, "content id", check_content
 );
 
@@ -160,7 +161,7 @@ impl ContentId {
     /// The longest id, in bytes. Source: Amazon S3 user guide, *Naming objects*.
     pub const BYTES_MAX: usize = 1024;
 
-    /// Whether the id stands for an empty directory, as `photos/` does.
+    /// Whether the id names an empty directory, such as `photos/`.
     pub fn is_directory(&self) -> bool {
         self.as_str().ends_with('/')
     }
@@ -181,7 +182,7 @@ impl fmt::Display for ItemAddress {
     }
 }
 
-/// A store, named so that no other account's store can be meant.
+/// A store and the account that owns it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreAddress {
     /// The owner.
@@ -201,7 +202,7 @@ impl fmt::Display for StoreAddress {
 pub struct TaskId(uuid::Uuid);
 
 impl TaskId {
-    /// Makes an id from the time and 80 bits of chance, both the caller's (so that simulation replays).
+    /// Makes an id from a time and 80 random bits of the caller (so that simulation replays).
     pub fn new(now: Timestamp, chance: [u8; 10]) -> Self {
         Self(uuid::Builder::from_unix_timestamp_millis(now.as_millis(), &chance).into_uuid())
     }
@@ -231,7 +232,7 @@ impl fmt::Display for TaskId {
 pub struct DeleteListId(uuid::Uuid);
 
 impl DeleteListId {
-    /// Makes an id from the time and 80 bits of chance, both the caller's.
+    /// Makes an id from a time and 80 random bits of the caller.
     pub fn new(now: Timestamp, chance: [u8; 10]) -> Self {
         Self(TaskId::new(now, chance).0)
     }

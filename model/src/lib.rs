@@ -1,13 +1,14 @@
-//! The nouns of Mill: things that every room means alike.
+//! The nouns of Mill: types that mean the same in every room.
 //!
-//! Reading order: [`ids`] (accounts, stores, spaces, content items), [`space_pair`] (a space of two stores), [`time`], [`content`] (facts, checksums,
-//! properties), [`property_comparison`] (when the properties of two copies are equal), [`name_folding`] (names taken for one another),
-//! [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work
-//! and its kinds), [`envelope`] (the task as it travels), [`dead_letter`] (a task that was dead-lettered), [`wire`] (how it is written),
-//! [`totals`] (what a run did).
+//! Reading order: [`ids`] (accounts, stores, spaces, content items), [`space_pair`] (a space in two stores), [`time`],
+//! [`content`] (facts, checksums, properties), [`property_comparison`] (when the properties of two copies are equal),
+//! [`name_folding`] (names that a store may treat as one), [`digest`] (hashing in one pass), [`queue`] (the seven
+//! queues), [`service_address`] (the address of a service), [`task`] (work and its kinds), [`envelope`] (a task on its
+//! way through queues), [`dead_letter`] (a task that was dead-lettered), [`wire`] (the written form), [`totals`] (what
+//! a run did).
 //!
-//! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`], and the arguments of each kind of
-//! [`task`], know a written form.
+//! **Invariant:** nothing here does IO, awaits, or reads a clock or random numbers. Only [`wire`], and the arguments of
+//! each kind of [`task`], know a written form.
 
 pub mod content;
 pub mod dead_letter;

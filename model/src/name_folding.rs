@@ -1,9 +1,10 @@
-//! Names that some store may take for one another.
+//! Names that some store may treat as one.
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// A form in which two names are equal if some file system takes them for one: differing in case, in the normal form of
-/// their letters, in dots and spaces at their end. More names are equal in it than any single one takes for equal.
+/// Folds a name so that two names are equal if some file system treats them as one: names that differ in case, in
+/// Unicode normal form, or in dots and spaces at their end. No single file system treats as many names as equal as this
+/// form does.
 pub fn fold_name(name: &str) -> String {
     let part =
         |part: &str| -> String { part.trim_end_matches(['.', ' ']).nfd().flat_map(char::to_lowercase).nfd().collect() };

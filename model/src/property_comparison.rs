@@ -1,10 +1,10 @@
-//! When the properties of two copies are equal: the one definition, for whoever copies, verifies or restores.
+//! When the properties of two copies are equal. Copying, verifying and restoring use this one definition.
 
 use crate::content::Properties;
 
-/// Names that repeat what the facts of an item say, or when a store answered: each store has its own values for them.
+/// Names that repeat an item's facts or say when a store answered. Each store has its own values for them.
 ///
-/// Found at DuraCloud, in capital or small letters. `content-type` is not among them: it is the item's type.
+/// Found at DuraCloud, in upper or lower case. `content-type` is not among them: it is the item's own type.
 const VOLATILE: [&str; 8] = [
     "content-checksum",
     "content-length",
@@ -16,20 +16,20 @@ const VOLATILE: [&str; 8] = [
     "last-modified",
 ];
 
-/// Properties of a copy that are not those of its original.
+/// How the properties of a copy differ from those of its original.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PropertyDifference {
-    /// Those of one or the other are not known, so that they are not known to be equal.
+    /// The properties of one of them are unknown, so they are not known to be equal.
     Unknown,
-    /// This one differs; the first by name.
+    /// The first property, by name, that differs.
     Property(String),
 }
 
 impl Properties {
-    /// How the properties of a copy differ from those of its original, removals included and
-    /// volatile names (`ETag`, `Date` and their like) left out; `None` where they are equal.
+    /// How the properties of a copy differ from those of its original; `None` if they are equal. A property that only
+    /// one of them has is a difference; volatile names (`ETag`, `Date` and others) are ignored.
     ///
-    /// A folder gives each of its files a time and a mode; where the original has none, the copy may have any.
+    /// A folder gives each file a time and a mode. If the original has none, the copy may have any.
     pub fn difference(original: Option<&Self>, copy: Option<&Self>) -> Option<PropertyDifference> {
         let (Some(original), Some(copy)) = (original, copy) else { return Some(PropertyDifference::Unknown) };
         let counts = |name: &str| !VOLATILE.iter().any(|volatile| volatile.eq_ignore_ascii_case(name));

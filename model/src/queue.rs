@@ -8,17 +8,17 @@ use crate::ids::{IdError, escape_for_display};
 /// The name of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QueueName {
-    /// Changes to be written down, indexed and duplicated.
+    /// Changes to log, index and duplicate.
     Audit,
     /// Duplication of what has just changed.
     DuplicationHigh,
-    /// Duplication that the looping producer finds.
+    /// Duplication of what the looping producer finds.
     DuplicationLow,
-    /// Content items to be re-read and judged.
+    /// Content items to read again and verify.
     BitIntegrity,
-    /// Bit errors to be resolved.
+    /// Bit errors to resolve.
     BitError,
-    /// Spaces whose checks are settled and can be reported.
+    /// Spaces whose checks are complete and can be reported.
     BitReport,
     /// Tasks that failed for good.
     DeadLetter,
@@ -36,7 +36,7 @@ impl QueueName {
         Self::DeadLetter,
     ];
 
-    /// The name, as people and the wire write it.
+    /// The name in messages and on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Audit => "audit",

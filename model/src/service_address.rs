@@ -1,12 +1,12 @@
-//! The address of a service, in one spelling for all that reach the same one.
+//! The address of a service, normalised: addresses of the same service are equal.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where a service answers: host, port and path, in one spelling.
+/// The address of a service: host, port and path, normalised.
 ///
-/// `http://NAS:80/`, `https://nas` and `http://nas.` are one address, and so are all names of this host for itself. What
-/// names cannot tell (two names of one server, a proxy before it) makes two addresses all the same.
+/// `http://NAS:80/`, `https://nas` and `http://nas.` are one address, and so are all names of this host for itself. Two
+/// names of one server, or a proxy in front of it, still make two addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceAddress {
     host: String,
@@ -16,12 +16,12 @@ pub struct ServiceAddress {
     path: String,
 }
 
-/// Why a text is not the address of a service. It is not repeated: it may hold a secret.
+/// Why a text is not the address of a service. The message does not repeat the text, which may hold a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressError {
     /// It does not begin with `http://` or `https://`, or names no host.
     Form,
-    /// It bears a user's name, a password, or a query, which may hold one.
+    /// It has a user name, a password, or a query, which may hold one.
     Credentials,
 }
 
@@ -39,10 +39,10 @@ impl fmt::Display for AddressError {
 impl std::error::Error for AddressError {}
 
 impl ServiceAddress {
-    /// The address that a text gives.
+    /// Parses an address.
     ///
     /// # Errors
-    /// It is none, or more than one.
+    /// [`AddressError`]. The text is not repeated in it.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let scheme = |name: &str| text.get(..name.len()).filter(|given| given.eq_ignore_ascii_case(name));
         let begin = scheme("https://").or(scheme("http://")).ok_or(AddressError::Form)?;
@@ -78,7 +78,7 @@ impl fmt::Display for ServiceAddress {
     }
 }
 
-/// `None` where it names none.
+/// `None` if the text names no host.
 fn host_in_one_spelling(host: &str) -> Option<String> {
     const THIS_HOST: &str = "localhost";
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();

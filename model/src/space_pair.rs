@@ -1,4 +1,4 @@
-//! A space of two stores.
+//! A space in two stores.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +13,12 @@ pub struct SpacePair {
     pub source: StoreId,
     /// The store that is written.
     pub destination: StoreId,
-    /// The space, of one id at both ends.
+    /// The space, with the same id in both stores.
     pub space: SpaceId,
 }
 
 impl SpacePair {
-    /// The source's store, then the destination's.
+    /// The addresses of the source and the destination, in this order.
     pub fn stores(&self) -> [StoreAddress; 2] {
         [&self.source, &self.destination].map(|store| self.address(store))
     }

@@ -1,4 +1,4 @@
-//! Work to be looked into. Each kind of task has a type of its own, which is a [`TaskArgs`]: [`DuplicateTask`], [`RemoveTask`].
+//! Tasks. Each kind of task has a type of its own, which is a [`TaskArgs`]: [`DuplicateTask`], [`RemoveTask`].
 
 mod duplicate;
 mod remove;
@@ -14,12 +14,12 @@ pub use self::duplicate::{DuplicateScope, DuplicateTask};
 pub use self::remove::RemoveTask;
 use crate::ids::{AccountId, ContentId, SpaceId, StoreAddress};
 
-/// The sort of a task. A processor factory recognises a task by it; new kinds need no change here.
+/// The kind of a task. A processor factory recognises a task by it. A new kind needs no change here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKind(Cow<'static, str>);
 
 impl TaskKind {
-    /// A kind known when Mill is compiled.
+    /// A kind that is known at compile time.
     pub const fn of(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
@@ -41,22 +41,22 @@ impl fmt::Display for TaskKind {
     }
 }
 
-/// A reason to look, never an order: whoever runs it decides by what it finds then.
+/// A task: a reason to look, never an order. Its processor decides by what it finds when it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its sort.
+    /// Its kind.
     pub kind: TaskKind,
     /// Whose work it is.
     pub account: AccountId,
-    /// What the kind needs to know; only that kind's type reads it.
+    /// The arguments. Only the type of this kind reads them.
     pub detail: Map<String, Value>,
 }
 
-/// What a kind of task needs to know, and what every room may ask of it.
+/// The arguments of a kind of task, and what every room may ask of them.
 ///
-/// The type's serde form is the written form of [`Task::detail`], but for the member `account`, which the envelope bears. So
-/// it is a struct with the member `account`, and its other members never change their names or meanings; a new one has a
-/// default. A golden file keeps each kind (`testdata/wire`).
+/// The type's serde form is the written form of [`Task::detail`], except for the member `account`, which the envelope
+/// holds. So the type is a struct with a member `account`. Its other members never change their names or meanings, and
+/// a new member has a default. A golden file checks the written form of each kind (`testdata/wire`).
 pub trait TaskArgs: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 'static {
     /// The kind's name.
     const KIND: TaskKind;
@@ -64,16 +64,16 @@ pub trait TaskArgs: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 's
     /// Whose work it is.
     fn account(&self) -> &AccountId;
 
-    /// What it works on, for logs and dead letters: `account/space/item`.
+    /// What the task works on, for logs and dead letters: `account/space/item`.
     fn subject(&self) -> String;
 
-    /// The stores it uses, so that tasks for a store that is paused are not begun.
+    /// The stores it uses, so that tasks for a paused store are not begun.
     fn stores(&self) -> Vec<StoreAddress>;
 
-    /// The space of these stores that it is about, if it is about one: they may have trouble with that space alone.
+    /// The space that it is about, if it is about one: a store may fail for that space alone.
     fn space(&self) -> Option<&SpaceId>;
 
-    /// The items whose outcomes it notes; empty for a task that is not about items.
+    /// The items whose outcomes it records; empty for a task that is not about items.
     fn items(&self) -> &[ContentId];
 
     /// The task to send.
@@ -92,7 +92,7 @@ pub trait TaskArgs: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 's
         }
     }
 
-    /// Reads a task of this kind. Members that the type does not know are passed over.
+    /// Reads a task of this kind. Unknown members are ignored.
     ///
     /// # Errors
     /// [`TaskError`] when it is of another kind, or a member is absent or wrong.
@@ -107,10 +107,10 @@ pub trait TaskArgs: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 's
     }
 }
 
-/// The member of the arguments that the envelope bears.
+/// The member of the arguments that the envelope holds.
 const ACCOUNT: &str = "account";
 
-/// Why a task cannot be understood, or not be written.
+/// Why a task cannot be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
     /// It is a task of another kind.

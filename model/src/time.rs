@@ -1,4 +1,4 @@
-//! Points in time, of the two sorts that must not be mixed.
+//! Points in time, of two kinds that must not be mixed.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From milliseconds since the epoch.
+    /// Makes a timestamp from milliseconds since the epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
@@ -52,12 +52,12 @@ fn millis(of: Duration) -> u64 {
 
 /// A point on this process's own clock, which never steps back: the time since an origin of its own.
 ///
-/// Two processes' monotonic points cannot be compared.
+/// Points of two processes cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Monotonic(Duration);
 
 impl Monotonic {
-    /// From the time since the origin.
+    /// Makes a point from the time since the origin.
     pub const fn from_origin(since: Duration) -> Self {
         Self(since)
     }

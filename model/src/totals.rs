@@ -1,20 +1,20 @@
-//! What a run did, as sums of counters: each counter is one row of a table here, from which its name, its unit, its meaning,
-//! its addition and its written form follow.
+//! What a run did, as sums of counters. Each counter is one row of a table here, which gives its name, unit, meaning,
+//! addition and written form.
 //!
-//! Two sums are never mixed ([`RunSum`]): a *survey* puts each entry that a listing of a source names into exactly one class;
-//! what became of the items that it queued are their *fates*, one an item, however often its task was tried. [`WorkCounts`] is
-//! what else was done.
+//! Two sums are never mixed ([`RunSum`]). A *survey* puts each entry that a listing of a source names into exactly one
+//! class. An *outcome* is what became of an item that the survey queued: one for each item, however often its task was
+//! tried. [`WorkCounts`] counts everything else.
 
 use std::ops::AddAssign;
 
-/// A counter, as people meet it.
+/// A counter, as people see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counter {
-    /// Its name, in JSON as in the code. Counters of one name in several sums are added up there.
+    /// Its name, in JSON and in the code. In JSON, counters of one name in several sums are added up.
     pub name: &'static str,
     /// What is counted.
     pub unit: &'static str,
-    /// What it says.
+    /// What it means.
     pub about: &'static str,
 }
 
@@ -29,12 +29,12 @@ macro_rules! counters {
             pub const COUNTERS: &'static [Counter] =
                 &[$(Counter { name: stringify!($counter), unit: $unit, about: $about },)*];
 
-            /// Each counter and what it came to, in order.
+            /// Each counter and its value, in order.
             pub fn each(&self) -> impl Iterator<Item = (&'static Counter, u64)> {
                 Self::COUNTERS.iter().zip([$(self.$counter,)*])
             }
 
-            /// A sum, each counter as `read` says by its name.
+            /// Makes a sum: `read` returns the value of each counter by its name.
             pub fn read(mut read: impl FnMut(&str) -> u64) -> Self {
                 Self { $($counter: read(stringify!($counter)),)* }
             }
@@ -49,7 +49,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// What a survey made of what the listings of sources named.
+    /// The classes of the entries that a survey listed.
     SurveySum {
         listed: "entries" = "Entries that listings of sources named";
         unchanged: "items" = "Items that are equal at both sides: by a sync proof, or as their tasks found";
@@ -61,7 +61,7 @@ counters! {
 }
 
 counters! {
-    /// What became of the items that were queued, each counted once, when its task came to its end.
+    /// What became of the items that were queued. Each is counted once, when its task ends.
     ItemOutcomes {
         copied: "items" = "Items that were missing at the destination and now are there";
         updated: "items" = "Items that were there and now have the source's bytes, properties or spelling";
@@ -90,15 +90,15 @@ counters! {
 pub enum ItemOutcome {
     /// It was equal at both sides.
     Unchanged,
-    /// It was there and now has the source's bytes, properties or spelling.
+    /// It existed and now has the source's bytes, properties or spelling.
     Updated,
-    /// It was missing at the destination and now is there.
+    /// It was missing at the destination and is now there.
     Copied,
-    /// It was gone at the source when its turn came.
+    /// It was gone at the source when its task ran.
     Vanished,
     /// It cannot be copied.
     Refused,
-    /// No policy asks for it any more.
+    /// No policy covers it any more.
     Dropped,
     /// Its task failed for good.
     DeadLettered,
@@ -118,7 +118,7 @@ impl ItemOutcomes {
         } += 1;
     }
 
-    /// How many items they are.
+    /// The number of items.
     pub fn items(&self) -> u64 {
         self.each().map(|(_, count)| count).sum()
     }
@@ -135,10 +135,10 @@ pub struct SumMismatch {
 }
 
 impl SurveySum {
-    /// Makes sure that each entry fell into exactly one class.
+    /// Checks that each entry fell into exactly one class.
     ///
     /// # Errors
-    /// [`SumMismatch`] when the classes do not come to what was listed.
+    /// [`SumMismatch`] when the classes do not add up to the number of listed entries.
     pub fn check(&self) -> Result<(), SumMismatch> {
         let Self { listed, unchanged, queued, refused, hidden, ignored } = *self;
         let explained = unchanged + queued + refused + hidden + ignored;
@@ -149,9 +149,9 @@ impl SurveySum {
 /// What a run has to account for: what its survey listed, and what became of what it queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunSum {
-    /// The survey's.
+    /// The survey's sum.
     pub survey: SurveySum,
-    /// Of the items that the survey queued.
+    /// The outcomes of the items that the survey queued.
     pub outcomes: ItemOutcomes,
 }
 
@@ -160,9 +160,9 @@ pub struct RunSum {
 pub enum Evidence {
     /// Each entry that was listed is equal at both sides, or was named as one that is not copied.
     Complete,
-    /// The fate of each item is known, and not all of them are in sync.
+    /// The outcome of each item is known, and not all of them are in sync.
     NotAll,
-    /// So many items were queued whose fate is not known here.
+    /// The outcomes of some queued items are not known here.
     Open {
         /// How many.
         items: u64,
@@ -188,7 +188,7 @@ impl RunSum {
         if vanished + dropped + dead_lettered > 0 { Evidence::NotAll } else { Evidence::Complete }
     }
 
-    /// How many of the listed entries are done with: what progress shows. Never more than were listed.
+    /// How many of the listed entries are finished, for progress. Never more than were listed.
     pub fn done(&self) -> u64 {
         let SurveySum { listed, queued, .. } = self.survey;
         listed.saturating_sub(queued.saturating_sub(self.outcomes.items()))
@@ -198,7 +198,7 @@ impl RunSum {
 /// All that a run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunTotals {
-    /// What its survey listed, and what became of that.
+    /// What its survey listed, and the outcomes.
     pub sum: RunSum,
     /// What else was done.
     pub work: WorkCounts,
@@ -213,7 +213,7 @@ impl AddAssign for RunTotals {
 }
 
 impl RunTotals {
-    /// Each counter, those of one name added up, in order.
+    /// Each counter, in order; counters of one name are added up.
     pub fn each(&self) -> Vec<(&'static Counter, u64)> {
         let mut all: Vec<(&'static Counter, u64)> = Vec::new();
         for (counter, count) in self.sum.survey.each().chain(self.sum.outcomes.each()).chain(self.work.each()) {
@@ -240,7 +240,7 @@ impl RunTotals {
         self.sum.outcomes.dead_lettered + self.work.dead_lettered
     }
 
-    /// Items looked at, at either side.
+    /// Items examined, at either side.
     pub fn examined(&self) -> u64 {
         let ItemOutcomes { copied, updated, unchanged, vanished, refused, .. } = self.sum.outcomes;
         self.sum.survey.unchanged + copied + updated + unchanged + vanished + refused

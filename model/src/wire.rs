@@ -1,7 +1,7 @@
 //! The written form of an envelope and of a dead letter: JSON of version 1. DuraCloud's own messages are read too.
 //!
-//! Version 1 is opened for ever; golden files keep it. A reader passes over members it does not know, so that an
-//! older Mill can read a newer one's envelope of the same version.
+//! Every later Mill reads version 1; golden files check it. A reader ignores unknown members, so that an older Mill can
+//! read a newer one's envelope of the same version.
 
 mod dead_letter;
 mod duracloud;
@@ -18,14 +18,14 @@ use crate::queue::QueueName;
 use crate::task::{Task, TaskError, TaskKind};
 use crate::time::Timestamp;
 
-/// What the reader of a body without id, queue or time (DuraCloud's) gives it.
+/// The id, queue and time for a body that has none (DuraCloud's).
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiveContext {
-    /// An id for it.
+    /// The id to give it.
     pub id: TaskId,
-    /// The queue it came out of.
+    /// The queue it was received from.
     pub queue: QueueName,
-    /// When the queue took it in.
+    /// When it was sent to the queue.
     pub sent_at: Timestamp,
 }
 
@@ -47,7 +47,7 @@ pub enum WireError {
     /// An id in it is not valid.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// It makes no task.
+    /// Its members do not make a task.
     #[error(transparent)]
     Task(#[from] TaskError),
 }
@@ -89,7 +89,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Writes an envelope. The oldest failures are left out as far as the size limit asks; their count stays.
+/// Writes an envelope. The oldest failures are left out as the size limit requires; their count stays.
 ///
 /// # Errors
 /// [`WireError::TooLarge`] when the task itself does not fit.
@@ -127,7 +127,7 @@ fn encode_with_history(envelope: &Envelope, history_from: usize) -> Result<Vec<u
 /// Reads a body: an envelope of version 1 or a DuraCloud message.
 ///
 /// # Errors
-/// [`WireError`] saying what it is not.
+/// [`WireError`] for anything else.
 pub fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireError> {
     if body.len() > Envelope::BYTES_MAX {
         return Err(WireError::TooLarge(body.len()));
@@ -159,7 +159,7 @@ pub fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireErro
     })
 }
 
-/// A body that says of itself that it is of another version, so that the reason given is the true one.
+/// The error for a body of another version, so that the reason given is the true one.
 fn other_version(body: &[u8]) -> Option<WireError> {
     #[derive(Deserialize)]
     struct OnlyVersion {

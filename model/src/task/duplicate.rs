@@ -6,24 +6,24 @@ use super::{TaskArgs, TaskKind};
 use crate::ids::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
 use crate::space_pair::SpacePair;
 
-/// Look at a space, or items of it, at both ends of a store policy, and bring the destination in sync.
+/// Compares a space, or some of its items, at both ends of a store policy, and brings the destination in sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "DuplicateMembers", try_from = "DuplicateMembers")]
 pub struct DuplicateTask {
     /// The space, at both ends.
     pub pair: SpacePair,
-    /// What of the space.
+    /// The part of the space.
     pub scope: DuplicateScope,
 }
 
-/// What of a space a `duplicate` task is about.
+/// The part of a space that a `duplicate` task is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DuplicateScope {
-    /// The space itself: that it is there, and its properties.
+    /// The space itself: its existence and its properties.
     Space,
     /// One item.
     Item(ContentId),
-    /// Two or more items. No version of Mill sends such tasks yet; all read them.
+    /// Two or more items. No version of Mill sends such tasks yet; all versions read them.
     Items(Vec<ContentId>),
 }
 
@@ -41,7 +41,7 @@ struct DuplicateMembers {
 }
 
 impl DuplicateTask {
-    /// The task of one item, or of the space itself.
+    /// Makes the task for one item, or for the space itself.
     pub fn of(pair: SpacePair, item: Option<ContentId>) -> Self {
         Self { pair, scope: item.map_or(DuplicateScope::Space, DuplicateScope::Item) }
     }
@@ -103,7 +103,7 @@ impl TryFrom<DuplicateMembers> for DuplicateTask {
             (None, None) => DuplicateScope::Space,
             (Some(id), None) => DuplicateScope::Item(id),
             (Some(_), Some(_)) => return Err("it has both `item` and `items`"),
-            // A task of no item must never be read as one of the whole space.
+            // A task without items must never be read as one of the whole space.
             (None, Some(ids)) => match <[ContentId; 1]>::try_from(ids) {
                 Ok([id]) => DuplicateScope::Item(id),
                 Err(ids) if ids.is_empty() => return Err("its `items` are none"),

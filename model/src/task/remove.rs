@@ -6,9 +6,9 @@ use super::{TaskArgs, TaskKind};
 use crate::ids::{AccountId, ContentId, DeleteListId, SpaceId, StoreAddress};
 use crate::space_pair::SpacePair;
 
-/// Delete at a destination what one row of a delete list names, or the space itself once its items are gone.
+/// Deletes at a destination what one row of a delete list names, or the space itself once its items are gone.
 ///
-/// The list says what may go, and whether it may: a task alone deletes nothing.
+/// The list says which items may be deleted, and whether they may: a task alone deletes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveTask {
     /// The space, at both ends: it is deleted from the destination.
@@ -44,7 +44,7 @@ impl TaskArgs for RemoveTask {
         Some(&self.pair.space)
     }
 
-    /// None: what becomes of the items of a row is written into the list.
+    /// None: the list records what becomes of the items of a row.
     fn items(&self) -> &[ContentId] {
         &[]
     }

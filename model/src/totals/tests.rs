@@ -48,7 +48,7 @@ fn sum(entries: &[Class]) -> RunSum {
     sum
 }
 
-/// The same judgement by looking at each entry, in a few words.
+/// The same judgement, entry by entry.
 fn judged_naively(entries: &[Class]) -> Evidence {
     let open = entries.iter().filter(|entry| **entry == Class::Queued(None)).count() as u64;
     let lost = |entry: &Class| matches!(entry, Class::Queued(Some(outcome)) if ![ItemOutcome::Copied, ItemOutcome::Updated, ItemOutcome::Unchanged, ItemOutcome::Refused].contains(outcome));

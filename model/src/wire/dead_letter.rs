@@ -8,7 +8,7 @@ use crate::dead_letter::DeadLetterMessage;
 use crate::envelope::Failure;
 use crate::time::Timestamp;
 
-/// A body within a JSON document: as a text where it is one, else in hexadecimal.
+/// A body within a JSON document: as text if it is UTF-8, else in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RawBody {
     /// A body of UTF-8.
@@ -20,7 +20,7 @@ pub enum RawBody {
 }
 
 impl RawBody {
-    /// Takes a body in, whatever it is.
+    /// Makes the written form of a body.
     pub fn of(body: &[u8]) -> Self {
         match std::str::from_utf8(body) {
             Ok(text) => Self::Text(text.to_owned()),
@@ -28,7 +28,7 @@ impl RawBody {
         }
     }
 
-    /// The body as it was.
+    /// The original body.
     ///
     /// # Errors
     /// [`WireError::Malformed`] when the hexadecimal is damaged.
@@ -60,7 +60,7 @@ struct DeadLetterV1 {
 /// Writes a dead letter.
 ///
 /// # Errors
-/// [`WireError::Malformed`], which no letter is known to cause.
+/// [`WireError::Malformed`], which no dead letter is known to cause.
 pub fn encode_dead_letter(letter: &DeadLetterMessage) -> Result<Bytes, WireError> {
     let envelope = DeadLetterEnvelopeV1 {
         v: 1,
@@ -77,7 +77,7 @@ pub fn encode_dead_letter(letter: &DeadLetterMessage) -> Result<Bytes, WireError
 /// Reads a dead letter.
 ///
 /// # Errors
-/// [`WireError`] for every body that is none, such as an envelope that the back end's own redrive has moved.
+/// [`WireError`] for a body that is no dead letter, such as an envelope that the back end's own redrive has moved.
 pub fn decode_dead_letter(body: &[u8]) -> Result<DeadLetterMessage, WireError> {
     let envelope: DeadLetterEnvelopeV1 =
         serde_json::from_slice(body).map_err(|error| WireError::Malformed(error.to_string()))?;

@@ -34,7 +34,7 @@ pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, W
 /// Reads the text form of `java.util.Properties`. Source: its `load(Reader)` documentation.
 fn properties(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    // Both together are one end of a line: a line that goes on does not end between them.
+    // The two characters are one line end: an escaped line end covers both.
     let text = text.replace("\r\n", "\n");
     let mut lines = text.split(['\n', '\r']);
     while let Some(line) = lines.next() {
