@@ -1,4 +1,4 @@
-//! One account: its stores and its duplication policy, valid.
+//! One account: its stores and its duplication policy, validated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,16 +26,16 @@ pub struct AccountPolicy {
 impl AccountPolicy {
     /// Reads an account's two files, `<account>-duplication-policy.json` and `<account>-stores.json`.
     ///
-    /// A policy is given although spaces of it are stopped; [`AccountPolicy::examine`] tells these faults too.
+    /// Returns a policy even if some of its spaces are stopped; [`AccountPolicy::examine`] reports these errors too.
     ///
     /// # Errors
-    /// Every fault and warning of both files, when one of them is an error that is not confined to a space.
+    /// Every error and warning of both files, if one of them is an error that is not confined to a space.
     pub fn parse(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> Result<Self, Vec<Diagnostic>> {
         let (policy, faults) = Self::examine(account, policy_file, stores_file);
         policy.ok_or(faults)
     }
 
-    /// Reads an account's two files and tells every fault: the policy is there unless some fault is an error that is
+    /// Reads an account's two files and reports every error and warning. Returns no policy if there is an error that is
     /// not confined to a space.
     pub fn examine(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> (Option<Self>, Vec<Diagnostic>) {
         let (stores, mut faults) = stores_file::read(&PolicyFile::Stores(account.clone()).name(), stores_file);
@@ -55,8 +55,8 @@ impl AccountPolicy {
         (policy, faults)
     }
 
-    /// A policy for one space and two stores that no file describes: a one-off mirror. A space whose id begins with
-    /// `x-` is internal here too, and not covered.
+    /// A policy for one space and two stores that comes from no file, for a mirror. A space whose id begins with `x-`
+    /// is internal here too, and not covered.
     pub fn mirror(
         account: AccountId,
         space: SpaceId,
@@ -102,13 +102,13 @@ impl AccountPolicy {
         self.stores.iter().find(|spec| spec.primary).map(|spec| &spec.id)
     }
 
-    /// Most workers at once for this account, at least 1; `None` where the file sets no limit.
+    /// The most concurrent workers for this account, at least 1; `None` if the file sets no limit.
     pub fn workers(&self) -> Option<u32> {
         self.workers
     }
 
-    /// The spaces that have a list of their own in the policy file, in order, also where the list is empty or has no
-    /// effect: [`AccountPolicy::for_space`] tells what applies to them.
+    /// The spaces that have their own list in the policy file, in order, even if the list is empty or has no effect.
+    /// [`AccountPolicy::for_space`] returns what applies to them.
     pub fn named_spaces(&self) -> Vec<&SpaceId> {
         self.per_space.keys().collect()
     }
@@ -136,7 +136,7 @@ impl AccountPolicy {
         self.pairs().into_iter().map(|(_, destination)| destination).collect()
     }
 
-    /// Which store policies apply to a space today, and by which rule.
+    /// The store policies that apply to a space today, and the rule that selects them.
     pub fn for_space(&self, space: &SpaceId) -> PolicyDecision {
         let (policies, origins, rule) = match self.applying(space) {
             ApplicableRules::Nothing(rule) => (Vec::new(), Vec::new(), rule),
@@ -157,7 +157,7 @@ impl AccountPolicy {
         }
     }
 
-    /// Today's policy for a task, and where there is none, whether that is sure.
+    /// Today's policy for a task, or whether it is certain that there is none.
     pub fn coverage(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Coverage {
         let rules = match self.applying(space) {
             ApplicableRules::Nothing(_) => return Coverage::NotCovered,
@@ -168,8 +168,8 @@ impl AccountPolicy {
         rules.policies.iter().find(asked).cloned().map_or(Coverage::NotCovered, Coverage::Covered)
     }
 
-    /// Today's policy for a task. `None` also where the space is stopped: [`AccountPolicy::coverage`] tells the two
-    /// apart, for those who would throw something away.
+    /// Today's policy for a task. `None` also if the space is stopped. A caller that would discard something must use
+    /// [`AccountPolicy::coverage`], which distinguishes the two.
     pub fn covering(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Option<StorePolicy> {
         match self.coverage(space, source, destination) {
             Coverage::Covered(policy) => Some(policy),
@@ -177,8 +177,8 @@ impl AccountPolicy {
         }
     }
 
-    /// DuraCloud's look-up: internal and ignored spaces never; else a space's own list, unless that is empty; else the
-    /// default policies.
+    /// DuraCloud's lookup. Nothing applies to internal and ignored spaces. To others their own list applies, unless it
+    /// is empty; then the default policies.
     fn applying(&self, space: &SpaceId) -> ApplicableRules<'_> {
         if policy_file::is_internal(space) {
             return ApplicableRules::Nothing(Rule::Internal);

@@ -6,14 +6,14 @@ use mill_model::StoreId;
 
 use crate::decision::StorePolicy;
 
-/// A contradiction, and which policy (by index) shows it.
+/// A contradiction, and the index of the policy that shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) index: usize,
     pub(crate) reason: String,
 }
 
-/// Every contradiction among the policies of one list, each pair of which is given once.
+/// Every contradiction among the policies of one list. No pair of stores may occur twice in the list.
 pub(crate) fn conflicts(policies: &[StorePolicy]) -> Vec<Conflict> {
     let mut found = two_sources(policies);
     found.extend(cycle(policies));
@@ -21,7 +21,7 @@ pub(crate) fn conflicts(policies: &[StorePolicy]) -> Vec<Conflict> {
     found
 }
 
-/// A destination with two sources would be told to hold the content of both and nothing but that of each.
+/// A destination with two sources would have to hold the content of both, and also only the content of each.
 fn two_sources(policies: &[StorePolicy]) -> Vec<Conflict> {
     let mut sources: BTreeMap<&StoreId, &StoreId> = BTreeMap::new();
     let mut found = Vec::new();
@@ -38,7 +38,7 @@ fn two_sources(policies: &[StorePolicy]) -> Vec<Conflict> {
     found
 }
 
-/// A cycle would carry back what vanished: a deletion at one store and the copy of another would chase each other.
+/// A cycle would bring back deleted items: a deletion at one store and a copy from another would alternate for ever.
 fn cycle(policies: &[StorePolicy]) -> Option<Conflict> {
     let mut into: BTreeMap<&StoreId, Vec<(&StoreId, usize)>> = BTreeMap::new();
     let mut out: BTreeMap<&StoreId, Vec<&StoreId>> = BTreeMap::new();
@@ -46,8 +46,8 @@ fn cycle(policies: &[StorePolicy]) -> Option<Conflict> {
         into.entry(&policy.destination).or_default().push((&policy.source, index));
         out.entry(&policy.source).or_default().push(&policy.destination);
     }
-    // Stores that nothing reaches cannot be part of a cycle; taken away one after the other, only cycles (and what they
-    // reach) are left.
+    // A store without an incoming policy cannot be part of a cycle. After such stores are removed one after the other,
+    // only cycles (and what they reach) are left.
     let mut reached: BTreeMap<&StoreId, usize> = into.iter().map(|(store, from)| (*store, from.len())).collect();
     let mut free: Vec<&StoreId> = out.keys().filter(|store| !into.contains_key(**store)).copied().collect();
     while let Some(store) = free.pop() {
@@ -60,7 +60,8 @@ fn cycle(policies: &[StorePolicy]) -> Option<Conflict> {
             }
         }
     }
-    // Every store left is reached from another one left, so that walking back must come round.
+    // Every remaining store is reached from another remaining one, so a walk back must return to a store that it has
+    // seen.
     let mut store = *reached.keys().next()?;
     let mut seen = BTreeSet::new();
     let mut steps = Vec::new();

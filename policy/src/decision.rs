@@ -1,20 +1,20 @@
-//! Which store policies apply to a space, by which rule, and where each of their settings comes from.
+//! The store policies that apply to a space, the rule that selects them, and the origin of each setting.
 
 use std::fmt;
 
 use mill_model::{AccountId, SpaceId, StoreId};
 
-/// What a producer queues of a space.
+/// Which items of a space a producer queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Compare {
-    /// Every item, also what listings and seals prove to be in sync: nothing is assumed.
+    /// Every item, even those that listings and sync proofs prove to be in sync.
     Everything,
-    /// What listings and seals cannot prove to be in sync.
+    /// The items that listings and sync proofs cannot prove to be in sync.
     Differences,
 }
 
 impl Compare {
-    /// As it is written in a policy file.
+    /// Its name in policy files.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Everything => "everything",
@@ -28,18 +28,18 @@ impl Compare {
 pub struct StorePolicy {
     /// The store that is read.
     pub source: StoreId,
-    /// The store that is brought in sync with it.
+    /// The store that is kept in sync with the source.
     pub destination: StoreId,
     /// What is queued.
     pub compare: Compare,
-    /// Whether what is gone from the source goes from the destination.
+    /// Whether items that are gone from the source are deleted at the destination.
     pub remove_vanished: bool,
 }
 
-/// Where a setting comes from.
+/// The origin of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SettingOrigin {
-    /// The file does not say: Mill's default.
+    /// Mill's default, because the file does not set it.
     Default,
     /// The top of the policy file.
     File,
@@ -57,7 +57,7 @@ impl fmt::Display for SettingOrigin {
     }
 }
 
-/// Where the settings of one store policy come from.
+/// The origins of the settings of one store policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SettingOrigins {
     /// Of `compare`.
@@ -66,29 +66,29 @@ pub struct SettingOrigins {
     pub remove_vanished: SettingOrigin,
 }
 
-/// Why those store policies apply, and no others.
+/// The rule that selects the store policies of a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     /// The space's id begins with `x-`: internal, never duplicated.
     Internal,
     /// The space is in `spacesToIgnore`.
     Ignored,
-    /// The space has a list of its own.
+    /// The space has its own list.
     Own,
-    /// It has none; the default policies apply.
+    /// It has no list; the default policies apply.
     Default,
-    /// It has none, and there are no default policies.
+    /// It has no list, and there are no default policies.
     None,
-    /// What applies contradicts itself, so nothing is done for the space. It does not mean that no policy is wanted:
-    /// tasks for the space are to wait, not to be discarded.
+    /// The policies that apply contradict each other, so nothing is done for the space. That does not mean that no
+    /// policy is wanted: tasks for the space must wait, and must not be discarded.
     Stopped {
-        /// What contradicts what.
+        /// The contradiction.
         reason: String,
     },
 }
 
 impl Rule {
-    /// Whether it leaves a space out that is there, or that a policy names: a person is told of that.
+    /// Whether it excludes a space that exists or that a policy names. Such spaces are reported.
     pub fn leaves_out(&self) -> bool {
         match self {
             Self::Internal | Self::Ignored | Self::Stopped { .. } => true,
@@ -114,14 +114,14 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What applies to one space.
+/// The store policies that apply to one space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyDecision {
     /// The store policies, in the order of the file; empty unless the rule is `Own` or `Default`.
     pub policies: Vec<StorePolicy>,
-    /// Why these.
+    /// The rule that selects them.
     pub rule: Rule,
-    /// Where their settings come from, in the same order.
+    /// The origins of their settings, in the same order.
     pub origins: Vec<SettingOrigins>,
     /// The account.
     pub account: AccountId,
@@ -130,7 +130,7 @@ pub struct PolicyDecision {
 }
 
 impl fmt::Display for PolicyDecision {
-    /// The explanation that a person reads: the rule on one line, then a line for each store policy.
+    /// The explanation for people: the rule on one line, then a line for each store policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "space `{}` of account `{}`: {}", self.space, self.account, self.rule)?;
         for (policy, origins) in self.policies.iter().zip(&self.origins) {
@@ -143,13 +143,13 @@ impl fmt::Display for PolicyDecision {
     }
 }
 
-/// Whether today's policy asks for one pair of stores of one space.
+/// Whether today's policy covers one space and a pair of stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Coverage {
-    /// It does, by this store policy.
+    /// It does, with this store policy.
     Covered(StorePolicy),
-    /// It surely does not: a task for it may be discarded.
+    /// It certainly does not: a task for it may be discarded.
     NotCovered,
-    /// The space is stopped by a contradiction: a task for it is to wait.
+    /// The space is stopped by a contradiction: a task for it must wait.
     Stopped,
 }

@@ -1,13 +1,13 @@
-//! What is wrong with a file, where, and what to do about it.
+//! Errors and warnings about a file: what is wrong, where, and what to do about it.
 
 use std::fmt;
 
-/// How much a fault matters.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// The account, or the space that the fault names, is stopped by it.
+    /// It stops the account, or the space that it names.
     Error,
-    /// Nothing is stopped, yet it is hardly meant so.
+    /// It stops nothing, but is probably a mistake.
     Warning,
 }
 
@@ -20,25 +20,25 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One fault of one file.
+/// One error or warning about one file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Diagnostic {
     /// The file's name.
     pub file: String,
-    /// The line, from 1; 0 where the fault is the file as a whole.
+    /// The line, from 1; 0 if it is about the file as a whole.
     pub line: u32,
-    /// The column in characters, from 1; 0 where the fault is the file as a whole.
+    /// The column in characters, from 1; 0 if it is about the file as a whole.
     pub column: u32,
-    /// The member, such as `spaceDuplicationStorePolicies.photos[1].srcStoreId`; empty where there is none.
+    /// The member, such as `spaceDuplicationStorePolicies.photos[1].srcStoreId`; empty if there is none.
     pub member: String,
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
     /// What is wrong and what to do.
     pub message: String,
 }
 
 impl Diagnostic {
-    /// The fault of a file larger than [`FILE_BYTES_MAX`](crate::FILE_BYTES_MAX), which need not be read to be told.
+    /// The error of a file larger than [`FILE_BYTES_MAX`](crate::FILE_BYTES_MAX), which need not be read.
     pub fn of_large_file(file: impl Into<String>, bytes: u64) -> Self {
         Self::of_file(file, crate::json_schema::too_large(bytes))
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The place of a member within its file, built on the way down and written out only for a fault.
+/// The path of a member within its file, built while the file is read and formatted only for a diagnostic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum MemberPath<'a> {
     Root,
@@ -101,7 +101,7 @@ impl fmt::Display for MemberPath<'_> {
                 match (plain, parent) {
                     (true, MemberPath::Root) => f.write_str(name),
                     (true, _) => write!(f, "{parent}.{name}"),
-                    // A dot is common in the ids of spaces; in quotes it cannot be taken for a step down.
+                    // Dots are common in space ids; within quotes a dot cannot be mistaken for a separator.
                     (false, _) => write!(f, "{parent}[\"{}\"]", mill_model::ids::escape_for_display(name)),
                 }
             }
@@ -109,7 +109,7 @@ impl fmt::Display for MemberPath<'_> {
     }
 }
 
-/// The faults of one file as they are found, by place in its text.
+/// The diagnostics of one file, with their offsets in its text.
 #[derive(Debug)]
 pub(crate) struct Diagnostics<'t> {
     file: String,
@@ -129,7 +129,8 @@ struct PendingDiagnostic {
 }
 
 impl<'t> Diagnostics<'t> {
-    /// Most faults told of one file: what comes after is only counted, so that no file can fill the memory.
+    /// The most diagnostics that are kept for one file. Further ones are only counted, so that no file can fill the
+    /// memory.
     const FOUND_MAX: usize = 1_000;
 
     pub(crate) fn new(file: impl Into<String>, text: &'t str) -> Self {
@@ -178,7 +179,7 @@ impl<'t> Diagnostics<'t> {
         }
     }
 
-    /// The faults in the order of the text, those of the file as a whole first.
+    /// The diagnostics in the order of the text, those of the file as a whole first.
     pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|found| found.at);
         let mut position = TextPosition { rest: self.text, at: 0, line: 1, column: 1 };
@@ -203,7 +204,7 @@ impl<'t> Diagnostics<'t> {
     }
 }
 
-/// A place that only moves on, so that all faults of a file are placed in one pass over it.
+/// A position that only advances, so that one pass over the file gives the positions of all diagnostics.
 struct TextPosition<'t> {
     rest: &'t str,
     at: usize,

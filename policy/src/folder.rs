@@ -20,7 +20,7 @@ pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 const DUPLICATION_SUFFIX: &str = "-duplication-policy.json";
 const STORES_SUFFIX: &str = "-stores.json";
 
-/// A file that Mill reads, known by its name.
+/// A file that Mill reads, identified by its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyFile {
     /// `duplication-accounts.json`.
@@ -41,7 +41,7 @@ impl PolicyFile {
         }
     }
 
-    /// Which file has this name; `None` for one that Mill does not read.
+    /// The file of this name; `None` for one that Mill does not read.
     pub fn named(name: &str) -> Option<Self> {
         if name == ACCOUNTS_FILE {
             return Some(Self::Accounts);
@@ -68,14 +68,14 @@ impl AccountPolicy {
 /// Reads the accounts list: each account once, in the order of the file.
 ///
 /// # Errors
-/// Every fault of it, when one is an error. A list with one unreadable entry is not read at all: an account that is
-/// missing from what could be read of it would be taken for one without policies.
+/// Every diagnostic, if one is an error. A list with one unreadable entry is rejected as a whole: otherwise an account
+/// in the unreadable part would seem to have no policies.
 pub fn accounts_list(bytes: &[u8]) -> Result<Vec<AccountId>, Vec<Diagnostic>> {
     let (accounts, faults) = examine_accounts(bytes);
     accounts.ok_or(faults)
 }
 
-/// Reads the accounts list and tells every fault; the list is there unless one is an error.
+/// Reads the accounts list and reports every diagnostic. Returns no list if one is an error.
 fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
     let (mut faults, document) = json_schema::open(ACCOUNTS_FILE, bytes);
     let mut accounts = Vec::new();
@@ -97,7 +97,7 @@ fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
     (usable.then_some(accounts), faults.into_diagnostics())
 }
 
-/// Every fault of all files of a policy folder, in the order of file names and places. Other files are left alone.
+/// All diagnostics of a policy folder, in the order of file names and positions. Other files are ignored.
 pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Diagnostic> {
     let mut folder = PolicyFolder { files: BTreeMap::new(), listed: None, faults: Vec::new(), roots: Vec::new() };
     for (name, bytes) in files {
@@ -105,12 +105,13 @@ pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Diagnostic>
     }
     folder.list();
     folder.accounts();
-    folder.roots_apart();
+    folder.warn_of_nested_roots();
     folder.faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     folder.faults
 }
 
-/// The policies of all accounts of a policy folder that have one; what is wrong with the others, [`check`] tells.
+/// The policies of all accounts of a policy folder that have a valid one. [`check`] reports what is wrong with the
+/// others.
 pub fn policies<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<AccountPolicy> {
     let file = |name: &str| files.iter().find(|(file, _)| file.as_ref() == name).map(|(_, bytes)| bytes.as_ref());
     let accounts = file(ACCOUNTS_FILE).and_then(|bytes| accounts_list(bytes).ok()).unwrap_or_default();
@@ -124,7 +125,7 @@ pub fn policies<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<AccountP
 
 struct PolicyFolder<'b> {
     files: BTreeMap<PolicyFile, &'b [u8]>,
-    /// The accounts, where the list can be read.
+    /// The accounts, if the list can be read.
     listed: Option<BTreeSet<AccountId>>,
     faults: Vec<Diagnostic>,
     /// The root of each store of a listed account.
@@ -196,7 +197,7 @@ impl<'b> PolicyFolder<'b> {
                 let message = format!("{ACCOUNTS_FILE} does not list account `{account}`, so this file has no effect");
                 self.faults.push(warning(&file.name(), message));
             }
-            // What has no effect stops nothing.
+            // A file without effect stops nothing.
             for fault in &mut found {
                 fault.severity = Severity::Warning;
             }
@@ -215,8 +216,8 @@ impl<'b> PolicyFolder<'b> {
         }
     }
 
-    /// Warns of stores of two accounts that lie in one another: each would meet the other's content.
-    fn roots_apart(&mut self) {
+    /// Warns if the folders of two accounts' stores are nested: each would see the other's content.
+    fn warn_of_nested_roots(&mut self) {
         let by_root: BTreeMap<&Path, &(PathBuf, AccountId, String)> =
             self.roots.iter().rev().map(|entry| (entry.0.as_path(), entry)).collect();
         let mut faults = Vec::new();

@@ -1,16 +1,16 @@
-//! JSON read into a tree that knows where each value stands.
+//! Parses JSON into a tree with the position of each value.
 //!
-//! Of a text that is not JSON, every fault that can be told apart is told: small ones (a comma too many, a comment, a
-//! name without quotes) are noted and reading goes on; after one that hides what was meant, reading stops and what was
-//! read so far is still given. No fault repeats any of the text, since it might be a secret.
+//! In a text that is not JSON, every separate error is reported. After a small error (an extra comma, a comment, a name
+//! without quotes) parsing goes on. After an error that hides what was meant it stops, and what was parsed so far is
+//! still returned. No error message repeats any of the text, which might be a secret.
 
 mod scalar;
 
 use std::collections::BTreeSet;
 
-/// How deep objects and arrays may stand in one another.
+/// How deep objects and arrays may be nested.
 const DEPTH_MAX: usize = 64;
-/// How many faults are noted before the rest is left unread.
+/// How many errors are recorded before parsing stops.
 const FAULTS_MAX: usize = 50;
 
 /// A value and the byte at which it begins.
@@ -24,13 +24,13 @@ pub(crate) struct JsonNode {
 pub(crate) enum JsonValue {
     Null,
     Bool(bool),
-    /// As written.
+    /// The number as written.
     Number(String),
     Text(String),
     Array(Vec<JsonNode>),
-    /// In the order of the text; each name once.
+    /// The members in the order of the text; each name once.
     Object(Vec<Member>),
-    /// Could not be read; its fault is noted.
+    /// A value that could not be parsed; its error is recorded.
     Unreadable,
 }
 
@@ -42,20 +42,20 @@ pub(crate) struct Member {
     pub(crate) value: JsonNode,
 }
 
-/// What was read of a text.
+/// The parsed part of a text.
 #[derive(Debug)]
 pub(crate) struct JsonDocument {
     pub(crate) root: JsonNode,
-    /// Whether the whole text was read, so that what is not in the tree is not in the text.
+    /// Whether the whole text was parsed. Then what is not in the tree is not in the text.
     pub(crate) whole: bool,
     pub(crate) faults: Vec<JsonSyntaxError>,
 }
 
-/// Where a text is not JSON.
+/// A place where a text is not JSON.
 #[derive(Debug)]
 pub(crate) struct JsonSyntaxError {
     pub(crate) at: usize,
-    /// The innermost member or item that it is within.
+    /// The path of the innermost member or item around it.
     pub(crate) within: Vec<JsonPathStep>,
     pub(crate) message: &'static str,
 }
@@ -67,7 +67,7 @@ pub(crate) enum JsonPathStep {
     Index(usize),
 }
 
-/// Reads `text`.
+/// Parses `text`.
 pub(crate) fn parse(text: &str) -> JsonDocument {
     let mut parser =
         Parser { text, bytes: text.as_bytes(), at: 0, path: Vec::new(), faults: Vec::new(), stopped: false };
@@ -89,7 +89,7 @@ struct Parser<'t> {
     at: usize,
     path: Vec<JsonPathStep>,
     faults: Vec<JsonSyntaxError>,
-    /// Set once what follows cannot be understood; every loop ends on it.
+    /// Set when the rest cannot be understood; every loop ends then.
     stopped: bool,
 }
 
@@ -121,7 +121,7 @@ impl Parser<'_> {
         self.stopped = true;
     }
 
-    /// Skips blanks, and comments with a fault each.
+    /// Skips blanks and comments; each comment is an error.
     fn skip_blanks(&mut self) {
         loop {
             while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
@@ -157,7 +157,7 @@ impl Parser<'_> {
             Some(b'"') => JsonValue::Text(self.string()),
             Some(b'-' | b'+' | b'.' | b'0'..=b'9') => self.number(),
             Some(b'a'..=b'z' | b'A'..=b'Z' | b'_') => self.word(),
-            // Left in place: whoever asked for the value knows what to do with these.
+            // Not consumed: the caller handles these.
             Some(b',' | b']' | b'}') => {
                 self.fault(at, "a value is missing here");
                 JsonValue::Unreadable
@@ -186,7 +186,7 @@ impl Parser<'_> {
         read(self)
     }
 
-    /// The value that is reached by `step`.
+    /// Parses the value at `step`.
     fn value_of(&mut self, step: JsonPathStep) -> JsonNode {
         self.path.push(step);
         let value = self.value();
@@ -277,7 +277,7 @@ impl Parser<'_> {
         (!self.stopped).then_some(name)
     }
 
-    /// What stands after an element: its comma (whose place is given), or nothing before the end.
+    /// Parses what follows an element: a comma (returns its offset), or nothing before the end.
     fn separator(&mut self, end: u8) -> Option<usize> {
         self.skip_blanks();
         let at = self.at;
@@ -289,7 +289,7 @@ impl Parser<'_> {
             Some(b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_') => {
                 self.fault(at, "a comma is missing before this");
             }
-            // A wrong bracket and the end of the text are told by the loop that asked.
+            // The calling loop reports a wrong bracket or the end of the text.
             Some(b']' | b'}') | None => {}
             Some(_) => self.stop(at, "a comma or the closing bracket is expected here"),
         }

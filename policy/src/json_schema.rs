@@ -1,4 +1,4 @@
-//! The tree of a file against what is expected of it.
+//! Checks the tree of a file against its schema.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostics, MemberPath};
 use crate::folder::FILE_BYTES_MAX;
 use crate::json::{self, JsonDocument, JsonNode, JsonPathStep, JsonSyntaxError, JsonValue, Member};
 
-/// The text of a file, if it can be one: UTF-8, a byte order mark at its start left out.
+/// The text of a file: UTF-8, without a byte order mark at its start.
 ///
 /// # Errors
 /// The readable part of the text, and what is wrong after it.
@@ -25,12 +25,12 @@ pub(crate) fn file_text(bytes: &[u8]) -> Result<&str, (&str, String)> {
     })
 }
 
-/// What is said of a file that is larger than any may be.
+/// The message for a file that is too large.
 pub(crate) fn too_large(bytes: u64) -> String {
     format!("the file is {bytes} bytes long, but at most {FILE_BYTES_MAX} are read; is it the right file?")
 }
 
-/// Reads a file's tree, its faults noted. `None` where nothing of it can be read.
+/// Parses a file and records its errors. `None` if nothing of it can be read.
 pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<JsonDocument>) {
     match file_text(bytes) {
         Ok(text) => {
@@ -53,7 +53,7 @@ pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<
     }
 }
 
-/// Notes where a text is not JSON, with the path that the steps make below `path`.
+/// Records a syntax error, with the path of its steps below `path`.
 fn note_syntax_error(
     faults: &mut Diagnostics<'_>,
     fault: &JsonSyntaxError,
@@ -79,7 +79,7 @@ fn kind(value: &JsonValue) -> &'static str {
     }
 }
 
-/// An object's members, all of them known.
+/// An object's members.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Members<'n> {
     pub(crate) at: usize,
@@ -103,7 +103,7 @@ impl Diagnostics<'_> {
         }
     }
 
-    /// The members of an object, whatever their names.
+    /// The members of an object, of any name.
     pub(crate) fn object<'n>(
         &mut self,
         node: &'n JsonNode,
@@ -117,7 +117,7 @@ impl Diagnostics<'_> {
         Some(Members { at: node.at, all })
     }
 
-    /// Notes every member whose name is not in `known`.
+    /// Records every member whose name is not in `known`.
     pub(crate) fn only_known(&mut self, members: Members<'_>, path: &MemberPath<'_>, known: &[&str]) {
         for member in members.all {
             if !known.contains(&member.name.as_str()) {
@@ -184,7 +184,7 @@ impl Diagnostics<'_> {
         value
     }
 
-    /// A text that is an id.
+    /// Reads an id.
     pub(crate) fn id<T, E: Display>(
         &mut self,
         node: &JsonNode,
@@ -196,7 +196,7 @@ impl Diagnostics<'_> {
         read(text.to_owned()).map_err(|error| self.error(node.at, path, error.to_string())).ok()
     }
 
-    /// A member that may not be left out. Of a text that was not read to its end, nothing is said to be left out.
+    /// A required member. If the text was not parsed to its end, no member is reported as missing.
     pub(crate) fn required<'n>(
         &mut self,
         members: Members<'n>,
@@ -212,7 +212,7 @@ impl Diagnostics<'_> {
     }
 }
 
-/// What is said of a member that is not known.
+/// The message for an unknown member.
 pub(crate) fn unknown_member(name: &str, known: &[&str]) -> String {
     let near = known.iter().find(|known| known.eq_ignore_ascii_case(name) || differ_by_one(known, name));
     match near {
@@ -221,7 +221,7 @@ pub(crate) fn unknown_member(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Whether one character too many, too few or another one is all the difference.
+/// Whether the texts differ by one added, removed or replaced character.
 fn differ_by_one(a: &str, b: &str) -> bool {
     let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
     let (long, short) = (long.as_bytes(), short.as_bytes());

@@ -1,17 +1,17 @@
 //! The decisions of Mill: which store policies apply to a space today, and why.
 //!
-//! Promise: from the bytes of an account's files comes either a policy that can be obeyed or every fault at once, each
-//! with its file, line, column and member. DuraCloud's own files are read unchanged.
+//! Promise: the bytes of an account's files give either a valid policy or all errors at once, each with its file, line,
+//! column and member. DuraCloud's own files are read unchanged.
 //!
-//! Reading order: [`diagnostic`] (what is wrong with a file), `json` (a tree that knows where each value stands), `json_schema`
-//! (that tree against what is expected), [`members`] (which members there are), [`store_types`] (what a store may be), [`stores`]
-//! (`<account>-stores.json`), `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for one
-//! destination), [`account`] (the valid whole), [`decision`] (its answers), `print` (the files again), [`folder`] (all files of a
-//! folder together).
+//! Reading order: [`diagnostic`] (what is wrong with a file), `json` (a tree with the position of each value),
+//! `json_schema` (checks that tree), [`members`] (all members), [`store_types`] (the types of stores), [`stores`]
+//! (`<account>-stores.json`), `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for
+//! one destination), [`account`] (the validated whole), [`decision`] (what applies to a space), `print` (writes the
+//! files again), [`folder`] (all files of a folder together).
 //!
-//! **Invariant:** nothing here does IO, awaits, or reads a clock. No fault repeats a value that could be a secret: of
-//! what stands in credentials, and of what is not JSON, only the place is told. A policy that removes nothing, covers
-//! nothing or is empty asks for no deletion: deletion is only ever asked for by a store policy that covers the space.
+//! **Invariant:** nothing here does IO, awaits, or reads a clock. No message repeats a value that could be a secret:
+//! for credentials, and for text that is not JSON, only the position is reported. Only a store policy that covers a
+//! space can ask for deletions in it.
 
 pub mod account;
 mod conflict;

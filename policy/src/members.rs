@@ -1,5 +1,5 @@
-//! The one table of all members of policy files; a type of store has its own part of it, in its file ([`crate::store_types`]). The
-//! readers refuse a member that it lacks, and `docs/policy-files.md` is generated from it.
+//! The table of all members of policy files. Each type of store has its own part in its file ([`crate::store_types`]).
+//! The readers reject a member that is not in the table, and `docs/policy-files.md` is generated from it.
 
 use std::fmt::Write as _;
 
@@ -14,13 +14,13 @@ pub struct PolicyMember {
     pub default: &'static str,
     /// What it means.
     pub about: &'static str,
-    /// A value, as it is written.
+    /// A value as written in a file.
     pub example: &'static str,
     /// What another value costs.
     pub cost: &'static str,
 }
 
-/// Stands in a text for the names of all types of store.
+/// A placeholder for the names of all types of store.
 const TYPES: &str = "{types}";
 
 /// The names of these members, in their order.
@@ -28,7 +28,7 @@ pub(crate) fn names(lists: &[&'static [PolicyMember]]) -> Vec<&'static str> {
     lists.iter().flat_map(|list| list.iter().map(|member| member.name)).collect()
 }
 
-/// Of each store.
+/// The members of each store.
 pub const STORE: &[PolicyMember] = &[
     PolicyMember {
         name: "id",
@@ -54,7 +54,7 @@ pub const STORE: &[PolicyMember] = &[
     },
 ];
 
-/// At the top of a policy file.
+/// The members at the top of a policy file.
 pub const POLICY_FILE: &[PolicyMember] = &[
     PolicyMember {
         name: "spaceDuplicationStorePolicies",
@@ -100,7 +100,7 @@ pub const POLICY_FILE: &[PolicyMember] = &[
     },
 ];
 
-/// Of one store policy.
+/// The members of one store policy.
 pub const STORE_POLICY: &[PolicyMember] = &[
     PolicyMember {
         name: "srcStoreId",
@@ -132,7 +132,7 @@ pub const STORE_POLICY: &[PolicyMember] = &[
     },
 ];
 
-/// The page `docs/policy-files.md`.
+/// The content of `docs/policy-files.md`.
 pub fn policy_files_page() -> String {
     let mut out = String::from(
         "# Policy files\n\n\
@@ -173,8 +173,8 @@ mod tests {
     use crate::diagnostic::Diagnostic;
     use crate::{policy_file, stores_file};
 
-    /// An object of these members with their examples, in which `member` stands and all that must be given with it: what must be is
-    /// read from how the table says what leaving a member out means.
+    /// An object with the example of `member` and of all required members. The table's text on the default says which
+    /// are required.
     fn example(table: &[&PolicyMember], member: &PolicyMember) -> String {
         let mut given = vec![member];
         let others = |default: &str| default.split('`').nth(1).map(str::to_owned);

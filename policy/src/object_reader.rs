@@ -1,4 +1,4 @@
-//! One object of a stores file, member by member: what the readers of all types of store share.
+//! Reads one object of a stores file member by member. The readers of all types of store use it.
 
 use std::path::PathBuf;
 
@@ -10,17 +10,18 @@ const NO_SECRETS: &str = "a secret may not stand in this file; remove it (change
     and under `credentials` name what holds it: `accessKeyIdEnv` and `secretAccessKeyEnv` an environment variable, \
     or `accessKeyIdFile` and `secretAccessKeyFile` a file";
 
-/// Reads the members of one object. Each method notes what is wrong with a member, and returns `None` where it could not be read.
+/// Reads the members of one object. Each method records what is wrong with a member, and returns `None` if it could not
+/// be read.
 pub(crate) struct ObjectReader<'o, 't> {
     pub(crate) faults: &'o mut Diagnostics<'t>,
-    /// Whether the text was read to its end, so that a member that is not found is surely missing.
+    /// Whether the text was parsed to its end. Then a member that is not found is certainly missing.
     pub(crate) whole: bool,
     pub(crate) members: Members<'o>,
     pub(crate) path: &'o MemberPath<'o>,
 }
 
 impl ObjectReader<'_, '_> {
-    /// Notes what is wrong with a member that is there; what is wrong with the whole object where it is not.
+    /// Records an error of a member, or of the whole object if the member is absent.
     pub(crate) fn error(&mut self, name: &str, message: impl Into<String>) {
         match self.members.get(name) {
             Some(node) => self.faults.error(node.at, &self.path.member(name), message),
@@ -28,12 +29,12 @@ impl ObjectReader<'_, '_> {
         }
     }
 
-    /// Notes what is wrong with the object.
+    /// Records an error of the object.
     pub(crate) fn error_of_object(&mut self, message: impl Into<String>) {
         self.faults.error(self.members.at, self.path, message);
     }
 
-    /// Notes what the object lacks, where its text was read to its end.
+    /// Records a missing member, if the text was parsed to its end.
     pub(crate) fn error_of_missing(&mut self, message: impl Into<String>) {
         if self.whole {
             self.error_of_object(message);
@@ -45,13 +46,13 @@ impl ObjectReader<'_, '_> {
         self.members.get(name).is_some()
     }
 
-    /// The path of a file or folder, which may not be left out.
+    /// The path of a file or folder; required.
     pub(crate) fn required_path(&mut self, name: &str, wanted: &str) -> Option<PathBuf> {
         self.faults.required(self.members, self.path, name, self.whole)?;
         self.optional_path(name, wanted)?
     }
 
-    /// The path of a file or folder that may be left out.
+    /// The path of a file or folder; optional.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
     pub(crate) fn optional_path(&mut self, name: &str, wanted: &str) -> Option<Option<PathBuf>> {
         let Some(node) = self.members.get(name) else { return Some(None) };
@@ -66,7 +67,7 @@ impl ObjectReader<'_, '_> {
         None
     }
 
-    /// A text that may be left out, but not empty.
+    /// A text; optional, but not empty.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
     pub(crate) fn optional_text(&mut self, name: &str, wanted: &str) -> Option<Option<String>> {
         let Some(node) = self.members.get(name) else { return Some(None) };
@@ -79,7 +80,7 @@ impl ObjectReader<'_, '_> {
         Some(Some(text.to_owned()))
     }
 
-    /// `true` or `false`; `usual` where it is left out.
+    /// `true` or `false`; `usual` if it is absent.
     pub(crate) fn optional_boolean(&mut self, name: &str, usual: bool) -> Option<bool> {
         match self.members.get(name) {
             Some(node) => self.faults.boolean(node, &self.path.member(name)),
@@ -87,7 +88,7 @@ impl ObjectReader<'_, '_> {
         }
     }
 
-    /// An object within this one, which `read` reads.
+    /// An object within this one; `read` reads it.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
     pub(crate) fn optional_object<T>(
         &mut self,
@@ -101,7 +102,7 @@ impl ObjectReader<'_, '_> {
         read(&mut inner).map(Some)
     }
 
-    /// The name of an environment variable. It is never repeated: it might be the secret itself.
+    /// The name of an environment variable. No message repeats it: it might be the secret itself.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
     pub(crate) fn optional_variable(&mut self, name: &str) -> Option<Option<String>> {
         let Some(node) = self.members.get(name) else { return Some(None) };
@@ -116,7 +117,7 @@ impl ObjectReader<'_, '_> {
         Some(Some(variable.to_owned()))
     }
 
-    /// The address of a service. It names a service, and nobody who may use it.
+    /// The address of a service, without credentials.
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
     pub(crate) fn optional_address(&mut self, name: &str, wanted: &str) -> Option<Option<String>> {
         let Some(given) = self.optional_text(name, wanted)? else { return Some(None) };
@@ -129,7 +130,7 @@ impl ObjectReader<'_, '_> {
         None
     }
 
-    /// Notes members that are not known, and what looks like a secret in words of its own.
+    /// Records unknown members. A name that looks like a secret gets its own message.
     pub(crate) fn only_known_members(&mut self, known: &[&str]) {
         for member in self.members.all {
             let (name, path) = (member.name.as_str(), self.path.member(&member.name));

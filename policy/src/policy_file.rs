@@ -13,20 +13,20 @@ use crate::members::{POLICY_FILE, STORE_POLICY, names};
 use crate::stores::overlap_message;
 use crate::stores_file::ParsedStores;
 
-/// Most workers that a policy file may ask for.
+/// The most workers that a policy file may set.
 pub(crate) const WORKERS_MAX: u32 = 1024;
 
-/// A list of store policies, judged.
+/// A validated list of store policies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SpaceRules {
     pub(crate) policies: Vec<StorePolicy>,
-    /// Where the settings of each come from.
+    /// The origins of the settings of each.
     pub(crate) origins: Vec<SettingOrigins>,
-    /// Why nothing of the list may be done.
+    /// Why the list is stopped, if it is.
     pub(crate) stopped: Option<String>,
 }
 
-/// What stands at the top of the file, where it says so.
+/// The settings at the top of the file, if they are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct GivenSettings {
     pub(crate) compare: Option<Compare>,
@@ -53,7 +53,7 @@ pub(crate) fn is_internal(space: &SpaceId) -> bool {
     space.as_str().starts_with("x-")
 }
 
-/// Reads a policy file; `stores` are those its ids must name, where they are known.
+/// Reads a policy file. `stores`, if known, are the stores that its ids must name.
 pub(crate) fn read(file: &str, bytes: &[u8], stores: Option<&ParsedStores>) -> (ParsedPolicyFile, Vec<Diagnostic>) {
     let (mut faults, document) = json_schema::open(file, bytes);
     let mut out = ParsedPolicyFile::default();
@@ -81,7 +81,7 @@ impl PolicyFileReader<'_, '_> {
         self.file_settings = self.given_settings(top, &path);
         out.file_settings = self.file_settings;
         if let Some(node) = top.get("workers") {
-            // 0 says what leaving it out says.
+            // 0 means the same as leaving it out.
             let workers = self.faults.whole_number(node, &path.member("workers"), &(0..=WORKERS_MAX));
             out.workers = workers.filter(|workers| *workers > 0);
         }
@@ -157,7 +157,7 @@ impl PolicyFileReader<'_, '_> {
         }
     }
 
-    /// Reads a list of store policies; what is given twice alike is kept once.
+    /// Reads a list of store policies. Identical entries are kept once.
     fn read_list(&mut self, node: &JsonNode, path: &MemberPath<'_>) -> PositionedRules {
         let mut out = PositionedRules::default();
         let mut seen: BTreeMap<(StoreId, StoreId), StorePolicy> = BTreeMap::new();
@@ -191,7 +191,7 @@ impl PolicyFileReader<'_, '_> {
         let source = self.read_store_id(members, path, "srcStoreId");
         let destination = self.read_store_id(members, path, "destStoreId");
         let (source, destination) = (source?, destination?);
-        if !self.check_apart(members, path, &source, &destination) {
+        if !self.check_no_overlap(members, path, &source, &destination) {
             return None;
         }
         let (compare, of_compare) = setting_with_origin(given.compare, self.file_settings.compare, Compare::Everything);
@@ -217,8 +217,8 @@ impl PolicyFileReader<'_, '_> {
         Some(id)
     }
 
-    /// Whether source and destination are two places, as they must be.
-    fn check_apart(
+    /// Checks that source and destination are two places.
+    fn check_no_overlap(
         &mut self,
         members: Members<'_>,
         path: &MemberPath<'_>,
@@ -257,7 +257,7 @@ impl PolicyFileReader<'_, '_> {
     }
 }
 
-/// A list of store policies, and where in the file each of them stands.
+/// A list of store policies with their positions in the file.
 #[derive(Default)]
 struct PositionedRules {
     rules: SpaceRules,

@@ -1,4 +1,4 @@
-//! A policy as the files that say it.
+//! Writes a policy as files.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ struct StoresOut {
     stores: Vec<StoreOut>,
 }
 
-/// The members of a store, in the order in which they are written.
+/// The members of a store, in the order of the file.
 struct StoreOut(Vec<(&'static str, Value)>);
 
 impl Serialize for StoreOut {
@@ -53,7 +53,7 @@ impl Serialize for StoreOut {
 }
 
 impl AccountPolicy {
-    /// The policy file that says this policy: reading it gives an equal one.
+    /// The policy file of this policy. Reading it gives an equal policy.
     pub fn print_policy(&self) -> String {
         print(&PolicyOut {
             space_duplication_store_policies: self
@@ -69,14 +69,14 @@ impl AccountPolicy {
         })
     }
 
-    /// The stores file that says these stores: reading it gives equal ones. No secret stands in it.
+    /// The stores file of these stores. Reading it gives equal stores. It contains no secret.
     pub fn print_stores(&self) -> String {
         print(&StoresOut { stores: self.stores().iter().map(store).collect() })
     }
 }
 
 fn print(value: &impl Serialize) -> String {
-    // Plain structs with text keys always can be written.
+    // Plain structs with text keys can always be written.
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text

@@ -1,5 +1,5 @@
-//! What a store may be. Each type has a file beneath this one: its members, how it is read, printed and compared. Here they are
-//! listed; a new type is written in here, and nowhere else of this room.
+//! The types of stores. Each type has its own file in the folder of this module: its members, and how it is read,
+//! printed and compared. This file lists them; a new type needs an entry here and nowhere else in this room.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -16,16 +16,16 @@ pub use self::folder::FolderSpec;
 pub(crate) use self::folder::lexically_normalized;
 pub use self::s3::{Buckets, Credentials, Dialect, RoleSpec, S3Spec, SecretReference};
 
-/// What a store is.
+/// A store's type and settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreKind {
     /// A folder whose direct subfolders are the spaces.
     Folder(FolderSpec),
-    /// S3 or a store that speaks it.
+    /// S3, or a service with its protocol.
     S3(Box<S3Spec>),
 }
 
-/// All types, in the order in which messages and documents name them.
+/// All types, in the order of messages and documents.
 pub(crate) const STORE_TYPES: &[StoreType] = &[
     StoreType {
         name: folder::NAME,
@@ -49,14 +49,14 @@ impl StoreKind {
         }
     }
 
-    /// Whether the two hold, or could hold, the same content: one folder inside the other, a bucket that is among those of
-    /// the other. Decided by what is written alone: what links, relative roots and the environment's address lead to is the
-    /// caller's to find out.
+    /// Whether the two share content or could: one folder is inside the other, or a bucket is among the other's. Only
+    /// the text of the file decides. The caller must find out where links, relative roots and the environment's address
+    /// lead.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Folder(a), Self::Folder(b)) => a.overlaps(b),
             (Self::S3(a), Self::S3(b)) => a.overlaps(b),
-            // Each type is named, so that none is forgotten above.
+            // Each type is named, so that none can be forgotten above.
             (Self::Folder(_) | Self::S3(_), _) => false,
         }
     }
@@ -66,7 +66,7 @@ impl StoreKind {
         self.spec().folder_root()
     }
 
-    /// Its type, as a stores file names it.
+    /// The name of its type in stores files.
     pub fn type_name(&self) -> &'static str {
         self.spec().type_name()
     }
@@ -81,26 +81,26 @@ impl StoreKind {
         self.spec().place()
     }
 
-    /// Its members, as a stores file has them.
+    /// Its members in a stores file.
     pub(crate) fn printed(&self) -> Vec<(&'static str, Value)> {
         self.spec().printed()
     }
 }
 
-/// A type of store, as stores files have it.
+/// A type of store in stores files.
 #[derive(Debug)]
 pub(crate) struct StoreType {
     /// Its name in the member `type`.
     pub(crate) name: &'static str,
-    /// Its members, beside those of each store.
+    /// Its members, besides those that every store has.
     pub(crate) members: &'static [PolicyMember],
-    /// Which of them are objects, and the members of these.
+    /// The members that are objects, and the members of these objects.
     pub(crate) nested: &'static [(&'static str, &'static [PolicyMember])],
-    /// Reads an entry of this type. Members that are not known were noted before.
+    /// Reads an entry of this type. Unknown members were recorded before.
     pub(crate) read: fn(&mut ObjectReader<'_, '_>) -> Option<StoreKind>,
 }
 
-/// What every type says of a store.
+/// What every type provides for a store.
 trait TypedSpec: Debug {
     /// Its name in the member `type`.
     fn type_name(&self) -> &'static str;
@@ -108,10 +108,10 @@ trait TypedSpec: Debug {
     /// Where its content is, for a table.
     fn content_place(&self) -> String;
 
-    /// The same for messages, in a few words.
+    /// The same in a few words, for messages.
     fn place(&self) -> String;
 
-    /// Its members as a stores file has them, in their order, without those that say what is usual. Read again, they give an equal
+    /// Its members in the order of a stores file, without those that have their default. Reading them gives an equal
     /// spec.
     fn printed(&self) -> Vec<(&'static str, Value)>;
 

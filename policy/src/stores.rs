@@ -1,4 +1,4 @@
-//! `<account>-stores.json`: what "store 1" is.
+//! `<account>-stores.json`: the stores of an account.
 //!
 //! ```json
 //! { "stores": [
@@ -8,29 +8,29 @@
 //! ] }
 //! ```
 //!
-//! A secret itself never stands in it: only the name of the environment variable, or the file, that holds it.
+//! It never contains a secret, only the name of the environment variable or file that holds it.
 
 use mill_model::StoreId;
 
 use crate::store_types::StoreKind;
 
-/// Most transfers at once that a store may be set to.
+/// The highest `transfersMax` of a store.
 pub const TRANSFERS_MAX: u32 = 1024;
 
 /// One store of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSpec {
-    /// What policies and tasks call it.
+    /// Its id in policies and tasks.
     pub id: StoreId,
-    /// What it is.
+    /// Its type and settings.
     pub kind: StoreKind,
     /// Whether it is the account's primary store; exactly one is.
     pub primary: bool,
-    /// Most transfers at once; `None` for as many as the back end takes.
+    /// The most concurrent transfers; `None` for as many as the back end allows.
     pub transfers_max: Option<u32>,
 }
 
-/// What is said where the source and the destination of a policy lie in one another.
+/// The message for a policy whose source and destination overlap.
 pub(crate) fn overlap_message(source: &StoreSpec, destination: &StoreSpec) -> String {
     format!(
         "stores `{}` ({}) and `{}` ({}) lie in one another, so that copying would go round; give them separate places",

@@ -1,4 +1,4 @@
-//! A stores file, member by member.
+//! Reads a stores file member by member.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ use crate::stores::{StoreSpec, TRANSFERS_MAX};
 #[derive(Debug, Default)]
 pub(crate) struct ParsedStores {
     pub(crate) specs: Vec<StoreSpec>,
-    /// Every id that is given to a store, right in all else or not.
+    /// Every id of a store, even if the rest of its entry is wrong.
     pub(crate) ids: BTreeSet<StoreId>,
-    /// Whether `ids` is all of them, so that another id is surely unknown.
+    /// Whether `ids` has all of them. Then any other id is certainly unknown.
     pub(crate) all_ids: bool,
     pub(crate) broken: bool,
 }
@@ -47,14 +47,14 @@ struct ParsedStore {
     spec: Option<StoreSpec>,
 }
 
-/// Which entries say that they are the primary.
+/// The entries that say that they are the primary.
 #[derive(Default)]
 struct PrimaryClaims {
-    /// Where it is said, and by which entry.
+    /// The offset and the index of each such entry.
     found: Vec<(usize, usize)>,
-    /// How many entries were looked at.
+    /// How many entries were checked.
     seen: usize,
-    /// Whether no further one can say it.
+    /// Whether no unread entry can say it.
     sure: bool,
 }
 
@@ -96,7 +96,7 @@ impl StoresFileReader<'_, '_> {
         }
     }
 
-    /// Exactly one store is the primary; an only store is it without saying so.
+    /// Checks that exactly one store is the primary. A single store is the primary by itself.
     fn check_one_primary(
         &mut self,
         at: usize,
@@ -118,7 +118,7 @@ impl StoresFileReader<'_, '_> {
         }
     }
 
-    /// Warns of two stores in one place: each would take the other's content for its own.
+    /// Warns of two stores in one place: each would treat the other's content as its own.
     fn warn_of_shared_roots(&mut self, items: &[JsonNode], path: &MemberPath<'_>, specs: &[StoreSpec]) {
         let mut roots: BTreeMap<PathBuf, &StoreId> = BTreeMap::new();
         for (index, (item, spec)) in items.iter().zip(specs).enumerate() {
@@ -177,7 +177,7 @@ impl StoresFileReader<'_, '_> {
             self.faults.error(node.at, &path.member("type"), message);
         }
         let mut entry = ObjectReader { faults: &mut *self.faults, whole: self.whole, members, path };
-        // Of a store whose type is not known, each type's members are.
+        // For a store of an unknown type, the members of every type are accepted.
         let possible = STORE_TYPES.iter().filter(|of| found.is_none_or(|found| found.name == of.name));
         let known: Vec<_> = [STORE].into_iter().chain(possible.map(|of| of.members)).collect();
         entry.only_known_members(&names(&known));

@@ -125,7 +125,7 @@ fn no_workers_is_no_limit() {
 fn faults_of_both_files_are_told_together() {
     let faults = AccountPolicy::parse(account(), b"{", b"{").unwrap_err();
     assert_eq!(faults.len(), 2);
-    // Unknown stores are no faults of their own while it is not known which stores there are.
+    // While the stores are unknown, an unknown store id is no error of its own.
     let text = br#"{"defaultPolicies": [{"srcStoreId": "8", "destStoreId": "9"}]}"#;
     let faults = AccountPolicy::parse(account(), text, b"{").unwrap_err();
     assert_eq!(faults.len(), 1, "{faults:?}");
@@ -144,7 +144,7 @@ fn a_mirror_covers_its_space_alone() {
     assert_eq!(mirror("source").coverage(&space("content"), &store("source"), &store("source")), Coverage::Stopped);
 }
 
-/// A policy file and a stores file, valid, with every member now and then.
+/// A valid policy file and a valid stores file, each with a random set of members.
 fn files() -> impl Strategy<Value = (serde_json::Value, serde_json::Value)> {
     let settings = || {
         let compare = prop::option::of(prop_oneof![Just("everything"), Just("differences")]);
@@ -232,7 +232,7 @@ proptest! {
                 let decided = decision.policies.iter().find(|p| p.source == source && p.destination == destination);
                 prop_assert_eq!(parsed.covering(id, &source, &destination), decided.cloned());
             }
-            // No destination has two sources, and none of them is reached from itself.
+            // No destination has two sources, and none can be reached from itself.
             let destinations: BTreeSet<_> = decision.policies.iter().map(|policy| &policy.destination).collect();
             prop_assert_eq!(destinations.len(), decision.policies.len());
         }
@@ -244,7 +244,8 @@ proptest! {
         let _ = crate::accounts_list(&a);
     }
 
-    /// Files that are almost right: each has a policy or a fault, and every fault lies within its file.
+    /// Files that are almost right: each gives a policy or an error, and every diagnostic has a position within its
+    /// file.
     #[test]
     fn a_file_is_read_or_its_fault_is_told(
         (policy, stores) in files(),

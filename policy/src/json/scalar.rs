@@ -3,7 +3,7 @@
 use super::{JsonValue, Parser};
 
 impl Parser<'_> {
-    /// A run of what words and numbers are made of.
+    /// A run of the characters of words and numbers.
     pub(super) fn bare_word(&mut self) -> &str {
         let start = self.at;
         while matches!(self.peek(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'+' | b'.')) {

@@ -24,7 +24,7 @@ fn same(ours: &JsonValue, theirs: &serde_json::Value) -> bool {
     }
 }
 
-/// Every member name, to leave texts with doubled names out of the comparison (serde_json keeps the last one).
+/// Whether a member name occurs twice. Such texts are not compared, because serde_json keeps the last member.
 fn has_doubled_name(text: &str) -> bool {
     faults(text).iter().any(|(_, message)| message.contains("stands here already"))
 }
@@ -57,7 +57,7 @@ proptest! {
         }
     }
 
-    /// The same texts are JSON here and there, also after bytes were changed at random.
+    /// Both parsers accept the same texts, also after random changes of bytes.
     #[test]
     fn what_is_not_json_is_told(value in json(), changes in prop::collection::vec((any::<prop::sample::Index>(), "[\\[\\]{}:,\"\\\\0-9eu.tn /*-]"), 1..3)) {
         let mut chars: Vec<char> = value.to_string().chars().collect();
@@ -68,7 +68,7 @@ proptest! {
         let text: String = chars.into_iter().collect();
         prop_assume!(!has_doubled_name(&text));
         let theirs = serde_json::from_str::<serde_json::Value>(&text);
-        // A number too large for a float is JSON, though serde_json does not take it.
+        // A number too large for a float is JSON, though serde_json rejects it.
         prop_assume!(!theirs.as_ref().is_err_and(|error| error.to_string().contains("out of range")));
         prop_assert_eq!(theirs.is_ok(), faults(&text).is_empty(), "{}", text);
     }

@@ -24,7 +24,7 @@ pub(super) const MEMBERS: &[PolicyMember] = &[PolicyMember {
 /// A folder whose direct subfolders are the spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderSpec {
-    /// The folder, as given: a relative one is the caller's to resolve.
+    /// The folder as given; the caller resolves a relative one.
     pub root: PathBuf,
 }
 
@@ -33,7 +33,7 @@ impl FolderSpec {
         Some(Self { root: entry.required_path("root", "the path of a folder")? })
     }
 
-    /// Whether one lies in the other, by what is written alone.
+    /// Whether one is inside the other, by the text alone.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let (a, b) = (lexically_normalized(&self.root), lexically_normalized(&other.root));
         a.has_root() == b.has_root() && (a.starts_with(&b) || b.starts_with(&a))
@@ -62,7 +62,7 @@ impl TypedSpec for FolderSpec {
     }
 }
 
-/// A path without `.` and with `..` taken back, by its text alone.
+/// A path without `.` and with `..` resolved, by its text alone.
 pub(crate) fn lexically_normalized(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! A store in S3, or in what speaks as S3 does.
+//! A store in S3, or in a service with its protocol.
 
 use std::path::PathBuf;
 
@@ -16,35 +16,35 @@ pub(super) use self::members::{CREDENTIALS, MEMBERS};
 /// Its name in the member `type`.
 pub(super) const NAME: &str = "s3";
 
-/// A store that speaks S3.
+/// A store with the S3 protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Spec {
     /// Where its spaces are.
     pub buckets: Buckets,
     /// The service's address; `None` for Amazon's own.
     pub endpoint: Option<String>,
-    /// The region; `None` for the environment's.
+    /// The region; `None` for that of the environment.
     pub region: Option<String>,
-    /// Whether the bucket stands in the path rather than in the host name.
+    /// Whether the bucket is in the path rather than in the host name.
     pub path_style: bool,
     /// Where the credentials are; `None` for those of the environment or the machine's role.
     pub credentials: Option<Credentials>,
     /// A profile of the user's AWS configuration; excludes `credentials`.
     pub profile: Option<String>,
-    /// A role to take on with them.
+    /// A role to assume with them.
     pub role: Option<RoleSpec>,
     /// How its server differs from Amazon's.
     pub dialect: Dialect,
 }
 
 impl S3Spec {
-    /// Where the service answers, in one spelling; `None` for Amazon's own, or where the environment says.
+    /// The service's address, normalised; `None` for Amazon's own, or for that of the environment.
     fn service(&self) -> Option<ServiceAddress> {
-        // What is no address was refused when it was read.
+        // An invalid address was rejected when the file was read.
         self.endpoint.as_deref().and_then(|endpoint| ServiceAddress::parse(endpoint).ok())
     }
 
-    /// Whether the two hold, or could hold, the same objects, by what is written alone.
+    /// Whether the two share objects or could, by the text alone.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.service() == other.service() && self.buckets.overlaps(&other.buckets)
     }
@@ -94,25 +94,26 @@ impl TypedSpec for S3Spec {
     }
 }
 
-/// What servers that speak S3 differ in.
+/// How S3 servers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // independent facts of a server
 pub struct Dialect {
-    /// Whether it decides `If-Match` and `If-None-Match` on writes itself; where not, they are checked before each write.
+    /// Whether the server itself decides `If-Match` and `If-None-Match` on writes. If not, Mill checks them before each
+    /// write.
     pub conditional_writes: bool,
-    /// Whether it knows the checksum of the whole of an item that is written in parts, rather than of the parts alone.
+    /// Whether it computes the checksum of a whole item that is written in parts, not only those of the parts.
     pub whole_checksums: bool,
-    /// Whether it is to keep the SHA-256 of what is written, rather than a CRC-64.
+    /// Whether it stores the SHA-256 of written items rather than a CRC-64.
     pub sha256: bool,
     /// Whether an entity tag of 32 hexadecimal digits is the MD5 of the bytes.
     pub md5_tags: bool,
-    /// Whether it is to bring large items from another of its buckets by itself, and judges what it brought by the checksum
-    /// of the whole that it keeps; where not, a workman reads every byte.
+    /// Whether it copies large items between its buckets by itself, and verifies each copy by the checksum of the whole
+    /// that it stores. If not, a workman reads every byte.
     pub server_side_copies: bool,
 }
 
 impl Dialect {
-    /// That of Amazon's own, or of a server at an address of its own. Nothing tells whether such a one judges what it copies.
+    /// The default for Amazon's own service, or for any other. Whether another server verifies its copies is unknown.
     pub fn usual(of_amazon: bool) -> Self {
         Self {
             conditional_writes: true,
@@ -124,12 +125,12 @@ impl Dialect {
     }
 }
 
-/// A role to take on.
+/// A role to assume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleSpec {
     /// Its ARN.
     pub arn: String,
-    /// The id that its owner gave to whoever takes it on, if any.
+    /// The external id that its owner requires, if any.
     pub external_id: Option<String>,
 }
 
@@ -138,12 +139,12 @@ pub struct RoleSpec {
 pub enum Buckets {
     /// One bucket holds all spaces.
     One(String),
-    /// Each space is a bucket: this prefix and the space's id.
+    /// Each space is a bucket, named by this prefix and the space's id.
     Prefix(String),
 }
 
 impl Buckets {
-    /// Whether a bucket is, or could be, among those of both.
+    /// Whether a bucket is or could be among those of both.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::One(a), Self::One(b)) => a == b,
@@ -155,7 +156,7 @@ impl Buckets {
     }
 }
 
-/// Where the credentials of a store are to be found. Never the credentials themselves.
+/// Where the credentials of a store are. Never the credentials themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Where the access key's id is.
@@ -181,12 +182,12 @@ impl Credentials {
     }
 }
 
-/// Where one secret is to be found.
+/// Where one secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretReference {
     /// In this environment variable.
     Env(String),
-    /// In this file, as given: a relative one is the caller's to resolve.
+    /// In this file, as given; the caller resolves a relative path.
     File(PathBuf),
 }
 

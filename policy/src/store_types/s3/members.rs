@@ -2,7 +2,7 @@
 
 use crate::members::PolicyMember;
 
-/// Of the store.
+/// The members of the store.
 pub(crate) const MEMBERS: &[PolicyMember] = &[
     PolicyMember {
         name: "bucket",
@@ -104,7 +104,7 @@ pub(crate) const MEMBERS: &[PolicyMember] = &[
     },
 ];
 
-/// Of `credentials`.
+/// The members of `credentials`.
 pub(crate) const CREDENTIALS: &[PolicyMember] = &[
     PolicyMember {
         name: "accessKeyIdEnv",

@@ -1,4 +1,4 @@
-//! A store of type `s3`, as it is read.
+//! Reads a store of type `s3`.
 
 use super::{Buckets, CREDENTIALS, Credentials, Dialect, RoleSpec, S3Spec, SecretReference};
 use crate::members::names;
@@ -64,7 +64,7 @@ impl Dialect {
 }
 
 impl RoleSpec {
-    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
+    #[allow(clippy::option_option)] // The outer option: whether it could be read; the inner: whether it is given.
     fn read(entry: &mut ObjectReader<'_, '_>) -> Option<Option<Self>> {
         let arn = entry.optional_text("roleArn", "the ARN of a role to take on")?;
         let external_id = entry.optional_text("externalId", "the id that the role's owner gave")?;
@@ -92,8 +92,9 @@ impl Credentials {
 }
 
 impl SecretReference {
-    /// One of two members that say where a secret is. What they hold is never repeated: it might be the secret itself.
-    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
+    /// One of two members that say where a secret is. No message repeats their values: a value might be the secret
+    /// itself.
+    #[allow(clippy::option_option)] // The outer option: whether it could be read; the inner: whether it is given.
     fn read(object: &mut ObjectReader<'_, '_>, [env, file]: [&'static str; 2]) -> Option<Option<Self>> {
         match (object.has(env), object.has(file)) {
             (true, false) => Some(object.optional_variable(env)?.map(Self::Env)),
