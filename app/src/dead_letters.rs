@@ -171,7 +171,7 @@ impl<'i> DeadLetterReview<'i> {
     /// # Errors
     /// When there is none of that id.
     pub async fn show(&self, id: &str) -> Result<DeadLetterEntry> {
-        Ok(DeadLetterEntry::of(&self.table.show(&DeadLetterId::new(id)).await?))
+        Ok(DeadLetterEntry::of(&self.table.get(&DeadLetterId::new(id)).await?))
     }
 
     /// Sends a task again, its failures forgiven. Returns the queue that it went to.

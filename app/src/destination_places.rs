@@ -85,7 +85,8 @@ impl DestinationPlaces {
             source: Some(source),
         };
         let memory = self.memory().await.map_err(|error| failed(error.into()))?;
-        let met = if remember { memory.meet(store, &now).await } else { memory.look(store, &now).await };
+        let met =
+            if remember { memory.compare_and_remember(store, &now).await } else { memory.compare(store, &now).await };
         match met.map_err(|error| failed(error.into()))? {
             Ok(()) => {
                 self.found.lock().insert(store.clone(), remember);
@@ -106,7 +107,7 @@ impl DestinationPlaces {
         (placed, space): (&dyn PlacedStore, &SpaceId),
     ) -> Result<(), StoreError> {
         let Some(now) = space_place(placed, space).await? else { return Ok(()) };
-        let met = async { anyhow::Ok(self.memory().await?.meet_space((store, space), &now).await?) };
+        let met = async { anyhow::Ok(self.memory().await?.compare_and_remember_space((store, space), &now).await?) };
         match met.await.map_err(|error| placed.unavailable(space, error.into()))? {
             Ok(()) => Ok(()),
             Err(moved) => Err(placed.unavailable(space, MovedDestination { path: now.path, moved }.into())),
@@ -160,35 +161,35 @@ impl DestinationPlaces {
         (claim, way_out): (bool, Advice<'_>),
     ) -> Result<bool, StoreError> {
         self.space_is_where_it_was(store, (placed, space)).await?;
-        let Some(ground) = placed.space_location(space).await? else { return Ok(true) };
-        let other = ground.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
+        let Some(location) = placed.space_location(space).await? else { return Ok(true) };
+        let other = location.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
         if let Some((path, mark)) = other {
             return Err(foreign(placed, &path.to_string_lossy(), &mark.shown, way_out));
         }
-        if is_marked(&ground, keeper) || (ground.bears_marks && !claim) {
+        if is_marked(&location, keeper) || (location.bears_marks && !claim) {
             return Ok(true);
         }
-        match self.in_register(placed, &ground, keeper, claim).await {
+        match self.in_register(placed, &location, keeper, claim).await {
             Ok(ClaimOutcome::Ours) => {}
-            Ok(ClaimOutcome::Anothers { keeper, ground }) => {
-                return Err(foreign(placed, &ground.shown, &keeper.shown, way_out));
+            Ok(ClaimOutcome::OwnedByAnother { keeper, place }) => {
+                return Err(foreign(placed, &place.shown, &keeper.shown, way_out));
             }
             // The mark is about the place itself; only the register knows of places that lie in one another.
-            Err(error) if ground.bears_marks => tracing::warn!("the register of destinations fails: {error:#}"),
+            Err(error) if location.bears_marks => tracing::warn!("the register of destinations fails: {error:#}"),
             // Nothing but the register of this host knows, so it is no promise: other hosts may write there too.
             Err(error) if placed.is_known_by_name() => tracing::warn!(
                 "whether another writes `{}` is not known: the register of destinations fails: {error:#}",
-                ground.path.display()
+                location.path.display()
             ),
             Err(error) => return Err(placed.unavailable(space, error.into())),
         }
-        if !claim || ground.identity.is_none() || !ground.bears_marks {
-            return Ok(ground.identity.is_some());
+        if !claim || location.identity.is_none() || !location.bears_marks {
+            return Ok(location.identity.is_some());
         }
-        let known = ground.marks.first().is_some_and(|(path, _)| *path == ground.path);
+        let known = location.marks.first().is_some_and(|(path, _)| *path == location.path);
         let mark = OwnerMark { names: keeper.names.clone(), shown: keeper.shown.clone() };
         if !placed.mark(space, mark, known).await? {
-            let marks = placed.space_location(space).await?.map(|ground| ground.marks).unwrap_or_default();
+            let marks = placed.space_location(space).await?.map(|location| location.marks).unwrap_or_default();
             if let Some((path, mark)) = marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark))) {
                 return Err(foreign(placed, &path.to_string_lossy(), &mark.shown, way_out));
             }
@@ -199,29 +200,29 @@ impl DestinationPlaces {
     async fn in_register(
         &self,
         placed: &dyn PlacedStore,
-        ground: &SpaceLocation,
+        location: &SpaceLocation,
         keeper: &DestinationKeeper,
         claim: bool,
     ) -> anyhow::Result<ClaimOutcome> {
         let register = self.register().await?;
         let gone = |theirs: &DestinationPlace| {
-            placed.is_gone(ground, PlaceInHolder { within: &theirs.within, identity: &theirs.identity })
+            placed.is_gone(location, PlaceInHolder { within: &theirs.within, identity: &theirs.identity })
         };
-        let place = registered(ground);
-        Ok(match (&ground.identity, claim) {
+        let place = registered(location);
+        Ok(match (&location.identity, claim) {
             (Some(_), true) => register.claim(&place, keeper, gone).await?,
-            _ => register.look(&place, keeper, gone).await?,
+            _ => register.preview_claim(&place, keeper, gone).await?,
         })
     }
 
     /// Makes a space of a destination nobody's. Gives what its keeper was called.
     pub async fn release(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Option<String>> {
-        let Some(ground) = placed.space_location(space).await? else { return Ok(None) };
-        let marked = ground.marks.iter().find(|(path, _)| *path == ground.path).map(|(_, mark)| mark.shown.clone());
-        if ground.identity.is_some() {
+        let Some(location) = placed.space_location(space).await? else { return Ok(None) };
+        let marked = location.marks.iter().find(|(path, _)| *path == location.path).map(|(_, mark)| mark.shown.clone());
+        if location.identity.is_some() {
             placed.unmark(space).await?;
         }
-        let released = self.register().await?.release(&registered(&ground)).await?;
+        let released = self.register().await?.release(&registered(&location)).await?;
         Ok(marked.or(released.map(|keeper| keeper.shown)))
     }
 
@@ -231,12 +232,12 @@ impl DestinationPlaces {
         placed: &dyn PlacedStore,
         space: &SpaceId,
     ) -> anyhow::Result<Vec<(String, DestinationKeeper)>> {
-        let Some(ground) = placed.space_location(space).await? else { return Ok(Vec::new()) };
+        let Some(location) = placed.space_location(space).await? else { return Ok(Vec::new()) };
         if placed.is_known_by_name() {
-            let keeper = self.register().await?.keeper(&registered(&ground)).await?;
-            return Ok(keeper.map(|keeper| (ground.path.display().to_string(), keeper)).into_iter().collect());
+            let keeper = self.register().await?.keeper(&registered(&location)).await?;
+            return Ok(keeper.map(|keeper| (location.path.display().to_string(), keeper)).into_iter().collect());
         }
-        Ok(ground.marks.iter().map(|(path, mark)| (path.display().to_string(), keeper_of(mark))).collect())
+        Ok(location.marks.iter().map(|(path, mark)| (path.display().to_string(), keeper_of(mark))).collect())
     }
 }
 
@@ -274,12 +275,12 @@ fn remembered(facts: RootFacts) -> RootPlace {
     RootPlace { identity, file_system, mounted, path: path.display().to_string() }
 }
 
-fn registered(ground: &SpaceLocation) -> DestinationPlace {
+fn registered(location: &SpaceLocation) -> DestinationPlace {
     DestinationPlace {
-        holder: ground.holder.clone(),
-        within: ground.within.clone(),
-        identity: ground.identity.clone().unwrap_or_default(),
-        shown: ground.path.display().to_string(),
+        holder: location.holder.clone(),
+        within: location.within.clone(),
+        identity: location.identity.clone().unwrap_or_default(),
+        shown: location.path.display().to_string(),
     }
 }
 
@@ -288,8 +289,8 @@ fn keeper_of(mark: &OwnerMark) -> DestinationKeeper {
 }
 
 /// Whether a space bears this keeper's mark, under all its names of today.
-fn is_marked(ground: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
-    ground.marks.first().is_some_and(|(path, mark)| *path == ground.path && mark.names == keeper.names)
+fn is_marked(location: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
+    location.marks.first().is_some_and(|(path, mark)| *path == location.path && mark.names == keeper.names)
 }
 
 /// The error for a place that is another's.

@@ -1,11 +1,13 @@
-//! How many tasks of each account workmen have received from a queue, and how many have left it: one row a workman.
+//! How many tasks of each account workmen have received from a queue, and how many have left it. Each workman has one
+//! row.
 //!
-//! For queues that cannot tell how many tasks of an account they hold. Each workman writes sums since it began, into a row
-//! of its own: so nobody waits for another's write, and reading or writing twice changes nothing. It costs a write each ten
-//! seconds and workman, however many tasks and accounts there are, and nothing while no task comes.
+//! These counts are for queues that do not report their depth by account. Each workman writes its sums since its start
+//! into a row of its own, so that workmen do not wait for each other, and reading or writing twice changes nothing. The
+//! cost is one write per workman every ten seconds, however many tasks and accounts there are, and nothing while no
+//! task arrives.
 //!
-//! Rows of workmen that are gone are [folded](AccountCounts::read) into one by who reads them. A workman that lives all the
-//! same finds its row gone, and begins another one.
+//! Readers [fold](AccountCounts::read) the rows of workmen that are gone into one. If such a workman is still alive, it
+//! finds its row gone and begins another one.
 
 mod rows;
 mod writer;
@@ -22,18 +24,18 @@ use tracing::debug;
 use rows::CountsRow;
 pub use writer::CountsWriter;
 
-/// A row that was not written for so long is one of a workman that is gone.
+/// A workman whose row was not written for this long is gone.
 const GONE_AFTER: Duration = Duration::from_hours(24);
 
-/// The row of those that are gone. No workman's name is empty.
+/// The row of all workmen that are gone. No workman's name is empty.
 const FOLDED_ROW: &str = "";
 
 /// The repository, for one queue.
 #[derive(Clone)]
 pub struct AccountCounts {
-    /// Where the rows are.
+    /// The table of the rows.
     pub table: Arc<dyn Table>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The queue.
     pub queue: QueueName,
@@ -45,19 +47,19 @@ impl fmt::Debug for AccountCounts {
     }
 }
 
-/// What was counted of an account.
+/// The counts of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AccountCount {
-    /// Tasks received, each time.
+    /// Tasks received; each delivery counts.
     pub received: u64,
-    /// Tasks that have left the queue for good: done, given up, or sent on to another.
+    /// Tasks that have left the queue for good: done, dead-lettered, or sent to another queue.
     pub ended: u64,
 }
 
 /// Sums by account.
 pub type CountsByAccount = BTreeMap<AccountId, AccountCount>;
 
-/// Adds sums to others.
+/// Adds `more` to `to`.
 pub fn add_counts(to: &mut CountsByAccount, more: &CountsByAccount) {
     for (account, AccountCount { received, ended }) in more {
         let sum = to.entry(account.clone()).or_default();
@@ -71,11 +73,11 @@ impl AccountCounts {
     pub const TABLE: &'static str = "account-counts";
     const PAGE_ROWS: usize = 1_000;
 
-    /// The sums of all workmen. Rows of those that are gone are folded into one, in which only accounts in `known` stay: of
-    /// others nobody asks for what was before.
+    /// The sums of all workmen. Rows of workmen that are gone are folded into one, which keeps only the accounts in
+    /// `known`: nobody needs earlier counts of other accounts.
     ///
     /// # Errors
-    /// The table's own, where the rows cannot be read. What cannot be folded is folded the next time.
+    /// The table's, if the rows cannot be read. Rows that cannot be folded now are folded the next time.
     pub async fn read(&self, known: &BTreeSet<AccountId>) -> Result<CountsByAccount, TableError> {
         let mut folded = (CountsRow::default(), None);
         let mut rows = BTreeMap::new();
@@ -107,8 +109,8 @@ impl AccountCounts {
         }
     }
 
-    /// Adds the rows of those that are gone to the row that stands for them, and then deletes them. Gives that row as it is
-    /// now: a row that is in both counts once, by its name.
+    /// Adds the rows of workmen that are gone to the row that stands for them, and then deletes them. Returns that row
+    /// as it is now. It lists the names of the rows that it includes, so that a row that is still there counts once.
     async fn fold(
         &self,
         (folded, version): (CountsRow, Option<RowVersion>),
@@ -131,7 +133,7 @@ impl AccountCounts {
             more.written = now;
             let when = version.map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
             if let Err(error) = self.table.put(&self.key(FOLDED_ROW), more.value(), when).await {
-                // Another folds them, or it is done the next time.
+                // Another process folds them, or they are folded the next time.
                 debug!(error = error_chain(&error), "rows of workmen that are gone were not folded");
                 return folded;
             }

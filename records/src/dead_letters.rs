@@ -1,11 +1,11 @@
 //! Dead letters: which tasks were dead-lettered, why, and what a person decided about each.
 //!
-//! A queue cannot be browsed and forgets after its retention, so each letter is written here before it is acknowledged.
-//! A letter's id begins with the time at which it was given up and ends with a mark of its body: ids sort by time,
-//! and a letter that is drained twice has one row.
+//! A queue cannot be browsed and forgets after its retention, so each dead letter is written here before it is
+//! acknowledged. A dead letter's id begins with the time at which it was dead-lettered and ends with a hash of its
+//! body: ids sort by time, and a dead letter that is drained twice has one row.
 //!
-//! **Invariant:** a row is written before its letter is acknowledged, and a letter that is retried is sent before it
-//! is marked. A crash between may repeat a task, never lose one.
+//! **Invariant:** a row is written before its dead letter is acknowledged, and a retried dead letter is sent before it
+//! is marked. A crash between the two steps may repeat a task but never loses one.
 
 mod row;
 
@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 /// The table's only partition.
 const PARTITION: &str = "letters";
 
-/// A letter's name: the time at which it was given up, and a mark of its body.
+/// A dead letter's id: the time at which it was dead-lettered, and a hash of its body.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeadLetterId(String);
 
@@ -38,7 +38,7 @@ impl DeadLetterId {
         Self(format!("{:013}-{digest:016x}", at.as_millis()))
     }
 
-    /// An id as a person gives it; whether there is such a letter is found out by looking.
+    /// Makes an id from a person's text. Whether such a dead letter exists is not checked.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -55,34 +55,34 @@ impl fmt::Display for DeadLetterId {
     }
 }
 
-/// A task that was given up.
+/// A task that was dead-lettered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Its id in the table.
     pub id: DeadLetterId,
-    /// When it was given up, or first sent where the back end's own redrive moved it.
+    /// When it was dead-lettered, or first sent if the back end's own redrive moved it.
     pub at: Timestamp,
     /// Why.
     pub reason: String,
-    /// Whose task, if its body can be opened.
+    /// The task's account, if its body can be decoded.
     pub account: Option<AccountId>,
-    /// What sort of task, if its body can be opened.
+    /// The task's kind, if its body can be decoded.
     pub kind: Option<TaskKind>,
-    /// What the task is about, if its processor could tell: `account/space/item`.
+    /// What the task is about, if its processor knows: `account/space/item`.
     pub subject: Option<String>,
     /// The queue to which a retry goes, if known.
     pub origin: Option<QueueName>,
     /// Executions that failed.
     pub failures: u32,
-    /// The failures, oldest first, as far as the envelope kept them.
+    /// The failures that the envelope kept, oldest first.
     pub history: Vec<Failure>,
-    /// The body as it was: an envelope with its last failure, or what could not be opened.
+    /// The original body: an envelope with its last failure, or a body that could not be decoded.
     pub body: Bytes,
-    /// What a person decided.
+    /// What a person decided about it.
     pub state: DeadLetterState,
 }
 
-/// What became of a letter.
+/// What became of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeadLetterState {
     /// It waits for a person.
@@ -94,7 +94,7 @@ pub enum DeadLetterState {
         /// When.
         at: Timestamp,
     },
-    /// It will not be done.
+    /// The task will not be done.
     Discarded {
         /// Why not.
         reason: String,
@@ -117,7 +117,7 @@ impl DeadLetterState {
 }
 
 impl DeadLetter {
-    /// Reads what came out of the dead-letter queue, whatever it is. `subject` tells what a task is about.
+    /// Reads any delivery of the dead-letter queue. `subject` returns what a task is about.
     pub fn read(delivery: &Delivery, subject: impl FnOnce(&Task) -> Option<String>) -> Self {
         let (at, reason, body, origin) = match wire::decode_dead_letter(&delivery.body) {
             Ok(letter) => (letter.given_up.at, letter.given_up.reason, letter.body, Some(letter.origin)),
@@ -139,7 +139,7 @@ impl DeadLetter {
         };
         if let Some(envelope) = envelope {
             letter.subject = subject(&envelope.task);
-            // A body that does not say where it came from was given the queue it was found in.
+            // A body without an origin was given the queue it was found in.
             letter.origin = letter.origin.or(Some(envelope.origin)).filter(|origin| *origin != QueueName::DeadLetter);
             letter.account = Some(envelope.task.account);
             letter.kind = Some(envelope.task.kind);
@@ -149,11 +149,11 @@ impl DeadLetter {
         letter
     }
 
-    /// The body to send again: its failures forgiven, their history kept.
+    /// The body to send again: its count of failures is zero, their history is kept.
     fn body_for_retry(&self) -> Result<Bytes, WireError> {
         match decode_body(&self.body, self.at) {
             Ok(envelope) => wire::encode(&Envelope { failures: 0, ..envelope }),
-            // Another version may be able to open it.
+            // Another version may be able to decode it.
             Err(_) => Ok(self.body.clone()),
         }
     }
@@ -167,16 +167,16 @@ fn decode_body(body: &[u8], at: Timestamp) -> Result<Envelope, WireError> {
     wire::decode(body, ReceiveContext { id: TaskId::new(at, [0; 10]), queue: QueueName::DeadLetter, sent_at: at })
 }
 
-/// Which letters to list; all conditions must hold.
+/// Which dead letters to list; all conditions must hold.
 #[derive(Debug, Clone, Default)]
 pub struct DeadLetterFilter {
     /// Only those in the state of this name.
     pub state: Option<&'static str>,
-    /// Only this account's.
+    /// Only those of this account.
     pub account: Option<AccountId>,
-    /// Only of this kind.
+    /// Only those of this kind.
     pub kind: Option<TaskKind>,
-    /// Only those given up at or after this time.
+    /// Only those dead-lettered at or after this time.
     pub since: Option<Timestamp>,
 }
 
@@ -188,12 +188,12 @@ impl DeadLetterFilter {
     }
 }
 
-/// Some letters, oldest first.
+/// A page of dead letters, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterPage {
-    /// The letters.
+    /// The dead letters.
     pub letters: Vec<DeadLetter>,
-    /// Where to go on, if there may be more.
+    /// Where the next page starts, if there may be more.
     pub next: Option<DeadLetterId>,
 }
 
@@ -209,24 +209,24 @@ pub struct OperatorDecision {
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
-    /// There is no such letter.
+    /// There is no such dead letter.
     #[error("there is no dead letter `{0}`; `mill deadletters list` shows those there are")]
     Unknown(DeadLetterId),
-    /// Its fate is decided already.
+    /// It was decided already.
     #[error("the dead letter `{id}` is {state} already")]
     Decided {
-        /// The letter.
+        /// The dead letter.
         id: DeadLetterId,
-        /// What it is.
+        /// Its state.
         state: &'static str,
     },
-    /// Its body does not say where it came from, and no queue was given; or the queue given is not known here.
+    /// Its body has no origin and no queue was given, or the given queue is not known here.
     #[error("the dead letter `{0}` has no queue to go back to; name one")]
     NoQueue(DeadLetterId),
     /// The row cannot be read.
     #[error("the row of the dead letter `{id}` cannot be read: {why}")]
     Damaged {
-        /// The letter.
+        /// The dead letter.
         id: DeadLetterId,
         /// What is wrong with it.
         why: String,
@@ -234,18 +234,18 @@ pub enum DeadLetterError {
     /// The task cannot be written as an envelope any more.
     #[error("the task of the dead letter `{id}` cannot be sent")]
     Wire {
-        /// The letter.
+        /// The dead letter.
         id: DeadLetterId,
         /// Why not.
         #[source]
         source: WireError,
     },
-    /// The queue did not take it; the letter is as it was.
+    /// The queue did not accept it; the dead letter is unchanged.
     #[error("the task of the dead letter `{id}` was not sent")]
     Queue {
-        /// The letter.
+        /// The dead letter.
         id: DeadLetterId,
-        /// What the queue said.
+        /// The queue's error.
         #[source]
         source: QueueError,
     },
@@ -254,7 +254,7 @@ pub enum DeadLetterError {
     Table(#[from] TableError),
 }
 
-/// The table.
+/// The repository of dead letters: one row for each.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     table: Arc<dyn Table>,
@@ -271,10 +271,10 @@ impl DeadLetters {
         Self { table }
     }
 
-    /// Writes a letter down, durably. One that is there already stays as it is, with what was decided about it.
+    /// Writes a dead letter, durably. If it is in the table already, it stays as it is, with any decision about it.
     ///
     /// # Errors
-    /// [`DeadLetterError::Table`]: then the letter must not be acknowledged.
+    /// [`DeadLetterError::Table`]: then the dead letter must not be acknowledged.
     pub async fn note(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         match self.table.put(&key(&letter.id), row::encode(letter)?, RowPrecondition::Absent).await {
             Err(error) if error.kind != TableErrorKind::Conflict => Err(error.into()),
@@ -282,14 +282,14 @@ impl DeadLetters {
         }
     }
 
-    /// Up to `limit` letters that pass, oldest first, from the one after `after` on.
+    /// Up to `limit` dead letters that pass the filter, oldest first, starting after `after`.
     pub async fn list(
         &self,
         filter: &DeadLetterFilter,
         after: Option<&DeadLetterId>,
         limit: usize,
     ) -> Result<DeadLetterPage, DeadLetterError> {
-        // Sorts before all ids that begin with it: those of letters of that time.
+        // This prefix sorts before all ids that begin with it, which are those of this time.
         let since = filter.since.map(|since| format!("{:013}", since.as_millis()));
         let mut after = after.map(|id| id.0.clone()).max(since);
         let mut letters = Vec::new();
@@ -312,7 +312,7 @@ impl DeadLetters {
         }
     }
 
-    /// How many letters pass.
+    /// The number of dead letters that pass the filter.
     pub async fn count(&self, filter: &DeadLetterFilter) -> Result<u64, DeadLetterError> {
         let (mut count, mut after) = (0, None);
         loop {
@@ -325,16 +325,16 @@ impl DeadLetters {
         }
     }
 
-    /// One letter.
+    /// Returns one dead letter.
     ///
     /// # Errors
-    /// [`DeadLetterError::Unknown`] when there is none of that name.
-    pub async fn show(&self, id: &DeadLetterId) -> Result<DeadLetter, DeadLetterError> {
+    /// [`DeadLetterError::Unknown`] when there is no such id.
+    pub async fn get(&self, id: &DeadLetterId) -> Result<DeadLetter, DeadLetterError> {
         row::decode(&self.row(id).await?)
     }
 
-    /// Sends a letter's task again, its failures forgiven, and then marks the letter. It goes to `queue`, or else to
-    /// where it came from.
+    /// Sends a dead letter's task again with its count of failures at zero, and then marks the dead letter as retried.
+    /// The task goes to `queue`, or else to its origin.
     ///
     /// # Errors
     /// [`DeadLetterError::Decided`] when it is not open; [`DeadLetterError::NoQueue`]; [`DeadLetterError::Queue`].
@@ -363,7 +363,7 @@ impl DeadLetters {
         Ok(name)
     }
 
-    /// Marks a letter as not to be done, with a reason. The row stays.
+    /// Marks a dead letter as discarded, with a reason. The row stays.
     ///
     /// # Errors
     /// [`DeadLetterError::Decided`] when it is not open.
@@ -382,7 +382,7 @@ impl DeadLetters {
         self.table.get(&key(id)).await?.ok_or_else(|| DeadLetterError::Unknown(id.clone()))
     }
 
-    /// A letter about which nothing is decided, and its row.
+    /// A dead letter about which nothing is decided, and its row.
     async fn open(&self, id: &DeadLetterId) -> Result<(Row, DeadLetter), DeadLetterError> {
         let row = self.row(id).await?;
         let letter = row::decode(&row)?;
@@ -413,7 +413,7 @@ fn key(id: &DeadLetterId) -> RowKey {
     RowKey::new(PARTITION, id.as_str())
 }
 
-/// Stands for the account of a body that does not tell it.
+/// Stands for the account of a body that has none.
 #[allow(clippy::expect_used)] // the text is a valid id: a test retries a letter without account
 fn unknown_account() -> AccountId {
     AccountId::new("unknown").expect("a plain word is an account id")

@@ -1,4 +1,4 @@
-//! Delete lists: what may be deleted at a destination, by whose grant, and what became of it.
+//! Delete lists: what may be deleted at a destination, who granted it, and what became of it.
 //!
 //! ```text
 //!   survey ──▶ rows, then the head ──┬─▶ granted by rule ──▶ tasks, one a row ──▶ results, one a row
@@ -6,12 +6,12 @@
 //!                                         └─▶ withdrawn: back at the source, or asked for by a person
 //! ```
 //!
-//! A list names the ids that a complete survey of both sides of a pair found only at the destination. Nothing is deleted
-//! that no granted list names. What was deleted is never more than what was granted: each id is in one row, and each row
-//! has one result.
+//! A list names the ids that a complete survey of both sides of a pair found only at the destination. Only what a
+//! granted list names is deleted. Never more is deleted than was granted: each id is in one row, and each row has one
+//! result.
 //!
-//! Reading order: this file (the repository), [`pair`] (what is remembered of a pair), [`head`] (a list), [`rows`] (its ids,
-//! and what became of them), `held` (lists that wait for a person).
+//! Reading order: this file (the repository), [`pair`] (the state of a pair), [`head`] (a list), [`rows`] (its ids, and
+//! what became of them), `held` (lists that wait for a person).
 
 pub mod head;
 mod held;
@@ -38,7 +38,7 @@ use crate::versioned::Versioned;
 /// Why the table could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteListError {
-    /// Somebody else has written the record since it was read.
+    /// Another process has written the record since it was read.
     #[error("the record `{sort}` of the delete lists was changed meanwhile")]
     Changed {
         /// The record.
@@ -80,7 +80,7 @@ impl DeleteLists {
         Self { table }
     }
 
-    /// What is remembered of a pair; of one never seen before, nothing.
+    /// The state of a pair. It is empty for a new pair.
     ///
     /// # Errors
     /// The table's; [`DeleteListError::Unreadable`].
@@ -89,10 +89,10 @@ impl DeleteLists {
         Ok(found.unwrap_or_else(|| Versioned::unsaved(DeletePairState::default())))
     }
 
-    /// Saves what is remembered of a pair.
+    /// Saves the state of a pair.
     ///
     /// # Errors
-    /// [`DeleteListError::Changed`] when somebody else has written it since it was read.
+    /// [`DeleteListError::Changed`] when another process has written it since it was read.
     pub async fn save_pair(
         &self,
         pair: &SpacePair,
@@ -113,10 +113,10 @@ impl DeleteLists {
         self.get(head_key(pair, list)).await
     }
 
-    /// Adds the head of a list whose rows are all there.
+    /// Adds the head of a list. All its rows must be in the table.
     ///
     /// # Errors
-    /// The table's; [`DeleteListError::Changed`] when it has one already.
+    /// The table's; [`DeleteListError::Changed`] when the list has a head already.
     pub async fn add_head(
         &self,
         pair: &SpacePair,
@@ -131,7 +131,7 @@ impl DeleteLists {
     /// Saves the head of a list.
     ///
     /// # Errors
-    /// [`DeleteListError::Changed`] when somebody else has written it since it was read.
+    /// [`DeleteListError::Changed`] when another process has written it since it was read.
     pub async fn save_head(
         &self,
         pair: &SpacePair,
@@ -170,7 +170,7 @@ impl DeleteLists {
         DeleteListRow::read(&row.value).map(Some).ok_or(DeleteListError::Unreadable { sort: row.sort })
     }
 
-    /// All ids of a list in order, a few rows at a time in memory.
+    /// Streams all ids of a list in order. Few rows are in memory at a time.
     pub fn ids(&self, pair: &SpacePair, list: DeleteListId) -> BoxStream<'static, Result<ListedId, DeleteListError>> {
         let rows = self.rows(pair, &format!("list/{list}/row/"));
         rows.and_then(|row| async move {
@@ -181,7 +181,7 @@ impl DeleteLists {
         .boxed()
     }
 
-    /// Notes what became of a row, once: a later result of the same row changes nothing.
+    /// Records the result of a row, once: a later result of the same row changes nothing.
     ///
     /// # Errors
     /// The table's.
@@ -235,7 +235,7 @@ impl DeleteLists {
     /// Removes the rows of a list that was never granted.
     ///
     /// # Errors
-    /// The table's; rows that are left do no harm.
+    /// The table's. Rows that are left do no harm.
     pub async fn remove_rows(&self, pair: &SpacePair, list: DeleteListId) -> Result<(), DeleteListError> {
         let partition = pair_key(pair);
         let mut rows = self.rows(pair, &format!("list/{list}/row/"));
@@ -257,7 +257,7 @@ impl DeleteLists {
                 let Some(range) = range else { return Ok(None) };
                 let page = table.query(&partition, &range, Self::PAGE_ROWS).await?;
                 let after = page.rows.last().map(|row| row.sort.clone());
-                // A page that promises more and gives nothing to go on from would be asked for again for ever.
+                // A page that promises more but has no last row would be requested again for ever.
                 let next = (!page.end && after.is_some()).then_some(KeyRange { after, ..range });
                 if !page.end && next.is_none() {
                     return Err(DeleteListError::Table(TableError {
@@ -289,7 +289,7 @@ impl DeleteLists {
                 record.version = Some(version);
                 Ok(())
             }
-            // An earlier try that was not answered may have written it.
+            // An earlier try that got no answer may have written it.
             Err(error) if error.kind == TableErrorKind::Conflict => match self.table.get(&key).await? {
                 Some(row) if row.value == value => {
                     record.version = Some(row.version);

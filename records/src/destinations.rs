@@ -1,9 +1,9 @@
-//! The register of destinations: which Mill of this host keeps which place in sync, over accounts, mirrors and
+//! The register of destinations: which Mill of this host keeps which place in sync, across accounts, mirrors and
 //! installations.
 //!
-//! Two of them on one place would each remove what the other copies. The table of [owners](crate::owners) knows the sources
-//! within one destination store; this one knows the stores, by where they really are. Where a directory can bear a mark, the
-//! mark says the same on every host, and the register only tells of places that lie in one another.
+//! Two keepers of one place would each delete what the other copies. The table of [owners](crate::owners) knows the
+//! sources within one destination store; this register knows where the stores really are. If a directory can have a
+//! mark, the mark names the keeper on every host, and the register is needed only for places inside one another.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use bytes::Bytes;
 use mill_ports::{KeyRange, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 
-/// Who keeps a place in sync.
+/// The Mill that keeps a place in sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationKeeper {
-    /// Names by which it is known again: a store of an installation, a mirror by its source's path or place. One that is
-    /// equal is enough, so that a source that moved, or was replaced at its path, is the same keeper.
+    /// Names that identify it: a store of an installation, or the path or place of a mirror's source. One equal name is
+    /// enough, so that a source that moved, or was replaced at its path, is the same keeper.
     pub names: Vec<String>,
-    /// What a person calls it, for messages.
+    /// Its name in messages.
     pub shown: String,
 }
 
 impl DestinationKeeper {
-    /// Whether both are one.
+    /// Whether both are the same keeper.
     pub fn is(&self, other: &Self) -> bool {
         self.names.iter().any(|name| other.names.contains(name))
     }
@@ -32,13 +32,13 @@ impl DestinationKeeper {
 /// A place that is kept in sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationPlace {
-    /// What holds it: a file system, or a bucket of a service.
+    /// Its holder: a file system, or a bucket of a service.
     pub holder: String,
-    /// Where it is in there.
+    /// Its path in the holder.
     pub within: PathBuf,
-    /// What tells it from another that may stand there later.
+    /// Its identity, which distinguishes it from another place that may be there later.
     pub identity: String,
-    /// What a person calls it.
+    /// Its name in messages.
     pub shown: String,
 }
 
@@ -51,24 +51,25 @@ impl DestinationPlace {
 #[derive(Debug, Serialize, Deserialize)]
 struct DestinationRow {
     keeper: DestinationKeeper,
-    ground: DestinationPlace,
+    #[serde(rename = "ground")]
+    place: DestinationPlace,
 }
 
-/// What a claim came to.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimOutcome {
     /// It is this keeper's.
     Ours,
-    /// It, or something that it lies in or that lies in it, is another's.
-    Anothers {
-        /// Whose.
+    /// The place, or one around it or inside it, belongs to another keeper.
+    OwnedByAnother {
+        /// The other keeper.
         keeper: DestinationKeeper,
-        /// What.
-        ground: DestinationPlace,
+        /// The place that it keeps.
+        place: DestinationPlace,
     },
 }
 
-/// The register, a row a place.
+/// The register: one row for each place.
 #[derive(Debug, Clone)]
 pub struct Destinations {
     table: Arc<dyn Table>,
@@ -83,27 +84,27 @@ impl Destinations {
         Self { table }
     }
 
-    /// Whose a place is, were `keeper` to claim it. Rows of places that are `gone` say nothing.
+    /// What a claim of a place by `keeper` would return. Rows of places that are `gone` are ignored.
     ///
     /// # Errors
     /// The table's.
-    pub async fn look(
+    pub async fn preview_claim(
         &self,
-        ground: &DestinationPlace,
+        place: &DestinationPlace,
         keeper: &DestinationKeeper,
         gone: impl Fn(&DestinationPlace) -> bool,
     ) -> Result<ClaimOutcome, TableError> {
         let (mut range, nested) = (KeyRange::default(), |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a));
         loop {
-            let page = self.table.query(&ground.holder, &range, 100).await?;
+            let page = self.table.query(&place.holder, &range, 100).await?;
             for row in &page.rows {
-                // What nobody can read any more is nobody's.
-                let Ok(DestinationRow { keeper: other, ground: theirs }) = serde_json::from_slice(&row.value) else {
+                // A row that cannot be read belongs to nobody.
+                let Ok(DestinationRow { keeper: other, place: theirs }) = serde_json::from_slice(&row.value) else {
                     continue;
                 };
-                let same = theirs.identity == ground.identity;
-                if (same || nested(&theirs.within, &ground.within)) && !other.is(keeper) && (same || !gone(&theirs)) {
-                    return Ok(ClaimOutcome::Anothers { keeper: other, ground: theirs });
+                let same = theirs.identity == place.identity;
+                if (same || nested(&theirs.within, &place.within)) && !other.is(keeper) && (same || !gone(&theirs)) {
+                    return Ok(ClaimOutcome::OwnedByAnother { keeper: other, place: theirs });
                 }
             }
             match page.rows.last().filter(|_| !page.end) {
@@ -113,51 +114,51 @@ impl Destinations {
         }
     }
 
-    /// Makes a place `keeper`'s unless another's is there. Of two that claim at once one wins.
+    /// Claims a place for `keeper`, unless it belongs to another. Of two claims at once, one wins.
     ///
     /// # Errors
     /// The table's.
     pub async fn claim(
         &self,
-        ground: &DestinationPlace,
+        place: &DestinationPlace,
         keeper: &DestinationKeeper,
         gone: impl Fn(&DestinationPlace) -> bool,
     ) -> Result<ClaimOutcome, TableError> {
-        let row = DestinationRow { keeper: keeper.clone(), ground: ground.clone() };
+        let row = DestinationRow { keeper: keeper.clone(), place: place.clone() };
         let written = || serde_json::to_vec(&row).map(Bytes::from).unwrap_or_default();
-        match self.table.put(&ground.key(), written(), RowPrecondition::Absent).await {
+        match self.table.put(&place.key(), written(), RowPrecondition::Absent).await {
             Ok(_) => {}
             Err(error) if error.kind == TableErrorKind::Conflict => {}
             Err(error) => return Err(error),
         }
-        let claim = self.look(ground, keeper, gone).await?;
+        let claim = self.preview_claim(place, keeper, gone).await?;
         match &claim {
-            // The names may have changed: it is known by today's from now on.
-            ClaimOutcome::Ours => drop(self.table.put(&ground.key(), written(), RowPrecondition::Always).await?),
-            ClaimOutcome::Anothers { ground: theirs, .. } if theirs.identity != ground.identity => {
-                self.table.delete(&ground.key(), RowPrecondition::Always).await?;
+            // The names may have changed: today's names identify it from now on.
+            ClaimOutcome::Ours => drop(self.table.put(&place.key(), written(), RowPrecondition::Always).await?),
+            ClaimOutcome::OwnedByAnother { place: theirs, .. } if theirs.identity != place.identity => {
+                self.table.delete(&place.key(), RowPrecondition::Always).await?;
             }
-            ClaimOutcome::Anothers { .. } => {}
+            ClaimOutcome::OwnedByAnother { .. } => {}
         }
         Ok(claim)
     }
 
-    /// Whose this very place is.
+    /// The keeper of exactly this place.
     ///
     /// # Errors
     /// The table's.
-    pub async fn keeper(&self, ground: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
-        let row = self.table.get(&ground.key()).await?;
+    pub async fn keeper(&self, place: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
+        let row = self.table.get(&place.key()).await?;
         Ok(row.and_then(|row| serde_json::from_slice::<DestinationRow>(&row.value).ok()).map(|row| row.keeper))
     }
 
-    /// Makes a place nobody's. Gives the keeper that it had.
+    /// Releases a place, and returns the keeper that it had.
     ///
     /// # Errors
     /// The table's.
-    pub async fn release(&self, ground: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
-        let Some(row) = self.table.get(&ground.key()).await? else { return Ok(None) };
-        self.table.delete(&ground.key(), RowPrecondition::VersionIs(row.version)).await?;
+    pub async fn release(&self, place: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
+        let Some(row) = self.table.get(&place.key()).await? else { return Ok(None) };
+        self.table.delete(&place.key(), RowPrecondition::VersionIs(row.version)).await?;
         Ok(serde_json::from_slice::<DestinationRow>(&row.value).ok().map(|row| row.keeper))
     }
 }
@@ -171,13 +172,13 @@ mod tests {
         DestinationKeeper { names: vec![name.to_owned()], shown: name.to_owned() }
     }
 
-    fn ground(within: &str) -> DestinationPlace {
+    fn place(within: &str) -> DestinationPlace {
         let shown = format!("/mnt{within}");
         DestinationPlace { holder: "disk".into(), within: within.into(), identity: format!("disk{within}"), shown }
     }
 
     async fn claimed(destinations: &Destinations, within: &str, name: &str) -> bool {
-        destinations.claim(&ground(within), &keeper(name), |_| false).await.unwrap() == ClaimOutcome::Ours
+        destinations.claim(&place(within), &keeper(name), |_| false).await.unwrap() == ClaimOutcome::Ours
     }
 
     #[tokio::test]
@@ -190,8 +191,8 @@ mod tests {
         for within in ["/copies/photos", "/copies/photos/2026", "/copies", "/"] {
             assert!(!claimed(&destinations, within, "b").await, "{within}");
         }
-        assert_eq!(destinations.release(&ground("/copies/photos")).await.unwrap(), Some(keeper("a")));
-        assert_eq!(destinations.release(&ground("/copies/photos")).await.unwrap(), None);
+        assert_eq!(destinations.release(&place("/copies/photos")).await.unwrap(), Some(keeper("a")));
+        assert_eq!(destinations.release(&place("/copies/photos")).await.unwrap(), None);
         assert!(claimed(&destinations, "/copies/photos", "b").await);
         assert!(claimed(&destinations, "/copies", "b").await, "what was refused has left no claim");
         assert!(!claimed(&destinations, "/copies", "a").await);
@@ -203,7 +204,7 @@ mod tests {
         let keeper =
             |names: [&str; 2]| DestinationKeeper { names: names.map(str::to_owned).to_vec(), shown: "it".into() };
         let claim = async |names| {
-            destinations.claim(&ground("/x"), &keeper(names), |_| false).await.unwrap() == ClaimOutcome::Ours
+            destinations.claim(&place("/x"), &keeper(names), |_| false).await.unwrap() == ClaimOutcome::Ours
         };
         assert!(claim(["path /a", "place 1"]).await);
         assert!(claim(["path /a", "place 2"]).await, "another disk at the same path");
@@ -215,8 +216,8 @@ mod tests {
     async fn what_is_gone_stands_in_nobodys_way_and_of_two_at_once_one_wins() {
         let destinations = Destinations::new(Arc::new(TestTable::yielding()));
         assert!(claimed(&destinations, "/gone/deep", "a").await);
-        let gone = |ground: &DestinationPlace| ground.within == Path::new("/gone/deep");
-        let claim = destinations.claim(&ground("/gone"), &keeper("b"), gone).await.unwrap();
+        let gone = |place: &DestinationPlace| place.within == Path::new("/gone/deep");
+        let claim = destinations.claim(&place("/gone"), &keeper("b"), gone).await.unwrap();
         assert_eq!(claim, ClaimOutcome::Ours);
         let claims = futures::join!(claimed(&destinations, "/x", "a"), claimed(&destinations, "/x", "b"));
         assert!(claims.0 != claims.1, "{claims:?}");

@@ -1,8 +1,8 @@
-//! Time that two clocks agree on, for lapses of time that allow a delete.
+//! Elapsed time that two clocks agree on, for deletes that must wait.
 //!
-//! One wall clock that jumps must not make a day pass. So a lapse is added up in stretches, from one reading to the next,
-//! and each stretch counts as much as both the wall clock and a second clock say that passed. Between readings of two
-//! domains (the machine was started anew, or another host looked) nothing counts.
+//! A jump of the wall clock must not make a day pass. So the time is added up from one reading to the next, and each
+//! interval counts only as far as both the wall clock and a second clock say that it passed. An interval between two
+//! domains of the second clock (the machine was restarted, or another host read it) does not count.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use mill_model::Timestamp;
 use mill_ports::{Clock, SecondClockReading};
 use serde::{Deserialize, Serialize};
 
-/// How much time has surely passed since the first reading.
+/// The time that has certainly passed since the first reading.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElapsedTime {
     /// Milliseconds that both clocks agree on.
@@ -28,7 +28,7 @@ struct ClockReading {
 }
 
 impl ElapsedTime {
-    /// Reads both clocks, and gives all the time that has surely passed until now.
+    /// Reads both clocks, and returns the time that has certainly passed until now.
     pub fn read(&mut self, clock: &dyn Clock) -> Duration {
         let reading = clock.second_clock().map(|witness| ClockReading::of(clock.now(), witness));
         if let (Some(last), Some(now)) = (&self.last, &reading)
@@ -41,7 +41,7 @@ impl ElapsedTime {
         self.agreed()
     }
 
-    /// The time that had surely passed at the last reading.
+    /// The time that had certainly passed at the last reading.
     pub fn agreed(&self) -> Duration {
         Duration::from_millis(self.agreed)
     }

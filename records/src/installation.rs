@@ -1,8 +1,8 @@
-//! Which installation a set of tables belongs to, so that a table that was emptied or exchanged is found out.
+//! Which installation a set of tables belongs to, so that an emptied or exchanged table is detected.
 //!
-//! Tables of a service come and go by themselves: one is deleted by hand and made again by a deployment, and looks as if
-//! nothing had ever happened. So each bears a row with the id of its installation, and the first table's row lists which
-//! others bear it.
+//! Tables of a service come and go independently: somebody deletes one, a deployment creates it again, and it looks
+//! like a new table. So each table has a row with the id of its installation, and the first table's row lists the other
+//! tables that have it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::tables::TABLES;
 /// The tables of one installation.
 #[derive(Debug)]
 pub struct InstallationTables {
-    /// The table whose row says which others bear the id.
+    /// The table whose row lists the others that have the id.
     pub first: Arc<dyn Table>,
     /// The others.
     pub others: Vec<Arc<dyn Table>>,
@@ -25,19 +25,19 @@ pub struct InstallationTables {
 /// Why the tables are not those that are remembered.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallationError {
-    /// It bore the installation's id, and bears none now.
+    /// It had the installation's id and has none now.
     #[error("the table `{table}` was emptied, or made anew")]
     Emptied {
         /// The table.
         table: String,
     },
-    /// It bears the id of another installation, or one that cannot be read.
+    /// It has the id of another installation, or one that cannot be read.
     #[error("the table `{table}` is that of another installation")]
     Another {
         /// The table.
         table: String,
     },
-    /// A table that cannot be asked, or that is not there.
+    /// A table cannot be read, or does not exist.
     #[error(transparent)]
     Table(#[from] TableError),
 }
@@ -45,25 +45,25 @@ pub enum InstallationError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct InstallationRow {
     id: String,
-    /// The other tables that bear the id; only in the first table.
+    /// The other tables that have the id; only in the first table's row.
     #[serde(default, rename = "books", skip_serializing_if = "BTreeSet::is_empty")]
     tables: BTreeSet<String>,
 }
 
 impl InstallationTables {
-    /// All tables of the list, each opened by its name.
+    /// Opens all tables of the list by name.
     pub fn open(table: impl Fn(&str) -> Arc<dyn Table>) -> Self {
         let [first, others @ ..] = &TABLES;
         Self { first: table(first.name), others: others.iter().map(|one| table(one.name)).collect() }
     }
 
-    /// Looks whether the tables are those that are `remembered` by the id, if any is, and gives their id.
+    /// Checks that the tables are those of the `remembered` id, if there is one, and returns their id.
     ///
-    /// With `rng`, tables that bear no id yet are given one, which the first process of an installation draws. Before
-    /// that nothing can be said: `None`. What a process is not permitted to read or write is left to others.
+    /// With `rng`, tables without an id get one, which the first process of an installation draws. Before that the id
+    /// is unknown: `None`. What a process is not permitted to read or write is left to others.
     ///
     /// # Errors
-    /// [`InstallationError`]; also when a table is not there.
+    /// [`InstallationError`], also when a table does not exist.
     pub async fn recognise(
         &self,
         remembered: Option<&str>,
@@ -81,7 +81,8 @@ impl InstallationTables {
             }
         }
         if identity.tables.len() > before && rng.is_some() {
-            // Another process that lists them at the same moment lists the same; one that may not leaves it to others.
+            // Another process that writes the list at the same moment writes the same one. A process without permission
+            // leaves it to others.
             match self.first.put(&key(), written(&identity), RowPrecondition::VersionIs(row.version)).await {
                 Ok(_) => {}
                 Err(error) if matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Denied) => {}
@@ -107,7 +108,7 @@ impl InstallationTables {
                 Some(None) => {}
             }
             if self.another_table_has_id().await? {
-                // Unless another process began at this moment: then the first table bears it by now.
+                // If another process began at this moment, the first table has the id by now.
                 match permitted(self.first.get(&key()).await)? {
                     Some(None) => return Err(emptied(&*self.first)),
                     _ => continue,
@@ -135,7 +136,7 @@ impl InstallationTables {
         Ok(false)
     }
 
-    /// Whether a table bears the id, from now on if it may be written.
+    /// Whether a table has the id. Writes it if the table has none and may be written.
     async fn has_id(
         &self,
         table: &dyn Table,
@@ -171,7 +172,7 @@ fn emptied(table: &dyn Table) -> InstallationError {
     InstallationError::Emptied { table: table.name().to_owned() }
 }
 
-/// `None` where reading is not permitted.
+/// `None` if reading is not permitted.
 #[allow(clippy::option_option)] // there and absent are what the inner one says
 fn permitted(asked: Result<Option<Row>, TableError>) -> Result<Option<Option<Row>>, TableError> {
     match asked {

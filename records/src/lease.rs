@@ -1,4 +1,4 @@
-//! The lease: of all producers that share a table, one works at a time.
+//! The lease: of all producers that share a table, only one works at a time.
 //!
 //! ```text
 //!            put epoch+1                      beat, beat, beat …               release
@@ -7,9 +7,9 @@
 //!    └── another puts epoch+1: no beat for `timeout` by its own clock, or the holder is surely dead
 //! ```
 //!
-//! No wall clock is compared between machines: who wants the lease watches the beat by its own monotonic clock. A
-//! holder that could not beat for a whole timeout takes the lease for lost. That cannot rule out an overlap, so what
-//! a holder writes is conditional besides (see [`crate::producer_state`]); an overlap then only repeats tasks.
+//! Wall clocks of different machines are never compared: a process that wants the lease watches the beat by its own
+//! monotonic clock. A holder that could not beat for a whole timeout treats the lease as lost. That does not rule out
+//! an overlap, so a holder's writes are conditional too (see [`crate::producer_state`]): an overlap only repeats tasks.
 
 use std::fmt;
 use std::future::Future;
@@ -27,23 +27,23 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-/// Tells of a holder, by its name, that it surely lives no more; `false` when nothing is known.
+/// Returns whether a holder, by its name, is certainly dead; `false` if that is unknown.
 pub type HolderIsDead = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Where the lease stands and how it is judged.
+/// Where the lease is stored, and when it may be taken over.
 #[derive(Clone)]
 pub struct LeaseConfig {
     /// The table.
     pub table: Arc<dyn Table>,
     /// The row.
     pub key: RowKey,
-    /// A name that no other process bears, nor this one after a restart.
+    /// A name that no other process has. This process has another one after a restart.
     pub holder: String,
-    /// Without a beat for so long, the lease may be taken over. A beat is due at each third of it.
+    /// The lease may be taken over after this time without a beat. A beat is due after each third of it.
     pub timeout: Duration,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// What need not wait for the timeout.
+    /// Allows a takeover without waiting for the timeout.
     pub holder_is_dead: HolderIsDead,
 }
 
@@ -53,12 +53,12 @@ impl fmt::Debug for LeaseConfig {
     }
 }
 
-/// What came of asking for the lease.
+/// The result of trying to acquire the lease.
 #[derive(Debug)]
 pub enum AcquireOutcome {
-    /// It is ours.
+    /// This process holds it.
     Ours(ProducerLease),
-    /// Another lives and holds it.
+    /// Another live process holds it.
     HeldByAnother {
         /// Its name.
         holder: String,
@@ -75,13 +75,13 @@ struct LeaseRow {
     released: bool,
 }
 
-/// The right to work, while it lasts.
+/// The lease, while this process holds it.
 #[derive(Debug)]
 pub struct ProducerLease {
     config: LeaseConfig,
     epoch: u64,
     taken_over: bool,
-    // Held only between awaits.
+    // Never locked across an await.
     last: Mutex<LastBeat>,
 }
 
@@ -93,16 +93,17 @@ struct LastBeat {
 }
 
 impl ProducerLease {
-    /// Asks for the lease. While another holds it, watches its beat for up to the timeout.
+    /// Acquires the lease. While another process holds it, watches its beat for up to the timeout.
     ///
     /// # Errors
-    /// The table's own; a conflict means that another asked at the same moment, and is answered as held by it.
+    /// The table's. A conflict means that another process acquired it at the same moment; that is no error but
+    /// `HeldByAnother`.
     pub async fn acquire(config: LeaseConfig) -> Result<AcquireOutcome, TableError> {
         let mut watched: Option<(RowVersion, Monotonic)> = None;
         loop {
             let seen_at = config.clock.monotonic();
             let row = config.table.get(&config.key).await?;
-            // The row may have been lost, and with it whoever held the lease.
+            // The row may have been lost, and with it the name of a holder.
             let Some(row) = row else { return Self::write_new_epoch(config, None, 0, true).await };
             let Some(written) = decode(&row) else {
                 warn!(key = %config.key.sort, "the row of the lease cannot be read; it is taken as released");
@@ -112,12 +113,12 @@ impl ProducerLease {
                 return Self::write_new_epoch(config, Some(row.version), written.epoch, false).await;
             }
             let since = match watched {
-                // It beat while it was watched: it lives.
+                // It beat while it was watched: it is alive.
                 Some((version, _)) if version != row.version => {
                     return Ok(AcquireOutcome::HeldByAnother { holder: written.holder });
                 }
                 Some((_, since)) => since,
-                // Not from before the read: it may have beaten until that moment.
+                // The time starts after the read: the holder may have beaten until then.
                 None => config.clock.monotonic(),
             };
             if (config.holder_is_dead)(&written.holder) || seen_at.since(since) >= config.timeout {
@@ -154,19 +155,19 @@ impl ProducerLease {
         }
     }
 
-    /// A number that each taking raises, by which writes of an earlier holder are told apart.
+    /// A number that each acquisition increases. It distinguishes this holder's writes from those of earlier ones.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Whether the holder before did not release it, or nothing is known of one: it may still believe to hold it.
+    /// Whether the previous holder did not release it, or is unknown: it may still believe that it holds the lease.
     pub fn taken_over(&self) -> bool {
         self.taken_over
     }
 
-    /// Does `work` and beats beside it. `None` when the lease was lost: `work` is dropped then, where it stands.
+    /// Runs `work` and beats meanwhile. `None` if the lease is lost: then `work` is dropped at its current await.
     pub async fn hold<W: Future>(&self, work: W) -> Option<W::Output> {
-        // The first is asked first: a lease that is lost ends the work before the work goes on.
+        // The beat is polled first: a lost lease ends the work before the work goes on.
         match select(pin!(self.beat_until_lost()), pin!(work)).await {
             Either::Left(((), _)) => None,
             Either::Right((done, _)) => Some(done),
@@ -194,13 +195,13 @@ impl ProducerLease {
         }
     }
 
-    /// Who holds the lease now, as far as the table says: for a message, when it is no longer ours.
+    /// The holder of the lease now, as the table says, for the message when it is lost.
     pub async fn current_holder(&self) -> Option<String> {
         let row = self.config.table.get(&self.config.key).await.ok()??;
         decode(&row).map(|written| written.holder)
     }
 
-    /// Gives the lease back, if it is still ours. When that fails, others take it over after the timeout.
+    /// Releases the lease if this process still holds it. If that fails, others take it over after the timeout.
     pub async fn release(self) {
         let at = self.config.clock.monotonic();
         if let Err(error) = self.write(true, at).await {
@@ -208,10 +209,10 @@ impl ProducerLease {
         }
     }
 
-    /// Writes the next beat (or the release). `false` when the row is no longer ours.
+    /// Writes the next beat or the release. `false` if another process has written the row.
     async fn write(&self, released: bool, at: Monotonic) -> Result<bool, TableError> {
         let mut last = self.last.lock().clone();
-        // Twice, since a beat that was cancelled or failed may have been written all the same.
+        // Twice, because a cancelled or failed beat may have been written nevertheless.
         for _ in 0..2 {
             let number = last.number + 1;
             let value = encode(&self.config.holder, self.epoch, number, released);

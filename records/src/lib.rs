@@ -1,13 +1,15 @@
-//! Repositories over tables and stores: what a row means, and the rules by which it is written.
+//! Repositories over tables and stores: what a row means, and the rules for writing it.
 //!
-//! Reading order: [`policies`] (today's policies, and the last good ones), [`sync_proofs`] (pairs of versions proven in sync), [`owners`]
-//! (whose a destination space is), [`destinations`] (over all installations of a host), [`places`] (where destinations
-//! were), [`delete_lists`] (what may be deleted) over [`elapsed`] (time that two clocks agree on), [`lease`] and
-//! [`producer_state`] (where a producer stands), [`account_counts`] and [`queue_shares`] (how many tasks of each account a
-//! queue holds that cannot tell), [`dead_letters`] (dead-lettered tasks), [`permits`] (how many tasks use a store over the fleet),
-//! [`installation`] (whose tables they are), [`tables`] (the list of all).
+//! Reading order: [`policies`] (today's policies, and the last good ones), [`sync_proofs`] (pairs of versions proven in
+//! sync), [`owners`] (the source of each destination space), [`destinations`] (owners across all installations of a
+//! host), [`places`] (what was at the root of each destination), [`delete_lists`] (what may be deleted), [`elapsed`]
+//! (time that two clocks agree on), [`lease`] and [`producer_state`] (how far a producer has come), [`account_counts`]
+//! and [`queue_shares`] (queue depth by account, for queues that do not report it), [`dead_letters`] (dead-lettered
+//! tasks), [`permits`] (how many tasks use a store across the fleet), [`installation`] (which installation the tables
+//! belong to), [`tables`] (the list of all tables).
 //!
-//! **Invariant:** a repository keeps rules and decides nothing. A table that cannot be read is an error, never an empty one.
+//! **Invariant:** a repository enforces the rules of its rows and makes no other decision. A table that cannot be read
+//! is an error, never an empty one.
 
 pub mod account_counts;
 pub mod dead_letters;

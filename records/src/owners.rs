@@ -1,6 +1,6 @@
-//! Owners: from which source each destination space is kept in sync.
+//! Owners: the source from which each destination space is kept in sync.
 //!
-//! A space that two sources wrote would be emptied by each of what the other put there, so one space has one owner.
+//! If two sources wrote one space, each would delete what the other copied. So one space has one owner.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct DestinationSpace {
 
 impl DestinationSpace {
     fn key(&self) -> RowKey {
-        // No id in it can hold a `/`, so two stores never share a partition.
+        // No id contains a `/`, so two stores never share a partition.
         let StoreAddress { account, store } = &self.store;
         RowKey::new(format!("{}/{}", account.as_str(), store.as_str()), self.space.as_str())
     }
@@ -44,17 +44,17 @@ pub enum OwnerError {
     Owned {
         /// The space.
         place: DestinationSpace,
-        /// Whose it is.
+        /// The owner.
         owner: StoreAddress,
-        /// The source that asked for it.
+        /// The source that claimed it.
         asked: StoreAddress,
     },
-    /// Its row names no store.
+    /// Its row is not a store's address.
     #[error("the owner of the space `{place}` cannot be read from its row")]
     Unreadable {
         /// The space.
         place: DestinationSpace,
-        /// What is wrong with the row; `None` when it has not two parts.
+        /// What is wrong with the row; `None` if it does not have two parts.
         #[source]
         source: Option<IdError>,
     },
@@ -63,7 +63,7 @@ pub enum OwnerError {
     Table(#[from] TableError),
 }
 
-/// The repository of owners: one row per destination space.
+/// The repository of owners: one row for each destination space.
 #[derive(Debug, Clone)]
 pub struct Owners {
     table: Arc<dyn Table>,
@@ -75,19 +75,19 @@ impl Owners {
         Self { table }
     }
 
-    /// Makes `source` the owner of a space, unless another is. Claiming twice is harmless.
+    /// Makes `source` the owner of a space, unless it has another owner. Claiming twice is harmless.
     ///
     /// # Errors
-    /// [`OwnerError::Owned`] when another source is the owner; of two that claim at once, one.
+    /// [`OwnerError::Owned`] when another source is the owner. Of two claims at once, one gets this error.
     pub async fn claim(&self, place: &DestinationSpace, source: &StoreAddress) -> Result<(), OwnerError> {
-        // Most claims repeat an earlier one: a read is cheaper than a write that fails.
+        // Most claims repeat an earlier one, and a read is cheaper than a failed write.
         let owner = match self.owner(place).await? {
             Some(owner) => owner,
             None => match self.table.put(&place.key(), written(source), RowPrecondition::Absent).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind == TableErrorKind::Conflict => match self.owner(place).await? {
                     Some(owner) => owner,
-                    None => return Err(error.into()), // Taken and released meanwhile: the caller tries again.
+                    None => return Err(error.into()), // Claimed and released meanwhile: the caller tries again.
                 },
                 Err(error) => return Err(error.into()),
             },
@@ -98,7 +98,7 @@ impl Owners {
         Err(OwnerError::Owned { place: place.clone(), owner, asked: source.clone() })
     }
 
-    /// Whose a space is, if anyone's.
+    /// The owner of a space, if it has one.
     ///
     /// # Errors
     /// The table's, or [`OwnerError::Unreadable`].
@@ -110,14 +110,14 @@ impl Owners {
         }
     }
 
-    /// Makes a space nobody's, whoever's it was: a person asked, or the space itself is gone. Gives the owner it had.
+    /// Removes the owner of a space, because a person asked or the space is gone. Returns the owner it had.
     ///
     /// # Errors
     /// The table's; [`TableErrorKind::Conflict`] when the owner changed at that moment.
     pub async fn release(&self, place: &DestinationSpace) -> Result<Option<StoreAddress>, OwnerError> {
         let Some(row) = self.table.get(&place.key()).await? else { return Ok(None) };
         self.table.delete(&place.key(), RowPrecondition::VersionIs(row.version)).await?;
-        Ok(read(&row.value).ok()) // An unreadable row is released too: how else could it ever be?
+        Ok(read(&row.value).ok()) // An unreadable row is released too: nothing else could remove it.
     }
 }
 

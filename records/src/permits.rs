@@ -1,10 +1,11 @@
-//! How many tasks of each workman may use a store, over the whole fleet: one row a store.
+//! How many tasks of each workman may use a store, across the whole fleet: one row for each store.
 //!
-//! A row holds each workman's number of permits and its last beat; their sum never exceeds the cap, since each change is a
-//! compare-and-set of the whole row. A workman writes it when it wants more, has too many, and to beat: so it costs one read and
-//! one write a workman, a capped store and a third of the timeout, however many permits there are, and nothing for a store
-//! without a cap. Nobody believes a clock of another: a workman whose beat did not change while it was watched for the timeout is
-//! gone, and by then it has noticed itself that its permits are over.
+//! A row holds each workman's number of permits and its last beat. The sum of permits never exceeds the cap, because
+//! each change is a compare-and-set of the whole row. A workman writes the row when it wants more permits, when it has
+//! too many, and to beat. For each workman and capped store that is one read and one write per third of the timeout,
+//! however many permits there are; a store without a cap costs nothing. Clocks of different machines are never
+//! compared: a workman is gone if its beat does not change while another watches it for the timeout. By then it has
+//! noticed itself that its permits have lapsed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,19 +17,19 @@ use mill_ports::{Clock, Row, RowKey, RowPrecondition, Table, TableError, TableEr
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-/// How often a row is read again that another has written meanwhile.
+/// How often a row is read again after another process has written it.
 const TRIES_MAX: u32 = 5;
 
 /// The table.
 #[derive(Clone)]
 pub struct PermitRepository {
-    /// Where the rows are.
+    /// The table of the rows.
     pub table: Arc<dyn Table>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How long permits outlive their holder's last beat.
     pub timeout: Duration,
-    /// Whether a holder surely lives no more. Then its permits are free at once.
+    /// Whether a holder is certainly dead. Then its permits are free at once.
     pub holder_is_dead: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
@@ -43,34 +44,35 @@ impl fmt::Debug for PermitRepository {
 pub struct PermitRequest {
     /// The store.
     pub store: StoreAddress,
-    /// The workman's name, which no other bears, also not when it is started again.
+    /// The workman's name. It is unique, and a restarted workman has a new one.
     pub holder: String,
-    /// How many it may have now, as far as it knows. It keeps them, unless it is no longer known as their holder.
+    /// How many permits it believes that it holds. It keeps them, unless the row no longer names it as their holder.
     pub held: u32,
-    /// How many it wants, at least those that it has; fewer are given back by saying so in `held` too.
+    /// How many permits it wants, at least `held`. To release permits it lowers both.
     pub wanted: u32,
     /// The store's cap.
     pub cap: u32,
 }
 
-/// What it has from now on.
+/// The permits that a workman holds from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrantedPermits {
-    /// How many.
+    /// The number of permits.
     pub permits: u32,
-    /// Until when, unless it asks again before.
+    /// When they lapse, unless the workman beats before.
     pub until: Monotonic,
-    /// Whether all together have more than the cap, which was lowered: then each gives back what it does not use.
+    /// Whether all holders together exceed the cap because it was lowered. Then each releases the permits that it does
+    /// not use.
     pub over: bool,
 }
 
-/// What was seen of the other holders' beats, and since when; kept from one question to the next.
+/// The last seen beat of each other holder, and since when; kept between calls.
 #[derive(Debug, Clone, Default)]
 pub struct WatchedHolders(BTreeMap<String, (u64, Monotonic)>);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct StoreRow {
-    /// Counts the writes of this row, so that no beat comes twice.
+    /// Counts the writes of this row, so that no beat occurs twice.
     writes: u64,
     holders: BTreeMap<String, HolderEntry>,
 }
@@ -85,10 +87,11 @@ impl PermitRepository {
     /// The table's name.
     pub const TABLE: &'static str = "permits";
 
-    /// Takes, keeps or gives back permits of a store, and beats.
+    /// Acquires, keeps or releases permits of a store, and beats.
     ///
     /// # Errors
-    /// The table's own. Then the workman may have more than it knows, and never less, until its earlier ones run out.
+    /// The table's. Then the workman may hold more permits than it knows of, but never fewer, until its earlier ones
+    /// lapse.
     pub async fn hold(
         &self,
         request: &PermitRequest,
@@ -120,7 +123,7 @@ impl PermitRepository {
         }
     }
 
-    /// Takes out holders that are gone.
+    /// Removes holders that are gone.
     fn remove_dead_holders(
         &self,
         row: &mut StoreRow,
@@ -146,11 +149,11 @@ impl PermitRepository {
 struct GrantResult {
     permits: u32,
     over: bool,
-    /// Whether the row is to be written although this workman has nothing in it.
+    /// Whether the row must be written although this workman holds nothing.
     changed: bool,
 }
 
-/// Writes into the row what a workman gets.
+/// Enters the permits that a workman gets into the row.
 fn grant(row: &mut StoreRow, request: &PermitRequest) -> GrantResult {
     let before = row.holders.remove(&request.holder);
     let others: u32 = row.holders.values().map(|entry| entry.permits).sum();

@@ -1,7 +1,7 @@
-//! Places: what stood at the root of each destination, so that another that stands there is known.
+//! Places: what was at the root of each destination, so that something else at that path is detected.
 //!
-//! A disk that is not mounted leaves its mount point, an empty folder that takes every byte until the system's own disk is
-//! full. A folder alone does not tell that; its memory does.
+//! A disk that is not mounted leaves its mount point: an empty folder that accepts writes until the system's own disk
+//! is full. The folder alone does not show that; a comparison with the remembered place does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{KeyRange, RowKey, RowPrecondition, Table, TableError};
 use serde::{Deserialize, Serialize};
 
-/// What stood at a root.
+/// What was at a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootPlace {
-    /// What tells the directory from all others, over reboots and remounts.
+    /// The identity of the directory. It survives reboots and remounts.
     pub identity: String,
-    /// What tells its file system from all others.
+    /// The identity of its file system.
     #[serde(rename = "fileSystem")]
     pub file_system: String,
-    /// Whether something was mounted right there.
+    /// Whether it was a mount point.
     pub mounted: bool,
     /// The path, for messages.
     pub path: String,
 }
 
-/// Why what stands at a root now may not be taken for what stood there.
+/// Why what is at a root now is not what was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaceChange {
     /// Something was mounted there, and nothing is now.
@@ -47,7 +47,8 @@ impl fmt::Display for PlaceChange {
 }
 
 impl RootPlace {
-    /// Why `now` may not be taken for it. An ordinary folder may be made anew; what is mounted can be away, or cover what was.
+    /// Why `now` is not this place, if it is not. An ordinary folder may be deleted and created again; a mounted file
+    /// system can be missing, or can cover what was there.
     pub fn moved(&self, now: &Self) -> Option<PlaceChange> {
         if self.identity == now.identity {
             None
@@ -64,7 +65,7 @@ impl RootPlace {
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// The row is none.
+    /// The row cannot be read.
     #[error("what was remembered of the root of store `{store}` cannot be read")]
     Unreadable {
         /// The store.
@@ -78,7 +79,7 @@ pub enum PlaceError {
     Table(#[from] TableError),
 }
 
-/// The repository of places: one row per destination and host.
+/// The repository of places: one row for each destination and host.
 #[derive(Debug, Clone)]
 pub struct PlaceRepository {
     table: Arc<dyn Table>,
@@ -89,7 +90,7 @@ impl PlaceRepository {
     /// Its name.
     pub const TABLE: &str = "places";
 
-    /// The repository over `table`, as far as it is about `host`: a path means something on one host alone.
+    /// The repository over `table` for `host`: a path has a meaning only on one host.
     pub fn new(table: Arc<dyn Table>, host: impl Into<String>) -> Self {
         Self { table, host: host.into() }
     }
@@ -102,10 +103,10 @@ impl PlaceRepository {
         RowKey { sort: format!("space@{}/{}", self.host, space.as_str()), ..self.key(store) }
     }
 
-    /// What stood at a store's root, if anything was seen there before.
+    /// What was at a store's root, if anything was seen there before.
     ///
     /// # Errors
-    /// [`PlaceError`]. A row that cannot be read is no row that is not there.
+    /// [`PlaceError`]. A row that cannot be read is an error, not an absent row.
     pub async fn root(&self, store: &StoreAddress) -> Result<Option<RootPlace>, PlaceError> {
         self.read(store, &self.key(store)).await
     }
@@ -116,7 +117,7 @@ impl PlaceRepository {
         read.map(Some).map_err(|source| PlaceError::Unreadable { store: store.clone(), source })
     }
 
-    /// Remembers what stands at a store's root.
+    /// Remembers what is at a store's root.
     ///
     /// # Errors
     /// The table's.
@@ -131,11 +132,12 @@ impl PlaceRepository {
         Ok(())
     }
 
-    /// The same of a space: something may be mounted right there, or not any more. An ordinary folder is made anew at will.
+    /// The same for a space: its directory may have become a mount point, or be one no longer. An ordinary folder may
+    /// be created again at will.
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub async fn meet_space(
+    pub async fn compare_and_remember_space(
         &self,
         (store, space): (&StoreAddress, &SpaceId),
         now: &RootPlace,
@@ -151,7 +153,7 @@ impl PlaceRepository {
         Ok(Ok(()))
     }
 
-    /// Takes what stands at a space's directory now for its place, whatever was there.
+    /// Accepts what is at a space's directory now as its place, whatever was there before.
     ///
     /// # Errors
     /// The table's.
@@ -185,20 +187,24 @@ impl PlaceRepository {
         }
     }
 
-    /// Compares what stands at a store's root with what stood there.
+    /// Compares what is at a store's root now with what was there.
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub async fn look(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), PlaceChange>, PlaceError> {
+    pub async fn compare(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), PlaceChange>, PlaceError> {
         let before = self.root(store).await?;
         Ok(before.and_then(|before| before.moved(now)).map_or(Ok(()), Err))
     }
 
-    /// The same; and what stands there is remembered where it may be taken for that.
+    /// The same, and remembers what is there now if it is the same place.
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub async fn meet(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), PlaceChange>, PlaceError> {
+    pub async fn compare_and_remember(
+        &self,
+        store: &StoreAddress,
+        now: &RootPlace,
+    ) -> Result<Result<(), PlaceChange>, PlaceError> {
         let before = self.root(store).await?;
         if let Some(moved) = before.as_ref().and_then(|before| before.moved(now)) {
             return Ok(Err(moved));
@@ -247,34 +253,40 @@ mod tests {
         let places = PlaceRepository::new(table.clone(), "one");
         let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("2").unwrap() };
         let (disk, folder) = (place("d/2", "d", true), place("r/7", "r", false));
-        assert_eq!(places.meet(&store, &disk).await.unwrap(), Ok(()));
-        assert_eq!(places.meet(&store, &folder).await.unwrap(), Err(PlaceChange::NotMounted));
+        assert_eq!(places.compare_and_remember(&store, &disk).await.unwrap(), Ok(()));
+        assert_eq!(places.compare_and_remember(&store, &folder).await.unwrap(), Err(PlaceChange::NotMounted));
         assert_eq!(
-            places.meet(&store, &folder).await.unwrap(),
+            places.compare_and_remember(&store, &folder).await.unwrap(),
             Err(PlaceChange::NotMounted),
             "it is not forgotten for that"
         );
-        assert_eq!(PlaceRepository::new(table.clone(), "other").meet(&store, &folder).await.unwrap(), Ok(()));
+        assert_eq!(
+            PlaceRepository::new(table.clone(), "other").compare_and_remember(&store, &folder).await.unwrap(),
+            Ok(())
+        );
         places.remember(&store, &folder).await.unwrap();
-        assert_eq!(places.meet(&store, &folder).await.unwrap(), Ok(()));
-        assert_eq!(places.meet(&store, &place("r/8", "r", false)).await.unwrap(), Ok(()));
+        assert_eq!(places.compare_and_remember(&store, &folder).await.unwrap(), Ok(()));
+        assert_eq!(places.compare_and_remember(&store, &place("r/8", "r", false)).await.unwrap(), Ok(()));
         assert_eq!(places.root(&store).await.unwrap().unwrap().identity, "r/8");
 
         let (space, other) = (SpaceId::new("s").unwrap(), SpaceId::new("t").unwrap());
-        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Ok(()));
-        let covered = places.meet_space((&store, &space), &disk).await.unwrap();
+        assert_eq!(places.compare_and_remember_space((&store, &space), &folder).await.unwrap(), Ok(()));
+        let covered = places.compare_and_remember_space((&store, &space), &disk).await.unwrap();
         assert_eq!(covered, Err(PlaceChange::OtherFileSystem), "a disk over the folder");
         places.accept_space((&store, &space), Some(&disk)).await.unwrap();
-        assert_eq!(places.meet_space((&store, &space), &disk).await.unwrap(), Ok(()));
-        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Err(PlaceChange::NotMounted));
-        assert_eq!(places.meet_space((&store, &other), &folder).await.unwrap(), Ok(()));
+        assert_eq!(places.compare_and_remember_space((&store, &space), &disk).await.unwrap(), Ok(()));
+        assert_eq!(
+            places.compare_and_remember_space((&store, &space), &folder).await.unwrap(),
+            Err(PlaceChange::NotMounted)
+        );
+        assert_eq!(places.compare_and_remember_space((&store, &other), &folder).await.unwrap(), Ok(()));
         assert_eq!(places.spaces(&store).await.unwrap(), [space.clone(), other.clone()]);
         places.accept_space((&store, &space), Some(&folder)).await.unwrap();
-        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Ok(()));
+        assert_eq!(places.compare_and_remember_space((&store, &space), &folder).await.unwrap(), Ok(()));
         places.accept_space((&store, &space), None).await.unwrap();
         assert_eq!(places.spaces(&store).await.unwrap(), [other]);
 
         table.put(&places.key(&store), Bytes::from_static(b"{"), RowPrecondition::Always).await.unwrap();
-        assert!(matches!(places.meet(&store, &folder).await, Err(PlaceError::Unreadable { .. })));
+        assert!(matches!(places.compare_and_remember(&store, &folder).await, Err(PlaceError::Unreadable { .. })));
     }
 }

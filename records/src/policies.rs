@@ -1,11 +1,12 @@
-//! The policy files, as they stand today: read from a store's space, kept, and read again when they change.
+//! Today's policy files: read from a store's space, cached, and read again when they change.
 //!
-//! Promise: whoever asks gets the policy of an account as of at most the refreshing time ago, or, where today's files
-//! cannot be read or are broken, the last good one (a warning says so, once). A file that cannot be read is never taken
-//! for one that asks for nothing: an account is [`PolicyError::NotListed`] only by a list that was read in full, and
-//! every other error means that nothing is known. One account's files never hold up or stop another's.
+//! Promise: a caller gets the policy of an account, at most one refresh interval old. If today's files are unreadable
+//! or broken, it gets the last good one (a warning says so, once). An unreadable file is never treated as an empty one:
+//! an account is [`PolicyError::NotListed`] only if the list was read in full, and every other error means that nothing
+//! is known. One account's files never delay or stop another's.
 //!
-//! Reading order: this file (what is asked and answered), `cached_policy` (a file's last good version), `policy_watcher` (reading).
+//! Reading order: this file (requests and results), `cached_policy` (a file's last good version), `policy_watcher`
+//! (reading).
 
 mod cached_policy;
 mod policy_watcher;
@@ -21,42 +22,42 @@ use mill_ports::{Clock, SourceStore, StoreError};
 
 use self::policy_watcher::PolicyWatcher;
 
-/// Why no policy can be given.
+/// Why there is no policy to return.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PolicyError {
-    /// The account surely is not in the accounts list: no policy covers anything of it.
+    /// The account is certainly not in the accounts list: no policy covers anything of it.
     #[error("account `{account}` is not in the accounts list `{ACCOUNTS_FILE}`")]
     NotListed {
-        /// The account that was asked for.
+        /// The account.
         account: AccountId,
     },
-    /// A file that must be there surely is not. It is not known what it would say.
+    /// A required file is certainly absent. Its content is unknown.
     #[error("the policy file `{file}` is missing")]
     MissingSpace {
         /// Its name.
         file: String,
     },
-    /// A file was read and is broken. It is not known what was meant.
+    /// A file was read and is broken. What it means is unknown.
     #[error("the policy file `{file}` is broken: {}", first(faults))]
     Broken {
         /// Its name.
         file: String,
-        /// All faults and warnings of the account's files.
+        /// All errors and warnings of the account's files.
         faults: Arc<[Diagnostic]>,
     },
-    /// A file could not be read. It is not known what it says.
+    /// A file could not be read. Its content is unknown.
     #[error("the policy file `{file}` cannot be read")]
     Unreadable {
         /// Its name.
         file: String,
-        /// What the store said.
+        /// The store's error.
         #[source]
         source: Arc<StoreError>,
     },
 }
 
 impl PolicyError {
-    /// The faults of the file, where it is broken.
+    /// The errors and warnings of the file, if it is broken.
     pub fn faults(&self) -> &[Diagnostic] {
         match self {
             Self::Broken { faults, .. } => faults,
@@ -65,7 +66,7 @@ impl PolicyError {
     }
 }
 
-/// The first error among faults, and how many others there are.
+/// The first error among the diagnostics, and how many others there are.
 fn first(faults: &[Diagnostic]) -> String {
     let mut errors = faults.iter().filter(|fault| fault.severity == Severity::Error);
     match (errors.next(), errors.count()) {
@@ -75,33 +76,33 @@ fn first(faults: &[Diagnostic]) -> String {
     }
 }
 
-/// What is in use of an account's policy, or of the accounts list.
+/// Which version of an account's policy, or of the accounts list, is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyFreshness {
     /// Today's files.
     Current,
-    /// An older version, since today's files cannot be used.
+    /// An older version, because today's files cannot be used.
     LastGood,
-    /// Nothing: no good version is known.
+    /// None: no good version is known.
     Nothing,
 }
 
-/// How it stands with an account's policy files, or with the accounts list.
+/// The status of an account's policy files, or of the accounts list.
 #[derive(Debug, Clone)]
 pub struct PolicyStatus {
     /// The account; `None` for the accounts list.
     pub account: Option<AccountId>,
-    /// What is in use.
+    /// The version in use.
     pub in_use: PolicyFreshness,
-    /// Since when the state is this one.
+    /// Since when this is the status.
     pub since: Timestamp,
     /// Why today's files cannot be used.
     pub trouble: Option<PolicyError>,
-    /// The faults and warnings of today's files, also of those that can be used.
+    /// The errors and warnings of today's files, also of files that can be used.
     pub faults: Vec<Diagnostic>,
 }
 
-/// The policies of all accounts. Cheap to ask: once for each task.
+/// The policies of all accounts. Lookups are cheap enough for one per task.
 pub struct PolicyRepository {
     source: PolicySource,
 }
@@ -111,29 +112,28 @@ enum PolicySource {
     Watched(Box<PolicyWatcher>),
 }
 
-/// Every account with its policy, or why it has none.
+/// Every account with its policy, or the reason why it has none.
 pub type AccountPolicies = Vec<(AccountId, Result<Arc<AccountPolicy>, PolicyError>)>;
 
 impl PolicyRepository {
-    /// Policies that no file describes and that never change. Of two for one account the last counts.
+    /// Policies that come from no file and never change. Of two for one account the last counts.
     pub fn fixed(policies: Vec<AccountPolicy>) -> Self {
         let policies = policies.into_iter().map(|policy| (policy.account().clone(), Arc::new(policy)));
         Self { source: PolicySource::Fixed(policies.collect()) }
     }
 
-    /// Policies that stand as items in a space of a store. Nothing is read before the first question.
+    /// Policies that are items in a space of a store. Nothing is read before the first lookup.
     ///
-    /// A file is looked at again `refresh` after it was last looked at (sooner while something is wrong with it), and
-    /// read again when its version differs. So a change is obeyed at most `refresh`, and the time that reading takes,
-    /// after it was made.
+    /// A file is checked again `refresh` after its last check (sooner while something is wrong with it), and read again
+    /// if its version differs. So a change takes effect after at most `refresh` and the time of reading.
     pub fn of_store(store: Arc<dyn SourceStore>, space: SpaceId, clock: Arc<dyn Clock>, refresh: Duration) -> Self {
         Self { source: PolicySource::Watched(Box::new(PolicyWatcher::new(store, space, clock, refresh))) }
     }
 
-    /// The policy of one account as of today, or the last good one.
+    /// Today's policy of one account, or the last good one.
     ///
     /// # Errors
-    /// [`PolicyError::NotListed`] where the account surely has none; any other where that is not known.
+    /// [`PolicyError::NotListed`] if the account certainly has none; any other error if that is unknown.
     pub async fn account(&self, account: &AccountId) -> Result<Arc<AccountPolicy>, PolicyError> {
         match &self.source {
             PolicySource::Fixed(policies) => {
@@ -143,10 +143,10 @@ impl PolicyRepository {
         }
     }
 
-    /// How many accounts are listed. Of the files only the list is read.
+    /// The number of listed accounts. Reads only the list.
     ///
     /// # Errors
-    /// When the list cannot be used and no good version of it is known; never [`PolicyError::NotListed`].
+    /// The list cannot be used and no good version of it is known; never [`PolicyError::NotListed`].
     pub async fn account_count(&self) -> Result<usize, PolicyError> {
         match &self.source {
             PolicySource::Fixed(policies) => Ok(policies.len()),
@@ -154,7 +154,7 @@ impl PolicyRepository {
         }
     }
 
-    /// The listed accounts, in order. Of the files only the list is read.
+    /// The listed accounts, in order. Reads only the list.
     ///
     /// # Errors
     /// As [`Self::account_count`].
@@ -165,10 +165,10 @@ impl PolicyRepository {
         }
     }
 
-    /// Every listed account, in order, with its policy or why it has none.
+    /// Every listed account, in order, with its policy or the reason why it has none.
     ///
     /// # Errors
-    /// Only when the list itself cannot be used and no good version of it is known; never [`PolicyError::NotListed`].
+    /// Only if the list itself cannot be used and no good version of it is known; never [`PolicyError::NotListed`].
     pub async fn accounts(&self) -> Result<AccountPolicies, PolicyError> {
         match &self.source {
             PolicySource::Fixed(policies) => {
@@ -178,8 +178,8 @@ impl PolicyRepository {
         }
     }
 
-    /// How it stands with the files that were asked for so far: the accounts list first, then the accounts in order.
-    /// Reads nothing. Empty for policies that no file describes.
+    /// The status of the files that were used so far: the accounts list first, then the accounts in order. Reads
+    /// nothing. Empty for policies that come from no file.
     pub fn states(&self) -> Vec<PolicyStatus> {
         match &self.source {
             PolicySource::Fixed(_) => Vec::new(),
@@ -187,7 +187,7 @@ impl PolicyRepository {
         }
     }
 
-    /// The faults and warnings of today's files, of those that were asked for so far.
+    /// The errors and warnings of today's files, for the files used so far.
     pub fn faults(&self) -> Vec<Diagnostic> {
         self.states().into_iter().flat_map(|state| state.faults).collect()
     }

@@ -1,14 +1,14 @@
-//! The state of a looping producer: what each account's run has still to do, and how far each part of it has come.
+//! The state of a looping producer: what each account's run still has to do, and how far each part has come.
 //!
-//! One row an account's run, one an account whose stores did not all tell their spaces, one a morsel, and what else a kind of
-//! producer keeps ([`PlanRows`]): duplication has one a source space that is missing. Rows of what is done are removed, so that
-//! an account without them has a finished loop. Five sorts of rows stay: the last run of each account, what the last survey of
-//! each morsel found, what could not be surveyed since, how many tasks the queue may hold, and how many of each account were
-//! sent. Each kind of producer has its own partition of the table.
+//! There is one row for each account's run, one for each account with stores that did not list their spaces, one for
+//! each morsel, and the rows of one kind of producer ([`PlanRows`]): duplication has one for each missing source space.
+//! Rows of finished work are removed, so that an account without them has a finished loop. Five kinds of rows stay: the
+//! last run of each account, the last survey of each morsel, what could not be surveyed since, how many tasks the queue
+//! may hold, and how many of each account were sent. Each kind of producer has its own partition of the table.
 //!
-//! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
-//! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
-//! touch what it reads too late: a row of a later epoch tells it that it is over.
+//! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again if the
+//! last holder did not release the lease. So a producer whose lease was taken over cannot save any more. It may not
+//! change what it reads after that either: a row of a later epoch shows that its lease is over.
 
 mod account_run;
 mod account_share;
@@ -52,33 +52,33 @@ pub enum ProducerStateError {
     Table(#[from] TableError),
 }
 
-/// All rows of a producer, but for its surveys.
+/// All rows of a producer, except its surveys.
 #[derive(Debug)]
 pub struct ProducerRows<R: PlanRows> {
-    /// The run of each account that is going on, or its last one.
+    /// The current or last run of each account.
     pub runs: Vec<Versioned<AccountRun>>,
-    /// The run of all accounts, where a version that kept no other has written one.
+    /// The run over all accounts, if an earlier version has written one.
     pub run_of_all: Option<Versioned<RunOfAllAccounts>>,
-    /// Accounts of which some stores did not tell their spaces.
+    /// Accounts with stores that did not list their spaces.
     pub accounts: Vec<Versioned<UnansweredStores>>,
-    /// What is not done yet, in order.
+    /// The morsels that are not finished, in order.
     pub morsels: Vec<Versioned<R::Morsel>>,
-    /// What only this kind of producer keeps.
+    /// The rows of this kind of producer.
     pub plan: R,
-    /// How many tasks the queue may hold, where that was found out.
+    /// How many tasks the queue may hold, if the producer has found that out.
     pub queue_size: Option<Versioned<QueueSize>>,
-    /// What is known of accounts' shares of the queue, where it cannot tell them.
+    /// The accounts' shares of the queue, if it does not report them.
     pub shares: Vec<Versioned<AccountShare>>,
-    /// What could not be surveyed since it last was.
+    /// What could not be surveyed since its last survey.
     pub failures: Vec<Versioned<SurveyFailure<SubjectOf<R>>>>,
 }
 
-/// What the table holds of an account's run besides its own row.
+/// The rows of an account's run, except the row of the run itself.
 #[derive(Debug)]
 pub struct AccountRunRows<M> {
-    /// Which stores did not tell their spaces.
+    /// The stores that did not list their spaces.
     pub unanswered: Option<Versioned<UnansweredStores>>,
-    /// What is not done yet, in order.
+    /// The morsels that are not finished, in order.
     pub morsels: Vec<Versioned<M>>,
 }
 
@@ -114,7 +114,7 @@ impl<R: PlanRows> ProducerState<R> {
         Self { table, clock, partition: producer.to_owned(), epoch, rows: PhantomData }
     }
 
-    /// The state of `producer`, to be read by somebody who holds no lease and writes nothing.
+    /// The state of `producer` for a reader, which holds no lease and writes nothing.
     pub fn to_read(table: Arc<dyn Table>, clock: Arc<dyn Clock>, producer: &str) -> Self {
         Self::new(table, clock, producer, u64::MAX)
     }
@@ -124,16 +124,17 @@ impl<R: PlanRows> ProducerState<R> {
         self.epoch
     }
 
-    /// Reads all rows. With `claim`, writes each of them first, so that no earlier holder can save it any more.
+    /// Reads all rows. With `claim`, writes each of them first, so that no earlier holder of the lease can save it any
+    /// more.
     ///
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when a later holder has written one; the table's own.
     pub async fn load(&self, claim: bool) -> Result<ProducerRows<R>, ProducerStateError> {
         if claim && !planted(PlantedBug::RowsNotClaimed) {
-            // Whatever their epoch: where the lease's row was lost, epochs begin anew.
+            // Of any epoch: if the lease's row was lost, epochs start again.
             let found = self.read(u64::MAX).await?;
             let surveys = self.rows_up_to::<R::Survey>(u64::MAX).await?;
-            // After the look: who stood still before it sees what a later holder has written since.
+            // After the read: a producer that was paused before it sees what a later holder has written since.
             self.ensure_lease_is_ours().await?;
             self.claim(found.runs).await?;
             self.claim(found.run_of_all.into_iter().collect()).await?;
@@ -148,17 +149,17 @@ impl<R: PlanRows> ProducerState<R> {
         self.read(self.epoch).await
     }
 
-    /// Writes rows again as they were read, unless somebody has written them since.
+    /// Writes rows again as they were read, unless another process has written them since.
     ///
     /// # Errors
-    /// As [`Self::save`]; some may be claimed then.
+    /// As [`Self::save`]; some rows may be claimed then.
     pub async fn claim<K: Record>(&self, rows: Vec<Versioned<K>>) -> Result<(), ProducerStateError> {
         let claims = rows.into_iter().map(Ok);
         let claim = |mut row: Versioned<K>| async move { self.save(&mut row).await };
         stream::iter(claims).try_for_each_concurrent(Self::WRITES_AT_ONCE, claim).await
     }
 
-    /// Insists that no later holder has the lease. Of a row that was lost nothing is known.
+    /// Checks that no later holder has the lease. If the lease's row was lost, nothing is known.
     async fn ensure_lease_is_ours(&self) -> Result<(), ProducerStateError> {
         let key = lease_key(&self.partition);
         match self.table.get(&key).await? {
@@ -182,7 +183,7 @@ impl<R: PlanRows> ProducerState<R> {
         })
     }
 
-    /// Saves a row, durably before it answers.
+    /// Saves a row; it is durable when this returns.
     ///
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when another has written it meanwhile.
@@ -200,7 +201,7 @@ impl<R: PlanRows> ProducerState<R> {
                 Err(error) => error,
             };
             if error.kind == TableErrorKind::Conflict {
-                // An earlier try that was not answered may have been written: then it stands there, epoch and all.
+                // An earlier try that got no answer may have been written: then the row equals it, epoch included.
                 match self.table.get(&key).await? {
                     Some(found) if found.value == value => {
                         row.version = Some(found.version);
@@ -213,8 +214,8 @@ impl<R: PlanRows> ProducerState<R> {
         }
     }
 
-    /// Saves a row as [`Self::save`] does; one that is not in the table yet also over what an earlier holder of the lease has
-    /// written since.
+    /// Saves a row as [`Self::save`] does. An unsaved row also replaces what an earlier holder of the lease has written
+    /// since.
     ///
     /// # Errors
     /// As [`Self::save`].
@@ -226,7 +227,7 @@ impl<R: PlanRows> ProducerState<R> {
         self.save(row).await
     }
 
-    /// Removes a row: what it stands for is done.
+    /// Removes the row of finished work.
     ///
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when another has written it meanwhile.
@@ -254,16 +255,16 @@ impl<R: PlanRows> ProducerState<R> {
     /// Removes many rows.
     ///
     /// # Errors
-    /// As [`Self::remove`]; some may be removed then.
+    /// As [`Self::remove`]; some rows may be removed then.
     pub async fn remove_all<K: Record + Sync>(&self, rows: &[Versioned<K>]) -> Result<(), ProducerStateError> {
         let removals = rows.iter().map(|row| Ok(self.remove(row)));
         stream::iter(removals).try_for_each_concurrent(Self::WRITES_AT_ONCE, |removal| removal).await
     }
 
-    /// Saves many rows as [`Self::save_over_earlier`] does, side by side.
+    /// Saves many rows concurrently, each as [`Self::save_over_earlier`] does.
     ///
     /// # Errors
-    /// As [`Self::save`]; some may be saved then.
+    /// As [`Self::save`]; some rows may be saved then.
     pub async fn save_all_over_earlier<'a, K: Record + 'a>(
         &self,
         rows: impl Iterator<Item = &'a mut Versioned<K>>,
@@ -272,7 +273,7 @@ impl<R: PlanRows> ProducerState<R> {
         stream::iter(saves).try_for_each_concurrent(Self::WRITES_AT_ONCE, |save| save).await
     }
 
-    /// All that the table holds of an account's run, but for the row of the run itself and what its surveys found.
+    /// The rows of an account's run, except the row of the run itself and its surveys.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -280,16 +281,16 @@ impl<R: PlanRows> ProducerState<R> {
         let mut accounts = self
             .rows::<UnansweredStores>(&format!("{}{}", UnansweredStores::PREFIX, account.as_str()), self.epoch)
             .await?;
-        // Another account's name may begin with that of this one.
+        // Another account's name may begin with this one's.
         accounts.retain(|row| row.record.account == *account);
         let morsels = self.rows_of_account(account).await?;
         Ok(AccountRunRows { unanswered: accounts.pop(), morsels })
     }
 
-    /// Adds morsels of one account, and gives all that it has now.
+    /// Adds morsels of one account, and returns all morsels that it has now.
     ///
     /// # Errors
-    /// As [`Self::load`]; some may be added then.
+    /// As [`Self::load`]; some morsels may be added then.
     pub async fn add_morsels(
         &self,
         account: &AccountId,
@@ -299,16 +300,17 @@ impl<R: PlanRows> ProducerState<R> {
         self.rows_of_account(account).await
     }
 
-    /// Writes down what surveys found, over what earlier holders of the lease knew of these morsels.
+    /// Saves surveys, over those that earlier holders of the lease made of these morsels.
     ///
     /// # Errors
-    /// [`ProducerStateError::TakenOver`] when a later holder has surveyed one; the table's own. Some may be written then.
+    /// [`ProducerStateError::TakenOver`] when a later holder has surveyed one; the table's. Some surveys may be saved
+    /// then.
     pub async fn note_surveys(&self, surveys: &[R::Survey]) -> Result<(), ProducerStateError> {
         let notes = surveys.iter().map(|survey| Ok(self.write_unless_later(survey)));
         stream::iter(notes).try_for_each_concurrent(Self::WRITES_AT_ONCE, async |note| note.await.map(drop)).await
     }
 
-    /// Adds rows, of which hardly any is there; over those of earlier holders.
+    /// Adds rows, over those of earlier holders. Few of them are expected to exist.
     async fn add_rows<K: Record>(&self, rows: &[K]) -> Result<(), ProducerStateError> {
         let adds = rows.iter().map(|row| Ok(self.add_row(row)));
         stream::iter(adds).try_for_each_concurrent(Self::WRITES_AT_ONCE, |add| add).await
@@ -332,7 +334,7 @@ impl<R: PlanRows> ProducerState<R> {
                 Ok(None) => return Err(ProducerStateError::TakenOver { sort: key.sort }),
                 Err(error) => error,
             };
-            // Somebody wrote in between: it is looked at again, who.
+            // Another process wrote meanwhile: read again to see which epoch it has.
             if error.kind == TableErrorKind::Conflict && tries < Self::TRIES_MAX {
                 tries += 1;
                 continue;
@@ -352,7 +354,7 @@ impl<R: PlanRows> ProducerState<R> {
         self.table.put(key, value.clone(), when).await.map(Some)
     }
 
-    /// What the last survey of each morsel of an account found.
+    /// The last survey of each morsel of an account.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -360,7 +362,7 @@ impl<R: PlanRows> ProducerState<R> {
         self.rows_of_account(account).await
     }
 
-    /// What the last survey of each morsel found.
+    /// The last survey of each morsel.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -368,7 +370,7 @@ impl<R: PlanRows> ProducerState<R> {
         self.rows_up_to(self.epoch).await
     }
 
-    /// What could not be surveyed since it last was.
+    /// What could not be surveyed since its last survey.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -384,7 +386,7 @@ impl<R: PlanRows> ProducerState<R> {
         self.rows(K::PREFIX, epoch_max).await
     }
 
-    /// The rows of one kind whose keys name first an account and then more.
+    /// The rows of one kind whose keys begin with the account.
     async fn rows_of_account<K: Record>(&self, account: &AccountId) -> Result<Vec<Versioned<K>>, ProducerStateError> {
         self.rows(&format!("{}{}/", K::PREFIX, account.as_str()), self.epoch).await
     }
@@ -433,7 +435,7 @@ impl<R: PlanRows> ProducerState<R> {
 fn decode<K: Record>(row: Row) -> Option<Versioned<K>> {
     let read = K::read(&row.sort, &row.value);
     if read.is_none() {
-        // Nothing is lost by it: the next run finds the same work again.
+        // Nothing is lost: the next run finds the same work again.
         warn!(sort = row.sort, "a row of the producer's table cannot be read; it is passed over");
     }
     Some(Versioned { record: read?, version: Some(row.version) })

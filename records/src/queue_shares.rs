@@ -1,15 +1,15 @@
-//! How many tasks of each account are in a queue that cannot tell: what was sent less what has ended.
+//! How many tasks of each account are in a queue that does not report it: those sent minus those ended.
 //!
-//! Both sums can be wrong by some: a workman dies with what it counted last, a task is delivered twice, an operator sends
-//! dead letters again. So they are corrected by what can be told:
+//! Both sums can be slightly wrong: a workman dies with its last counts, a task is delivered twice, an operator retries
+//! dead letters. So they are corrected by what is known:
 //!
-//! - an account never has fewer than none: more ended than were sent, so the sums begin anew;
-//! - none has any in a queue that is empty for a minute after the last of its own was sent or received;
-//! - one has none any more of whose tasks none was received for longer than any can be hidden, while workmen received twice as
-//!   many others as the queue holds;
-//! - what the queue holds beyond all that is known is everybody's, in proportion.
+//! - an account never has fewer than zero tasks: if more ended than were sent, its sums start again;
+//! - an account has none if the queue is empty for a minute after its last task was sent or received;
+//! - an account has none if none of its tasks was received for longer than a task can be hidden, while workmen received
+//!   twice as many other tasks as the queue holds;
+//! - tasks in the queue beyond the known ones are attributed to all accounts, in proportion.
 //!
-//! Decides only; does no IO.
+//! Only computes; does no IO.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,13 +19,13 @@ use mill_model::{AccountId, Timestamp};
 use crate::account_counts::{AccountCount, CountsByAccount};
 use crate::producer_state::AccountShare;
 
-/// A queue tells its depth as late as that.
+/// The longest delay of a queue's reported depth.
 const DEPTH_DELAY_MAX: Duration = Duration::from_mins(1);
 
-/// Longer than a task that is put back is away.
+/// Longer than a snoozed task stays hidden.
 const HIDDEN_MAX: Duration = Duration::from_mins(20);
 
-/// What is known of all accounts, as of the last look.
+/// The shares of all accounts, as of the last update.
 #[derive(Debug, Clone, Default)]
 pub struct QueueShares {
     shares: BTreeMap<AccountId, AccountShare>,
@@ -36,18 +36,18 @@ pub struct QueueShares {
 }
 
 impl QueueShares {
-    /// As read from the table.
+    /// Makes the shares from the rows of the table.
     pub fn new(shares: impl IntoIterator<Item = AccountShare>) -> Self {
         let shares = shares.into_iter().map(|share| (share.account.clone(), share)).collect();
         Self { shares, ..Self::default() }
     }
 
-    /// The accounts of which something is known.
+    /// The known accounts.
     pub fn known(&self) -> BTreeSet<AccountId> {
         self.shares.keys().cloned().collect()
     }
 
-    /// Takes in what workmen have counted, and how many tasks the queue holds.
+    /// Updates the shares with the workmen's counts and the queue's depth.
     pub fn update(&mut self, counts: CountsByAccount, depth: u64, now: Timestamp) {
         let received = counts.values().map(|counted| counted.received).sum();
         for (account, share) in &mut self.shares {
@@ -55,11 +55,11 @@ impl QueueShares {
             if counted.received != share.received {
                 share.renew(counted, received, now);
             }
-            // A time in the future is none: the clock was wrong when it was written.
+            // A time in the future is not possible: the clock was wrong when it was written.
             share.since = share.since.min(now);
             let quiet = now.since(share.since);
             let is_empty = depth == 0 && quiet >= DEPTH_DELAY_MAX;
-            // Fewer than before: rows that were folded forget accounts of which nothing is known.
+            // Fewer than before: folded rows drop accounts that are not known.
             let others = received.checked_sub(share.received_of_all);
             let passed_over = quiet >= HIDDEN_MAX && others.is_some_and(|others| others >= 2 * depth.max(1));
             if share.sent < counted.ended || is_empty || passed_over {
@@ -72,7 +72,7 @@ impl QueueShares {
         (self.counts, self.received, self.depth, self.updated) = (counts, received, depth, now);
     }
 
-    /// Notes that tasks of an account are about to be sent, and returns the row that must be saved before.
+    /// Counts tasks of an account that are about to be sent, and returns the row that must be saved first.
     pub fn note_sends(&mut self, account: &AccountId, tasks: u64, now: Timestamp) -> AccountShare {
         let (counted, received) = (self.counts.get(account).copied().unwrap_or_default(), self.received);
         let fresh = || AccountShare {
@@ -88,7 +88,7 @@ impl QueueShares {
         share.clone()
     }
 
-    /// How many tasks of an account the queue holds, as far as can be told.
+    /// The estimated number of an account's tasks in the queue.
     pub fn in_queue(&self, account: &AccountId) -> u64 {
         let Some(share) = self.shares.get(account) else { return 0 };
         let held = self.unended(share);
@@ -103,7 +103,7 @@ impl QueueShares {
         share.sent.saturating_sub(ended)
     }
 
-    /// With its part of what nobody is known to have sent.
+    /// Adds the account's part of the tasks of unknown origin.
     fn scaled_to_depth(&self, held: u64) -> u64 {
         let all: u64 = self.shares.values().map(|share| self.unended(share)).sum();
         if all == 0 || all >= self.depth {
@@ -113,7 +113,7 @@ impl QueueShares {
         u64::try_from(held).unwrap_or(u64::MAX)
     }
 
-    /// Forgets accounts that have had none for long, and gives them: their rows are to be removed.
+    /// Forgets accounts that have had no tasks for long, and returns them so that their rows can be removed.
     pub fn forget_idle(&mut self) -> Vec<AccountId> {
         let is_idle = |share: &AccountShare| self.unended(share) == 0 && self.updated.since(share.since) >= HIDDEN_MAX;
         let idle: Vec<_> =
@@ -124,7 +124,7 @@ impl QueueShares {
 }
 
 impl AccountShare {
-    /// Notes that something of it was sent or received now.
+    /// Records that tasks of the account were sent or received now.
     fn renew(&mut self, AccountCount { received, .. }: AccountCount, received_of_all: u64, now: Timestamp) {
         (self.since, self.received, self.received_of_all) = (now, received, received_of_all);
     }

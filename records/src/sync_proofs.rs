@@ -1,7 +1,7 @@
 //! Sync proofs: for each item of a store policy's space, the states in which its two sides were proven equal.
 //!
-//! A row remembers a proof and is none by itself: losing one costs a re-read, keeping one that no longer
-//! matches costs nothing, since it then proves nothing.
+//! A row is only valid for the states that it names: a lost row costs one more comparison, and a row whose states no
+//! longer match proves nothing and does no harm.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use tracing::debug;
 
 use crate::pair_key::pair_key;
 
-/// Both sides' states, as marks, and the checksum of the bytes that both held in them.
+/// The states of both sides, as digests, and the checksum of the bytes that both had in them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SyncProof {
     source: VersionDigest,
     destination: VersionDigest,
     algorithm: Algorithm,
-    /// The checksum's value; a shorter one than SHA-256 takes the beginning, the rest is zero.
+    /// The checksum's value. One shorter than SHA-256 is at the beginning; the rest is zero.
     checksum: [u8; 32],
 }
 
-/// A version's token, cut short to 16 bytes of SHA-256: it is compared with one other, never searched for, and whoever
-/// can choose tokens can write the item anyway.
+/// A digest of a version's token: the first 16 bytes of its SHA-256. That is enough, because it is compared with one
+/// other digest, never searched for, and whoever can choose tokens can write the item anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionDigest([u8; 16]);
 
@@ -39,7 +39,7 @@ impl VersionDigest {
         Self(digest)
     }
 
-    /// Reads a digest as it was displayed.
+    /// Parses a displayed digest.
     pub fn parse(text: &str) -> Option<Self> {
         let whole = text.len() == 2 * Self::BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit());
         u128::from_str_radix(text, 16).ok().filter(|_| whole).map(|number| Self(number.to_be_bytes()))
@@ -52,51 +52,52 @@ impl std::fmt::Display for VersionDigest {
     }
 }
 
-/// What the table holds of an item: that Mill wrote the copy, and perhaps a proof.
+/// The row of an item: that Mill wrote the copy, and perhaps a proof.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncProofRow {
-    /// The state in which this pair left the destination, or found it equal to its source.
+    /// The state in which this pair wrote the destination, or found it equal to its source.
     destination: Option<VersionDigest>,
-    /// The state of the source that was written or found there, where that is known.
+    /// The state of the source that was copied or found equal, if it is known.
     source: Option<VersionDigest>,
-    /// The state in which the copy was no copy of what the source has under another spelling of its name.
+    /// The state in which the destination item was found not to be a copy of the source's item with another spelling of
+    /// the name.
     no_twin: Option<VersionDigest>,
-    /// The proof, where both states could prove something.
+    /// The proof, if both versions were settled.
     pub proof: Option<SyncProof>,
 }
 
 impl SyncProofRow {
-    /// Whether both sides are in the states in which this pair copied the one to the other, or found them equal. Where no
-    /// seal says so, the states were too young then to prove that nothing changed since.
+    /// Whether both sides are in the states in which this pair copied the item, or found both equal. Without a proof in
+    /// the row, the versions were too young to prove that nothing changed since.
     pub fn is_copy(&self, source: &Version, destination: &Version) -> bool {
         self.is_ours(destination) && self.is_of(source)
     }
 
-    /// Whether it was the source in this state that was copied, or found to be equal.
+    /// Whether the source was copied, or found equal, in this state.
     pub fn is_of(&self, source: &Version) -> bool {
         self.source.is_some_and(|seen| is_same(&seen, source))
     }
 
-    /// Whether a destination in this state holds what this pair wrote there, or proved to be equal to its source.
+    /// Whether the destination in this state is what this pair wrote, or proved equal to its source.
     pub fn is_ours(&self, destination: &Version) -> bool {
         self.destination.is_some_and(|left| is_same(&left, destination))
     }
 
-    /// Whether a destination in this state was compared with what the source has under another spelling of its name, and
-    /// holds other bytes.
+    /// Whether the destination in this state was compared with the source's item with another spelling of the name, and
+    /// has other bytes.
     pub fn is_no_twin(&self, destination: &Version) -> bool {
         self.no_twin.is_some_and(|seen| is_same(&seen, destination))
     }
 }
 
 impl SyncProof {
-    /// The written form's own version, so that a later form is not misread.
+    /// The version of the written form, so that a later form is not misread.
     const FORM: u8 = 1;
     const HEAD_BYTES: usize = 2 + 2 * size_of::<VersionDigest>();
 
-    /// A seal on two sides that were proven alike, in bytes and properties, in these states.
+    /// Makes the proof that both sides have equal bytes and properties in these states.
     ///
-    /// `None` unless both versions are settled: an unsettled mark could be borne by a later state too.
+    /// `None` unless both versions are settled: a later state could have the same unsettled version.
     pub fn of(source: &Version, destination: &Version, checksum: &Checksum) -> Option<Self> {
         if !source.settled() || !destination.settled() {
             return None;
@@ -109,23 +110,23 @@ impl SyncProof {
         )
     }
 
-    /// Whether both sides are as sealed: the same bytes and properties at both, without reading any.
+    /// Whether both sides are in the proven states. Then their bytes and properties are equal, without reading any.
     pub fn holds(&self, source: &Version, destination: &Version) -> bool {
         (is_same(&self.source, source) && is_same(&self.destination, destination))
             || planted(PlantedBug::StaleSealBelieved)
     }
 
-    /// The checksum of the destination's bytes, if it is in the state that was sealed.
+    /// The checksum of the destination's bytes, if it is in the proven state.
     pub fn checksum_of_destination(&self, destination: &Version) -> Option<Checksum> {
         is_same(&self.destination, destination).then(|| self.checksum())
     }
 
-    /// The checksum of the source's bytes, if it is in the state that was sealed.
+    /// The checksum of the source's bytes, if it is in the proven state.
     pub fn checksum_of_source(&self, source: &Version) -> Option<Checksum> {
         is_same(&self.source, source).then(|| self.checksum())
     }
 
-    /// The checksum of the bytes that both sides held when they were sealed, whatever they hold now.
+    /// The checksum of the bytes that both sides had in the proven states, whatever they have now.
     pub fn checksum(&self) -> Checksum {
         Checksum { algorithm: self.algorithm, value: self.checksum[..value_bytes(self.algorithm)].into() }
     }
@@ -174,7 +175,8 @@ impl std::fmt::Debug for SyncProof {
     }
 }
 
-/// What was sealed was settled, so an equal mark proves that nothing changed since, however young it looks now.
+/// The proven version was settled, so an equal token proves that nothing changed since, even if the version is
+/// unsettled now.
 fn is_same(proven: &VersionDigest, version: &Version) -> bool {
     *proven == VersionDigest::of(version)
 }
@@ -187,7 +189,7 @@ const fn value_bytes(algorithm: Algorithm) -> usize {
     }
 }
 
-/// Written in rows: a tag keeps its meaning for ever.
+/// Tags are stored in rows: a tag never changes its meaning.
 const fn algorithm_tag(algorithm: Algorithm) -> u8 {
     match algorithm {
         Algorithm::Md5 => 1,
@@ -196,14 +198,14 @@ const fn algorithm_tag(algorithm: Algorithm) -> u8 {
     }
 }
 
-/// The repository of sync proofs: one row per item.
+/// The repository of sync proofs: one row for each item.
 #[derive(Debug, Clone)]
 pub struct SyncProofs {
     table: Arc<dyn Table>,
 }
 
 impl SyncProofs {
-    /// The rows that one step of a stream asks for: some 100 KiB of them.
+    /// The number of rows in one page of a stream, about 100 KiB.
     const PAGE_ROWS: usize = 1_000;
 
     /// The repository over `table`.
@@ -211,27 +213,27 @@ impl SyncProofs {
         Self { table }
     }
 
-    /// The seal on an item, if there is one that can be read.
+    /// The sync proof of an item, if there is one that can be read.
     ///
     /// # Errors
-    /// The table's own; a caller loses no correctness by going on without a seal.
+    /// The table's. A caller may continue as if there were no proof.
     pub async fn get(&self, pair: &SpacePair, item: &ContentId) -> Result<Option<SyncProof>, TableError> {
         Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)?.proof))
     }
 
-    /// Writes an item's seal over any that there is.
+    /// Writes an item's sync proof over an existing row.
     ///
     /// # Errors
-    /// The table's own; whether the seal is there is then unknown, and matters not.
+    /// The table's. Whether the proof is written is then unknown, which does no harm.
     pub async fn put(&self, pair: &SpacePair, item: &ContentId, proof: &SyncProof) -> Result<(), TableError> {
         self.table.put(&key(pair, item), proof.encode(), RowPrecondition::Always).await.map(drop)
     }
 
-    /// Notes that this pair wrote the copy that the destination holds in this state, where nothing could be proven. It
-    /// takes the place of any seal that there is: that one was on other bytes, or in other states.
+    /// Records that this pair wrote the destination in this state, when nothing could be proven. It replaces an
+    /// existing proof, which was about other bytes or states.
     ///
     /// # Errors
-    /// The table's own; a copy that nothing is known of is not deleted unasked.
+    /// The table's. A copy without a row is not deleted without a person's confirmation.
     pub async fn put_written(
         &self,
         pair: &SpacePair,
@@ -243,7 +245,7 @@ impl SyncProofs {
         self.table.put(&key(pair, item), value.into(), RowPrecondition::Always).await.map(drop)
     }
 
-    /// As [`Self::put_written`], where it is known in which state the source was.
+    /// As [`Self::put_written`], when the state of the source is known.
     ///
     /// # Errors
     /// As [`Self::put_written`].
@@ -260,11 +262,11 @@ impl SyncProofs {
         self.table.put(&key(pair, item), value.into(), RowPrecondition::Always).await.map(drop)
     }
 
-    /// Notes that what the destination holds in this state is no copy of what the source has under another spelling of its
-    /// name. What else is known of it stays known, as far as nobody writes it at the same moment.
+    /// Records that the destination in this state is not a copy of the source's item with another spelling of the name.
+    /// The rest of the row stays, unless another process writes it at the same moment.
     ///
     /// # Errors
-    /// The table's own; the two are compared once more then.
+    /// The table's. Then the two items are compared once more.
     pub async fn put_no_twin(
         &self,
         pair: &SpacePair,
@@ -279,17 +281,18 @@ impl SyncProofs {
         self.table.put(&key, value.into(), RowPrecondition::Always).await.map(drop)
     }
 
-    /// Removes an item's seal, if there is one.
+    /// Removes an item's row, if there is one.
     ///
     /// # Errors
-    /// The table's own; a seal left behind proves nothing about an item that is gone.
+    /// The table's. A row that is left proves nothing about an item that is gone.
     pub async fn remove(&self, pair: &SpacePair, item: &ContentId) -> Result<(), TableError> {
         self.table.delete(&key(pair, item), RowPrecondition::Always).await
     }
 
-    /// What is known of a pair's items, in the byte order of their ids, those after `after`; a page at a time in memory.
+    /// Streams the rows of a pair's items in byte order of their ids, starting after `after`. One page is in memory at
+    /// a time.
     ///
-    /// A row that cannot be read is left out, as if it had been lost. The stream is over at its first error.
+    /// A row that cannot be read is skipped, as if it were lost. The stream ends at its first error.
     pub fn stream(
         &self,
         pair: &SpacePair,
@@ -312,7 +315,7 @@ impl SyncProofs {
     }
 }
 
-/// Where a stream goes on.
+/// Where a stream continues.
 struct StreamPosition {
     after: Option<String>,
     end: bool,
@@ -322,7 +325,7 @@ impl StreamPosition {
     fn behind(page: &RowPage, table: &str) -> Result<Self, TableError> {
         let after = page.rows.last().map(|row| row.sort.clone());
         if after.is_none() && !page.end {
-            // It promised more and gave nothing to go on from: asking again would ask for ever.
+            // The page promised more but has no last row: the request would be repeated for ever.
             return Err(TableError {
                 kind: TableErrorKind::Unexpected,
                 op: "query",
@@ -338,14 +341,14 @@ fn key(pair: &SpacePair, item: &ContentId) -> RowKey {
     RowKey::new(pair_key(pair), item.as_str())
 }
 
-/// The form of a row that only says what was written; an earlier Mill passes over it.
+/// The form of a row that only says what was written. An earlier Mill ignores it.
 const WRITTEN_FORM: u8 = 2;
 
-/// The form of a row that says of which state of the copy it is known that it is no twin's; behind that comes the row of
-/// another form that stood there, if any did. An earlier Mill passes over it.
+/// The form of a row with the state in which the destination item was found to be no copy of a twin. The previous row,
+/// of another form, follows if there was one. An earlier Mill ignores this form.
 const NO_TWIN_FORM: u8 = 3;
 
-/// What stands behind the state of which a row says that it is no twin's.
+/// The row of another form that follows the state in a row of [`NO_TWIN_FORM`].
 fn without_no_twin(value: &[u8]) -> &[u8] {
     match value.split_first() {
         Some((&NO_TWIN_FORM, rest)) => rest.get(VersionDigest::BYTES..).unwrap_or_default(),

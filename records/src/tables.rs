@@ -1,5 +1,5 @@
-//! The tables of an installation: the one list. Deployments make these, an installation is known by them, and the simulation and
-//! the tests of the deployment's template read them here.
+//! The list of an installation's tables. Deployments create them, an installation is identified by them, and the
+//! simulation and the tests of the deployment's template read the list.
 
 use crate::account_counts::AccountCounts;
 use crate::dead_letters::DeadLetters;
@@ -9,23 +9,23 @@ use crate::permits::PermitRepository;
 /// One table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableRole {
-    /// Its name, without what a deployment puts before it.
+    /// Its name, without the prefix that a deployment adds.
     pub name: &'static str,
-    /// What its rows say.
+    /// What its rows contain.
     pub holds: &'static str,
 }
 
-/// Whose each destination space is.
+/// The owner of each destination space.
 pub const OWNERS: &str = "owners";
-/// Where a producer stands.
+/// The state of producers.
 pub const PRODUCER_STATE: &str = "producer-state";
 /// The sync proofs.
 pub const SYNC_PROOFS: &str = "seals";
 /// Properties that a folder's file system cannot keep.
 pub const FOLDER_PROPERTIES: &str = "folder-properties";
 
-/// All of them. The owners come first: all components may read that table, and who writes copies may write it, so its row
-/// says which others belong to the installation.
+/// All tables. The owners come first: every component may read that table, and components that write copies may write
+/// it. So its row lists the other tables of the installation.
 pub const TABLES: [TableRole; 8] = [
     TableRole { name: OWNERS, holds: "the source of each destination space" },
     TableRole { name: PRODUCER_STATE, holds: "the producer's lease, its morsels and each account's run" },

@@ -1,4 +1,4 @@
-//! A table in memory, for the tests of this room's own books.
+//! A table in memory, for the tests of this room's repositories.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +21,12 @@ impl Default for TestTable {
 }
 
 impl TestTable {
-    /// Gives at most `page_max` rows at once, however many are asked for.
+    /// Returns at most `page_max` rows at once, whatever the caller's limit.
     pub(crate) fn with_page_max(page_max: usize) -> Self {
         Self { rows: Mutex::default(), page_max, yields: false }
     }
 
-    /// Lets others go on between reading and answering.
+    /// Yields to other tasks between reading and returning.
     pub(crate) fn yielding() -> Self {
         Self { yields: true, ..Self::default() }
     }

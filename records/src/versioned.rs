@@ -2,7 +2,7 @@
 
 use mill_ports::{RowPrecondition, RowVersion};
 
-/// A record as this process last read or wrote it. It is saved only if nobody else has written its row since.
+/// A record as this process last read or wrote it. It is saved only if no other process has written its row since.
 #[derive(Debug, Clone)]
 pub struct Versioned<R> {
     /// The record. A change is in the table only once it is saved.
@@ -21,7 +21,7 @@ impl<R> Versioned<R> {
         self.version.is_none()
     }
 
-    /// What must hold of the row for this record to take its place.
+    /// The precondition under which this record may replace the row.
     pub(crate) fn precondition(&self) -> RowPrecondition {
         self.version.clone().map_or(RowPrecondition::Absent, RowPrecondition::VersionIs)
     }

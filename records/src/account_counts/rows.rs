@@ -1,4 +1,4 @@
-//! The written form of a row: JSON, the workman's name in the sort key.
+//! The written form of a row: JSON, with the workman's name in the sort key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,14 @@ use tracing::warn;
 
 use super::{AccountCount, CountsByAccount};
 
-/// What one workman has counted, or all that are gone.
+/// The counts of one workman, or of all that are gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CountsRow {
     pub(super) written: Timestamp,
-    /// Nobody writes it again.
+    /// Whether nobody writes it again.
     pub(super) last: bool,
     pub(super) counts: CountsByAccount,
-    /// The rows whose counts are in this one too, and that are to be deleted.
+    /// The rows whose counts are included in this one, and that will be deleted.
     pub(super) of: BTreeSet<String>,
 }
 

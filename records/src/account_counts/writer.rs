@@ -1,4 +1,4 @@
-//! What one workman writes.
+//! Writes the counts of one workman.
 
 use bytes::Bytes;
 use mill_ports::{RowPrecondition, RowVersion, TableError, TableErrorKind};
@@ -6,37 +6,37 @@ use mill_ports::{RowPrecondition, RowVersion, TableError, TableErrorKind};
 use super::rows::CountsRow;
 use super::{AccountCounts, CountsByAccount, add_counts};
 
-/// Most accounts in one row; a workman that has met more begins another.
+/// The most accounts in one row; a workman with more begins another row.
 const ROW_ACCOUNTS: usize = 500;
 
-/// How often a row is written again that is not as it was left.
+/// How often a write is tried again when the row has changed since.
 const TRIES_MAX: u32 = 3;
 
 /// Writes one workman's sums.
 #[derive(Debug)]
 pub struct CountsWriter {
     table: AccountCounts,
-    /// The workman's name, which no other bears, also not when it is started again.
+    /// The workman's name. It is unique, and a restarted workman has a new one.
     holder: String,
     /// Which of its rows it writes.
     part: u32,
-    /// The row as it surely stands there.
+    /// The row as it certainly is in the table.
     kept: CountsByAccount,
     version: Option<RowVersion>,
-    /// What was written last, and may stand there without an answer.
+    /// The value of the last write. It may be in the table even if the write got no answer.
     tried: Bytes,
 }
 
 impl CountsWriter {
-    /// Of a workman that has counted nothing yet.
+    /// Makes the writer of a workman that has counted nothing yet.
     pub fn new(table: AccountCounts, holder: String) -> Self {
         Self { table, holder, part: 0, kept: CountsByAccount::new(), version: None, tried: Bytes::new() }
     }
 
-    /// Adds what was counted since the last time that this answered with success; `last` says that nothing follows.
+    /// Adds what was counted since the last successful call. `last`: no call follows.
     ///
     /// # Errors
-    /// The table's own. Then the same is to be given again, with what was counted meanwhile.
+    /// The table's. Then pass the same counts again, together with what was counted meanwhile.
     pub async fn add(&mut self, fresh: &CountsByAccount, last: bool) -> Result<(), TableError> {
         let mut tries = 0;
         loop {
@@ -63,7 +63,7 @@ impl CountsWriter {
         }
     }
 
-    /// Finds out what stands there: what an earlier try wrote that was not answered, or nothing of this workman's.
+    /// Finds out what the table has: the value of an earlier write that got no answer, or no row of this workman.
     async fn adopt_unanswered_write(&mut self, before: &Bytes) -> Result<(), TableError> {
         match self.table.table.get(&self.key()).await? {
             Some(row) if row.value == *before || row.value == self.tried => self.version = Some(row.version),

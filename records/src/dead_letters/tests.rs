@@ -110,7 +110,7 @@ async fn a_letter_is_kept_whole() {
     assert_eq!((letter.failures, letter.history.len(), letter.reason.as_str()), (1, 1, "it broke for good"));
     assert_eq!((letter.subject.as_deref(), letter.origin), (Some("a/thing"), Some(QueueName::DuplicationLow)));
     book.note(&letter).await.unwrap();
-    assert_eq!(book.show(&letter.id).await.unwrap(), letter);
+    assert_eq!(book.get(&letter.id).await.unwrap(), letter);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_retry_is_sent_before_it_is_marked_and_only_once() {
     let refusing = Arc::new(Inbox { refuses: true, ..Inbox::default() });
     let refused = book.retry(&letter.id, None, &queues(&refusing), by("op")).await;
     assert!(matches!(refused, Err(DeadLetterError::Queue { .. })), "{refused:?}");
-    assert_eq!(book.show(&letter.id).await.unwrap().state, DeadLetterState::Open);
+    assert_eq!(book.get(&letter.id).await.unwrap().state, DeadLetterState::Open);
     let inbox = Arc::new(Inbox::default());
     book.retry(&letter.id, None, &queues(&inbox), by("op")).await.unwrap();
     let sent = inbox.sent.lock().clone();
@@ -162,7 +162,7 @@ async fn a_retry_is_sent_before_it_is_marked_and_only_once() {
     assert!(matches!(twice, Err(DeadLetterError::Decided { state: "retried", .. })), "{twice:?}");
     book.note(&letter).await.unwrap();
     assert!(
-        matches!(book.show(&letter.id).await.unwrap().state, DeadLetterState::Retried { .. }),
+        matches!(book.get(&letter.id).await.unwrap().state, DeadLetterState::Retried { .. }),
         "a late copy reopens"
     );
 }
@@ -183,7 +183,7 @@ async fn a_discarded_letter_stays_with_its_reason_and_is_not_retried() {
     let (book, letter) = (book(), letter_at(1_000, "a"));
     book.note(&letter).await.unwrap();
     book.discard(&letter.id, "deleted on purpose", by("op")).await.unwrap();
-    let state = book.show(&letter.id).await.unwrap().state;
+    let state = book.get(&letter.id).await.unwrap().state;
     assert_eq!(
         state,
         DeadLetterState::Discarded { reason: "deleted on purpose".into(), by: "op".into(), at: at(9_000) }
@@ -193,7 +193,7 @@ async fn a_discarded_letter_stays_with_its_reason_and_is_not_retried() {
     assert!(inbox.sent.lock().is_empty());
     let open = DeadLetterFilter { state: Some("open"), ..DeadLetterFilter::default() };
     assert!(book.list(&open, None, 10).await.unwrap().letters.is_empty());
-    assert!(matches!(book.show(&DeadLetterId::new("none")).await, Err(DeadLetterError::Unknown(_))));
+    assert!(matches!(book.get(&DeadLetterId::new("none")).await, Err(DeadLetterError::Unknown(_))));
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_row_of_version_1_is_read_for_ever() {
     let row = r#"{"v":1,"at":1000,"reason":"it broke for good","account":"a","kind":"probe","subject":"a/thing","origin":"duplication-low","failures":1,"history":[{"at":2,"workman":"w1","reason":"it broke"}],"body":{"hex":"ff"},"state":{"discarded":{"reason":"old","by":"op","at":9}}}"#;
     let table = Arc::new(TestTable::default());
     table.put(&RowKey::new(PARTITION, "x"), Bytes::from_static(row.as_bytes()), RowPrecondition::Always).await.unwrap();
-    let letter = DeadLetters::new(table).show(&DeadLetterId::new("x")).await.unwrap();
+    let letter = DeadLetters::new(table).get(&DeadLetterId::new("x")).await.unwrap();
     assert_eq!((&letter.body[..], letter.history.len(), letter.state.as_str()), (&b"\xff"[..], 1, "discarded"));
     assert_eq!(&row::encode(&letter).unwrap()[..], row.as_bytes());
 }

@@ -1,15 +1,16 @@
-//! The head of a delete list: what it is about, whether it is granted, and by whom.
+//! The head of a delete list: its subject, whether it is granted, and by whom.
 
 use mill_model::Timestamp;
 use mill_ports::Place;
 use serde::{Deserialize, Serialize};
 
-/// What is said of a list as a whole.
+/// The head of a delete list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteListHead {
     /// What vanished.
     pub of: DeletionScope,
-    /// When the survey ended, by the host's clock, in milliseconds since 1970. For people: nothing is decided by it.
+    /// When the survey ended, by the host's clock, in milliseconds since 1970. It is shown to people; nothing is
+    /// decided by it.
     pub made: u64,
     /// How many ids it names.
     pub count: u64,
@@ -19,9 +20,10 @@ pub struct DeleteListHead {
     pub rows: u32,
     /// The SHA-256 of its ids in order, each followed by a zero byte, in hexadecimal.
     pub digest: String,
-    /// The places of the source at the survey: path and identity. An id is deleted only while those on its way are the same.
+    /// The places of the source at the survey: path and identity. An id is deleted only while the places on the way to
+    /// it are the same.
     pub places: Vec<(String, String)>,
-    /// Whether it may be carried out.
+    /// Whether it may be executed.
     pub state: DeleteListState,
 }
 
@@ -29,13 +31,13 @@ pub struct DeleteListHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeletionScope {
-    /// Items of a source space that is there.
+    /// Items of a source space that exists.
     Items,
     /// The source space itself, with all its items.
     Space,
 }
 
-/// Whether a list may be carried out.
+/// Whether a list may be executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeleteListState {
@@ -44,29 +46,29 @@ pub enum DeleteListState {
         /// Why.
         reason: HoldReason,
     },
-    /// It may.
+    /// It may be executed.
     Granted {
-        /// Who let it.
+        /// Who granted it.
         by: GrantedBy,
         /// When, in milliseconds since 1970.
         at: u64,
     },
-    /// It may not any more: what it names is back, or another list took its place, or a person asked for that.
+    /// It may not be executed any more: what it names is back, another list took its place, or a person withdrew it.
     Withdrawn,
-    /// It was carried out: each row has its result.
+    /// It was executed: each row has its result.
     Done {
-        /// Who had let it.
+        /// Who granted it.
         by: GrantedBy,
         /// How many items were deleted.
         deleted: u64,
     },
 }
 
-/// Who let a list be carried out.
+/// Who granted a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GrantedBy {
-    /// The rule: few enough, and all of them written or proven by this pair.
+    /// The rule: the items are few enough, and this pair wrote or proved all of them.
     Rule,
     /// A person.
     Person(String),
@@ -76,30 +78,30 @@ pub enum GrantedBy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HoldReason {
-    /// It names too many ids, together with all that was deleted unasked in the last 24 hours.
+    /// It names too many ids, counted together with the deletes that the rule granted in the last 24 hours.
     TooMany {
-        /// How many were deleted unasked in the last 24 hours.
+        /// The number of deletes that the rule granted in the last 24 hours.
         unasked_today: u64,
     },
-    /// It names copies that Mill neither wrote nor proved to be equal to an item of this source.
+    /// It names copies that Mill neither wrote nor proved equal to an item of this source.
     Unproven {
         /// How many.
         count: u64,
     },
-    /// A place of the source above some of its ids is not the one that was there before, or is not there.
+    /// A place of the source above some of its ids has changed or is missing.
     PlaceChanged {
         /// Where it begins, relative to the space; empty for the source's root.
         path: String,
     },
     /// The source space was missing, and some of its items are still missing now that it is back.
     HeldBefore,
-    /// The places of the source were never seen before: what is missing may stand on one that is not there.
+    /// The places of the source were never seen before: what is missing may be on a place that is not mounted.
     PlacesUnknown,
-    /// A person dropped the list in which some of them stood, and did not say that they may go.
+    /// A person withdrew an earlier list with some of these ids, without confirming their deletion.
     ListWithdrawn,
-    /// More directories of the source could not be entered than can be remembered.
+    /// More directories of the source were unreadable than can be remembered.
     TooMuchHidden,
-    /// The source space itself is not there.
+    /// The source space itself is missing.
     SpaceMissing {
         /// Since when, in milliseconds since 1970.
         since: u64,
@@ -109,7 +111,7 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    /// The reason for which what is left of held deletes stays held.
+    /// The reason for which the remaining deletes of a held list stay held.
     #[must_use]
     pub fn still(&self) -> Self {
         match self {

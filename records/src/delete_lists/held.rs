@@ -1,4 +1,4 @@
-//! Lists that wait for a person: the index by which they are found, and the tokens by which they are confirmed.
+//! Lists that wait for a person: an index finds them, and tokens confirm them.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use super::{DeleteListError, DeleteLists};
 use crate::pair_key::{pair_key, parse_pair_key};
 use crate::versioned::Versioned;
 
-/// The partition of the index. No pair's partition has this name: theirs have slashes.
+/// The partition of the index. No pair's partition has this name: those contain slashes.
 const INDEX: &str = "held";
 
-/// Names exactly one list: its pair, its id, how many ids it has, and which.
+/// Identifies exactly one list: its pair, its id, and the number and digest of its ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldListToken(String);
 
@@ -41,7 +41,7 @@ pub struct HeldList {
     pub pair: SpacePair,
     /// The list.
     pub list: DeleteListId,
-    /// What is said of it.
+    /// Its head.
     pub head: Versioned<DeleteListHead>,
 }
 
@@ -51,14 +51,14 @@ impl HeldList {
         self.head.record.count
     }
 
-    /// What a person confirms it by.
+    /// The token by which a person confirms it.
     pub fn token(&self) -> HeldListToken {
         HeldListToken::of(&self.pair, self.list, &self.head.record)
     }
 }
 
 impl DeleteLists {
-    /// Notes that a list of a pair waits for a person. A pair has one at a time.
+    /// Records that a list of a pair waits for a person. A pair has one such list at a time.
     ///
     /// # Errors
     /// The table's.
@@ -68,7 +68,7 @@ impl DeleteLists {
         Ok(())
     }
 
-    /// Notes that this list of a pair does not any more. Another one that was noted meanwhile stays.
+    /// Records that this list of a pair no longer waits. If another list was recorded meanwhile, it stays.
     ///
     /// # Errors
     /// The table's.
@@ -93,7 +93,7 @@ impl DeleteLists {
             let Some((pair, list)) = parse_pair_key(&row.sort).zip(list) else {
                 return Err(DeleteListError::Unreadable { sort: row.sort });
             };
-            // The index is written before the head and removed after it: the head decides.
+            // The index is written before the head and removed after it, so the head decides.
             if let Some(head) = self.head(&pair, list).await?
                 && head.record.held().is_some()
             {
@@ -113,10 +113,10 @@ impl DeleteLists {
         found.ok_or_else(|| DeleteListError::NoSuchToken { token: mill_model::ids::escape_for_display(token) })
     }
 
-    /// Lets a held list be carried out: exactly its ids, as far as each is still gone when its turn comes.
+    /// Grants a held list. Each of its ids is deleted if it is still gone from the source by then.
     ///
     /// # Errors
-    /// [`DeleteListError::NotMissingForADay`] of a space that may only be out of sight; [`DeleteListError::Changed`]
+    /// [`DeleteListError::NotMissingForADay`] for a space that may only be out of sight; [`DeleteListError::Changed`]
     /// when the list was changed meanwhile; the table's.
     pub async fn grant(&self, held: &mut HeldList, person: &str, now: Timestamp) -> Result<(), DeleteListError> {
         if let Some(HoldReason::SpaceMissing { for_a_day: false, .. }) = held.head.record.held() {
@@ -126,7 +126,7 @@ impl DeleteLists {
         self.settle(held, granted).await
     }
 
-    /// Drops a held list. What it names stays; the next survey makes a new list of what is still gone.
+    /// Withdraws a held list. Its items stay; the next survey makes a new list of those that are still gone.
     ///
     /// # Errors
     /// [`DeleteListError::Changed`] when the list was changed meanwhile; the table's.

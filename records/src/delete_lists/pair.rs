@@ -1,4 +1,4 @@
-//! What is remembered of a pair between surveys: deletes made unasked, places of the source, the list in hand.
+//! The state of a pair between surveys: deletes that the rule granted, places of the source, the current list.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,31 +9,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::elapsed::ElapsedTime;
 
-/// What is remembered of a pair.
+/// The state of a pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletePairState {
-    /// Time, as two clocks agree on it.
+    /// The time that passed, as two clocks agree.
     elapsed: ElapsedTime,
-    /// Lists that the rule granted: when (in agreed milliseconds) and how many ids.
+    /// Lists that the rule granted: the time (in agreed milliseconds) and the number of ids.
     #[serde(default)]
     unasked: Vec<(u64, u64)>,
-    /// The places of the source, by path: what a person accepted, or what was seen while nothing had vanished beneath.
+    /// The places of the source, by path: those that a person accepted, or that were seen while nothing had vanished
+    /// beneath them.
     #[serde(default)]
     places: BTreeMap<String, String>,
-    /// The list that is held, granted or being carried out.
+    /// The list that is held, granted or being executed.
     #[serde(default)]
     list: Option<String>,
-    /// A list that is being written: it takes the other's place as soon as its head is there.
+    /// A list that is being written. It replaces [`Self::list`] as soon as its head is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
 impl DeletePairState {
     pub(super) const SORT: &str = "pair";
-    /// How long a delete made unasked counts.
+    /// How long a delete that the rule granted counts.
     pub const UNASKED_FOR: Duration = Duration::from_hours(24);
 
-    /// How many deletes were granted by rule in the last 24 hours. Reads both clocks.
+    /// The number of deletes that the rule granted in the last 24 hours. Reads both clocks.
     pub fn unasked_today(&mut self, clock: &dyn Clock) -> u64 {
         let now = millis(self.elapsed.read(clock));
         let from = now.saturating_sub(millis(Self::UNASKED_FOR));
@@ -50,29 +51,29 @@ impl DeletePairState {
         }
     }
 
-    /// The list that is held, granted or being carried out.
+    /// The list that is held, granted or being executed.
     pub fn list(&self) -> Option<DeleteListId> {
         self.list.as_deref().and_then(|list| DeleteListId::parse(list).ok())
     }
 
-    /// Sets it. No other is being written from then on.
+    /// Sets the list. No other list is being written from then on.
     pub fn set_list(&mut self, list: Option<DeleteListId>) {
         self.list = list.map(|list| list.to_string());
         self.next = None;
     }
 
-    /// The list that is being written to take the place of [`Self::list`].
+    /// The list that is being written to replace [`Self::list`].
     pub fn next(&self) -> Option<DeleteListId> {
         self.next.as_deref().and_then(|list| DeleteListId::parse(list).ok())
     }
 
-    /// Notes it before anything of it is written, so that it is found wherever its writer dies.
+    /// Records the list before anything of it is written, so that it is found wherever its writer crashes.
     pub fn set_next(&mut self, list: DeleteListId) {
         self.next = Some(list.to_string());
     }
 
-    /// The paths at which the source's places are not those remembered: gone, others, or new ones that may cover what was
-    /// there before. Of a pair never seen before there are none.
+    /// The paths at which the source's places differ from those remembered: they are gone, replaced, or new and may
+    /// cover what was there before. Empty for a new pair.
     pub fn changed_places(&self, now: &[Place]) -> Vec<String> {
         if self.places.is_empty() {
             return Vec::new();
@@ -91,8 +92,8 @@ impl DeletePairState {
         !self.places.is_empty()
     }
 
-    /// Adds places that were never seen before; says whether there was one. Those known stay as they are: whether
-    /// something vanished beneath them is for a survey to find.
+    /// Adds places that were never seen before, and returns whether there were any. Known places stay as they are: a
+    /// survey finds out whether something vanished beneath them.
     pub fn add_places(&mut self, now: &[Place]) -> bool {
         let before = self.places.len();
         for Place { path, identity } in now {
@@ -101,7 +102,7 @@ impl DeletePairState {
         self.places.len() > before
     }
 
-    /// Takes the places of the source as they are now, but for those in `except`.
+    /// Remembers the places of the source as they are now, except those in `except`.
     pub fn accept_places(&mut self, now: impl IntoIterator<Item = Place>, except: &[String]) {
         let kept = |path: &String| except.contains(path);
         self.places.retain(|path, _| kept(path));

@@ -1,4 +1,4 @@
-//! The rows of a delete list: ids with the state in which each was seen, and what became of them.
+//! The rows of a delete list: ids with the state in which each was seen, and their results.
 
 use bytes::Bytes;
 use mill_model::{Algorithm, Checksum, ContentId};
@@ -12,24 +12,24 @@ use crate::sync_proofs::VersionDigest;
 pub struct ListedId {
     /// The item.
     pub id: ContentId,
-    /// The state in which the destination listed it. Only in this state it may be deleted.
+    /// The state in which the destination listed it. It may be deleted only in this state.
     pub seen: VersionDigest,
 }
 
-/// Some ids of a list: what one task deletes.
+/// Some ids of a list, which one task deletes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteListRow {
-    /// In the order of their bytes.
+    /// The ids, in byte order.
     pub ids: Vec<ListedId>,
 }
 
 impl DeleteListRow {
-    /// Most ids of a row.
+    /// The most ids of a row.
     pub const IDS_MAX: usize = 256;
-    /// From so many bytes of ids on, a row is full: DynamoDB takes 400 KB, and one byte of an id may take six in JSON.
+    /// A row with this many bytes of ids is full: DynamoDB accepts 400 KB, and one byte of an id may take six in JSON.
     const ID_BYTES_MAX: usize = 60_000;
 
-    /// Whether another id should go into the next row.
+    /// Whether the row is full: another id goes into the next row.
     pub fn is_full(&self) -> bool {
         let bytes: usize = self.ids.iter().map(|listed| listed.id.as_str().len()).sum();
         self.ids.len() >= Self::IDS_MAX || bytes >= Self::ID_BYTES_MAX
@@ -67,21 +67,21 @@ impl IdsDigest {
     }
 }
 
-/// What became of the ids of one row. Their sum is the number of its ids.
+/// What became of the ids of one row. The counts add up to the number of its ids.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowResult {
     /// Deleted by the task that reports this.
     pub deleted: u64,
-    /// Not there any more when it looked: deleted by an earlier run of the task, or by somebody else.
+    /// Already gone when the task ran: deleted by an earlier run of the task, or by somebody else.
     pub gone: u64,
-    /// Left: back at the source, changed at the destination, or beneath a place that changed.
+    /// Kept: back at the source, changed at the destination, or beneath a place that changed.
     pub kept: u64,
-    /// Left after all tries failed.
+    /// Kept after all tries failed.
     pub failed: u64,
 }
 
 impl RowResult {
-    /// How many ids it accounts for.
+    /// The number of ids that it accounts for.
     pub fn total(&self) -> u64 {
         self.deleted + self.gone + self.kept + self.failed
     }

@@ -1,4 +1,4 @@
-//! What was last read of a file (or of an account's two): the last good version, and what is wrong with today's.
+//! A cached file (or the two files of an account): the last good version, and what is wrong with today's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tracing::{info, warn};
 
 use super::{PolicyError, PolicyFreshness, PolicyStatus};
 
-/// How soon a file is looked at again while something is wrong with it.
+/// How soon a file is checked again while something is wrong with it.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// How often, at most, a change for the worse is said of one account.
+/// The shortest time between two warnings about one account.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The answer to a question.
+/// The result of a lookup.
 #[derive(Debug)]
 pub(super) enum PolicyAnswer<T> {
     /// Today's version.
@@ -37,26 +37,26 @@ impl<T> Clone for PolicyAnswer<T> {
     }
 }
 
-/// What looking at the files gave.
+/// The result of checking the files.
 #[derive(Debug)]
 pub(super) enum LookResult<T> {
-    /// They are as they were when they were last judged.
+    /// They are unchanged since they were last read.
     Same,
-    /// They were read and are good, though spaces may be stopped or warned of.
+    /// They were read and are good, though some spaces may be stopped or have warnings.
     Good { value: T, faults: Vec<Diagnostic>, versions: Vec<Version> },
     /// They were read and are broken.
     Broken { error: PolicyError, versions: Vec<Version> },
-    /// They could not be read, are missing, or too large to be read.
+    /// They could not be read, are missing, or are too large to read.
     Failed(PolicyError),
 }
 
-/// CachedPolicy for one account, or for the accounts list.
+/// The cached policy of one account, or the accounts list.
 #[derive(Debug)]
 pub(super) struct CachedPolicy<T> {
     /// For messages; `None` for the accounts list.
     account: Option<AccountId>,
-    /// Held while the files are looked at, so that one caller does it for all.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    /// Held while the files are checked, so that one caller does it for all.
+    pub(super) check_lock: tokio::sync::Mutex<()>,
     /// Never held across an await.
     state: Mutex<CacheState<T>>,
 }
@@ -66,14 +66,14 @@ struct CacheState<T> {
     answer: Option<PolicyAnswer<T>>,
     since: Timestamp,
     faults: Vec<Diagnostic>,
-    /// Of the files that were last judged; empty where they must be read again in any case.
+    /// The versions of the files that were last read; empty if they must be read again in any case.
     versions: Vec<Version>,
     due: Monotonic,
     logged: Option<String>,
     logged_at: Option<Monotonic>,
 }
 
-/// When the files were looked at.
+/// When the files were checked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LookTime {
     pub(super) now: Timestamp,
@@ -92,31 +92,32 @@ impl<T> CachedPolicy<T> {
             logged: None,
             logged_at: None,
         };
-        Self { account, turn: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
+        Self { account, check_lock: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, CacheState<T>> {
-        // The state is replaced in whole, so that it is sound whoever panicked while holding it.
+        // The state is replaced as a whole, so that it is valid even if a holder of the lock panicked.
         self.state.lock()
     }
 
-    /// The answer, unless it is time to look again.
+    /// The cached result, unless it is time to check again.
     pub(super) fn fresh(&self, monotonic: Monotonic) -> Option<PolicyAnswer<T>> {
         let state = self.state();
         (monotonic < state.due).then(|| state.answer.clone()).flatten()
     }
 
-    /// The answer, however old.
+    /// The cached result, however old.
     pub(super) fn newest(&self) -> Option<PolicyAnswer<T>> {
         self.state().answer.clone()
     }
 
-    /// The versions that were last judged.
+    /// The versions that were last read.
     pub(super) fn versions(&self) -> Vec<Version> {
         self.state().versions.clone()
     }
 
-    /// Takes in what looking gave, says what changed, and answers. `None` only for `Same` before anything was judged.
+    /// Stores the result of a check, logs what changed, and returns the result. `None` only for `Same` before anything
+    /// was read.
     pub(super) fn update(&self, looked: LookResult<T>, at: LookTime) -> Option<PolicyAnswer<T>> {
         let mut state = self.state();
         match looked {
@@ -131,7 +132,7 @@ impl<T> CachedPolicy<T> {
                 state.fail(error, at.now);
             }
             LookResult::Failed(error) => {
-                // What today's files say is not known any more: they must be judged anew.
+                // The content of today's files is unknown now: they must be read again.
                 (state.faults, state.versions) = (error.faults().to_vec(), Vec::new());
                 state.fail(error, at.now);
             }
@@ -142,7 +143,7 @@ impl<T> CachedPolicy<T> {
         state.answer.clone()
     }
 
-    /// Says what changed: each trouble once, however often it is met again, and its end.
+    /// Logs what changed: each problem once, however often it occurs again, and its end.
     fn log_change(&self, state: &mut CacheState<T>, monotonic: Monotonic) {
         let trouble = state.problem();
         if trouble == state.logged {
@@ -155,7 +156,7 @@ impl<T> CachedPolicy<T> {
             return;
         };
         if state.logged_at.is_some_and(|last| monotonic.since(last) < WARNING_INTERVAL) {
-            return; // Said later, if it is still so.
+            return; // Logged later, if it is still so.
         }
         match &state.answer {
             Some(PolicyAnswer::LastGood(_, error)) => {
@@ -173,7 +174,7 @@ impl<T> CachedPolicy<T> {
         (state.logged, state.logged_at) = (Some(text), Some(monotonic));
     }
 
-    /// How it stands; `None` before anything was read.
+    /// The status; `None` before anything was read.
     pub(super) fn report(&self) -> Option<PolicyStatus> {
         let state = self.state();
         let (in_use, trouble) = match state.answer.as_ref()? {
@@ -203,7 +204,8 @@ impl<T> CacheState<T> {
         self.answer = Some(answer);
     }
 
-    /// What is wrong, as a text that stays the same while the same is wrong (a store's own words may differ each time).
+    /// What is wrong, as a text that stays the same while the problem is the same (a store's own message may differ
+    /// each time).
     fn problem(&self) -> Option<String> {
         match self.answer.as_ref()? {
             PolicyAnswer::Current(_) if self.faults.is_empty() => None,

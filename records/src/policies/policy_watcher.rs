@@ -1,4 +1,4 @@
-//! Policy files read as items of a store's space.
+//! Reads policy files from a store's space.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 use super::cached_policy::{CachedPolicy, LookResult, LookTime, PolicyAnswer};
 use super::{AccountPolicies, PolicyError, PolicyStatus};
 
-/// How many accounts' files are read at once when all are asked for.
+/// How many accounts' files are read at once when all are needed.
 const ACCOUNTS_AT_ONCE: usize = 8;
-/// How often a file that changes while it is read is read in one go.
+/// How often a file is read again at once because it changed during the read.
 const TRIES: u32 = 3;
 
 type AccountList = BTreeSet<AccountId>;
-/// What the files say and their lesser faults, or all the faults of files that cannot be used.
+/// The parsed files and their warnings, or all diagnostics of files that cannot be used.
 type JudgeResult<T> = Result<(T, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 pub(super) struct PolicyWatcher {
@@ -44,7 +44,7 @@ impl PolicyWatcher {
             PolicyAnswer::Current(listed) if !listed.contains(account) => {
                 return Err(PolicyError::NotListed { account: account.clone() });
             }
-            // Today's list may well hold it.
+            // Today's list may contain it.
             PolicyAnswer::LastGood(listed, error) if !listed.contains(account) => return Err(error),
             PolicyAnswer::Current(_) | PolicyAnswer::LastGood(..) => {}
         }
@@ -120,17 +120,18 @@ impl PolicyWatcher {
         act(&mut self.accounts.lock())
     }
 
-    /// Looks at the files and answers. While another caller looks, the answer so far is good enough, if there is one.
+    /// Checks the files and returns the result. While another caller checks them, the cached result is good enough, if
+    /// there is one.
     async fn answer<T>(
         &self,
         cached: &CachedPolicy<T>,
         files: Vec<String>,
         judge: impl FnOnce(&[Vec<u8>]) -> JudgeResult<T>,
     ) -> PolicyAnswer<T> {
-        let _turn = match (cached.turn.try_lock(), cached.newest()) {
-            (Ok(turn), _) => turn,
+        let _guard = match (cached.check_lock.try_lock(), cached.newest()) {
+            (Ok(guard), _) => guard,
             (Err(_), Some(answer)) => return answer,
-            (Err(_), None) => cached.turn.lock().await,
+            (Err(_), None) => cached.check_lock.lock().await,
         };
         let monotonic = self.clock.monotonic();
         if let Some(answer) = cached.fresh(monotonic) {
@@ -163,7 +164,7 @@ impl PolicyWatcher {
             }
         }
         if !versions.iter().all(Version::settled) {
-            // A further change could still bear the same version.
+            // A further change could still get the same version.
             versions.clear();
         }
         match judge(&texts) {
@@ -177,7 +178,8 @@ impl PolicyWatcher {
         }
     }
 
-    /// Whether all files surely are as they were judged. Where that cannot be told they are read, which tells why.
+    /// Whether all files are certainly unchanged since they were read. If that is unknown they are read, and the read
+    /// returns the reason.
     async fn unchanged(&self, files: &[String], judged: &[Version]) -> bool {
         if judged.len() != files.len() {
             return false;
@@ -192,7 +194,7 @@ impl PolicyWatcher {
         true
     }
 
-    /// A file's bytes and the version that they are of.
+    /// A file's bytes and their version.
     async fn read(&self, file: &str) -> Result<(Vec<u8>, Version), PolicyError> {
         let item = self.item(file)?;
         let unreadable =
@@ -219,7 +221,7 @@ impl PolicyWatcher {
     fn item(&self, file: &str) -> Result<ItemAddress, PolicyError> {
         match ContentId::new(file) {
             Ok(id) => Ok(ItemAddress { space: self.space.clone(), id }),
-            // Cannot be: the names of the files are made of account ids, which are shorter by far.
+            // Cannot happen: file names are made of account ids, which are far shorter than the limit.
             Err(_) => Err(PolicyError::MissingSpace { file: file.to_owned() }),
         }
     }
@@ -233,7 +235,7 @@ fn judge(account: &AccountId, texts: &[Vec<u8>]) -> JudgeResult<AccountPolicy> {
     }
 }
 
-/// All bytes of an item, or one chunk more than a policy file may have.
+/// All bytes of an item. Stops after the chunk that exceeds the size limit of a policy file.
 async fn read_whole(mut reading: OpenItem) -> Result<(Vec<u8>, Version), StoreError> {
     let mut bytes = Vec::with_capacity(usize::try_from(reading.facts.size).unwrap_or(0).min(FILE_BYTES_MAX));
     while let Some(chunk) = reading.body.next().await {

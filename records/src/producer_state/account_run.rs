@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Record, json};
 
-/// One loop over everything that an account has.
+/// A run: one loop over everything that an account has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountRun {
     /// The account.
     pub account: AccountId,
-    /// Its number, which no other run of the account ever has, before or after it (see [`AccountRun::number`]).
+    /// Its number, unique among all runs of the account (see [`AccountRun::number`]).
     pub number: u64,
-    /// When it began; its frequency counts from here.
+    /// When it began. The frequency counts from here.
     pub started: Timestamp,
-    /// Whether its morsels are in the table, but for those of stores that did not answer.
+    /// Whether its morsels are in the table, except those of stores that did not answer.
     pub listed: bool,
-    /// When its loop was complete but for parts that failed.
+    /// When its loop was complete, except for parts that failed.
     pub finished: Option<Timestamp>,
 }
 
-/// The run over all accounts at once, of a version that kept no other. It is read as that of each account.
+/// The run over all accounts at once, as an earlier version wrote it. It is read as the run of each account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOfAllAccounts {
     /// Its number.
@@ -35,19 +35,19 @@ pub struct RunOfAllAccounts {
 }
 
 impl AccountRun {
-    /// The number of the `nth` run that is begun under the lease of `epoch`, where the run before it of the account is `last`.
+    /// The number of the `nth` run that begins under the lease of `epoch`, if `last` is the account's previous run.
     ///
-    /// An epoch is one lease's alone, so no producer that slept can have written rows of that number, nor will it: also where
-    /// the row of the run before is gone, and where a lease lasts for many runs of an account.
+    /// An epoch belongs to one lease, so a producer that was paused cannot have written rows of that number and never
+    /// will, even if the row of the previous run is gone or one lease lasts for many runs of an account.
     pub fn number(epoch: u64, nth: u32, last: Option<&Self>) -> u64 {
         let number = epoch.min(u64::from(u32::MAX)) << 32 | u64::from(nth);
-        // Where the row of the lease was lost epochs begin anew.
+        // If the row of the lease was lost, epochs start again.
         last.map_or(number, |last| number.max(last.number.saturating_add(1)))
     }
 }
 
 impl RunOfAllAccounts {
-    /// What it says of an account.
+    /// The run of one account.
     pub fn of(&self, account: AccountId) -> AccountRun {
         let &Self { number, started, listed, finished } = self;
         AccountRun { account, number, started, listed, finished }
@@ -79,7 +79,7 @@ impl RunValue {
 }
 
 impl Record for AccountRun {
-    /// Not one that an earlier version would take for its own row of a run.
+    /// An earlier version does not read this prefix as its own row of a run.
     const PREFIX: &str = "account-run/";
 
     fn sort(&self) -> String {

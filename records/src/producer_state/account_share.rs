@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Record, json};
 
-/// What is known of an account's tasks in a queue that cannot tell how many it holds.
+/// An account's share of a queue that does not report its depth by account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountShare {
     /// The account.
     pub account: AccountId,
-    /// As many tasks were sent, beginning with those that had ended by then.
+    /// The number of tasks sent. It starts with the number of those that had ended by then.
     pub sent: u64,
-    /// When something of it was last sent, or seen to be received.
+    /// When a task of the account was last sent, or seen to be received.
     pub since: Timestamp,
-    /// How many deliveries of it had been counted by then.
+    /// The number of its deliveries counted by then.
     pub received: u64,
-    /// And how many of all accounts.
+    /// The number of deliveries of all accounts by then.
     pub received_of_all: u64,
 }
 

@@ -13,10 +13,10 @@ use crate::elapsed::ElapsedTime;
 use crate::pair_key::{pair_key, parse_pair_key};
 use crate::versioned::Versioned;
 
-/// What the duplication producer keeps of accounts beside its morsels and their surveys.
+/// The rows of the duplication producer besides its morsels and their surveys.
 #[derive(Debug, Default)]
 pub struct DuplicationRows {
-    /// The source spaces that were missing when last looked for.
+    /// The source spaces that were missing at the last check.
     pub missing: Vec<Versioned<MissingSpace>>,
 }
 
@@ -59,70 +59,72 @@ impl MorselSubject for SpacePair {
     }
 }
 
-/// One space of one store policy, and how far the run has come with it.
+/// A morsel: one space of one store policy, and how far the run has come with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairMorsel {
     /// The space and both stores.
     pub pair: SpacePair,
     /// The run it belongs to.
     pub run: u64,
-    /// How many nibbles were taken; none yet is a fresh one.
+    /// The number of nibbles taken; zero for a fresh morsel.
     pub nibbles: u64,
-    /// How far its deletes have come.
+    /// The progress of its deletes.
     pub deletes: DeleteProgress,
-    /// The last content id that was compared and, where needed, queued.
+    /// The last content id that was compared and, if necessary, queued.
     pub marker: Option<ContentId>,
     /// When its source was first listed in this run.
     pub began: Option<Timestamp>,
-    /// What was made of all entries up to the marker.
+    /// The classes of all entries up to the marker.
     pub sum: SurveySum,
-    /// How many of the queued are not proven to be in sync. The others are queued since the policy has everything compared.
+    /// The number of queued items that are not proven to be in sync. The others are queued because the policy compares
+    /// everything.
     pub unproven: u64,
 }
 
-/// What the last complete survey of a morsel found, and since when all of it is known to be in sync.
+/// The last complete survey of a morsel, and the time as of which all of it is known to be in sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairSurvey {
     /// The space and both stores.
     pub pair: SpacePair,
     /// The run that made it.
     pub run: u64,
-    /// When it began: what was at the source by then, it saw.
+    /// When it began. It saw everything that was at the source by then.
     pub began: Timestamp,
-    /// What was made of each entry.
+    /// The classes of its entries.
     pub sum: SurveySum,
-    /// How many of the queued are not proven to be in sync, by listings and seals.
+    /// The number of queued items that listings and sync proofs do not prove to be in sync.
     pub unproven: u64,
     /// Deletes that wait for a person.
     pub held: u64,
-    /// As of when every entry is known to be in sync, or named as one that is not copied; `None` while that is not known.
+    /// The time as of which every entry is known to be in sync, or is reported as not copied; `None` while that is
+    /// unknown.
     pub in_sync: Option<Timestamp>,
 }
 
-/// How far a morsel's deletes have come.
+/// The progress of a morsel's deletes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeleteProgress {
-    /// Nothing is known of them.
+    /// They are not determined yet.
     Pending,
     /// The tasks of a granted delete list are being queued.
     Sending {
         /// The list.
         list: DeleteListId,
-        /// The next step of its order.
+        /// The next step in its order.
         next: u32,
     },
     /// A person must decide; none is queued.
     Held {
-        /// How many.
+        /// The number of deletes.
         count: u64,
-        /// Of how many items at the destination.
+        /// The number of items at the destination.
         items_total: u64,
     },
     /// Queued, or there are none.
     Done,
 }
 
-/// A source space that a store policy covers, and that its store says is not there.
+/// A source space that a store policy covers and whose store reports that it is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingSpace {
     /// The owner.
@@ -131,9 +133,9 @@ pub struct MissingSpace {
     pub store: StoreId,
     /// The space.
     pub space: SpaceId,
-    /// When it was first found missing, after it was last there.
+    /// When it was first found missing since it last existed.
     pub first: Timestamp,
-    /// The last run that found it missing: a run that did not look breaks the chain.
+    /// The last run that found it missing. A run that did not check it breaks the chain.
     pub run: u64,
     /// How long it has been missing, as two clocks agree.
     pub elapsed: ElapsedTime,
@@ -155,7 +157,7 @@ struct MorselValue {
     unproven: Option<u64>,
 }
 
-/// A sum by the names of its counters, those that are zero left out.
+/// A sum by the names of its counters, without those that are zero.
 fn written_sum(sum: &SurveySum) -> BTreeMap<String, u64> {
     sum.each().filter(|(_, count)| *count > 0).map(|(counter, count)| (counter.name.to_owned(), count)).collect()
 }
@@ -164,7 +166,7 @@ fn read_sum(written: &BTreeMap<String, u64>) -> SurveySum {
     SurveySum::read(|name| written.get(name).copied().unwrap_or(0))
 }
 
-/// An earlier version did not tell: then nothing is known to prove any of the queued.
+/// An earlier version did not write it: then none of the queued items counts as proven.
 fn read_unproven(written: Option<u64>, sum: &SurveySum) -> u64 {
     written.unwrap_or(sum.queued)
 }
@@ -173,7 +175,7 @@ fn read_unproven(written: Option<u64>, sum: &SurveySum) -> u64 {
 #[serde(rename_all = "kebab-case")]
 enum DeletesValue {
     Pending,
-    /// Of an earlier version, which kept no lists: read as nothing known.
+    /// Of an earlier version, which kept no lists: read as not determined.
     Confirmed {},
     Sending {
         list: String,

@@ -1,4 +1,4 @@
-//! What the rows of all looping producers have in common, whatever their morsels are parts of.
+//! The traits of the rows of all kinds of looping producers.
 
 use std::fmt;
 use std::future::Future;
@@ -8,14 +8,15 @@ use mill_model::{AccountId, SpaceId, StoreId, SurveySum};
 use super::rows::Record;
 use super::{ProducerState, ProducerStateError};
 
-/// The rows of one kind of looping producer, beside those that all of them keep.
+/// The rows of one kind of looping producer, besides those that all kinds have.
 pub trait PlanRows: Default + fmt::Debug + Send + Sync + 'static {
     /// The row of a morsel.
     type Morsel: MorselRow;
-    /// The row that stays of a morsel that was surveyed completely.
+    /// The row of a morsel's last complete survey.
     type Survey: SurveyRow<Subject = SubjectOf<Self>>;
 
-    /// Reads the rows that only this kind of producer keeps. Fails if a holder of a later epoch than `epoch_max` wrote one.
+    /// Reads the rows that only this kind of producer keeps. Fails if one was written in a later epoch than
+    /// `epoch_max`.
     fn read(
         state: &ProducerState<Self>,
         epoch_max: u64,
@@ -40,7 +41,7 @@ pub trait MorselSubject: Clone + fmt::Debug + Ord + Send + Sync + 'static {
     fn space(&self) -> &SpaceId;
     /// The store whose items are walked.
     fn store(&self) -> &StoreId;
-    /// The store that has the copies, if the items are compared with any.
+    /// The store of the copies, if the items are compared with copies.
     fn destination(&self) -> Option<&StoreId>;
 
     /// All its stores.
@@ -54,13 +55,13 @@ pub trait MorselRow: Record + Clone + fmt::Debug + 'static {
     /// What it is about.
     type Subject: MorselSubject;
 
-    /// A morsel that nothing was done with yet.
+    /// A fresh morsel.
     fn fresh(subject: Self::Subject, run: u64) -> Self;
     /// What it is about.
     fn subject(&self) -> &Self::Subject;
     /// The run that it belongs to.
     fn run(&self) -> u64;
-    /// How many nibbles were taken from it.
+    /// The number of nibbles taken from it.
     fn nibbles(&self) -> u64;
 }
 

@@ -1,4 +1,4 @@
-//! The rows and their written form: ids stand in the sort key, progress in a value of JSON.
+//! The rows and their written form: ids in the sort key, progress in a JSON value.
 
 use bytes::Bytes;
 use mill_model::{AccountId, StoreId, Timestamp};
@@ -6,34 +6,35 @@ use serde::{Deserialize, Serialize};
 
 /// A row of the table.
 pub trait Record: Sized + Send + Sync {
-    /// The beginning of the sort keys of all rows of this kind, and of no others.
+    /// The prefix of the sort keys of all rows of this kind, and of no others.
     const PREFIX: &str;
 
-    /// Its sort key; no id in it can hold a `/`.
+    /// Its sort key. No id in it contains a `/`.
     fn sort(&self) -> String;
-    /// Its value: a JSON object whose member `epoch` is that of the lease under which it is written.
+    /// Its value: a JSON object whose member `epoch` is the epoch of the lease under which it is written.
     fn value(&self, epoch: u64) -> Bytes;
-    /// Reads it; `None` when it cannot be understood.
+    /// Reads a row; `None` if it cannot be understood.
     fn read(sort: &str, value: &[u8]) -> Option<Self>;
 }
 
-/// An account of which some stores did not tell their spaces.
+/// An account with stores that did not list their spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnansweredStores {
     /// The account.
     pub account: AccountId,
     /// The run it belongs to.
     pub run: u64,
-    /// All is known but the spaces of these stores. Empty, as an earlier version wrote it: nothing of it is known.
+    /// The stores whose spaces are unknown. Empty in rows of an earlier version: then the spaces of all stores are
+    /// unknown.
     pub unanswered: Vec<StoreId>,
 }
 
-/// How many tasks the producer lets its queue hold, where it finds that out by itself.
+/// How many tasks the producer lets its queue hold, if it finds that out by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSize {
-    /// As many.
+    /// The maximum.
     pub max: u64,
-    /// When the last session left it because it was full, and how many it held.
+    /// When the last session stopped because the queue was full, and how many tasks it held then.
     pub full: Option<(Timestamp, u64)>,
 }
 
@@ -63,7 +64,7 @@ impl Record for QueueSize {
     }
 }
 
-/// The epoch under which a row was written; 0 where it does not say.
+/// The epoch under which a row was written; 0 if the row has none.
 pub(super) fn epoch(value: &[u8]) -> u64 {
     #[derive(Deserialize)]
     struct EpochOnly {

@@ -1,4 +1,4 @@
-//! The row of what could not be surveyed.
+//! The row of a failed survey.
 
 use bytes::Bytes;
 use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::plan_rows::MorselSubject;
 use super::rows::{Record, json};
 
-/// What a survey was to be of.
+/// The subject of a survey.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SurveySubject<S> {
-    /// Which spaces a store has.
+    /// The list of a store's spaces.
     Store(StoreAddress),
-    /// What a morsel is about.
+    /// A morsel's subject.
     Morsel(S),
 }
 
-/// That something could not be surveyed since it last was. The row goes with the next survey of it.
+/// A subject that could not be surveyed since its last survey. The next successful survey removes the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SurveyFailure<S> {
-    /// Of what.
+    /// The subject.
     pub subject: SurveySubject<S>,
-    /// When that was first so.
+    /// When it first failed.
     pub first: Timestamp,
-    /// When it was last tried.
+    /// When it last failed.
     pub last: Timestamp,
-    /// Why it failed then.
+    /// The reason of the last failure.
     pub reason: String,
 }
 
@@ -38,7 +38,7 @@ impl<S: MorselSubject> SurveySubject<S> {
         }
     }
 
-    /// Whether a morsel cannot be surveyed where this cannot.
+    /// Whether this failure prevents the survey of a morsel.
     pub fn concerns(&self, subject: &S) -> bool {
         match self {
             Self::Store(StoreAddress { account, store }) => {

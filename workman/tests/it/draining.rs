@@ -55,7 +55,7 @@ async fn a_letter_is_listed_with_its_history_and_retried_to_where_it_came_from()
     let again = fixture.open(&fixture.bodies(LOW)[0]);
     assert_eq!((again.failures, again.history.len()), (0, 3), "forgiven, not forgotten");
     drain.book.discard(&poison.id, "noise", deciding()).await.unwrap();
-    assert!(matches!(drain.book.show(&poison.id).await.unwrap().state, DeadLetterState::Discarded { .. }));
+    assert!(matches!(drain.book.get(&poison.id).await.unwrap().state, DeadLetterState::Discarded { .. }));
     assert!(drain.book.retry(&poison.id, None, &fixture.queues.ports(), deciding()).await.is_err(), "decided already");
 }
 
