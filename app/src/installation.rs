@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use mill_engine::{TrackedStore, TrackedStores};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
@@ -24,6 +23,7 @@ use mill_records::sync_proofs::SyncProofs;
 use mill_records::tables;
 use mill_run::until_done::RunDeps;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
+use mill_wrappers::{TrackedStore, TrackedStores};
 use parking_lot::Mutex;
 
 use crate::config::{Config, QueueMax};

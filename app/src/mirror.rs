@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mill_engine::{TrackedStore, TrackedStores};
 use mill_local::folder::{FolderStore, Layout};
 use mill_local::{Identity, RememberedDatabase};
 use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
@@ -25,6 +24,7 @@ use mill_records::policies::PolicyRepository;
 use mill_records::tables;
 use mill_run::silence::{one_answer_max, unless_silent};
 use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanSettings};
+use mill_wrappers::{TrackedStore, TrackedStores};
 use sha2::{Digest, Sha256};
 
 pub use self::endpoint::EndpointOptions;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mill_engine::LimitedStore;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::StoreSpec;
@@ -16,6 +15,7 @@ use mill_ports::{
 };
 use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
+use mill_wrappers::LimitedStore;
 use parking_lot::Mutex;
 
 use crate::destination_places::{Advice, DestinationPlaces};

@@ -27,7 +27,7 @@ use crate::subject::QueueSubject;
 /// use std::sync::Arc;
 ///
 /// use mill_conformance::{Keep, QueueSubject, queue, subject};
-/// use mill_engine::{ManualClock, MemoryQueues, QueueBehavior, SeededRng};
+/// use mill_testkit::{ManualClock, MemoryQueues, QueueBehavior, SeededRng};
 /// use mill_model::QueueName;
 /// use mill_ports::{Clock, Rng};
 ///

@@ -7,7 +7,6 @@ mod probe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededRng, SimClock, StoreBehavior};
 use mill_model::{
     AccountId, Algorithm, ContentId, DuplicateTask, Envelope, ItemAddress, ItemOutcomes, Monotonic, Properties,
     QueueName, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskArgs as _, TaskId, Timestamp, WorkCounts,
@@ -21,6 +20,7 @@ use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
+use mill_testkit::{MemoryStore, MemoryStores, MemoryTable, SeededRng, SimClock, StoreBehavior};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::guarded::{GuardedStores, Guards};

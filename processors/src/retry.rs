@@ -125,8 +125,8 @@ fn log_retry<E: HasStoreError>(error: &E, wait: Duration) {
 mod tests {
     use std::cell::Cell;
 
-    use mill_engine::SeededRng;
     use mill_ports::FailureClass;
+    use mill_testkit::SeededRng;
 
     use super::*;
     use crate::fixture::{Fixture, store_address};

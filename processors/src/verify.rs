@@ -298,10 +298,10 @@ pub(crate) async fn checksums(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use mill_engine::PortCall;
-    use mill_engine::{FaultKind, FaultPlan, FaultyStore, ManualClock, MemoryStore, SeededRng, StoreBehavior};
     use mill_model::{AccountId, Properties, StoreAddress, StoreId};
     use mill_ports::{DeletableStore as _, RefusalReason};
+    use mill_testkit::PortCall;
+    use mill_testkit::{FaultKind, FaultPlan, FaultyStore, ManualClock, MemoryStore, SeededRng, StoreBehavior};
 
     use super::*;
 
@@ -395,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_listing_that_breaks_off_is_no_answer_at_either_side() {
-        use mill_engine::{FaultPlan, FaultyStore, InjectedFault, PortCall, SimClock};
+        use mill_testkit::{FaultPlan, FaultyStore, InjectedFault, PortCall, SimClock};
         let (source, destination) = (store("1"), store("2"));
         for n in 0..3_000 {
             for store in [&source, &destination] {
@@ -433,7 +433,7 @@ mod tests {
         bucket.insert(&at("x/"), Bytes::new(), Properties::default());
         let plan = FaultPlan::new(clock, Arc::new(SeededRng::new(1)));
         // The first listing is that of the comparison.
-        plan.fail(PortCall::List, 2, mill_engine::InjectedFault::Before(FaultKind::Unreachable));
+        plan.fail(PortCall::List, 2, mill_testkit::InjectedFault::Before(FaultKind::Unreachable));
         let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(folder.clone());
         let source = Arc::new(FaultyStore::new(inner, address("1"), plan));
         let verification = Verification { source, ..verification(&folder, &bucket, 100) };

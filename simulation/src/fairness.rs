@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mill_engine::QueuedBody;
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress};
+use mill_testkit::QueuedBody;
 
 use super::attempts::Attempts;
 use super::event::DecodedBody;

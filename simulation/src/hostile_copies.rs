@@ -8,7 +8,6 @@ use std::time::Duration;
 use mill_conformance::hostile::{assert_holds, corpus, write_each};
 use mill_conformance::store::space;
 use mill_conformance::{HostileSubject, Keep, StoreLimits, StoreSubject};
-use mill_engine::{ManualClock, MemoryStore, MemoryStores, MemoryTable, SeededRng, StoreBehavior};
 use mill_model::{
     AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic, QueueName, SpacePair, StoreAddress, StoreId,
     TaskArgs as _, TaskId, Timestamp,
@@ -20,6 +19,7 @@ use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
+use mill_testkit::{ManualClock, MemoryStore, MemoryStores, MemoryTable, SeededRng, StoreBehavior};
 use tokio_util::sync::CancellationToken;
 
 /// Makes the tests of a back end in a module of its own.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mill_engine::QueuedBody;
 use mill_model::{Monotonic, QueueName, StoreAddress, TaskArgs as _};
 use mill_ports::{Delivery, Receipt};
+use mill_testkit::QueuedBody;
 
 use super::attempts::Attempts;
 use super::event::DecodedBody;

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{MemoryQueue, MemoryStore, QueueBehavior, SimClock, StoreBehavior};
 use mill_model::{AccountId, Algorithm, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::slot_probe::observe_slots;
 use mill_ports::{Clock, Rng};
+use mill_testkit::{MemoryQueue, MemoryStore, QueueBehavior, SimClock, StoreBehavior};
 
 use super::attempts::Attempts;
 use super::chaos::Chaos;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::R
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_engine::SimClock;
 use mill_model::{Monotonic, QueueName, Timestamp};
 use mill_ports::{Clock, OutgoingMessage, SecondClockReading};
+use mill_testkit::SimClock;
 use mill_workman::StopSignal;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;

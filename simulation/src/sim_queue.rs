@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::MemoryQueue;
 use mill_model::{Monotonic, QueueName};
 use mill_ports::{Delivery, OutgoingMessage, Receipt, TaskQueue as _};
+use mill_testkit::MemoryQueue;
 use parking_lot::Mutex;
 
 use super::event::{DecodedBody, Event, OPERATOR};

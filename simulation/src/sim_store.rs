@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_engine::MemoryStore;
 use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
@@ -20,6 +19,7 @@ use mill_ports::{
     Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore, SpaceFacts,
     SpaceList, StoreError, StoreErrorKind, Stores,
 };
+use mill_testkit::MemoryStore;
 use parking_lot::Mutex;
 
 use self::alias::AliasedStore;

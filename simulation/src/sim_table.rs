@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_engine::MemoryTable;
 use mill_ports::{
     KeyRange, PlantedBug, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
 };
 use mill_records::delete_lists::DeleteLists;
+use mill_testkit::MemoryTable;
 use parking_lot::Mutex;
 
 use super::event::Event;

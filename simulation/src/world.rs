@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mill_engine::{MemoryTable, SimClock};
 use mill_model::{AccountId, Monotonic, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::Clock as _;
 use mill_records::tables::table_names;
+use mill_testkit::{MemoryTable, SimClock};
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 

@@ -192,8 +192,8 @@ impl PermitKeeper {
 
 #[cfg(test)]
 mod tests {
-    use mill_engine::SimClock;
     use mill_model::{AccountId, StoreId};
+    use mill_testkit::SimClock;
 
     use super::*;
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use mill_conformance::{Keep, QueueSubject, StoreLimits, StoreSubject, TableSubject};
-use mill_engine::{
-    CallRecorder, FaultInjector, FaultPlan, FaultyStore, LimitedStore, ManualClock, MemoryQueues, MemoryStore,
-    MemoryTable, QueueBehavior, SeededRng, StoreBehavior, TrackedStore,
-};
 use mill_model::{AccountId, QueueName, StoreAddress, StoreId};
 use mill_ports::{Clock, DeletableStore, Rng, Table, TaskQueue};
+use mill_testkit::{
+    CallRecorder, FaultInjector, FaultPlan, FaultyStore, ManualClock, MemoryQueues, MemoryStore, MemoryTable,
+    QueueBehavior, SeededRng, StoreBehavior,
+};
+use mill_wrappers::{LimitedStore, TrackedStore};
 
 fn chance() -> Arc<dyn Rng> {
     Arc::new(SeededRng::new(1))

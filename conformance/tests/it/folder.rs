@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use mill_conformance::{Keep, StoreLimits, StoreSubject};
-use mill_engine::MemoryTable;
 use mill_local::OsClock;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, StoreAddress, StoreId};
+use mill_testkit::MemoryTable;
 
 async fn store() -> StoreSubject {
     let directory = tempfile::tempdir().unwrap();

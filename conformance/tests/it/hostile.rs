@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use mill_conformance::{HostileSubject, Keep, StoreLimits, StoreSubject};
-use mill_engine::MemoryTable;
 use mill_local::OsClock;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_ports::{ListEntry, SourceStore as _};
+use mill_testkit::MemoryTable;
 
 async fn memory() -> HostileSubject {
     HostileSubject { store: crate::backends::memory_store().await, around: Box::new(Vec::new) }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use mill_conformance::{EngineSubject, Keep, QueueSubject, TableSubject};
-use mill_engine::ManualClock;
 use mill_local::{Database, LocalEngine, OsRng, RememberedDatabase, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
+use mill_testkit::ManualClock;
 
 /// How often a body is received before the engine's own redrive takes it.
 const RECEIVES_MAX: u32 = mill_local::queue::RECEIVES_MAX;

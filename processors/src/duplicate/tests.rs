@@ -12,11 +12,11 @@ mod spaces;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{MemoryStore, MemoryStores, MemoryTable, StoreBehavior};
 use mill_model::{Algorithm, QueueName, Task, TaskKind};
 use mill_ports::{Clock, Registry};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
+use mill_testkit::{MemoryStore, MemoryStores, MemoryTable, StoreBehavior};
 
 use super::*;
 use crate::fixture::*;

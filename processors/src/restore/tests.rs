@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mill_engine::{
+use mill_model::{AccountId, Algorithm, Properties, StoreId, Version};
+use mill_ports::RefusalReason;
+use mill_testkit::{
     FaultInjector, FaultKind, FaultPlan, FaultyStore, InjectedFault, MemoryStore, MemoryTable, PortCall, SeededRng,
     SimClock, StoreBehavior,
 };
-use mill_model::{AccountId, Algorithm, Properties, StoreId, Version};
-use mill_ports::RefusalReason;
 
 use super::*;
 

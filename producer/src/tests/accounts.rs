@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{FaultPlan, FaultRates, FaultyStore, SeededRng};
 use mill_model::{Properties, SpacePair};
 use mill_ports::{Clock as _, RowKey, RowPrecondition};
 use mill_records::account_counts::CountsWriter;
@@ -12,6 +11,7 @@ use mill_records::policies::PolicyRepository;
 use mill_records::producer_state::{
     AccountRun, DeleteProgress, DuplicationRows, MorselRow as _, PairMorsel, ProducerRows, ProducerState,
 };
+use mill_testkit::{FaultPlan, FaultRates, FaultyStore, SeededRng};
 use tokio_util::sync::CancellationToken;
 
 use super::runs::{files, put};

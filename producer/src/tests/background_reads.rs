@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededRng};
 use mill_ports::Clock as _;
 use mill_records::Versioned;
 use mill_records::producer_state::AccountRun;
+use mill_testkit::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededRng};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, World, account, policy, space, store};

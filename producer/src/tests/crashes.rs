@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use mill_engine::PortCall;
-use mill_engine::{FaultInjector, FaultKind, FaultPlan, FaultRates, InjectedFault, SeededRng};
 use mill_ports::TaskQueue;
+use mill_testkit::PortCall;
+use mill_testkit::{FaultInjector, FaultKind, FaultPlan, FaultRates, InjectedFault, SeededRng};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, TWO, World, is_finished};
@@ -211,7 +211,7 @@ async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_res
         for id in ["1", "2", "3"] {
             let inner: std::sync::Arc<dyn mill_ports::DeletableStore> = std::sync::Arc::new(world.store(id).clone());
             let address = super::world::address("a", id);
-            world.replace(id, std::sync::Arc::new(mill_engine::FaultyStore::new(inner, address, plan.clone())));
+            world.replace(id, std::sync::Arc::new(mill_testkit::FaultyStore::new(inner, address, plan.clone())));
         }
         let producer = over(&world, queue);
         let mut sessions = 0;

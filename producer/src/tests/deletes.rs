@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::PortCall;
-use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, InjectedFault, SeededRng};
 use mill_model::Properties;
 use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::delete_lists::HoldReason;
+use mill_testkit::PortCall;
+use mill_testkit::{FaultKind, FaultPlan, FaultRates, FaultyStore, InjectedFault, SeededRng};
 
 use super::world::{ONE, World, address, is_finished, item, space};
 use crate::{HeldDeletes, ProducerSettings, SessionReport};
@@ -269,7 +269,8 @@ async fn held_deletes_are_reported_by_every_session_of_the_run() {
 async fn what_is_missing_when_a_source_is_seen_for_the_first_time_is_held() {
     // As after an upgrade, or if nothing was to be removed until now.
     let mut world = world(100, 3).await;
-    world.delete_lists = mill_records::delete_lists::DeleteLists::new(Arc::new(mill_engine::MemoryTable::new("lists")));
+    world.delete_lists =
+        mill_records::delete_lists::DeleteLists::new(Arc::new(mill_testkit::MemoryTable::new("lists")));
     let report = world.session().await;
     assert_eq!(report.findings.held[0].reason, HoldReason::PlacesUnknown);
     let keeps = World::new(&ONE.replace("true", "false"));

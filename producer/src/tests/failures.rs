@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededRng};
 use mill_model::SpacePair;
 use mill_ports::{Clock as _, DeletableStore};
 use mill_records::producer_state::{DuplicationRows, ProducerState, SurveyFailure, SurveySubject};
+use mill_testkit::{FaultKind, FaultPlan, FaultyStore, SeededRng};
 
 use super::world::{DEFAULT, TWO, World, account, address, space, store};
 use crate::{DuplicationProducer, RunStart};

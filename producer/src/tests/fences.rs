@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use futures::future::{Either, select};
-use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault, PortCall, SeededRng};
 use mill_ports::{KeyRange, Table};
+use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault, PortCall, SeededRng};
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;

@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::MemoryStore;
 use mill_model::Properties;
 use mill_policy::AccountPolicy;
 use mill_ports::Clock as _;
 use mill_records::policies::PolicyRepository;
+use mill_testkit::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, TWO, World, account, is_finished, item, policy, space, store};
@@ -252,10 +252,10 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
     for id in ["2", "3"] {
         world.store(id).insert_space(&space("s"));
     }
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
-    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
+    plan.set_outage(Some(mill_testkit::FaultKind::Unavailable));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
-    let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone());
+    let faulty = mill_testkit::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone());
     world.replace("3", Arc::new(faulty));
     assert!(world.session().await.failed());
     assert!(world.queue.sent().iter().all(|task| task.pair.destination == store("2")));
@@ -280,12 +280,12 @@ async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() 
         settings.looping.nibble = NonZeroUsize::new(5).unwrap();
         settings.looping.queue_max = 10;
     };
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
+    let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("2").clone());
-    world.replace("2", Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "2"), plan.clone())));
+    world.replace("2", Arc::new(mill_testkit::FaultyStore::new(inner, super::world::address("a", "2"), plan.clone())));
     let stop = CancellationToken::new();
     let producer = world.producer_with(settings);
-    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    plan.set_outage(Some(mill_testkit::FaultKind::Unavailable));
     let report = producer.run_session(&stop).await.unwrap();
     assert!(is_finished(&report) && report.failed(), "{report:?}");
     plan.calm();
@@ -357,10 +357,10 @@ async fn an_unavailable_store_fails_its_own_spaces_alone() {
     let world = World::new(TWO);
     world.insert("1", "item", 5);
     world.store("2").insert_space(&space("s"));
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
-    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
+    plan.set_outage(Some(mill_testkit::FaultKind::Unavailable));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
-    world.replace("3", Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan)));
+    world.replace("3", Arc::new(mill_testkit::FaultyStore::new(inner, super::world::address("a", "3"), plan)));
     let report = world.session().await;
     assert!(is_finished(&report));
     assert_eq!(world.ids().len(), 5);
@@ -380,10 +380,10 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
         world.insert("1", "item", 5);
         world.store("1").insert_left_out("beside", mill_ports::RefusalReason::OutsideSpaces);
         world.store_of("b", "1").insert(&item("s", "of b"), "x", Properties::default());
-        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
-        plan.set_outage(Some(mill_engine::FaultKind::Unreachable));
+        let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
+        plan.set_outage(Some(mill_testkit::FaultKind::Unreachable));
         let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store(id).clone());
-        let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", id), plan.clone());
+        let faulty = mill_testkit::FaultyStore::new(inner, super::world::address("a", id), plan.clone());
         world.replace(id, Arc::new(faulty));
         let back = async {
             world.clock.sleep(Duration::from_mins(away)).await;
@@ -409,12 +409,12 @@ async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_o
         let world = World::new(TWO);
         world.insert("1", "item", 5);
         world.store("2").insert_space(&space("s"));
-        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
-        plan.set_outage(Some(mill_engine::FaultKind::Unreachable));
+        let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
+        plan.set_outage(Some(mill_testkit::FaultKind::Unreachable));
         let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
         world.replace(
             "3",
-            Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone())),
+            Arc::new(mill_testkit::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone())),
         );
         let back = async {
             world.clock.sleep(away).await;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, join, select};
-use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededRng};
 use mill_model::{
     AccountId, ContentId, Properties, SpaceId, StoreAddress, StoreId, SurveySum, Task, TaskArgs, TaskKind,
 };
@@ -18,6 +17,7 @@ use mill_records::Versioned;
 use mill_records::producer_state::{
     MorselRow, MorselSubject, PlanRows, ProducerState, ProducerStateError, Record, SurveyRow, SurveySubject,
 };
+use mill_testkit::{FaultKind, FaultPlan, FaultyStore, SeededRng};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{CallRecorder, FaultInjector, FaultKind, FaultPlan, SeededRng};
 use mill_model::Properties;
 use mill_ports::Table;
 use mill_records::account_counts::CountsWriter;
+use mill_testkit::{CallRecorder, FaultInjector, FaultKind, FaultPlan, SeededRng};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{World, account, is_finished, item, policy};

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use mill_engine::MemoryStores;
 use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, SpacePair, StoreId, Version,
 };
@@ -15,6 +14,7 @@ use mill_ports::{
     ByteRange, Capabilities, Clock, DeletableStore, DestinationStore, Listing, OpenItem, Place, Presence, SourceStore,
     SpaceFacts, SpaceList, StoreError, Stores,
 };
+use mill_testkit::MemoryStores;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::PortCall;
-use mill_engine::{FaultKind, FaultPlan, FaultyStore, InjectedFault, SeededRng};
 use mill_model::{Properties, SpacePair, SurveySum};
 use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::producer_state::{
     DeleteProgress, DuplicationRows, MorselRow as _, PairMorsel, PairSurvey, ProducerState,
 };
+use mill_testkit::PortCall;
+use mill_testkit::{FaultKind, FaultPlan, FaultyStore, InjectedFault, SeededRng};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, address, is_finished, item, space, store};

@@ -8,9 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_engine::{
-    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock, StoreBehavior,
-};
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Properties, QueueName, RemoveTask, SpaceId, SpacePair,
@@ -27,6 +24,9 @@ use mill_records::delete_lists::{DeleteLists, RowResult};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::{SyncProof, SyncProofs};
+use mill_testkit::{
+    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock, StoreBehavior,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

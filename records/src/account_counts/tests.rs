@@ -1,4 +1,4 @@
-use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault, ManualClock, MemoryTable, PortCall, SeededRng};
+use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault, ManualClock, MemoryTable, PortCall, SeededRng};
 
 use super::*;
 

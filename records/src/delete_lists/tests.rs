@@ -4,8 +4,8 @@ mod held;
 mod pair;
 mod rows;
 
-use mill_engine::MemoryTable;
 use mill_model::{AccountId, ContentId, SpaceId, StoreId, Timestamp, Version};
+use mill_testkit::MemoryTable;
 
 use super::*;
 use crate::sync_proofs::VersionDigest;

@@ -1,4 +1,4 @@
-use mill_engine::{MemoryTable, SeededRng};
+use mill_testkit::{MemoryTable, SeededRng};
 
 use super::*;
 

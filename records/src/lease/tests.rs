@@ -1,4 +1,4 @@
-use mill_engine::SimClock;
+use mill_testkit::SimClock;
 
 use super::*;
 use crate::test_table::TestTable;
@@ -129,14 +129,14 @@ async fn a_beat_that_was_written_but_not_answered_does_not_lose_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn who_cannot_beat_for_a_timeout_stops_working() {
     let world = World::new();
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
-    let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("t"));
+    let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
+    let table: Arc<dyn Table> = Arc::new(mill_testkit::MemoryTable::new("t"));
     let config = LeaseConfig {
-        table: Arc::new(mill_engine::FaultInjector::<dyn Table>::new(table, plan.clone())),
+        table: Arc::new(mill_testkit::FaultInjector::<dyn Table>::new(table, plan.clone())),
         ..world.config("a")
     };
     let AcquireOutcome::Ours(lease) = ProducerLease::acquire(config).await.unwrap() else { panic!("free") };
-    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    plan.set_outage(Some(mill_testkit::FaultKind::Unavailable));
     let start = world.clock.monotonic();
     assert!(lease.hold(std::future::pending::<()>()).await.is_none());
     assert_eq!(world.since(start), TIMEOUT);
@@ -152,9 +152,9 @@ async fn a_slow_look_takes_nothing_over_before_the_timeout() {
         let _ = tokio::time::timeout(Duration::from_secs(25), lease.hold(std::future::pending::<()>())).await;
     };
     // The first look comes after the last beat; those that follow are fast.
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
-    plan.fail(mill_engine::PortCall::GetRow, 1, mill_engine::InjectedFault::Delay(Duration::from_secs(30)));
-    let table = Arc::new(mill_engine::FaultInjector::<dyn Table>::new(world.table.clone(), plan));
+    let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
+    plan.fail(mill_testkit::PortCall::GetRow, 1, mill_testkit::InjectedFault::Delay(Duration::from_secs(30)));
+    let table = Arc::new(mill_testkit::FaultInjector::<dyn Table>::new(world.table.clone(), plan));
     let other = ProducerLease::acquire(LeaseConfig { table, ..world.config("b") });
     let (taken, ()) = futures::join!(other, beats);
     assert!(matches!(taken.unwrap(), AcquireOutcome::Ours(_)));

@@ -1,7 +1,7 @@
-use mill_engine::{
+use mill_model::{ContentId, DeleteListId, SpaceId, SpacePair, StoreAddress, StoreId, SurveySum, Timestamp};
+use mill_testkit::{
     FaultInjector, FaultKind, FaultPlan, InjectedFault, ManualClock, MemoryTable, PortCall, SeededRng, SimClock,
 };
-use mill_model::{ContentId, DeleteListId, SpaceId, SpacePair, StoreAddress, StoreId, SurveySum, Timestamp};
 
 use super::*;
 use crate::elapsed::ElapsedTime;

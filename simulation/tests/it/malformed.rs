@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::{MemoryQueues, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock};
 use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{
     AccountId, ContentId, DuplicateTask, Envelope, QueueName, SpaceId, SpacePair, StoreId, Task, TaskArgs as _, TaskId,
@@ -19,6 +18,7 @@ use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
+use mill_testkit::{MemoryQueues, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock};
 use mill_workman::{OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings};
 use proptest::prelude::*;
 

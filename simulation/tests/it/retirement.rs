@@ -5,9 +5,6 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{
-    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock, StoreBehavior,
-};
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, DeleteListId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName,
@@ -27,6 +24,9 @@ use mill_records::delete_lists::{DeleteListError, DeleteListState, DeleteLists, 
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
+use mill_testkit::{
+    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock, StoreBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
 /// More than two rows of a delete list.

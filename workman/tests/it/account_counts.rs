@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::AccountId;
 use mill_ports::{FailureClass, FollowUp, TaskOutcome};
 use mill_records::account_counts::AccountCount;
+use mill_testkit::{FaultKind, InjectedFault, PortCall};
 
 use crate::admission::send;
 use crate::fixture::{Fixture, HIGH, LOW, secs};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mill_engine::{CallRecorder, PortCall, QueueBehavior};
 use mill_ports::{TaskOutcome, TaskQueue};
+use mill_testkit::{CallRecorder, PortCall, QueueBehavior};
 use mill_workman::Workman;
 use parking_lot::Mutex;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mill_engine::CallRecorder;
 use mill_ports::{TaskOutcome, TaskQueue};
+use mill_testkit::CallRecorder;
 use mill_workman::{StopSignal, Workman, WorkmanSettings};
 
 use crate::admission::send;

@@ -1,8 +1,8 @@
 //! What became of items is counted by task, when a task was settled and acknowledged.
 
-use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::{ItemOutcome, ItemOutcomes};
 use mill_ports::{FailureClass, TaskOutcome};
+use mill_testkit::{FaultKind, InjectedFault, PortCall};
 
 use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::failed;

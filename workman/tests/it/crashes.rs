@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mill_engine::{FaultRates, InjectedFault, PortCall, QueueBehavior};
 use mill_model::QueueName;
 use mill_ports::{FailureClass, FollowUp, RngExt as _, TaskOutcome};
+use mill_testkit::{FaultRates, InjectedFault, PortCall, QueueBehavior};
 use mill_workman::StopSignal;
 use parking_lot::Mutex;
 

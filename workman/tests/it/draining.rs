@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::{FaultInjector, FaultKind, InjectedFault, MemoryTable, PortCall};
 use mill_model::QueueName;
 use mill_ports::{FailureClass, Table, TaskOutcome};
 use mill_records::dead_letters::{DeadLetterFilter, DeadLetterState, DeadLetters, OperatorDecision};
+use mill_testkit::{FaultInjector, FaultKind, InjectedFault, MemoryTable, PortCall};
 use mill_workman::{DeadLetterDrain, DrainSettings, StopSignal};
 
 use crate::fixture::{Fixture, HIGH, LOW, secs};

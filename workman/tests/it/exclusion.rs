@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{CallRecorder, PortCall, QueueBehavior};
 use mill_model::QueueName;
 use mill_ports::{TaskOutcome, TaskQueue};
+use mill_testkit::{CallRecorder, PortCall, QueueBehavior};
 use mill_workman::Workman;
 
 use crate::admission::send;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::wire;
 use mill_model::{QueueName, TaskKind};
 use mill_ports::{FailureClass, FollowUp, TaskOutcome};
+use mill_testkit::{FaultKind, InjectedFault, PortCall};
 use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanEndReason, WorkmanError};
 
 use crate::fixture::{Fixture, HIGH, LOW, secs};
@@ -314,7 +314,7 @@ async fn a_queue_that_is_denied_ends_the_workman_with_its_name() {
 
 /// A queue from which nothing may be received.
 #[derive(Debug)]
-struct Denied(std::sync::Arc<mill_engine::MemoryQueue>);
+struct Denied(std::sync::Arc<mill_testkit::MemoryQueue>);
 
 #[async_trait::async_trait]
 #[deny(clippy::missing_trait_methods)]

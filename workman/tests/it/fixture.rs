@@ -8,9 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_engine::{
-    CallRecorder, FaultInjector, FaultPlan, MemoryQueue, MemoryQueues, MemoryTable, QueueBehavior, SeededRng, SimClock,
-};
 use mill_model::wire;
 use mill_model::{AccountId, DeadLetterMessage, Envelope, QueueName, StoreAddress, Timestamp};
 use mill_ports::{
@@ -18,6 +15,9 @@ use mill_ports::{
 };
 use mill_records::account_counts::AccountCounts;
 use mill_records::permits::PermitRepository;
+use mill_testkit::{
+    CallRecorder, FaultInjector, FaultPlan, MemoryQueue, MemoryQueues, MemoryTable, QueueBehavior, SeededRng, SimClock,
+};
 use mill_workman::{
     Heartbeat, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanEndReason, WorkmanError,
     WorkmanSettings,

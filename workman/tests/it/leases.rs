@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{FaultKind, InjectedFault, PortCall, QueueBehavior};
 use mill_model::Monotonic;
 use mill_ports::{FailureClass, TaskOutcome};
+use mill_testkit::{FaultKind, InjectedFault, PortCall, QueueBehavior};
 use parking_lot::Mutex;
 
 use crate::fixture::{Fixture, HIGH, secs};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{CallRecorder, PortCall};
 use mill_ports::{TaskOutcome, TaskQueue};
+use mill_testkit::{CallRecorder, PortCall};
 use mill_workman::Workman;
 
 use crate::fixture::{Fixture, HIGH, LOW, secs};

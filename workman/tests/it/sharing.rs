@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_ports::TaskOutcome;
+use mill_testkit::{FaultKind, InjectedFault, PortCall};
 use mill_workman::{Heartbeat, StopSignal, Workman};
 
 use crate::admission::{most_at_once, send};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mill_engine::{MemoryQueue, QueueBehavior};
 use mill_local::{Database, OsClock, OsRng, SqliteQueue};
 use mill_ports::{Clock, NoCaps, OutgoingMessage, Registry, TaskQueue};
+use mill_testkit::{MemoryQueue, QueueBehavior};
 use mill_workman::{StopSignal, Workman, WorkmanDeps};
 
 use crate::fixture::{LOW, settings};

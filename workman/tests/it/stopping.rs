@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mill_engine::{InjectedFault, PortCall};
 use mill_ports::TaskOutcome;
+use mill_testkit::{InjectedFault, PortCall};
 use mill_workman::WorkmanEndReason;
 
 use crate::fixture::{Fixture, HIGH, LOW, secs};

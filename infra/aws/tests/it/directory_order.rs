@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use mill_aws::{S3Store, SpaceLayout};
-use mill_engine::SeededRng;
 use mill_model::{ContentId, Properties};
 use mill_ports::{
     DestinationStore, ListEntry, Precondition, PutRequest, Rng, SourceStore, StoreError, StoreErrorKind, error_chain,
 };
+use mill_testkit::SeededRng;
 use parking_lot::Mutex;
 
 use crate::canned_server::{answer, listing, serve};

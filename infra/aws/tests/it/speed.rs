@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use mill_aws::queue::QueueSettings;
 use mill_aws::{Connection, SqsQueue};
-use mill_engine::{CallRecorder, PortCall};
 use mill_local::{OsClock, OsRng};
 use mill_model::QueueName;
 use mill_ports::{OutgoingMessage, Registry, TaskQueue};
+use mill_testkit::{CallRecorder, PortCall};
 use mill_workman::{OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::nothing::{Nothing, outgoing};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use futures::TryStreamExt as _;
-use mill_engine::PortCall;
-use mill_engine::{CallCount, CallRecorder};
 use mill_ports::{SourceStore as _, StoreErrorKind, Table};
+use mill_testkit::PortCall;
+use mill_testkit::{CallCount, CallRecorder};
 
 use crate::fixture::ProbeFault;
 

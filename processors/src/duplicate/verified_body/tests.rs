@@ -1,6 +1,6 @@
-use mill_engine::SimClock;
 use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
 use mill_ports::Statistics;
+use mill_testkit::SimClock;
 
 use super::*;
 

@@ -1,9 +1,9 @@
 //! No error of either side, or of a repository, deletes anything.
 
 use super::*;
-use mill_engine::PortCall;
-use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 use mill_ports::{RowKey, RowPrecondition, StoreErrorKind, Table};
+use mill_testkit::PortCall;
+use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 
 /// What a task answers, and the result that its row has then.
 fn expected(port: &str, op: &str, kind: &StoreErrorKind, last: bool) -> (Option<FailureClass>, Option<RowResult>) {
@@ -122,7 +122,7 @@ async fn a_delete_whose_answer_is_lost_counts_as_gone() {
 async fn stores_that_are_not_configured_pause_the_task() {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    site.stores = Arc::new(mill_engine::MemoryStores::default());
+    site.stores = Arc::new(mill_testkit::MemoryStores::default());
     assert_eq!(class(site.remove().await), FailureClass::Unavailable { store: store_address("s") });
     site.assert_untouched(&["x"]).await;
 }
@@ -131,7 +131,7 @@ async fn stores_that_are_not_configured_pause_the_task() {
 async fn with_faulty_book() -> (Fixture, Arc<FaultPlan>) {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
     let table: Arc<dyn Table> = site.lists_table.clone();
     site.delete_lists = DeleteLists::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan.clone())));
     (site, plan)
@@ -202,9 +202,9 @@ async fn a_row_that_is_not_there_deletes_nothing_and_gets_no_result() {
 async fn a_book_of_owners_that_does_not_answer_deletes_nothing() {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
     plan.set_outage(Some(FaultKind::Unavailable));
-    let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("owners"));
+    let table: Arc<dyn Table> = Arc::new(mill_testkit::MemoryTable::new("owners"));
     site.owners = Owners::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan)));
     assert_eq!(class(site.remove().await), FailureClass::Retryable);
     site.assert_untouched(&["x"]).await;
@@ -214,9 +214,9 @@ async fn a_book_of_owners_that_does_not_answer_deletes_nothing() {
 async fn a_book_of_seals_that_does_not_answer_stops_no_delete() {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
     plan.set_outage(Some(FaultKind::Unavailable));
-    let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("seals"));
+    let table: Arc<dyn Table> = Arc::new(mill_testkit::MemoryTable::new("seals"));
     site.seals = SyncProofs::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan)));
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!(site.result(0).await, Some(deleted(1)));

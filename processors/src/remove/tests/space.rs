@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use mill_engine::PortCall;
-use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 use mill_ports::{StoreErrorKind, Table};
+use mill_testkit::PortCall;
+use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 
 /// A granted list of a space that is gone at its source: of two items in two rows.
 async fn granted() -> Fixture {
@@ -228,7 +228,7 @@ async fn a_worker_whose_lease_ended_removes_no_space() {
 }
 
 fn failing_once(site: &Fixture, op: PortCall) -> Arc<FaultPlan> {
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
     plan.fail(op, 1, InjectedFault::Before(FaultKind::Unavailable));
     plan
 }
@@ -237,7 +237,7 @@ fn failing_once(site: &Fixture, op: PortCall) -> Arc<FaultPlan> {
 async fn an_owner_that_could_not_be_released_is_released_by_the_next_attempt() {
     let mut site = granted().await;
     rows(&site).await;
-    let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("owners"));
+    let table: Arc<dyn Table> = Arc::new(mill_testkit::MemoryTable::new("owners"));
     site.owners =
         Owners::new(Arc::new(FaultInjector::<dyn Table>::new(table, failing_once(&site, PortCall::DeleteRow))));
     site.own().await;

@@ -20,9 +20,10 @@ use tokio::sync::Semaphore;
 /// ```
 /// use std::sync::Arc;
 ///
-/// use mill_engine::{LimitedStore, ManualClock, MemoryStore, StoreBehavior};
 /// use mill_model::{SpaceId, StoreAddress};
 /// use mill_ports::{DestinationStore as _, SourceStore as _};
+/// use mill_testkit::{ManualClock, MemoryStore, StoreBehavior};
+/// use mill_wrappers::LimitedStore;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {

@@ -1,7 +1,7 @@
 use mill_model::{AccountId, StoreAddress, StoreId};
+use mill_testkit::{ManualClock, MemoryStore, StoreBehavior};
 
 use super::*;
-use crate::{ManualClock, MemoryStore, StoreBehavior};
 
 fn store() -> (LimitedStore<MemoryStore>, ItemAddress) {
     let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };

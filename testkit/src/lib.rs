@@ -1,4 +1,4 @@
-//! Back ends that live in memory, and wrappers that stand before any back end.
+//! What tests stand on: back ends that live in memory, and wrappers that fail and record.
 //!
 //! The memory back ends are no mocks: they pass the suites of `conformance` like every other, and use the freedom
 //! that the contracts leave them on purpose (shuffled and doubled deliveries, inexact depths, short pages), so that
@@ -6,16 +6,14 @@
 //!
 //! Reading order: [`clock`] and [`seeded_rng`] (time and random numbers under a test's control), [`queue`], [`table`],
 //! [`store`] (the back ends), [`port_call`] (the calls that wrappers know by name), [`call_recorder`],
-//! [`limited_store`], [`call_tracking`], [`fault_injector`] (the wrappers).
+//! [`fault_injector`] (the wrappers).
 //!
 //! **Invariant:** nothing here reads the operating system's clock or chance. The same seed and the same calls in the
-//! same order give the same answers. Nothing survives the process.
+//! same order give the same answers. Nothing survives the process, and nothing here ships.
 
 pub mod call_recorder;
-pub mod call_tracking;
 pub mod clock;
 pub mod fault_injector;
-pub mod limited_store;
 pub mod port_call;
 pub mod queue;
 pub mod seeded_rng;
@@ -23,10 +21,8 @@ pub mod store;
 pub mod table;
 
 pub use call_recorder::{CallCount, CallRecorder};
-pub use call_tracking::{TrackedStore, TrackedStores};
 pub use clock::{ManualClock, SimClock};
 pub use fault_injector::{FaultInjector, FaultKind, FaultPlan, FaultRates, FaultyStore, InjectedFault};
-pub use limited_store::LimitedStore;
 pub use port_call::PortCall;
 pub use queue::{MemoryQueue, MemoryQueues, QueueBehavior, QueuedBody};
 pub use seeded_rng::SeededRng;

@@ -3,9 +3,10 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::stream;
 use mill_model::Monotonic;
+use mill_testkit::{ManualClock, MemoryStore, StoreBehavior};
 
 use super::*;
-use crate::{LimitedStore, ManualClock, MemoryStore, StoreBehavior};
+use crate::LimitedStore;
 
 /// The one waits for its source, and keeps the other waiting at the store.
 #[tokio::test]

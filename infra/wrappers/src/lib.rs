@@ -1,0 +1,10 @@
+//! Wrappers that stand before any store, in what ships: [`limited_store`] caps its transfers, [`call_tracking`] knows which calls
+//! it has not answered.
+//!
+//! **Invariant:** a wrapper promises what the store behind it promises, and passes the same suites.
+
+pub mod call_tracking;
+pub mod limited_store;
+
+pub use call_tracking::{TrackedStore, TrackedStores};
+pub use limited_store::LimitedStore;
