@@ -21,9 +21,10 @@ use crate::redact::without_password;
 use crate::s3_location::{S3Location, bucket_and_prefix};
 use crate::table_recognition::recognise_tables;
 
-/// The engine that a configuration describes.
+/// Opens the engine of a configuration.
 ///
-/// A process that `works` also marks tables that are new; others only look, and are permitted no more.
+/// A process that `works` also writes the installation's id into new tables; others only read, and have no permission
+/// for more.
 pub(crate) async fn open_engine(config: &Config, works: bool) -> Result<FleetEngine> {
     let settings =
         FleetSettings { access: access(config), names: names(config), clock: Arc::new(OsClock), rng: Arc::new(OsRng) };
@@ -40,7 +41,7 @@ fn names(config: &Config) -> ResourceNames {
     ResourceNames::new(config.engine.prefix.clone(), table_names())
 }
 
-/// A connection; an address that bears credentials is a wrong argument, wherever it was given.
+/// Opens a connection. An address with credentials is a wrong argument, wherever it comes from.
 async fn connect(access: ConnectionSettings) -> Result<Connection> {
     Connection::open(access).await.map_err(|why| UsageError(why.to_string()).into())
 }
@@ -51,7 +52,7 @@ fn access(config: &Config) -> ConnectionSettings {
     ConnectionSettings { endpoint, region, profile, keys: None, role }
 }
 
-/// The store that holds the policy files, where they are in a bucket: `BUCKET` or `BUCKET/PREFIX`.
+/// Opens the store of policy files in a bucket: `BUCKET` or `BUCKET/PREFIX`.
 pub(crate) async fn policy_store(
     (config, bucket): (&Config, &str),
     address: StoreAddress,
@@ -65,7 +66,7 @@ pub(crate) async fn policy_store(
     Ok(Arc::new(S3Store::new(&connection, settings)))
 }
 
-/// A store of the policy files. Relative paths of files that hold secrets begin at `base`.
+/// Opens a store of the policy files. Relative paths of secret files are relative to `base`.
 pub(crate) async fn open_store(
     address: StoreAddress,
     spec: &S3Spec,
@@ -85,11 +86,11 @@ pub(crate) async fn open_store(
     Ok(Arc::new(S3Store::new(&connection, settings)))
 }
 
-/// Which of the stores hold the same objects as another: by their places in the list, and what is to be said of it.
+/// The pairs of stores that share objects: their indexes in the list, and a message for each.
 pub(crate) async fn overlaps(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
     let mut extents = Vec::new();
     for spec in specs {
-        // Keys are not asked for: nothing is reached.
+        // Credentials are not read: no request is sent.
         let connection = connect(access_of(spec, Path::new(""))).await?;
         extents.push(S3Extent::new(connection.s3().clone(), &spaces_of(spec)));
     }
@@ -129,7 +130,7 @@ fn access_of(spec: &S3Spec, base: &Path) -> ConnectionSettings {
     }
 }
 
-/// What a reference holds. Messages name where it is, never what it is.
+/// Reads a secret. Messages name its location, never its value.
 fn secret(reference: &SecretReference, base: &Path) -> Result<String, String> {
     match reference {
         SecretReference::Env(name) => {
@@ -143,7 +144,7 @@ fn secret(reference: &SecretReference, base: &Path) -> Result<String, String> {
     }
 }
 
-/// One end of a mirror as a store of one space.
+/// Opens one end of a mirror as a store with one space.
 pub(crate) async fn open_location(
     location: &S3Location,
     address: StoreAddress,
@@ -151,7 +152,7 @@ pub(crate) async fn open_location(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<S3Store>> {
     let connection = connect_to(location).await?;
-    // Of a server at an address of its own nothing tells whether it judges what it copies.
+    // Whether a server other than Amazon's verifies its copies is unknown.
     let (path_style, server_side_copies) = (location.endpoint.is_some(), location.endpoint.is_none());
     let spaces = spaces_of_location(location, space);
     let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
@@ -170,8 +171,8 @@ fn spaces_of_location(location: &S3Location, space: &SpaceId) -> SpaceLayout {
     SpaceLayout::Single { space: space.clone(), bucket: location.bucket.clone(), prefix: location.prefix.clone() }
 }
 
-/// What is to be said where both ends of a mirror hold the same objects, as far as their names tell, with all that the
-/// environment says.
+/// The message if both ends of a mirror share objects, as far as their names show, including the settings of the
+/// environment.
 pub(crate) async fn overlap_of_locations(one: &S3Location, other: &S3Location) -> Result<Option<String>> {
     let space = SpaceId::new("content")?;
     let extent = async |end: &S3Location| {
@@ -181,7 +182,7 @@ pub(crate) async fn overlap_of_locations(one: &S3Location, other: &S3Location) -
     Ok(extent(one).await?.overlap(&extent(other).await?).map(|overlap| overlap.to_string()))
 }
 
-/// Makes what the engine needs and is not there.
+/// Creates what the engine needs and does not exist.
 pub(crate) async fn create(config: &Config) -> Result<String> {
     let names = names(config);
     let connection = connect(access(config)).await?;
@@ -191,7 +192,8 @@ pub(crate) async fn create(config: &Config) -> Result<String> {
     Ok(format!("{} queues and {} tables named {}-… are there", QueueName::ALL.len(), TABLES.len(), names.prefix()))
 }
 
-/// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
+/// How the deployment differs from the code's assumptions: the resource, the aspect, the assumed value, the actual
+/// value.
 pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
     let names = names(config);
     let policy_bucket = config.policies.bucket.as_deref().map(|text| bucket_and_prefix(text).0);

@@ -1,8 +1,9 @@
-//! The configuration: defaults, then `mill.toml`, then the environment, then arguments; each value typed, and with its origin.
+//! The configuration: defaults, then `mill.toml`, then the environment, then arguments. Each value is typed and has an
+//! origin.
 //!
-//! Reading order: [`settings`] (the one table of all settings), [`layers`] (which value counts), the sections ([`EngineConfig`],
-//! [`PoliciesConfig`], [`ProducerConfig`], [`WorkmanConfig`]) over `values` (how a value is read from its text),
-//! [`mod@reference`] (the template and the page that the table generates).
+//! Reading order: [`settings`] (the table of all settings), [`layers`] (which value is in force), the sections
+//! ([`EngineConfig`], [`PoliciesConfig`], [`ProducerConfig`], [`WorkmanConfig`]) over `values` (parses texts),
+//! [`mod@reference`] (the template and the page that are generated from the table).
 
 pub mod layers;
 pub mod reference;
@@ -24,7 +25,7 @@ pub use crate::engine_choice::{EngineConfig, EngineType};
 /// The effective configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What queues and tables stand on.
+    /// The engine of queues and tables.
     pub engine: EngineConfig,
     /// Where the policy files are.
     pub policies: PoliciesConfig,
@@ -37,7 +38,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file named, else `./mill.toml`, else the user's.
+    /// Reads the given file, else `./mill.toml`, else the user's file.
     ///
     /// # Errors
     /// There is none, it cannot be read, or a setting is unknown or wrong; all wrong ones are named.
@@ -45,7 +46,7 @@ impl Config {
         Self::of(&SettingLayers::load(named)?)
     }
 
-    /// The typed values of these layers. Relative paths begin at the folder of the file.
+    /// Parses the values of these layers. Relative paths are relative to the file's folder.
     ///
     /// # Errors
     /// A value is wrong; all wrong ones are named.
@@ -71,20 +72,20 @@ impl Config {
         &self.file
     }
 
-    /// Where relative paths begin.
+    /// The folder that relative paths are relative to.
     pub fn base(&self) -> &Path {
         &self.base
     }
 }
 
-/// A section, if all its values can be read; else `wrong` is told each that cannot.
+/// Reads a section. Adds each value that cannot be read to `wrong`.
 fn section<T: DeserializeOwned>(name: &str, layers: &SettingLayers, wrong: &mut Vec<String>) -> Option<T> {
     let values: Vec<(&str, &str)> = layers.section(name).collect();
     let read = |values: &[(&str, &str)]| T::deserialize(MapDeserializer::<_, ValueError>::new(values.iter().copied()));
     if let Ok(section) = read(&values) {
         return Some(section);
     }
-    // Each value by itself among defaults, which can be read: so all that are wrong are found.
+    // Each value is tried alone, with defaults for the others, so that all wrong values are found.
     for (at, (setting, _)) in values.iter().enumerate() {
         let mut alone: Vec<(&str, &str)> = section_defaults(name).collect();
         alone[at] = values[at];

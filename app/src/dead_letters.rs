@@ -16,7 +16,7 @@ use crate::subject_names::SubjectNames;
 /// Dead letters read in one call.
 const PAGE: usize = 100;
 
-/// A dead letter, as faces show it. Times are texts.
+/// A dead letter, as user interfaces show it. Times are texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterEntry {
     /// Its id.
@@ -127,7 +127,7 @@ impl DeadLetterEntry {
 pub struct DeadLetterListing {
     /// The dead letters of this page.
     pub letters: Vec<DeadLetterEntry>,
-    /// The cursor from which the next page goes on, if there may be more.
+    /// The cursor of the next page, if there may be more.
     pub next: Option<String>,
 }
 
@@ -139,7 +139,7 @@ pub struct DeadLetterReview<'i> {
 }
 
 impl<'i> DeadLetterReview<'i> {
-    /// Moves what is still in the dead-letter queue into the table, then begins.
+    /// Moves what is still in the dead-letter queue into the table, and begins a review.
     ///
     /// # Errors
     /// When the queue or the table does not answer.
@@ -148,7 +148,8 @@ impl<'i> DeadLetterReview<'i> {
         Ok(Self { installation, table: installation.dead_letters() })
     }
 
-    /// A page of the dead letters that wait for a person, or with `all` of all dead letters, behind the cursor `after`.
+    /// A page of the dead letters that wait for a person, or, with `all`, of all dead letters, after the cursor
+    /// `after`.
     ///
     /// # Errors
     /// When the table does not answer or cannot be read.
@@ -174,10 +175,10 @@ impl<'i> DeadLetterReview<'i> {
         Ok(DeadLetterEntry::of(&self.table.get(&DeadLetterId::new(id)).await?))
     }
 
-    /// Sends a task again, its failures forgiven. Returns the queue that it went to.
+    /// Sends a task again with its count of failures at zero. Returns the queue.
     ///
     /// # Errors
-    /// When a person has decided about it already, or its queue does not take it.
+    /// When a person has decided about it already, or its queue does not accept it.
     pub async fn retry(&self, id: &str, by: &str) -> Result<QueueName> {
         let queues = self.installation.engine.queues();
         Ok(self.table.retry(&DeadLetterId::new(id), None, &queues, self.deciding(by)).await?)
@@ -213,12 +214,12 @@ async fn open_letters(table: &DeadLetters) -> Result<Vec<DeadLetter>> {
     }
 }
 
-/// The open dead letters, each a sentence, for a run's summary.
+/// The open dead letters, one sentence each, for a run's summary.
 pub async fn open_remarks(installation: &Installation, names: &SubjectNames) -> Result<Vec<String>> {
     Ok(remarks(&open_letters(&installation.dead_letters()).await?, names))
 }
 
-/// Of dead letters about one subject with the same reason, only the last is named.
+/// Of several dead letters with the same subject and reason, only the last is named.
 fn remarks(letters: &[DeadLetter], names: &SubjectNames) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut last: Vec<&DeadLetter> = letters.iter().rev().collect();

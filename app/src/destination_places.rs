@@ -1,4 +1,4 @@
-//! Where destinations are, and whose: the memory of their roots, and the claims on what they write.
+//! Where destinations are, and who owns them: the remembered roots, and the claims on destinations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use tokio::sync::OnceCell;
 use crate::host;
 use crate::local_state;
 
-/// What a process knows of the places of destinations.
+/// The places of destinations, as a process knows them.
 #[derive(Debug)]
 pub struct DestinationPlaces {
-    /// The memory of roots; opened when first needed.
+    /// The remembered roots; opened when first needed.
     memory: OnceCell<PlaceRepository>,
-    /// Where it is kept, if not among this user's state.
+    /// The table of the remembered roots, if it is not part of this user's state.
     table: Option<Arc<dyn Table>>,
     /// The register of all installations; opened when first needed.
     register: OnceCell<Destinations>,
-    /// The destinations that were found where they had been, and whether that is remembered.
+    /// The destinations that were found at their remembered places, and whether that is remembered.
     found: Mutex<BTreeMap<StoreAddress, bool>>,
 }
 
-/// What is to be done about another's claim, for a message.
+/// What to do about another's claim, for a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Advice<'w>(pub(crate) &'w str);
 
 impl DestinationPlaces {
-    /// Kept in the table of an engine on this host, else among this user's state.
+    /// Stores the roots in the table of an engine on this host, else in this user's state.
     pub(crate) fn of(engine: &dyn Engine) -> Self {
         let table = (!engine.is_shared_by_hosts()).then(|| engine.table(PlaceRepository::TABLE));
         Self { memory: OnceCell::new(), table, register: OnceCell::new(), found: Mutex::default() }
@@ -54,24 +54,29 @@ impl DestinationPlaces {
         self.register.get_or_try_init(async || Ok(Destinations::new(shared(Destinations::TABLE).await?))).await
     }
 
-    /// Makes sure that a destination stands where it stood, before anything is written there.
+    /// Checks that a destination is at its remembered place, before anything is written there.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] with a [`MovedDestination`] when it does not, or with what the memory said.
-    pub(crate) async fn is_where_it_was(
+    /// [`StoreErrorKind::Unavailable`] with a [`MovedDestination`] when it is not, or with the error of the table.
+    pub(crate) async fn check_root(&self, store: &StoreAddress, placed: &dyn PlacedStore) -> Result<(), StoreError> {
+        self.check_root_place(store, placed, false).await
+    }
+
+    /// The same, and remembers its place for the next time.
+    pub(crate) async fn check_and_remember_root(
         &self,
         store: &StoreAddress,
         placed: &dyn PlacedStore,
     ) -> Result<(), StoreError> {
-        self.look_for(store, placed, false).await
+        self.check_root_place(store, placed, true).await
     }
 
-    /// The same; and what stands there is remembered, so that it is known the next time.
-    pub(crate) async fn stands_there(&self, store: &StoreAddress, placed: &dyn PlacedStore) -> Result<(), StoreError> {
-        self.look_for(store, placed, true).await
-    }
-
-    async fn look_for(&self, store: &StoreAddress, placed: &dyn PlacedStore, remember: bool) -> Result<(), StoreError> {
+    async fn check_root_place(
+        &self,
+        store: &StoreAddress,
+        placed: &dyn PlacedStore,
+        remember: bool,
+    ) -> Result<(), StoreError> {
         let found = self.found.lock().get(store).copied();
         if found.is_some_and(|remembered| remembered || !remember) {
             return Ok(());
@@ -93,15 +98,15 @@ impl DestinationPlaces {
                 Ok(())
             }
             Err(moved) => {
-                // What is mounted there later may be it.
+                // The right disk may be mounted there later.
                 placed.forget_root();
                 Err(failed(MovedDestination { path: now.path.clone(), moved }.into()))
             }
         }
     }
 
-    /// The same of a space, which may be a mount of its own.
-    async fn space_is_where_it_was(
+    /// The same for a space, which may be its own mount.
+    async fn check_space_root(
         &self,
         store: &StoreAddress,
         (placed, space): (&dyn PlacedStore, &SpaceId),
@@ -114,7 +119,7 @@ impl DestinationPlaces {
         }
     }
 
-    /// Remembers what stands at a destination's root now, and at its spaces, as the place of that store.
+    /// Accepts what is at a destination's root and at its spaces now as the place of that store.
     pub async fn accept(&self, store: &StoreAddress, placed: &dyn PlacedStore) -> anyhow::Result<RootPlace> {
         let now = root_place(placed).await?;
         let now = now.with_context(|| format!("store `{store}` is where its name says"))?;
@@ -127,7 +132,7 @@ impl DestinationPlaces {
         Ok(now)
     }
 
-    /// What is remembered of a store's root, and what is to be said of what stands there now.
+    /// The remembered root of a store, and the result of the comparison with what is there now.
     pub async fn look(
         &self,
         store: &StoreAddress,
@@ -141,18 +146,18 @@ impl DestinationPlaces {
             Err(error) => Some(mill_ports::error_chain(&error)),
         };
         for space in self.memory().await?.spaces(store).await? {
-            if let (None, Err(error)) = (&now, self.space_is_where_it_was(store, (placed, &space)).await) {
+            if let (None, Err(error)) = (&now, self.check_space_root(store, (placed, &space)).await) {
                 now = Some(mill_ports::error_chain(&error));
             }
         }
         Ok((remembered, now.map_or(Ok(()), Err)))
     }
 
-    /// Makes sure that a space of a destination is no other Mill's; with `claim`, it becomes this keeper's, or it is `false`
-    /// where there is no such place yet.
+    /// Checks that no other Mill owns a space of a destination. With `claim`, this keeper becomes the owner. Returns
+    /// `false` if the place does not exist yet.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Refused`] when it is another's.
+    /// [`StoreErrorKind::Refused`] when another Mill owns it.
     pub(crate) async fn ensure_owned(
         &self,
         store: &StoreAddress,
@@ -160,7 +165,7 @@ impl DestinationPlaces {
         keeper: &DestinationKeeper,
         (claim, way_out): (bool, Advice<'_>),
     ) -> Result<bool, StoreError> {
-        self.space_is_where_it_was(store, (placed, space)).await?;
+        self.check_space_root(store, (placed, space)).await?;
         let Some(location) = placed.space_location(space).await? else { return Ok(true) };
         let other = location.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
         if let Some((path, mark)) = other {
@@ -174,9 +179,9 @@ impl DestinationPlaces {
             Ok(ClaimOutcome::OwnedByAnother { keeper, place }) => {
                 return Err(foreign(placed, &place.shown, &keeper.shown, way_out));
             }
-            // The mark is about the place itself; only the register knows of places that lie in one another.
+            // The mark covers the place itself; the register is only needed for places inside one another.
             Err(error) if location.bears_marks => tracing::warn!("the register of destinations fails: {error:#}"),
-            // Nothing but the register of this host knows, so it is no promise: other hosts may write there too.
+            // Only the register of this host knows, so there is no promise anyway: other hosts may write there too.
             Err(error) if placed.is_known_by_name() => tracing::warn!(
                 "whether another writes `{}` is not known: the register of destinations fails: {error:#}",
                 location.path.display()
@@ -215,7 +220,7 @@ impl DestinationPlaces {
         })
     }
 
-    /// Makes a space of a destination nobody's. Gives what its keeper was called.
+    /// Releases a space of a destination. Returns the name of its keeper.
     pub async fn release(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Option<String>> {
         let Some(location) = placed.space_location(space).await? else { return Ok(None) };
         let marked = location.marks.iter().find(|(path, _)| *path == location.path).map(|(_, mark)| mark.shown.clone());
@@ -243,7 +248,7 @@ impl DestinationPlaces {
 
 /// A table of what all installations of this host share.
 async fn shared(table: &'static str) -> anyhow::Result<Arc<dyn Table>> {
-    // Its disk may take long to answer, and others are to be heard meanwhile.
+    // Its disk may take long to answer, and must not block other tasks.
     tokio::task::spawn_blocking(move || open_shared(table)).await.context("the register's opening broke off")?
 }
 
@@ -269,7 +274,7 @@ async fn space_place(placed: &dyn PlacedStore, space: &SpaceId) -> Result<Option
     Ok(placed.space_root_facts(space).await?.map(remembered))
 }
 
-/// What is remembered of a directory.
+/// The facts to remember of a directory.
 fn remembered(facts: RootFacts) -> RootPlace {
     let RootFacts { path, identity, file_system, mounted } = facts;
     RootPlace { identity, file_system, mounted, path: path.display().to_string() }
@@ -288,12 +293,12 @@ fn keeper_of(mark: &OwnerMark) -> DestinationKeeper {
     DestinationKeeper { names: mark.names.clone(), shown: mark.shown.clone() }
 }
 
-/// Whether a space bears this keeper's mark, under all its names of today.
+/// Whether a space has this keeper's mark, with exactly its current names.
 fn is_marked(location: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
     location.marks.first().is_some_and(|(path, mark)| *path == location.path && mark.names == keeper.names)
 }
 
-/// The error for a place that is another's.
+/// The error for a place that another Mill owns.
 fn foreign(placed: &dyn PlacedStore, place: &str, keeper: &str, way_out: Advice<'_>) -> StoreError {
     placed.refused("claim", place, anothers(place, keeper, way_out))
 }
@@ -305,7 +310,7 @@ fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalRe
     ))
 }
 
-/// A destination that does not stand where it stood.
+/// A destination that is not at its remembered place.
 #[derive(Debug, thiserror::Error)]
 #[error("`{path}` may not be what it was: {moved}")]
 pub struct MovedDestination {
@@ -314,7 +319,7 @@ pub struct MovedDestination {
 }
 
 impl MovedDestination {
-    /// It, if that is what failed.
+    /// The moved destination, if `error` is about one.
     pub(crate) fn of(error: &StoreError) -> Option<&Self> {
         error.source.as_ref()?.downcast_ref()
     }

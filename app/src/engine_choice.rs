@@ -1,5 +1,5 @@
-//! The engines that there are: their names, their settings, and which crate opens each. A new engine is written in here, and
-//! nowhere else of this room.
+//! The engines: their names, their settings, and the crate that opens each. A new engine needs changes here and nowhere
+//! else in this room.
 
 #![cfg_attr(not(feature = "aws"), allow(clippy::unused_async, unused_variables))] // the other build awaits and uses them
 
@@ -22,7 +22,7 @@ use crate::local_state;
 use crate::store_registry::InstallationIdentity;
 use crate::wait_limit::WaitLimit;
 
-/// A call to the fleet's crate; in a build without it, the error that says so.
+/// Calls the fleet's crate. A build without it returns an error that says so.
 #[cfg(feature = "aws")]
 macro_rules! with_aws {
     ($call:expr) => {
@@ -44,7 +44,7 @@ pub(crate) use with_aws;
 pub enum EngineType {
     /// SQLite, on this host.
     Local,
-    /// SQS and DynamoDB, or what speaks as they do.
+    /// SQS and DynamoDB, or compatible services.
     Aws,
 }
 
@@ -60,7 +60,7 @@ impl EngineType {
         }
     }
 
-    /// What it is, for the help text.
+    /// Its description for the help text.
     pub fn about(self) -> &'static str {
         match self {
             Self::Local => "SQLite, on this host",
@@ -68,18 +68,18 @@ impl EngineType {
         }
     }
 
-    /// What a new configuration for it sets, beside the defaults.
+    /// The settings of a new configuration for it, besides the defaults.
     pub fn usual_settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Local => &[],
-            // There each look into a queue is a request that costs.
+            // Each poll of a queue is a request that costs.
             Self::Aws => {
                 &[("engine.type", "aws"), ("engine.prefix", "mill"), ("workman.idle-backoff", "1m,2m,4m,8m,8m")]
             }
         }
     }
 
-    /// What is to be done after a configuration for it was made, if anything is.
+    /// What to do after its configuration is created, if anything.
     pub fn next_step(self) -> Option<&'static str> {
         match self {
             Self::Local => None,
@@ -96,7 +96,7 @@ impl FromStr for EngineType {
     }
 }
 
-/// There is no engine of such a name.
+/// There is no engine of this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownEngine;
 
@@ -109,7 +109,7 @@ impl fmt::Display for UnknownEngine {
 
 impl std::error::Error for UnknownEngine {}
 
-/// What queues and tables stand on.
+/// The engine of queues and tables.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EngineConfig {
@@ -118,7 +118,7 @@ pub struct EngineConfig {
     pub engine_type: EngineType,
     /// The folder of Mill's own state.
     pub data: PathBuf,
-    /// What the names of queues and tables begin with.
+    /// The prefix of the names of queues and tables.
     pub prefix: String,
     /// The region; `None` for that of the environment.
     #[serde(deserialize_with = "values::given")]
@@ -129,7 +129,7 @@ pub struct EngineConfig {
     /// A profile of the AWS configuration.
     #[serde(deserialize_with = "values::given")]
     pub profile: Option<String>,
-    /// The ARN of a role to take on.
+    /// The ARN of a role to assume.
     #[serde(deserialize_with = "values::given")]
     pub role: Option<String>,
 }
@@ -187,7 +187,7 @@ pub(crate) const ENGINE_SETTINGS: &[Setting] = &[
     },
 ];
 
-/// The engine that a configuration describes, for a process that `works` or for one that only looks.
+/// Opens the engine of a configuration, for a process that `works` or one that only reads.
 ///
 /// # Errors
 /// It cannot be used.
@@ -198,7 +198,7 @@ pub async fn open_engine(config: &Config, works: bool, wait_limit: &WaitLimit) -
     })
 }
 
-/// What an installation is known by: where its configuration and its state are, or its fleet's names.
+/// The identity of an installation: where its configuration and its state are, or the names of its fleet.
 pub(crate) fn identity(config: &Config) -> InstallationIdentity {
     let engine = &config.engine;
     match engine.engine_type {
@@ -221,15 +221,16 @@ pub(crate) fn identity(config: &Config) -> InstallationIdentity {
     }
 }
 
-/// Makes what the engine needs and is not there. Returns what is to be said of it.
+/// Creates what the engine needs and does not exist. Returns a message about it.
 ///
 /// # Errors
-/// Something could not be made.
+/// Something could not be created.
 pub async fn create_deployment(config: &Config) -> Result<String> {
     with_aws!(aws::create(config).await)
 }
 
-/// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
+/// How the deployment differs from the code's assumptions: the resource, the aspect, the assumed value, the actual
+/// value.
 ///
 /// # Errors
 /// A part of it could not be read.

@@ -1,18 +1,18 @@
-//! Folders and files of Mill's own: on the disk when they are said to be there, and private where they hold its state.
+//! Mill's own folders and files: durable when a call returns, and private if they contain its state.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Makes a folder in one that is there, durably.
+/// Creates a folder in an existing one, durably.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir(folder)?;
     File::open(above(folder))?.sync_all()
 }
 
-/// Writes over the first `from` in a file, with a text of the same length. A crash leaves the one or the other, and nothing
-/// waits for the disk.
+/// Replaces the first `from` in a file by a text of the same length. A crash leaves either text; the change is not
+/// flushed.
 pub(crate) fn replace_in_place(file: &Path, from: &str, to: &str) -> io::Result<()> {
     let text = fs::read(file)?;
     let at = text.windows(from.len()).position(|window| window == from.as_bytes());
@@ -28,19 +28,19 @@ fn above(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a folder, and those above it that are missing, for this user alone.
+/// Creates a folder and its missing parents, for this user alone.
 pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Writes a file for this user alone: whole or not at all, and on the disk when this returns.
+/// Writes a file for this user alone, whole or not at all; it is durable when this returns.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
-    // Processes that write it at once each write their own.
+    // Concurrent processes each write their own temporary file.
     name.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(name);
     let written = (|| {
-        // One left by a process that was killed under this very number.
+        // A killed process with the same id may have left one.
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

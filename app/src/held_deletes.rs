@@ -16,10 +16,10 @@ use crate::engine_choice;
 use crate::mirror::{self, MirrorRequest};
 use crate::wait_limit::WaitLimit;
 
-/// What a person lets go.
+/// What a person confirms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Confirmation {
-    /// The one held list, if it has at most so many items.
+    /// The only held list, if it has at most this many items.
     Count(u64),
     /// The list of this token.
     Token(String),
@@ -52,7 +52,7 @@ pub struct HeldDeleteList {
     pub count: u64,
     /// How many items the space has.
     pub items_total: u64,
-    /// When that was found.
+    /// When the survey found that.
     pub surveyed: String,
     /// Why they are held, in words.
     pub why: String,
@@ -137,7 +137,7 @@ impl HeldDeleteReview {
         Box::pin(self.lists.ids(&list.held.pair, list.held.list).map_ok(|listed| listed.id.to_string()))
     }
 
-    /// Lets a list go: the next run deletes its items, as far as each is still gone then.
+    /// Confirms a list: the next run deletes those of its items that are still gone by then.
     ///
     /// # Errors
     /// A wrong token is a wrong argument.
@@ -147,7 +147,7 @@ impl HeldDeleteReview {
         Ok(HeldDeleteList::of(held))
     }
 
-    /// Drops a list; what is still gone then is held again by the next run.
+    /// Withdraws a list. The next run holds again what is still gone by then.
     ///
     /// # Errors
     /// A wrong token is a wrong argument.
@@ -157,10 +157,10 @@ impl HeldDeleteReview {
         Ok(HeldDeleteList::of(held))
     }
 
-    /// Lets go what a person confirmed together with a run, before the run that deletes it.
+    /// Confirms what a person confirmed together with a run, before that run, which deletes it.
     ///
     /// # Errors
-    /// A count that does not mean exactly one list, or an unknown token, is a wrong argument.
+    /// A count that does not identify exactly one list, or an unknown token, is a wrong argument.
     pub async fn confirm_for_run(&self, confirmation: Option<&Confirmation>, by: &str) -> Result<()> {
         let token = match confirmation {
             None => return Ok(()),
@@ -199,13 +199,13 @@ fn not_one_list(held: &[HeldList], most: u64) -> String {
     )
 }
 
-/// Each list in a line of its own, with its token; `before` stands before the token.
+/// One line for each list, with its token; `before` precedes the token.
 fn token_lines(held: &[HeldList], before: &str) -> String {
     let line = |held: &HeldList| format!("\n  {} items of {}: {before}{}", held.count(), place(held), held.token());
     held.iter().map(line).collect::<Vec<_>>().concat()
 }
 
-/// Where the items are: as a person knows it.
+/// Where the items are, in words that a person knows.
 fn place(held: &HeldList) -> String {
     let pair = &held.pair;
     if AccountId::new("mirror").is_ok_and(|mirror| mirror == pair.account) && pair.space.as_str() == "content" {

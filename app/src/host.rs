@@ -1,10 +1,10 @@
-//! What is a host's own: its name, and the folder of this user's state.
+//! The host's name, and the folder of this user's state.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-/// The name of this host, which no other bears.
+/// The name of this host, which no other host has.
 pub(crate) fn name() -> String {
     let read = |path| std::fs::read_to_string(path).ok().map(|text: String| text.trim().to_owned());
     let named = |text: &String| !text.is_empty();
@@ -12,9 +12,9 @@ pub(crate) fn name() -> String {
     machine.unwrap_or_else(|| "host".to_owned())
 }
 
-/// The folder under which Mill keeps what belongs to a user and to no installation.
+/// The folder of the state that belongs to a user, not to an installation.
 ///
-/// A service of the system may have no `HOME`: then the user's entry in `/etc/passwd` says where that is.
+/// A service of the system may have no `HOME`: then the user's entry in `/etc/passwd` has it.
 ///
 /// # Errors
 /// When neither the environment nor that entry names one.
@@ -23,7 +23,7 @@ pub(crate) fn state_folder() -> Result<PathBuf> {
     let user = rustix::process::geteuid();
     let of_home = |home: PathBuf| home.join(".local/state");
     let base = named("XDG_STATE_HOME").or_else(|| named("HOME").or_else(|| home(user.as_raw())).map(of_home));
-    // A host may have been stripped even of the entry.
+    // A minimal host may lack even the entry.
     let base = base.or_else(|| user.is_root().then(|| PathBuf::from("/var/lib")));
     let base = base.with_context(|| {
         format!(
@@ -35,7 +35,7 @@ pub(crate) fn state_folder() -> Result<PathBuf> {
     Ok(base.join("mill"))
 }
 
-/// The home of a user, if it is there.
+/// The home of a user, if it exists.
 fn home(user: u32) -> Option<PathBuf> {
     home_in(&std::fs::read_to_string("/etc/passwd").ok()?, user).filter(|home| home.is_dir())
 }
@@ -49,13 +49,13 @@ fn home_in(passwd: &str, user: u32) -> Option<PathBuf> {
     passwd.lines().find_map(entry)
 }
 
-/// The folder of what all installations of a host are to know: root's is the host's.
+/// The folder of the state that all installations of a host share. Root's folder is the host's.
 ///
 /// # Errors
-/// When there is none.
+/// There is none.
 pub(crate) fn shared_folder() -> Result<PathBuf> {
     let chosen = |name| std::env::var_os(name).is_some_and(|path| !path.is_empty());
-    // What systemd gives to a service is its own alone, and its home may be read-only.
+    // The state directory that systemd gives to a service is not shared, and the service's home may be read-only.
     let given = std::env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from);
     match given {
         _ if chosen("XDG_STATE_HOME") => state_folder(),

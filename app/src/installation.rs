@@ -1,4 +1,4 @@
-//! The rooms of one process, wired together.
+//! Wires the rooms of one process together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,39 +40,39 @@ use crate::wait_limit::WaitLimit;
 pub struct Installation {
     /// Its queues and tables.
     pub engine: Arc<dyn Engine>,
-    /// What is copied where.
+    /// The policies: what is copied where.
     pub policies: Arc<PolicyRepository>,
     /// Its stores.
     pub stores: Arc<dyn Stores>,
-    /// What this process has done so far.
+    /// The counters of this process.
     pub statistics: Arc<Statistics>,
     /// The items that were refused.
     pub refusals: Arc<Refusals>,
-    /// The stores that may not be used where they stand.
+    /// The stores that may not be used where they are.
     pub misplaced: Arc<PlacementChecks>,
     /// Where its destinations are.
     pub places: Arc<DestinationPlaces>,
-    /// The stores once more, where policy files name them.
+    /// The stores of the policy files, if there are policy files.
     pub configured: Option<Arc<StoreRegistry>>,
-    /// How long an item waits at which its store asks to slow down, while it serves others.
+    /// How long an item waits whose store throttles it while it serves others.
     pub item_patience: Duration,
 }
 
-/// As long as a run waits for a store where nothing else is said.
+/// The same as a run's default time limit for a store.
 const ITEM_PATIENCE: Duration = Duration::from_mins(5);
 
-/// The account under which Mill's own folders, such as that of the policies, are opened.
+/// The address under which Mill's own folders, such as the folder of policies, are opened.
 fn own_folder(name: &str) -> Result<StoreAddress> {
     Ok(StoreAddress { account: AccountId::new("mill")?, store: StoreId::new(name)? })
 }
 
 impl Installation {
-    /// The installation that a configuration describes, for a command that a signal ends at once.
+    /// Opens the installation of a configuration, for a command that a signal ends at once.
     pub async fn configured(config: &Config) -> Result<Self> {
         Self::opened(config, false, &WaitLimit::endless()).await
     }
 
-    /// The same; `works` says whether it is for a process that does queued work.
+    /// The same. `works`: whether the process does queued work.
     pub async fn opened(config: &Config, works: bool, wait_limit: &WaitLimit) -> Result<Self> {
         let engine = engine_choice::open_engine(config, works, wait_limit).await?;
         let of = config.clone();
@@ -98,7 +98,7 @@ impl Installation {
             folders,
             base: config.base().to_owned(),
             open: Mutex::default(),
-            tidied: Mutex::default(),
+            stale_uploads_removed: Mutex::default(),
             misplaced: misplaced.clone(),
             places: places.clone(),
             identity,
@@ -109,7 +109,7 @@ impl Installation {
         Ok(Self { configured, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
     }
 
-    /// From parts. The stores note in these statistics what they are asked.
+    /// Makes an installation of its parts. The stores record their calls in these statistics.
     pub fn of(
         engine: Arc<dyn Engine>,
         policies: Arc<PolicyRepository>,
@@ -131,16 +131,16 @@ impl Installation {
         }
     }
 
-    /// Empties all queues, where that can be done at once.
+    /// Empties all queues, if the engine can do that at once.
     ///
     /// # Errors
-    /// When they cannot be.
+    /// They cannot be emptied.
     pub async fn purge_queues(&self) -> Result<()> {
         let purged = self.engine.purge_queues().await.map_err(|error| anyhow!(error));
         purged.context("the queue of the last run cannot be emptied")
     }
 
-    /// Makes snoozed tasks ready now, where that can be done.
+    /// Makes snoozed tasks visible now, if the engine can do that.
     ///
     /// # Errors
     /// When it fails.
@@ -149,7 +149,7 @@ impl Installation {
         made.context("the snoozed tasks cannot be made ready")
     }
 
-    /// Says in the log what was asked of the services, where that costs.
+    /// Logs the number of requests to the services, if requests cost.
     pub fn log_requests(&self) {
         let requests = self.engine.requests();
         if !requests.is_empty() {
@@ -160,7 +160,7 @@ impl Installation {
     }
 
     /// The sync proofs.
-    pub fn seals(&self) -> SyncProofs {
+    pub fn sync_proofs(&self) -> SyncProofs {
         SyncProofs::new(self.engine.table(tables::SYNC_PROOFS))
     }
 
@@ -174,7 +174,7 @@ impl Installation {
         DeadLetters::new(self.engine.table(DeadLetters::TABLE))
     }
 
-    /// What moves dead letters from their queue, which forgets, into their table, which does not.
+    /// The drain: it moves dead letters from their queue, which forgets them, into their table.
     pub fn drain(&self) -> DeadLetterDrain {
         DeadLetterDrain {
             queue: self.engine.queue(QueueName::DeadLetter),
@@ -185,18 +185,18 @@ impl Installation {
         }
     }
 
-    /// Moves those that are there now, and says how many there were.
+    /// Moves the dead letters that are in the queue now, and returns their number.
     pub async fn drain_dead_letters(&self) -> Result<u64> {
         Ok(self.drain().once().await?)
     }
 
-    /// All that this process can do.
+    /// The kinds of task that this process can run.
     fn registry(&self) -> Registry {
         mill_processors::registry(&ProcessorDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists(),
-            seals: self.seals(),
+            seals: self.sync_proofs(),
             owners: Owners::new(self.engine.table(tables::OWNERS)),
             clock: self.engine.clock(),
             chance: self.engine.rng(),
@@ -221,14 +221,14 @@ impl Installation {
         };
         let deps = mill_producer::ProducerDeps {
             looping,
-            sync_proofs: self.seals(),
+            sync_proofs: self.sync_proofs(),
             delete_lists: self.delete_lists(),
             owners: Owners::new(self.engine.table(tables::OWNERS)),
         };
         DuplicationProducer::new(deps, settings)
     }
 
-    /// What a run stands on that ends once these queues are empty.
+    /// The dependencies of a run that ends once these queues are empty.
     pub fn run_deps(&self, queues: &[QueueName]) -> RunDeps {
         RunDeps {
             clock: self.engine.clock(),
@@ -239,7 +239,7 @@ impl Installation {
         }
     }
 
-    /// The table in which workmen count, where the queue cannot tell how many tasks of an account it holds.
+    /// The table in which workmen count, if the queue does not report its depth by account.
     fn counts(&self) -> Option<AccountCounts> {
         if self.engine.reports_depth_by_account() {
             return None;
@@ -258,7 +258,7 @@ impl Installation {
         }
     }
 
-    /// How many tasks may use each store at once, where policy files say so.
+    /// The caps of stores, from the policy files.
     fn caps(&self) -> Arc<dyn StoreCaps> {
         match &self.configured {
             Some(stores) => stores.clone(),
@@ -266,7 +266,7 @@ impl Installation {
         }
     }
 
-    /// A workman that serves `queues`, highest priority first, and its heartbeat.
+    /// Makes a workman for `queues`, highest priority first, and its heartbeat.
     pub fn workman(&self, queues: &[QueueName], settings: WorkmanSettings) -> (Workman, Heartbeat) {
         self.misplaced.will_write();
         let deps = WorkmanDeps {
@@ -286,13 +286,13 @@ impl Installation {
     }
 }
 
-/// How many tasks the queue may hold where nothing is known of those who work at it.
+/// How many tasks the queue may hold while the speed of its workmen is unknown.
 const QUEUE_MAX_FIRST: u64 = 10_000;
 
-/// For how long a queue that was filled is to last, at the rate at which it was drained.
+/// How long a full queue should last at the rate at which it is worked off.
 const QUEUE_LASTS: Duration = Duration::from_mins(2);
 
-/// How a producer works by configuration.
+/// The producer's settings by configuration.
 pub fn producer_settings(config: &Config) -> Result<mill_producer::ProducerSettings> {
     let producer = &config.producer;
     let (queue_max, queue_sizing) = match producer.queue_max {
@@ -310,7 +310,7 @@ pub fn producer_settings(config: &Config) -> Result<mill_producer::ProducerSetti
     Ok(mill_producer::ProducerSettings { looping, ..defaults })
 }
 
-/// How a producer works where nothing is said of it.
+/// The producer's default settings.
 pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
     let looping = mill_producer::LoopingSettings {
         holder: process::this_process(),
@@ -330,7 +330,7 @@ pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
     Ok(mill_producer::ProducerSettings { looping, thresholds, absent_source })
 }
 
-/// How a workman works by configuration; `workers` as the command line says, if it does.
+/// The workman's settings by configuration. `workers` is the command line's, if it is given.
 pub fn workman_settings(config: &Config, workers: Option<u32>) -> WorkmanSettings {
     let workman = &config.workman;
     let share = |percent: u8| f32::from(percent.min(100)) / 100.0;
@@ -346,7 +346,7 @@ pub fn workman_settings(config: &Config, workers: Option<u32>) -> WorkmanSetting
     }
 }
 
-/// How a workman works where nothing is said of it. How it asks its queues is the engine's to say.
+/// The workman's default settings. The engine decides how it polls its queues.
 pub fn workman_defaults() -> WorkmanSettings {
     WorkmanSettings {
         name: process::this_process(),
@@ -354,7 +354,7 @@ pub fn workman_defaults() -> WorkmanSettings {
         visibility: Duration::from_mins(1),
         failures_max: 3,
         retry_delays: vec![Duration::from_secs(1), Duration::from_secs(5)],
-        // A look into an empty local queue costs next to nothing, so it is not delayed by minutes as in a fleet.
+        // A poll of an empty local queue is almost free, so it is not delayed by minutes as on a fleet.
         idle_backoff: [100, 200, 500, 1_000].map(Duration::from_millis).to_vec(),
         poll_wait: Duration::from_secs(20),
         batch_linger: Duration::ZERO,
@@ -367,7 +367,7 @@ pub fn workman_defaults() -> WorkmanSettings {
     }
 }
 
-/// Zero means no limit: as many as the longest queue could ever ask for.
+/// Zero means no limit: as many as the longest queue could need.
 fn unlimited(workers: u32) -> u32 {
     const NO_LIMIT: u32 = 100_000;
     if workers == 0 { NO_LIMIT } else { workers }

@@ -1,5 +1,5 @@
-//! What every face of Mill uses: an installation opened from its configuration, the stores that its policies name, and the
-//! operations on them. Faces parse, call and show; nothing here reads arguments, prints or exits.
+//! What every user interface of Mill uses: an installation opened from its configuration, the stores of its policies,
+//! and the operations on them. User interfaces parse, call and print; nothing here reads arguments, prints or exits.
 
 #[cfg(feature = "aws")]
 mod aws;
@@ -36,7 +36,7 @@ pub mod worker_processes;
 pub mod workers;
 pub mod write_log;
 
-/// A request that is well formed and makes no sense.
+/// A request that is well formed but makes no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);

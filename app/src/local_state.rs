@@ -1,4 +1,4 @@
-//! The state of the local engine: that it is the one that is remembered, and that it stays whole while a command runs.
+//! The state of the local engine. Checks that it is the remembered one, and that it stays intact while a command runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -14,8 +14,8 @@ use crate::files::replace_in_place;
 use crate::state_marker::StateMarker;
 use crate::wait_limit::WaitLimit;
 
-/// The databases that this process has opened, that of its engine first. Whatever a command makes of an error, damage to one
-/// ends the process as one.
+/// The databases that this process has opened, the engine's first. Damage to one of them ends the process as an error,
+/// however a command handles the error itself.
 static OPENED: Mutex<Vec<Arc<OpenDatabase>>> = Mutex::new(Vec::new());
 
 fn opened() -> Vec<Arc<OpenDatabase>> {
@@ -26,26 +26,26 @@ fn opened() -> Vec<Arc<OpenDatabase>> {
 struct OpenDatabase {
     damage: Arc<Damage>,
     path: PathBuf,
-    /// For a person to whom it is said that the state is damaged.
+    /// What a person must do if the state is damaged.
     way_out: String,
     identity: KnownIdentity,
-    /// The file that remembers it, and what it says.
-    noted: OnceLock<(PathBuf, Identity)>,
+    /// The marker file of the database, and the identity in it.
+    marker: OnceLock<(PathBuf, Identity)>,
 }
 
-/// Opens the local engine of an installation, whose marker says what its state is.
+/// Opens the local engine of an installation, whose marker identifies its state.
 pub async fn open(config: &Config, wait_limit: &WaitLimit) -> Result<LocalEngine> {
     let data = config.engine.data.clone();
     let (of, at) = (config.clone(), data.clone());
     let look = move || {
-        // A mount that hangs is found out here, where there is a time limit.
+        // A hanging mount is detected here, where there is a time limit.
         let _ = at.metadata();
         let marker = StateMarker::of(&of)?;
         let remembered = remembered(&at, &marker)?;
         Ok((marker, remembered))
     };
     let (marker, remembered) = wait_limit.look(&data, look).await?;
-    // A large state is looked through, which may take long.
+    // Checking a large state may take long.
     let at = data.clone();
     wait_limit.unlimited().look(&data, move || open_known(&at, marker, &remembered)).await
 }
@@ -59,14 +59,14 @@ fn open_known(data: &Path, marker: StateMarker, remembered: &RememberedDatabase)
     let (engine, identity) = open_watched(data, remembered, way_out)?;
     let is_same = |known: &str| known.parse().is_ok_and(|known: Identity| known.id == identity.id);
     if let Some(file) = marker.remember(&resolved(data), &identity.to_string(), is_same) {
-        noted(file, identity);
+        set_marker(file, identity);
     }
     Ok(engine)
 }
 
-/// Opens the local engine whose state is in the folder `data`, made if nothing is remembered of it, and has this process end
-/// as an error once the state is found damaged. `way_out` is for a person to whom it is said that the state is gone or
-/// damaged. What is to be remembered of it from now on is the caller's to keep.
+/// Opens the local engine whose state is in the folder `data`, and creates the state if none is remembered. If the
+/// state is found damaged, this process ends as an error. `way_out` says what a person must do if the state is gone or
+/// damaged. The caller must remember the returned identity.
 pub fn open_watched(data: &Path, remembered: &RememberedDatabase, way_out: String) -> Result<(LocalEngine, Identity)> {
     let engine = LocalEngine::open(data, remembered).map_err(|error| {
         let advice = if error.is_about_the_state() { format!("; {way_out}") } else { String::new() };
@@ -77,7 +77,7 @@ pub fn open_watched(data: &Path, remembered: &RememberedDatabase, way_out: Strin
     Ok((engine, identity))
 }
 
-/// The folder by its own path, whatever links lead there.
+/// The folder's path without links.
 fn resolved(data: &Path) -> String {
     data.canonicalize().unwrap_or_else(|_| data.to_owned()).display().to_string()
 }
@@ -100,32 +100,33 @@ fn remembered(data: &Path, marker: &StateMarker) -> Result<RememberedDatabase> {
     }
 }
 
-/// Has this process end as an error once the database is found damaged.
+/// Makes this process end as an error once the database is found damaged.
 pub fn watch(database: &Database, way_out: String) {
     let (damage, path, identity) = (database.damage(), database.path().to_owned(), database.identity());
-    let opened = Arc::new(OpenDatabase { damage, path, way_out, identity, noted: OnceLock::new() });
+    let opened = Arc::new(OpenDatabase { damage, path, way_out, identity, marker: OnceLock::new() });
     OPENED.lock().push(opened);
 }
 
-/// Tells where it is written down which state the engine's is, so that it is kept up to date at the end.
-pub fn noted(file: PathBuf, identity: Identity) {
+/// Sets the marker file of the engine's state, so that it is updated at the end.
+pub fn set_marker(file: PathBuf, identity: Identity) {
     if let Some(opened) = opened().first() {
-        let _ = opened.noted.set((file, identity));
+        let _ = opened.marker.set((file, identity));
     }
 }
 
-/// How a command ended, or that its state was found damaged meanwhile: then nothing that it says of copies is to be believed.
+/// The result of a command, or an error if its state was found damaged meanwhile: then nothing that it reports of
+/// copies is reliable.
 pub fn unless_damaged<T>(ended: Result<T>) -> Result<T> {
     for opened in opened() {
         if let Some(found) = opened.damage.found() {
             bail!("the state of mill in `{}` is damaged: {found}; {}", opened.path.display(), opened.way_out);
         }
         let now = opened.identity.get();
-        if let Some((file, said)) = opened.noted.get()
+        if let Some((file, said)) = opened.marker.get()
             && *said != now
         {
-            // A marker that lags behind is as good as ever but for copies of these last minutes, and another process may
-            // have been faster.
+            // An outdated marker misses only copies of the database made in the last minutes, and another process may
+            // have updated it already.
             if let Err(error) = replace_in_place(file, &said.to_string(), &now.to_string()) {
                 tracing::debug!(%error, file = %file.display(), "the marker of the state lags behind");
             }
@@ -134,7 +135,7 @@ pub fn unless_damaged<T>(ended: Result<T>) -> Result<T> {
     ended
 }
 
-/// Since when nothing can be written to the state that this process has opened, and why; only where nothing can.
+/// If nothing can be written to the state that this process has opened: since when, and why.
 fn standstill() -> Option<Standstill> {
     let still = opened().into_iter().filter_map(|opened| opened.damage.standstill());
     still.min_by_key(|still| still.since)
@@ -155,7 +156,7 @@ impl StateWatch for OpenedState {
     }
 }
 
-/// Has what is still to be written to the state fail soon, where nothing can be written to it.
+/// Makes pending writes to the state fail soon, if nothing can be written to it.
 fn give_up() {
     for opened in opened() {
         opened.damage.abandon();

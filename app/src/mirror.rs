@@ -1,4 +1,4 @@
-//! A mirror: one folder or bucket made a faithful copy of another, with no configuration.
+//! A mirror: makes one folder or bucket a faithful copy of another, without a configuration.
 
 mod endpoint;
 mod pair_state;
@@ -44,26 +44,26 @@ use crate::store_registry::{FolderOpener, MirrorStores, TAKE_OVER};
 use crate::subject_names::SubjectNames;
 use crate::wait_limit::WaitLimit;
 
-/// A mirror, as a person asks for it.
+/// A person's request for a mirror.
 #[derive(Debug, Clone, Default)]
 pub struct MirrorRequest {
     /// The folder to copy, or `s3://BUCKET/PREFIX`, as it was typed.
     pub source: PathBuf,
     /// The folder to bring in sync, or `s3://BUCKET/PREFIX`, as it was typed.
     pub destination: PathBuf,
-    /// How the source is reached where it is in S3.
+    /// How to reach the source in S3.
     pub source_options: EndpointOptions,
-    /// How the destination is reached where it is in S3.
+    /// How to reach the destination in S3.
     pub destination_options: EndpointOptions,
-    /// Whether what is surely gone from the source is deleted at the destination.
+    /// Whether items that are certainly gone from the source are deleted at the destination.
     pub remove_vanished: bool,
-    /// Whether to begin anew with a destination that is missing, or another than before.
+    /// Whether to start again with a destination that is missing or has changed.
     pub create: bool,
     /// Whether to take over a destination that was kept in sync with another source.
     pub take_over: bool,
 }
 
-/// A pair that this process alone mirrors, for as long as this lives.
+/// A pair that only this process mirrors while this value exists.
 #[derive(Debug)]
 pub struct LockedMirror {
     request: MirrorRequest,
@@ -76,26 +76,26 @@ impl LockedMirror {
     /// Locks the pair.
     ///
     /// # Errors
-    /// When another process mirrors it, an end cannot be used, or an end is the other or holds Mill's own state.
+    /// Another process mirrors it, an end cannot be used, the ends overlap, or an end contains Mill's own state.
     pub async fn lock(request: MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
         let pair = MirrorPair::of(&request, wait_limit).await?;
         let (lock, remembered) =
             pair.look_at_state(wait_limit, |state| Ok((state.lock()?, state.remembered()?))).await?;
-        pair.state_lies_elsewhere(wait_limit).await?;
+        pair.ensure_state_is_outside(wait_limit).await?;
         Ok(Self { request, pair, remembered, _lock: lock })
     }
 
-    /// Whether nothing is known of an earlier mirror of this pair.
+    /// Whether this pair was never mirrored before, as far as is known.
     pub fn is_first_run(&self) -> bool {
         self.remembered == RememberedDatabase::Nothing
     }
 
-    /// Where the state of the pair is kept.
+    /// The folder of the pair's state.
     pub fn state_folder(&self) -> &Path {
         self.pair.state.folder()
     }
 
-    /// Opens the state and both ends. An item waits for its store as long as `wait_limit` does.
+    /// Opens the state and both ends. `wait_limit` is also the time that an item waits for its store.
     ///
     /// # Errors
     /// When one of them cannot be used, does not answer in time, or this is stopped.
@@ -106,7 +106,7 @@ impl LockedMirror {
         stopping.when_damaged();
         pair.make_destination(may_create, wait_limit).await?;
         pair.remember_state(wait_limit, (remembered, identity)).await?;
-        // Also a server that takes the call and never answers holds nobody up who stops it.
+        // A stop also works while a server accepts a call and never answers.
         let statistics = Arc::<Statistics>::default();
         let clock = engine.clock();
         let installation = pair.installation((engine, statistics.clone()), request, may_create, wait_limit);
@@ -117,13 +117,13 @@ impl LockedMirror {
         Ok(Installation { item_patience: wait_limit.give_up_after, ..installation?? })
     }
 
-    /// What it means that a run found nothing at the source.
+    /// The result of a run that found nothing at the source.
     pub fn judge_nothing(&self, names: &SubjectNames, exit: ResultCode, summary: &mut RunSummary) -> ResultCode {
         self.pair.source.judge_nothing(names, exit, summary)
     }
 }
 
-/// How the workman of a mirror works.
+/// The settings of a mirror's workman.
 pub fn workman_settings(
     installation: &Installation,
     workers: u32,
@@ -138,7 +138,7 @@ pub fn workman_settings(
     }
 }
 
-/// How the producer of a mirror works.
+/// The settings of a mirror's producer.
 pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::ProducerSettings> {
     let defaults = producer_defaults()?;
     let looping = mill_producer::LoopingSettings {
@@ -151,7 +151,7 @@ pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::Produ
     Ok(mill_producer::ProducerSettings { looping, absent_source: AbsentSource::Unknown, ..defaults })
 }
 
-/// The two ends, and where the state of their pair is kept.
+/// The two ends, and the state of their pair.
 #[derive(Debug)]
 struct MirrorPair {
     source: Endpoint,
@@ -159,10 +159,10 @@ struct MirrorPair {
     state: PairState,
 }
 
-/// The engine that keeps the state of a mirror.
+/// Opens the engine with the state of a mirror.
 ///
 /// # Errors
-/// When there was no such mirror yet, or its state cannot be used.
+/// There is no such mirror yet, or its state cannot be used.
 pub async fn engine_of(request: &MirrorRequest) -> Result<Arc<dyn Engine>> {
     let wait_limit = WaitLimit::endless();
     let pair = MirrorPair::of(request, &wait_limit).await?;
@@ -174,8 +174,8 @@ pub async fn engine_of(request: &MirrorRequest) -> Result<Arc<dyn Engine>> {
     Ok(engine)
 }
 
-/// The destination of a mirror as the mirror itself sees it, with what its file system cannot keep; `None` if nothing is
-/// known of such a mirror.
+/// The destination of a mirror as the mirror itself sees it, with the properties that its file system cannot store.
+/// `None` if there is no such mirror.
 ///
 /// # Errors
 /// When an end or the state of the mirror cannot be used.
@@ -209,7 +209,7 @@ impl MirrorPair {
         Ok(Self { source, destination, state })
     }
 
-    /// Looks at the folder of the state.
+    /// Reads the folder of the state.
     async fn look_at_state<T: Send + 'static>(
         &self,
         wait_limit: &WaitLimit,
@@ -219,7 +219,7 @@ impl MirrorPair {
         wait_limit.look(self.state.folder(), move || look(&state)).await
     }
 
-    /// Opens the state, of which this is remembered. That may take long: a large one is looked through.
+    /// Opens the state, which must be the remembered one. Checking a large state may take long.
     async fn open_state(
         &self,
         wait_limit: &WaitLimit,
@@ -232,7 +232,7 @@ impl MirrorPair {
         self.look_at_state(&wait_limit.unlimited(), open).await
     }
 
-    /// Remembers which state is the pair's own.
+    /// Remembers the identity of the pair's state.
     async fn remember_state(
         &self,
         wait_limit: &WaitLimit,
@@ -241,8 +241,8 @@ impl MirrorPair {
         self.look_at_state(&wait_limit.unlimited(), move |state| state.remember(&remembered, identity)).await
     }
 
-    /// Makes sure that Mill does not write over its own state, or delete it, while it is in use.
-    async fn state_lies_elsewhere(&self, wait_limit: &WaitLimit) -> Result<()> {
+    /// Checks that Mill does not overwrite or delete its own state while it is in use.
+    async fn ensure_state_is_outside(&self, wait_limit: &WaitLimit) -> Result<()> {
         let path = host::state_folder()?;
         let state = Endpoint::Folder(FolderPath { typed: path.clone(), path });
         if state.overlap(&self.destination, wait_limit).await?.is_some() {
@@ -261,7 +261,7 @@ impl MirrorPair {
         Ok(())
     }
 
-    /// Makes the destination, but not one that was there before: it may only not be mounted.
+    /// Creates the destination, unless it existed before: then its disk may just not be mounted.
     async fn make_destination(&self, create: bool, wait_limit: &WaitLimit) -> Result<()> {
         let Endpoint::Folder(destination) = &self.destination else { return Ok(()) };
         let make = move |path: &Path| {
@@ -318,10 +318,11 @@ impl MirrorPair {
         let asked = statistics.begin_call(&address(&source));
         let keeper = self.keeper(request, &*source_placed).await?;
         asked.answered();
-        // Whether places in S3 are apart is known only before the first write.
+        // For S3, an overlap is found only right before the first write.
         let claim = holds_something && !destination_placed.is_known_by_name();
         let asked = statistics.begin_call(&address(&destination));
-        settle(&places, (&address(&destination), &*destination_placed, &space), (&keeper, claim), request).await?;
+        check_destination(&places, (&address(&destination), &*destination_placed, &space), (&keeper, claim), request)
+            .await?;
         asked.answered();
         let stores = MirrorStores {
             source: plain_from,
@@ -342,8 +343,8 @@ impl MirrorPair {
         Ok(Installation::of(engine, policies, (stores, statistics), (misplaced, places)))
     }
 
-    /// What this mirror is known by to others that would write its destination: its source, by its path on this host and
-    /// by what it is.
+    /// The identity of this mirror for others that would write its destination: its source, by its path on this host
+    /// and by its identity.
     async fn keeper(&self, request: &MirrorRequest, source: &dyn PlacedStore) -> Result<DestinationKeeper> {
         let mut names = match &self.source {
             Endpoint::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
@@ -356,15 +357,15 @@ impl MirrorPair {
     }
 }
 
-/// Makes sure that the destination is where it was, and no other Mill's, before anything is written there. With `claim` it is
-/// this mirror's from now on, else from the first write on.
-async fn settle(
+/// Checks that the destination is at its remembered place and that no other Mill owns it, before anything is written
+/// there. With `claim`, this mirror owns it from now on, else from the first write on.
+async fn check_destination(
     places: &DestinationPlaces,
     (store, destination, space): (&StoreAddress, &dyn PlacedStore, &SpaceId),
     (keeper, claim): (&DestinationKeeper, bool),
     request: &MirrorRequest,
 ) -> Result<()> {
-    if let Err(error) = places.stands_there(store, destination).await {
+    if let Err(error) = places.check_and_remember_root(store, destination).await {
         match MovedDestination::of(&error) {
             Some(_) if request.create => drop(places.accept(store, destination).await?),
             Some(elsewhere) => bail!(
@@ -386,7 +387,7 @@ async fn settle(
     }
 }
 
-/// Where the state of a pair is kept: under the user's state folder, so that neither folder holds anything of Mill's.
+/// The folder of a pair's state: under the user's state folder, so that neither end contains anything of Mill's.
 fn state_folder(source: &Endpoint, destination: &Endpoint) -> Result<PathBuf> {
     let mut hasher = Sha256::new();
     hasher.update(source.bytes());

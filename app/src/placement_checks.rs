@@ -1,5 +1,5 @@
-//! Stores that may not be used where they stand: a source and a destination that hold the same content, a destination that
-//! is not where it was.
+//! Stores that may not be used where they are: a source and a destination that overlap, or a destination that is not at
+//! its remembered place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,19 +14,19 @@ use parking_lot::Mutex;
 use crate::destination_places::MovedDestination;
 use crate::result_code::ResultCode;
 
-/// What a process found misplaced, for its exit code and its last words.
+/// The overlaps and moved destinations that a process found, for its exit code and its summary.
 #[derive(Debug, Default)]
 pub struct PlacementChecks {
     overlaps: Mutex<BTreeSet<String>>,
-    /// Destinations that are not where they were.
+    /// Destinations that are not at their remembered places.
     moved: Mutex<BTreeSet<String>>,
     guards: Mutex<BTreeMap<(StoreAddress, StoreAddress), Arc<dyn StorePairGuard>>>,
-    /// Whether this process writes: only then anything is put to a store to tell it apart from another.
+    /// Whether this process writes: only then a witness object may be written to distinguish stores.
     writes: AtomicBool,
 }
 
 impl PlacementChecks {
-    /// Makes sure that two stores hold nothing in common now. Stores of two back ends are taken to be apart.
+    /// Checks that two stores do not overlap now. Stores of different back ends are assumed not to.
     pub(crate) async fn check_no_overlap(
         &self,
         source: (&StoreAddress, &Arc<dyn PlacedStore>),
@@ -46,7 +46,7 @@ impl PlacementChecks {
         self.overlaps.lock().insert(overlap);
     }
 
-    /// Notes that this process will write.
+    /// Records that this process will write.
     pub(crate) fn will_write(&self) {
         self.writes.store(true, Ordering::Relaxed);
     }
@@ -68,8 +68,8 @@ impl PlacementChecks {
         Ok(guard)
     }
 
-    /// Notes a destination that is not where it was; `way_out` is the command that accepts it there.
-    pub(crate) fn noted<T>(&self, found: Result<T, StoreError>, way_out: &str) -> Result<T, StoreError> {
+    /// Records a destination that is not at its remembered place. `way_out` is the command that accepts its new place.
+    pub(crate) fn record_moved<T>(&self, found: Result<T, StoreError>, way_out: &str) -> Result<T, StoreError> {
         if let Err(error) = &found
             && let Some(elsewhere) = MovedDestination::of(error)
         {
@@ -89,7 +89,7 @@ impl PlacementChecks {
         overlaps.iter().cloned().chain(met).collect()
     }
 
-    /// What there is to say at the end.
+    /// The messages for the end of the command.
     pub fn remarks(&self) -> Vec<String> {
         let moved = self.moved.lock().clone();
         self.overlaps().into_iter().chain(moved).collect()
@@ -107,7 +107,7 @@ impl PlacementChecks {
     }
 }
 
-/// What is said of two stores that hold the same content.
+/// The message for two stores that overlap.
 pub fn overlapping(overlap: &impl fmt::Display) -> String {
     format!("{overlap}; one cannot be a copy of the other, so nothing is done. Give them separate places")
 }

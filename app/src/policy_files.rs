@@ -1,4 +1,4 @@
-//! Policy files as they are written, in a folder or in a bucket: what is wrong with them, and what they come to.
+//! Policy files in a folder or a bucket: their errors, and the policies in them.
 
 mod buckets;
 mod roots;
@@ -83,11 +83,11 @@ pub struct PolicyUnreadable {
     pub diagnostics: Vec<PolicyDiagnostic>,
 }
 
-/// Where policy files are.
+/// The location of policy files.
 #[derive(Debug)]
 pub struct PolicyFiles {
     place: PolicyLocation,
-    /// Where relative roots of stores begin.
+    /// The folder that relative roots of stores are relative to.
     base: PathBuf,
 }
 
@@ -98,15 +98,15 @@ enum PolicyLocation {
 }
 
 impl PolicyFiles {
-    /// Those of a folder. Relative roots of stores begin at `base`.
+    /// The files of a folder. Relative roots of stores are relative to `base`.
     pub fn in_folder(folder: &Path, base: &Path) -> Self {
         Self { place: PolicyLocation::Folder(folder.to_owned()), base: base.to_owned() }
     }
 
-    /// Those of a configuration.
+    /// The files of a configuration.
     ///
     /// # Errors
-    /// When the bucket that holds them cannot be reached so.
+    /// Their bucket cannot be reached.
     pub async fn configured(config: &Config) -> Result<Self> {
         let Some(bucket) = &config.policies.bucket else {
             return Ok(Self::in_folder(&config.policies.folder, config.base()));
@@ -119,7 +119,7 @@ impl PolicyFiles {
         Ok(Self { place, base: config.base().to_owned() })
     }
 
-    /// Checks all files, and what the stores that they describe lead to now.
+    /// Checks all files, and where their stores are now.
     ///
     /// # Errors
     /// When the files cannot be read.
@@ -137,10 +137,10 @@ impl PolicyFiles {
         Ok(PolicyCheck { place, files, diagnostics: faults.into_iter().map(PolicyDiagnostic::from).collect() })
     }
 
-    /// What the policy of an account comes to.
+    /// The policy of an account.
     ///
     /// # Errors
-    /// [`PolicyUnreadable`] when its files are wrong; also when there are none, or they cannot be read.
+    /// [`PolicyUnreadable`] if its files have errors, are missing or cannot be read.
     pub async fn account(&self, account: &str) -> Result<AccountPolicy> {
         let account = AccountId::new(account)?;
         let policy = self.of_account(&account, AccountPolicy::policy_file_name(&account)).await?;
@@ -178,7 +178,7 @@ impl PolicyFiles {
 
 const UNREADABLE_BUCKET: &str = "the bucket of the policy files cannot be read";
 
-/// Looks into the folder, and says after a while when it hangs.
+/// Reads the folder, and says after a while if it hangs.
 async fn look_in<T: Send + 'static>(
     folder: &Path,
     look: impl FnOnce(&Path) -> Result<T> + Send + 'static,
@@ -204,7 +204,7 @@ fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// All objects that a folder could hold as files, by name.
+/// All objects that could be files of one folder, by name.
 async fn objects(store: &dyn DeletableStore, space: &SpaceId) -> Result<Vec<(String, Vec<u8>)>> {
     let (mut files, mut pages) = (Vec::new(), store.list(space, None));
     while let Some(page) = pages.try_next().await? {

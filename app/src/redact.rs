@@ -1,6 +1,6 @@
 //! Secrets are left out of messages and files.
 
-/// An address without the name and the password that may stand in it, for messages and for files.
+/// Removes the user name and password from an address, for messages and files.
 pub(crate) fn without_password(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
     let host_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());

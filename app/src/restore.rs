@@ -18,7 +18,7 @@ use crate::store_registry::open_plain;
 /// Items restored at once.
 const AT_ONCE: usize = 64;
 
-/// What is to be restored, and how.
+/// A request to restore a space.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
     /// The account.
@@ -29,7 +29,7 @@ pub struct RestoreRequest {
     pub from: StoreId,
     /// The folder to restore it to.
     pub to: PathBuf,
-    /// Whether files that differ are replaced by what is proven to be as it was copied.
+    /// Whether files that differ are replaced by copies that are proven to be unchanged.
     pub overwrite: bool,
     /// Whether items that are not proven are restored too, and may replace files that differ.
     pub unproven: bool,
@@ -39,7 +39,7 @@ impl RestoreRequest {
     /// Restores the space.
     ///
     /// # Errors
-    /// When there is no such copy, or the folder holds the copy itself or cannot be made.
+    /// There is no such copy, or the folder contains the copy itself or cannot be created.
     pub async fn run(&self, installation: &Installation, config: &Config) -> Result<RestorationReport> {
         let Self { account, space, from, .. } = self;
         let policy = installation.policies.account(account).await?;
@@ -47,9 +47,9 @@ impl RestoreRequest {
             let known: Vec<String> = policy.stores().iter().map(|store| store.id.to_string()).collect();
             bail!("account `{account}` has no store `{from}`; it has: {}", known.join(", "));
         };
-        self.lies_apart(&spec.kind, config)?;
+        self.ensure_no_overlap(&spec.kind, config)?;
         let copy = installation.stores.source(account, from).await?;
-        // Before anything is made for it.
+        // Checked before anything is created for it.
         Restoration::has_copy(&*copy, space).await?;
         let made = !self.to.is_dir();
         if made {
@@ -62,23 +62,23 @@ impl RestoreRequest {
             from: StoreAddress { account: account.clone(), store: from.clone() },
             space: space.clone(),
             to: open_plain(installation.engine.clock(), address, to, Layout::Single(space.clone())),
-            sealed: self.sealed(&policy),
-            seals: installation.seals(),
+            sealed: self.pairs_with_proofs(&policy),
+            seals: installation.sync_proofs(),
             overwrite: self.overwrite,
             unproven: self.unproven,
             concurrency: AT_ONCE.try_into()?,
         };
         restoration.to.remove_stale_uploads().await;
         Ok(restoration.run().await.inspect_err(|_| {
-            // A restore that brought nothing back leaves no empty folder behind. A folder that holds something stays.
+            // If nothing was restored, the created folder is removed again. A folder with content stays.
             if made {
                 let _ = std::fs::remove_dir(&self.to);
             }
         })?)
     }
 
-    /// Makes sure that the folder and the copy hold nothing in common.
-    fn lies_apart(&self, copy: &StoreKind, config: &Config) -> Result<()> {
+    /// Checks that the folder and the copy do not overlap.
+    fn ensure_no_overlap(&self, copy: &StoreKind, config: &Config) -> Result<()> {
         let Some(root) = copy.folder_root() else { return Ok(()) };
         let extent =
             |path: &Path| Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()));
@@ -88,8 +88,8 @@ impl RestoreRequest {
         }
     }
 
-    /// The pairs whose sync proofs say what was copied into the store.
-    fn sealed(&self, policy: &AccountPolicy) -> Vec<SpacePair> {
+    /// The pairs whose sync proofs are about copies in the store.
+    fn pairs_with_proofs(&self, policy: &AccountPolicy) -> Vec<SpacePair> {
         let sources = policy.stores().iter().filter(|store| store.id != self.from);
         let pair = |source: &StoreId| SpacePair {
             account: self.account.clone(),

@@ -7,7 +7,7 @@ pub enum ResultCode {
     Done,
     /// Done, and nothing had to be changed; only with `--detailed-exit-code`.
     Unchanged,
-    /// Done with warnings: something was refused, left out or held back, or there was nothing to do.
+    /// Done with warnings: something was refused, excluded or held back, or there was nothing to do.
     Warnings,
     /// Done in part: items failed or are missing at the end, a path does not answer, or the run was stopped.
     Partial,

@@ -1,4 +1,4 @@
-//! What a run came to: what is to be said, and the exit code.
+//! The conclusion of a run: its messages and its exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,21 +24,21 @@ pub struct RunConclusion<'a> {
     pub installation: &'a Installation,
     /// The producer of the run.
     pub producer: &'a DuplicationProducer,
-    /// What its remarks call things.
+    /// The names of things in its remarks.
     pub names: &'a SubjectNames,
     /// Cancelled when the run is to stop.
     pub stop: CancellationToken,
-    /// Whether exit codes tell a run that changed nothing.
+    /// Whether a run that changed nothing has its own exit code.
     pub detailed: bool,
-    /// How long a store that does not answer is waited for.
+    /// How long to wait for a store that does not answer.
     pub give_up_after: Duration,
 }
 
 impl RunConclusion<'_> {
-    /// What a run came to, for its exit code and its summary.
+    /// Concludes a run: returns its exit code and its summary.
     ///
     /// # Errors
-    /// When the books of the installation cannot be asked.
+    /// The tables of the installation cannot be read.
     pub async fn of(self, ran: RunReport) -> Result<(ResultCode, RunSummary)> {
         crash_point(CrashPoint::CliConcluding);
         let (partial, evidence, proof_needed) = (ran.is_partial(), ran.evidence(), ran.proof_needed());
@@ -46,7 +46,7 @@ impl RunConclusion<'_> {
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
         remarks.extend(produced.findings.held.iter().map(|held| self.names.held(held)));
-        // Also what a run had given up that was killed before it could say so.
+        // This includes the dead letters of a run that was killed before it could report them.
         if self.installation.drain_dead_letters().await? + totals.dead_lettered() > 0 {
             remarks.extend(dead_letters::open_remarks(self.installation, self.names).await?);
         }
@@ -87,7 +87,7 @@ impl RunConclusion<'_> {
         Ok((exit, RunSummary { totals, earlier, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
     }
 
-    /// What the survey of a run says to people.
+    /// The remarks of a run's survey.
     fn of_survey(&self, produced: &SessionReport) -> Vec<String> {
         let mut remarks: Vec<String> = Vec::new();
         if produced.no_account() {
@@ -128,7 +128,7 @@ impl RunConclusion<'_> {
         }
     }
 
-    /// How many items were refused by name, by account and space: what stands before the item's id.
+    /// The number of refused items by account and space, the part of the subject before the item's id.
     fn refused_by_space(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         for refused in self.installation.refusals.named() {
@@ -191,8 +191,8 @@ impl RunConclusion<'_> {
     }
 }
 
-/// What brings what a run has passed over or given up: an account that is passed over has a policy that cannot be read, and what
-/// was given up failed at each of several tries.
+/// What to do about skipped accounts and dead letters: a skipped account has an unreadable policy, and a dead-lettered
+/// task has failed at each of several tries.
 fn of_parts(totals: &RunTotals, produced: &SessionReport) -> Remedy {
     let stays = produced.spaces_failed.iter().any(|failed| !failed.failure_kind.may_pass());
     if stays || !produced.accounts_failed.is_empty() || totals.dead_lettered() > 0 {
@@ -202,14 +202,14 @@ fn of_parts(totals: &RunTotals, produced: &SessionReport) -> Remedy {
     }
 }
 
-/// Whether nothing at all is known of any item: then it is not done in part, and to run it again would be no help. Counts that
-/// are not exact do not tell: what was listed may have been found equal.
+/// Whether nothing at all is known of any item. Then the run is not done in part, and running it again would not help.
+/// Inexact counts cannot show that: listed items may have been found equal.
 fn came_to_nothing(totals: &RunTotals, earlier: &ItemOutcomes, exact: bool) -> bool {
     let listed = if exact { 0 } else { totals.sum.survey.listed };
     totals.examined() + totals.dead_lettered() + earlier.items() + listed == 0 && !totals.changed()
 }
 
-/// Whether something was not copied that a person may have meant to be, or waits for a person.
+/// Whether something was not copied that a person may have wanted, or waits for a person.
 fn is_warned(totals: &RunTotals, produced: &SessionReport, refusals: u64) -> bool {
     let ItemOutcomes { vanished, dropped, refused, .. } = totals.sum.outcomes;
     produced.failed()
@@ -219,7 +219,7 @@ fn is_warned(totals: &RunTotals, produced: &SessionReport, refusals: u64) -> boo
         || !produced.findings.held.is_empty()
 }
 
-/// The same remarks, each once: what cannot be copied to one destination most often cannot be copied to the next either.
+/// Removes repeated remarks: what cannot be copied to one destination usually cannot be copied to the next either.
 fn without_repetitions(remarks: Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     remarks.into_iter().filter(|remark| seen.insert(remark.clone())).collect()

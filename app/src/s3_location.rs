@@ -1,4 +1,4 @@
-//! A part of a bucket, as a person names it.
+//! A part of a bucket, as a person writes it.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(crate) struct S3Location {
 }
 
 impl S3Location {
-    /// The bucket and prefix of `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
+    /// Parses `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
         Some(Self { bucket, prefix, endpoint: None, region: None, profile: None })
@@ -34,7 +34,7 @@ impl fmt::Display for S3Location {
     }
 }
 
-/// A bucket, and what the keys in it begin with: nothing, or something that ends in a slash.
+/// A bucket, and the prefix of its keys: empty, or ending in a slash.
 pub(crate) fn bucket_and_prefix(text: &str) -> (String, String) {
     let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
     let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };

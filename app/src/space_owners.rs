@@ -1,7 +1,7 @@
-//! Whose a destination space is, for a person who asks; and how it becomes nobody's.
+//! Reports and releases the owner of a destination space.
 //!
-//! A space that is let go is taken by the next source that copies there, and what that source does not have is then deleted
-//! as gone. So nothing is let go while a policy of today still copies there.
+//! The next source that copies there becomes the owner of a released space, and what that source does not have is then
+//! deleted as gone. So no space is released while a policy of today still copies there.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
@@ -14,21 +14,21 @@ use mill_records::tables;
 use crate::installation::Installation;
 use crate::store_registry::StoreRegistry;
 
-/// Whose a destination space is.
+/// The owner of a destination space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpaceOwner {
-    /// The source store from which it is kept in sync, if it belongs to one.
+    /// The source store from which it is kept in sync, if it has an owner.
     pub source: Option<StoreAddress>,
-    /// The places where it is, each with who keeps it in sync.
+    /// Its places, each with its keeper.
     pub keepers: Vec<(String, String)>,
 }
 
-/// Whose a space was that was let go.
+/// The owner that a released space had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleasedSpace {
-    /// The source store to which it belonged.
+    /// The source store that owned it.
     pub source: Option<StoreAddress>,
-    /// Who kept its place in sync, where the place was let go too.
+    /// The keeper of its place, if the place was released too.
     pub keeper: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub struct SpaceOwners<'i> {
 }
 
 impl<'i> SpaceOwners<'i> {
-    /// Those of an installation.
+    /// The owners of an installation.
     ///
     /// # Errors
     /// When no policy files describe its stores.
@@ -50,7 +50,7 @@ impl<'i> SpaceOwners<'i> {
         Ok(Self { installation, stores, owners: Owners::new(installation.engine.table(tables::OWNERS)) })
     }
 
-    /// Whose a space is.
+    /// The owner of a space.
     ///
     /// # Errors
     /// When its store is in no policy, or a table or the store fails.
@@ -62,16 +62,16 @@ impl<'i> SpaceOwners<'i> {
         Ok(SpaceOwner { source, keepers })
     }
 
-    /// Makes a space nobody's, so that another source may take it.
+    /// Releases a space, so that another source may own it.
     ///
     /// # Errors
-    /// While a policy of today copies there for whom it belongs to; when it belongs to nobody; as [`owner`](Self::owner).
+    /// A policy of today still copies there for its owner; it has no owner; as [`owner`](Self::owner).
     pub async fn release(&self, space: &DestinationSpace) -> Result<ReleasedSpace> {
         let StoreAddress { account, store } = &space.store;
         let placed = self.stores.placed(account, store).await?;
         let (owned, source) = match self.owners.owner(space).await {
             Ok(source) => (source.is_some(), source),
-            // It is let go like any other: how else could it ever be?
+            // It is released like any other: nothing else could remove it.
             Err(OwnerError::Unreadable { .. }) => (true, None),
             Err(error) => return Err(error.into()),
         };
@@ -82,7 +82,7 @@ impl<'i> SpaceOwners<'i> {
         let mut still_kept = false;
         for (place, keeper) in self.installation.places.keepers(&*placed, &space.space).await? {
             let Some(writer) = self.writer(&keeper, &*placed, &space.space).await? else { continue };
-            // The account has moved to another source store: the place stays its own.
+            // The account has moved to another source store: it keeps the place.
             still_kept = owned && keeper.is(&own);
             if !still_kept {
                 return Err(still_copied(&format!("`{place}`"), &writer));
@@ -96,7 +96,7 @@ impl<'i> SpaceOwners<'i> {
         Ok(ReleasedSpace { source, keeper })
     }
 
-    /// Makes sure that today's policy copies no space from that source there.
+    /// Checks that today's policy does not copy the space from that source there.
     async fn ensure_not_copied(&self, space: &DestinationSpace, source: &StoreAddress) -> Result<()> {
         let policy = self.installation.policies.account(&space.store.account).await?;
         if source.account != space.store.account
@@ -111,7 +111,7 @@ impl<'i> SpaceOwners<'i> {
         Err(still_copied(&named(space), &writer))
     }
 
-    /// The policy of today by which a keeper writes a space of a place, if there is one or none can be told.
+    /// Today's policy by which a keeper writes a space of a place, if there is one or it cannot be read.
     async fn writer(
         &self,
         keeper: &DestinationKeeper,
@@ -142,21 +142,21 @@ impl<'i> SpaceOwners<'i> {
     }
 }
 
-/// The source from which a destination is written: that of one space, or of any.
+/// The source from which a destination is written: for one space, or for any.
 fn source_of<'p>(policy: &'p AccountPolicy, destination: &StoreId, space: Option<&SpaceId>) -> Option<&'p StoreId> {
     let covers = |source: &StoreId| match space {
-        // A policy that contradicts itself may be put right to copy there.
+        // A contradictory policy may be corrected so that it copies there.
         Some(space) => !matches!(policy.coverage(space, source, destination), Coverage::NotCovered),
         None => true,
     };
     policy.pairs().into_iter().find(|(source, to)| *to == destination && covers(source)).map(|(source, _)| source)
 }
 
-/// Whose policy of today writes a place.
+/// The account whose policy of today writes a place.
 #[derive(Debug)]
 struct CurrentWriter {
     account: AccountId,
-    /// From which store to which; `None` where the policy cannot be read.
+    /// Source and destination; `None` if the policy cannot be read.
     copies: Option<(StoreId, StoreId)>,
 }
 

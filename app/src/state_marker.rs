@@ -1,7 +1,7 @@
-//! The marker beside `mill.toml`: that the state of this installation exists, and which it is.
+//! The marker beside `mill.toml`: it records that the state of this installation exists, and its identity.
 //!
-//! A state that is gone looks like one that never was. So what is remembered of it stands elsewhere: beside the
-//! configuration, or, where nothing can be written there, in the host's or the user's state folder.
+//! A state that is gone looks like one that never existed. So its identity is stored elsewhere: beside the
+//! configuration, or, if that is not writable, in the host's or the user's state folder.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::files::{private_folder, replace_in_place, write_private};
 use crate::host;
 
-/// What stands at its head, for whoever opens it.
+/// The head of the file, for people who open it.
 const HEAD: &str = "\
 # Written by mill, which remembers here that the state named below exists: so its loss is noticed.
 # Delete this file to begin anew, or to go on with a state that was put in the other's place.
@@ -26,7 +26,7 @@ const HEAD: &str = "\
 /// The marker of one installation.
 #[derive(Debug)]
 pub(crate) struct StateMarker {
-    /// Where it may stand; the first that can be written is used.
+    /// Its possible paths; the first that can be written is used.
     paths: Vec<PathBuf>,
     states: Vec<RememberedState>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct StateMarker {
 /// One state that was seen under this configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct RememberedState {
-    /// The folder, or the tables, as a message would name it.
+    /// The folder or tables, as messages name them.
     at: String,
     /// Its identity, as the engine writes it.
     identity: String,
@@ -47,10 +47,10 @@ struct MarkerFile {
 }
 
 impl StateMarker {
-    /// Reads the marker of a configuration; an empty one where there is none.
+    /// Reads the marker of a configuration; an empty one if there is none.
     ///
     /// # Errors
-    /// When there is one that cannot be read: that is no reason to take it for absent.
+    /// There is one that cannot be read: it must not count as absent.
     pub(crate) fn of(config: &Config) -> Result<Self> {
         let file = config.file();
         let mut beside = file.as_os_str().to_owned();
@@ -73,7 +73,7 @@ impl StateMarker {
         Ok(Self { paths, states })
     }
 
-    /// What is remembered of the state at `at`.
+    /// The remembered identity of the state at `at`.
     pub(crate) fn remembered(&self, at: &str) -> Option<&str> {
         self.states.iter().find(|state| state.at == at).map(|state| &*state.identity)
     }
@@ -83,22 +83,23 @@ impl StateMarker {
         self.states.first().map(|state| &*state.at)
     }
 
-    /// The file that is to be deleted to begin anew.
+    /// The file to delete in order to start again.
     pub(crate) fn path(&self) -> &Path {
         let there = self.paths.iter().find(|path| path.exists());
         there.or(self.paths.first()).map_or(Path::new("mill.toml.state"), |path| path)
     }
 
-    /// Remembers the state at `at`, durably, and gives the file that does. `is_same` says of an identity whether it is the same
-    /// state, which then has been moved here.
+    /// Remembers the state at `at`, durably, and returns the marker file. `is_same` returns whether an identity is this
+    /// state, which has then been moved here.
     ///
-    /// Where it can be written nowhere that is said: the state is as good as ever, but its loss would not be noticed.
+    /// If no path can be written, a warning says so: the state can be used, but its loss would not be noticed.
     pub(crate) fn remember(mut self, at: &str, identity: &str, is_same: impl Fn(&str) -> bool) -> Option<PathBuf> {
         if self.remembered(at) == Some(identity) {
             return Some(self.path().to_owned());
         }
         if let Some(known) = self.remembered(at).filter(|known| is_same(known)) {
-            // It lags behind where a process was killed, and is as good as ever but for copies of these last minutes.
+            // It is outdated if a process was killed; then it misses only copies of the database made in the last
+            // minutes.
             let _ = replace_in_place(self.path(), known, identity);
             return Some(self.path().to_owned());
         }
@@ -120,7 +121,7 @@ fn read(path: &Path) -> Result<Vec<RememberedState>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        // What stands in the way of the user's state folder hides no marker of ours.
+        // A file in place of the user's state folder means that there is no marker.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
         Err(error) => {
             return Err(error)

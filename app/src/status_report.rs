@@ -1,4 +1,4 @@
-//! How it stands with an installation: queues, producers, policies, stores, copies and dead letters at a glance.
+//! The status of an installation: queues, producers, policies, stores, copies and dead letters.
 
 mod read;
 
@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How it stands with an installation. Times are texts as people and machines read them.
+/// The status of an installation. Times are texts for people and machines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatusReport {
     /// The seven queues.
@@ -16,13 +16,13 @@ pub struct StatusReport {
     pub duplication_producer: ProducerStatus,
     /// The accounts, their policies and stores.
     pub accounts: Vec<AccountStatus>,
-    /// The copies that policies ask for.
+    /// The copies that policies cover.
     pub pairs: Vec<PairStatus>,
     /// How many dead letters wait for a person.
     pub dead_letters_open: u64,
 }
 
-/// How much a queue holds.
+/// The depth of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct QueueStatus {
     /// Its name.
@@ -33,14 +33,14 @@ pub struct QueueStatus {
     pub in_flight: u64,
     /// Tasks that are delayed.
     pub delayed: u64,
-    /// The age of the oldest task, where it is known.
+    /// The age of the oldest task, if it is known.
     pub oldest_seconds: Option<u64>,
 }
 
-/// How it stands with the loops of all accounts.
+/// The status of the loops of all accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProducerStatus {
-    /// That of the account that lags behind most.
+    /// The loop of the account that is furthest behind.
     #[serde(flatten)]
     pub run: RunStatus,
     /// Whether the loops of all accounts are one: they began together, and all or none have ended.
@@ -49,7 +49,7 @@ pub struct ProducerStatus {
     pub runs: Vec<AccountRunStatus>,
 }
 
-/// How it stands with the loop of an account.
+/// The status of an account's loop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccountRunStatus {
     /// The account.
@@ -72,10 +72,10 @@ pub struct RunStatus {
     pub morsels_left: usize,
 }
 
-/// How it stands with the policy and the stores of an account.
+/// The status of an account's policy and stores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccountStatus {
-    /// The account; `None` where the policy files cannot be read, so that no account is known.
+    /// The account; `None` if the policy files cannot be read, so that no account is known.
     pub account: Option<String>,
     /// Which version of its policy is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub struct StoreStatus {
     pub trouble: Option<String>,
 }
 
-/// How it stands with the copy of a space.
+/// The status of the copy of a space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PairStatus {
     /// The account.
@@ -144,7 +144,7 @@ pub struct PairStatus {
     /// What the last survey found, if there was one.
     #[serde(flatten)]
     pub survey: Option<SurveyStatus>,
-    /// That it was looked at in vain since.
+    /// The failed surveys since then, if there were any.
     #[serde(flatten)]
     pub failure: Option<FailureStatus>,
 }
@@ -165,7 +165,7 @@ pub struct SurveyStatus {
     pub counts: BTreeMap<&'static str, u64>,
 }
 
-/// That a space was looked at in vain.
+/// The failed surveys of a space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailureStatus {
     /// The first time since the last survey.

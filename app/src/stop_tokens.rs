@@ -3,7 +3,7 @@
 use mill_workman::StopSignal;
 use tokio_util::sync::CancellationToken;
 
-/// It was stopped before it had anything to sum up.
+/// The command was stopped before it had anything to report.
 #[derive(Debug, thiserror::Error)]
 #[error("it was stopped before it began{0}; run it again")]
 pub struct StoppedError(pub(crate) String);
@@ -11,9 +11,9 @@ pub struct StoppedError(pub(crate) String);
 /// The two ways to be stopped.
 #[derive(Debug, Clone, Default)]
 pub struct StopTokens {
-    /// Take nothing new; finish what is in hand.
+    /// Take nothing new; finish what is in flight.
     pub gentle: CancellationToken,
-    /// Give back what is in hand.
+    /// Release what is in flight.
     pub at_once: CancellationToken,
 }
 
@@ -23,7 +23,7 @@ impl StopTokens {
         StopSignal { gentle: self.gentle.clone(), immediate: self.at_once.clone() }
     }
 
-    /// Stops at once when the state is found damaged. To be called when it is open.
+    /// Stops at once when the state is found damaged. Call it when the state is open.
     pub fn when_damaged(&self) {
         let stopping = self.clone();
         tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! The stores that there are, by their types in a stores file, and which crate opens each. A new type of store is written in
-//! here, and nowhere else of this room. Its members in the file are `mill_policy::store_types`'s.
+//! The types of stores in a stores file, and the crate that opens each. A new type of store needs an entry here and
+//! nowhere else in this room. `mill_policy::store_types` has its members.
 
 #![cfg_attr(not(feature = "aws"), allow(unused_variables, clippy::unused_async))] // the other build uses and awaits them
 
@@ -19,7 +19,7 @@ use crate::engine_choice::with_aws;
 use crate::s3_location::S3Location;
 use crate::store_registry::FolderOpener;
 
-/// A store that was opened, and the same store as a place.
+/// An opened store, as a store and as a place.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenedStore {
     pub(crate) store: Arc<dyn DeletableStore>,
@@ -32,7 +32,7 @@ impl<S: DeletableStore + PlacedStore> From<Arc<S>> for OpenedStore {
     }
 }
 
-/// A store of the policy files. Relative paths begin at `base`.
+/// Opens a store of the policy files. Relative paths are relative to `base`.
 ///
 /// # Errors
 /// It cannot be used as it is described.
@@ -47,7 +47,7 @@ pub(crate) async fn open_store(
     })
 }
 
-/// A part of a bucket as a store of one space.
+/// Opens a part of a bucket as a store with one space.
 ///
 /// # Errors
 /// It cannot be used as it is named.
@@ -59,19 +59,19 @@ pub(crate) async fn open_location(
     with_aws!(Ok(aws::open_location(location, address, space, folders.clock.clone()).await?.into()))
 }
 
-/// What is to be said where two ends of a mirror in S3 hold the same objects, as far as their names tell.
+/// The message if two ends of a mirror in S3 share objects, as far as their names show.
 ///
 /// # Errors
-/// One of them is no address.
+/// One of the addresses is invalid.
 pub(crate) async fn overlap_in_s3(one: &S3Location, other: &S3Location) -> Result<Option<String>> {
     with_aws!(aws::overlap_of_locations(one, other).await)
 }
 
-/// Which of the stores in S3 hold the same objects as another: by their places in the list, and what is to be said of it. A
-/// build without S3 finds none: what the files themselves show is found without it.
+/// The pairs of stores in S3 that share objects: their indexes in the list, and a message for each. A build without S3
+/// returns none: overlaps that the files themselves show are found without it.
 ///
 /// # Errors
-/// One of them is no address.
+/// One of the addresses is invalid.
 pub(crate) async fn overlaps_in_s3(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
     #[cfg(feature = "aws")]
     return aws::overlaps(specs).await;
@@ -79,7 +79,7 @@ pub(crate) async fn overlaps_in_s3(specs: &[&S3Spec]) -> Result<Vec<(usize, usiz
     Ok(Vec::new())
 }
 
-/// The store that holds the policy files, where they are in a bucket.
+/// Opens the store of policy files in a bucket.
 ///
 /// # Errors
 /// It cannot be reached as it is described.

@@ -1,4 +1,4 @@
-//! The stores that policies name, opened when they are first asked for.
+//! The stores of the policies, opened when they are first needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -22,16 +22,16 @@ use crate::destination_places::{Advice, DestinationPlaces};
 use crate::placement_checks::PlacementChecks;
 use crate::store_choice::{self, OpenedStore};
 
-/// What every folder store of an installation is opened with.
+/// Opens the folder stores of an installation.
 #[derive(Debug, Clone)]
 pub(crate) struct FolderOpener {
     pub(crate) clock: Arc<dyn Clock>,
-    /// The book for properties that a file system cannot keep.
+    /// The table of properties that a file system cannot store.
     pub(crate) sidecars: Arc<dyn Table>,
 }
 
 impl FolderOpener {
-    /// A folder as a store.
+    /// Opens a folder as a store.
     pub(crate) fn open(&self, address: StoreAddress, root: PathBuf, layout: Layout) -> Arc<FolderStore> {
         Arc::new(FolderStore::open(FolderSettings {
             address,
@@ -43,7 +43,7 @@ impl FolderOpener {
     }
 }
 
-/// A folder as a store by itself, without an installation's books.
+/// Opens a folder as a store by itself, without an installation's tables.
 pub fn open_plain(clock: Arc<dyn Clock>, address: StoreAddress, root: PathBuf, layout: Layout) -> Arc<FolderStore> {
     Arc::new(FolderStore::open(FolderSettings { address, root, layout, sidecars: None, clock }))
 }
@@ -51,9 +51,9 @@ pub fn open_plain(clock: Arc<dyn Clock>, address: StoreAddress, root: PathBuf, l
 /// A store that was opened.
 #[derive(Debug, Clone)]
 pub(crate) struct RegisteredStore {
-    /// What it was opened as: a store whose definition changes is opened anew.
+    /// Its definition: a store whose definition changes is opened again.
     spec: StoreSpec,
-    /// Its cap, as of when it was last asked for: one that changes holds from then on.
+    /// Its cap at the last lookup. A changed cap applies from then on.
     cap: Option<NonZeroU32>,
     store: Arc<dyn DeletableStore>,
     plain: Arc<dyn DeletableStore>,
@@ -65,27 +65,27 @@ pub(crate) struct RegisteredStore {
 pub struct StoreRegistry {
     pub(crate) policies: Arc<PolicyRepository>,
     pub(crate) folders: FolderOpener,
-    /// Where relative roots begin.
+    /// The folder that relative roots are relative to.
     pub(crate) base: PathBuf,
     pub(crate) open: Mutex<BTreeMap<StoreAddress, RegisteredStore>>,
-    /// Those from which this process has removed what others had left unfinished.
-    pub(crate) tidied: Mutex<BTreeSet<StoreAddress>>,
+    /// The stores from which this process has removed stale uploads.
+    pub(crate) stale_uploads_removed: Mutex<BTreeSet<StoreAddress>>,
     pub(crate) misplaced: Arc<PlacementChecks>,
     pub(crate) places: Arc<DestinationPlaces>,
     pub(crate) identity: InstallationIdentity,
 }
 
-/// What an installation is known by to others on its host.
+/// The identity of an installation for others on its host.
 #[derive(Debug)]
 pub(crate) struct InstallationIdentity {
-    /// Names, any of which tells it from others.
+    /// Names, each of which identifies it.
     pub(crate) names: Vec<String>,
-    /// What a person calls it.
+    /// Its name in messages.
     pub(crate) shown: String,
 }
 
 impl InstallationIdentity {
-    /// One of its stores, as the keeper of a destination.
+    /// One of its stores as the keeper of a destination.
     pub(crate) fn keeper(&self, account: &AccountId, store: &StoreId) -> DestinationKeeper {
         let name = |name: &String| format!("{name}/{}/{}", account.as_str(), store.as_str());
         DestinationKeeper {
@@ -133,7 +133,8 @@ impl StoreRegistry {
         let opened = store_choice::open_store(address.clone(), &spec.kind, (&self.base, &self.folders)).await;
         let OpenedStore { store: plain, placed } =
             opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
-        // Another task may have opened it meanwhile: all of them use the same, so that its limits hold for their sum.
+        // Another task may have opened it meanwhile: all tasks use the same one, so that its limits apply to all
+        // together.
         if let Some(opened) = self.opened(&address, spec, cap) {
             return Ok(opened);
         }
@@ -142,16 +143,17 @@ impl StoreRegistry {
         Ok(opened)
     }
 
-    /// Removes once more what processes left unfinished that have died since, where this one has removed it before.
-    pub async fn tidy_again(&self) {
-        let tidied = self.tidied.lock().clone();
+    /// Removes stale uploads again, of processes that have died since, from the stores where this process has done so
+    /// before.
+    pub async fn remove_stale_uploads_again(&self) {
+        let stale_uploads_removed = self.stale_uploads_removed.lock().clone();
         let open = self.open.lock().clone();
-        for (_, opened) in open.into_iter().filter(|(address, _)| tidied.contains(address)) {
+        for (_, opened) in open.into_iter().filter(|(address, _)| stale_uploads_removed.contains(address)) {
             opened.store.remove_stale_uploads().await;
         }
     }
 
-    /// A store that is open already, with its cap as it is today.
+    /// A store that is open already, with today's cap.
     fn opened(&self, address: &StoreAddress, spec: &StoreSpec, cap: Option<NonZeroU32>) -> Option<RegisteredStore> {
         let mut open = self.open.lock();
         let opened = open.get_mut(address).filter(|opened| opened.spec == *spec)?;
@@ -162,8 +164,8 @@ impl StoreRegistry {
     }
 }
 
-/// A store that takes no more transfers at once than its cap, whoever asks. Tasks are admitted by the same cap before, so
-/// that none of them waits here.
+/// Limits a store's concurrent transfers to its cap. Tasks are admitted by the same cap before, so that none of them
+/// waits here.
 fn limited(plain: &Arc<dyn DeletableStore>, cap: Option<NonZeroU32>) -> Arc<dyn DeletableStore> {
     match cap {
         Some(cap) => Arc::new(LimitedStore::new(plain.clone(), cap.get())),
@@ -171,8 +173,8 @@ fn limited(plain: &Arc<dyn DeletableStore>, cap: Option<NonZeroU32>) -> Arc<dyn 
     }
 }
 
-/// How many tasks may use a store at once: its own cap, or what the account's policy asks for where that is less.
-/// `None` for no limit.
+/// How many tasks may use a store at once: its own cap or the account's `workers`, whichever is less. `None` for no
+/// limit.
 fn cap(spec: &StoreSpec, workers: Option<u32>) -> Option<NonZeroU32> {
     [spec.transfers_max, workers].into_iter().flatten().filter_map(NonZeroU32::new).min()
 }
@@ -206,9 +208,9 @@ impl Stores for StoreRegistry {
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         let RegisteredStore { store: opened, placed, .. } = self.get(account, store).await?;
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        let found = self.places.is_where_it_was(&address, &*placed).await;
-        self.misplaced.noted(found, &format!("mill places accept {account} {store}"))?;
-        let first = self.tidied.lock().insert(address);
+        let found = self.places.check_root(&address, &*placed).await;
+        self.misplaced.record_moved(found, &format!("mill places accept {account} {store}"))?;
+        let first = self.stale_uploads_removed.lock().insert(address);
         if first {
             opened.remove_stale_uploads().await;
         }
@@ -224,9 +226,9 @@ impl Stores for StoreRegistry {
         let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         self.misplaced.check_no_overlap((&address(source), &from.placed), (&address(destination), &to.placed)).await?;
-        // A destination that was refused is not remembered as one.
-        let found = self.places.stands_there(&address(destination), &*to.placed).await;
-        self.misplaced.noted(found, &format!("mill places accept {account} {destination}"))
+        // A refused destination is not remembered as one.
+        let found = self.places.check_and_remember_root(&address(destination), &*to.placed).await;
+        self.misplaced.record_moved(found, &format!("mill places accept {account} {destination}"))
     }
 
     async fn ensure_owned(
@@ -241,7 +243,7 @@ impl Stores for StoreRegistry {
         let keeper = self.identity.keeper(account, destination);
         let address = StoreAddress { account: account.clone(), store: destination.clone() };
         let kept = self.places.ensure_owned(&address, (&*placed, space), &keeper, (claim, Advice(&way_out))).await;
-        self.misplaced.noted(kept, &format!("mill places accept {account} {destination}"))
+        self.misplaced.record_moved(kept, &format!("mill places accept {account} {destination}"))
     }
 }
 
@@ -307,5 +309,5 @@ impl Stores for MirrorStores {
     }
 }
 
-/// How a mirror takes a destination over.
+/// How a mirror takes over a destination.
 pub(crate) const TAKE_OVER: &str = "run this mirror with --take-over";

@@ -1,5 +1,5 @@
-//! What messages call the things that they are about: accounts, stores and spaces of the policies, or, of a mirror, the two
-//! paths that the person typed.
+//! The names of things in messages: accounts, stores and spaces of the policies, or, for a mirror, the two paths that
+//! the person typed.
 
 use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 use mill_producer::{
@@ -9,12 +9,12 @@ use mill_records::delete_lists::HoldReason;
 
 use crate::held_deletes;
 
-/// How a person knows what a command is about.
+/// How messages name the subjects of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubjectNames {
     /// By account, store and space.
     Policies,
-    /// As the two ends of a mirror.
+    /// By the two ends of a mirror.
     Mirror {
         /// The source, as it was typed.
         source: String,
@@ -24,7 +24,7 @@ pub enum SubjectNames {
 }
 
 impl SubjectNames {
-    /// The account of a mirror's policy, which no person knows.
+    /// The account of a mirror's policy, which is never shown to people.
     pub const MIRROR_ACCOUNT: &str = "mirror";
     /// The stores of a mirror's policy.
     pub const MIRROR_SOURCE: &str = "source";
@@ -33,7 +33,7 @@ impl SubjectNames {
     /// The one space of a mirror.
     pub const MIRROR_SPACE: &str = "content";
 
-    /// A text that was made where only accounts, stores and spaces are known, in words that the person knows.
+    /// Translates a text with accounts, stores and spaces into names that the person knows.
     pub fn text(&self, text: &str) -> String {
         let Self::Mirror { source, destination } = self else { return text.to_owned() };
         let mut out = text.to_owned();
@@ -48,15 +48,15 @@ impl SubjectNames {
         for space in ["space `content` of account `mirror`", "account `mirror`", "space `content`"] {
             out = out.replace(space, &format!("`{source}`"));
         }
-        // Whose listing it is, the words before it say.
+        // The words before it say which listing it is.
         out = out.replace("the listing of `content`", "the listing");
-        // Piece by piece, so that a folder `content` of the source's own is not taken off as well.
+        // Piece by piece, so that the source's own folder `content` is not removed too.
         let pieces = out.split("mirror/content/");
         pieces.map(|piece| piece.replace("`content/", "`").replace("mirror/content", source)).collect()
     }
 
-    /// A fact of a line of the log for people, by its name, in words that the person knows; `None` where it says nothing, since
-    /// it is the same for all of a mirror.
+    /// Translates a field of a log line into names that the person knows. `None` if it says nothing because it is the
+    /// same for the whole mirror.
     pub fn fact<'v>(&'v self, name: &str, value: &'v str) -> Option<&'v str> {
         let Self::Mirror { source, destination } = self else { return Some(value) };
         match (name, value.trim_matches('"')) {
@@ -86,7 +86,7 @@ impl SubjectNames {
         }
     }
 
-    /// Where a pair's copies go, within a sentence.
+    /// The destination of a pair's copies, within a sentence.
     fn way(&self, source: &StoreId, destination: &StoreId) -> String {
         match self {
             Self::Policies => format!(" (store {source} → {destination})"),
@@ -109,11 +109,11 @@ impl SubjectNames {
         self.text(&format!("not copied: `{subject}`: {reason}"))
     }
 
-    /// A task that was given up, and its dead letter. A mirror's are gone with its next run, which tries again.
+    /// A dead-lettered task. A mirror's next run deletes its dead letters and tries again.
     pub fn given_up(&self, id: &str, subject: Option<&str>, reason: &str) -> String {
         let what = subject.map_or_else(|| "a task that nobody can read".to_owned(), |subject| format!("`{subject}`"));
         let said = subject.and_then(|subject| reason.strip_prefix(&format!("`{subject}` is not in sync yet: ")));
-        // All of it: the cause stands at its end.
+        // The whole reason, because the cause is at its end.
         let reason = said.unwrap_or(reason).escape_debug();
         match self {
             Self::Policies => format!("dead-lettered {what}: {reason} (mill deadletters show {id})"),
@@ -129,7 +129,7 @@ impl SubjectNames {
         }
     }
 
-    /// What a policy leaves out; a mirror leaves nothing out so.
+    /// What a policy excludes; a mirror's policy excludes nothing.
     pub fn left_out(entry: &LeftOutEntry) -> String {
         let LeftOutEntry { account, store, shown, is_space, rule } = entry;
         let what = if *is_space { "space " } else { "" };
@@ -149,14 +149,14 @@ impl SubjectNames {
         }
     }
 
-    /// A space that is not there.
+    /// An absent space.
     pub fn absent(&self, absent: &AbsentSpace) -> String {
         let AbsentSpace { account, space, source, has_copy, .. } = absent;
         let copy = if *has_copy { "; its copy is kept" } else { "" };
         format!("{} is not there in store {source}, its source{copy}", self.space(account, space))
     }
 
-    /// A space that was passed over.
+    /// A skipped space.
     pub fn failed(&self, failed: &SpaceFailure) -> String {
         let SpaceFailure { account, space, source, failure_kind, reason, .. } = failed;
         let hint = if *failure_kind == SpaceFailureKind::Silent { "; `--give-up-after` allows longer" } else { "" };
@@ -187,7 +187,7 @@ impl SubjectNames {
     }
 }
 
-/// A text in which the root of a mirror's folder is named by its path as it was typed, once.
+/// Names the root of a mirror's folder in a text by its path as it was typed, once.
 fn without_root(mut text: String, path: &str) -> String {
     const BEGINS: &str = "of `/";
     let ends = format!("` in `{path}`");
@@ -196,7 +196,7 @@ fn without_root(mut text: String, path: &str) -> String {
         from = end + ends.len();
         let Some(start) = text[..end].rfind(BEGINS) else { continue };
         let root = &text[start + BEGINS.len()..end];
-        // Not something else that is named beside the root.
+        // Only the root itself, nothing else that is named beside it.
         if !root.contains('`') && !root.contains(": ") {
             let named = format!("of `{path}`");
             text.replace_range(start..from, &named);

@@ -1,4 +1,4 @@
-//! Whether the tables of an engine are those that this host knows, and whole as a set.
+//! Checks that the tables of an engine are those that this host knows, and that none is missing.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use mill_records::installation::{InstallationError, InstallationTables};
 use crate::config::Config;
 use crate::state_marker::StateMarker;
 
-/// A service that cannot be asked now is asked again so often, over some seconds: longer by who has come to work.
+/// How often a service that fails is asked again, over some seconds. Processes that work try longer.
 const RECOGNISE_TRIES: u32 = 4;
 const RECOGNISE_TRIES_TO_WORK: u32 = 5;
 
@@ -17,11 +17,11 @@ fn may_pass(kind: TableErrorKind) -> bool {
     matches!(kind, TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected)
 }
 
-/// Looks whether the tables of an engine are those that are remembered of the state `at`. A process that `works` also marks
-/// tables that are new.
+/// Checks that the tables of an engine are the remembered ones of the state `at`. A process that `works` also writes
+/// the installation's id into new tables.
 ///
 /// # Errors
-/// They are another installation's, one of them was emptied or is gone, or they do not answer.
+/// They belong to another installation, one of them was emptied or is gone, or they do not answer.
 pub(crate) async fn recognise_tables(engine: &dyn Engine, at: &str, config: &Config, works: bool) -> Result<()> {
     let marker = StateMarker::of(config)?;
     let installation = InstallationTables::open(|name| engine.table(name));
@@ -49,7 +49,7 @@ pub(crate) async fn recognise_tables(engine: &dyn Engine, at: &str, config: &Con
         anyhow!("{}{advice}", mill_ports::error_chain(&error)).context("the tables of mill cannot be used")
     })?;
     if let Some(id) = recognised {
-        // Where it cannot be written that is said, and the tables' own marks remain.
+        // If it cannot be written, a warning says so, and the ids in the tables remain.
         let _ = marker.remember(at, &id, |_| false);
     }
     Ok(())

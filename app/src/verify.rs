@@ -1,4 +1,4 @@
-//! Copies are read again and compared with their sources.
+//! Verification: reads copies again and compares them with their sources.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,10 +24,10 @@ use crate::wait_limit::WaitLimit;
 /// Items read at once.
 const AT_ONCE: usize = 16;
 
-/// What a verification came to.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
-    /// Items of sources that were looked at.
+    /// Items of sources that were examined.
     pub examined: u64,
     /// Items that were read at both sides and are equal.
     pub equal: u64,
@@ -35,11 +35,11 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Items, spaces and accounts that are not as they should be.
     pub faults: u64,
-    /// Of the equal ones: those whose properties are not known.
+    /// The equal items whose properties are not known.
     pub properties_unknown: u64,
-    /// What is not copied because of a rule, or because it lies in no space.
+    /// Entries that are not copied because of a rule, or because they are in no space.
     pub left_out: u64,
-    /// Pairs of stores and spaces that were looked at.
+    /// Pairs of stores and spaces that were examined.
     pub pairs: u64,
 }
 
@@ -56,18 +56,18 @@ impl VerifyReport {
     }
 }
 
-/// A verification under way. Each remark is a sentence on what is not as it should be, or not copied; it is passed on as soon
-/// as it is known.
+/// A running verification. Each remark is a sentence about something that is wrong or not copied; it is reported at
+/// once.
 #[derive(Debug)]
 pub struct Verifier<R> {
-    /// Per cent of the items whose bytes are read; of the others only presence is looked at.
+    /// Per cent of the items whose bytes are read; for the others only presence is checked.
     sample: u8,
     report: VerifyReport,
     remark: R,
 }
 
 impl<R: FnMut(String)> Verifier<R> {
-    /// Begins.
+    /// Begins a verification.
     pub fn new(sample: u8, remark: R) -> Self {
         Self { sample, report: VerifyReport::default(), remark }
     }
@@ -83,7 +83,8 @@ impl<R: FnMut(String)> Verifier<R> {
             destination: destination.to_owned(),
             ..MirrorRequest::default()
         };
-        // What the destination's file system cannot keep, an exFAT disk the permissions, say, the mirror has written down.
+        // The mirror has stored the properties that the destination's file system cannot (such as permissions on
+        // exFAT).
         let mirrored = mirror::destination_of(&request).await.unwrap_or_else(|error| {
             tracing::warn!("what a mirror of these folders wrote down cannot be used: {error:#}");
             None
@@ -104,7 +105,7 @@ impl<R: FnMut(String)> Verifier<R> {
         Ok(self.report)
     }
 
-    /// Compares all that policies have copied, of one account or space only where one is named.
+    /// Compares all that policies have copied, or only one account or space if it is given.
     ///
     /// # Errors
     /// When policies or stores cannot be read, or the account named is none.

@@ -1,7 +1,8 @@
-//! Waiting for what a person named and does not answer: a path on a mount that hangs, a server before the first listing.
+//! Waiting for something that a person named and that does not answer: a path on a hanging mount, a server before the
+//! first listing.
 //!
-//! A call on a mount that hangs never returns, and no signal ends it. So each look at a path is made on a thread of its own,
-//! and who waits for it is free to hear a signal, to say for what it waits, and to give up.
+//! A call on a hanging mount never returns, and no signal ends it. So each operation on a path runs on its own thread.
+//! The caller can still react to a signal, report what it waits for, and give up.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,15 +17,15 @@ use crate::stop_tokens::StoppedError;
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// A look that takes longer is said to be waited for.
+/// A message reports an operation that takes longer.
 const SAID_AFTER: Duration = Duration::from_secs(10);
 
-/// How long something is waited for, and what ends that early.
+/// How long to wait for something, and what ends the wait early.
 #[derive(Debug, Clone)]
 pub struct WaitLimit {
     /// How long.
     pub give_up_after: Duration,
-    /// What ends the waiting.
+    /// Ends the wait when cancelled.
     pub stop: CancellationToken,
 }
 
@@ -37,27 +38,27 @@ pub struct NoAnswerError {
 }
 
 impl WaitLimit {
-    /// That of a command that has no time limit of its own, and that a signal ends at once.
+    /// For a command without a time limit, which a signal ends at once.
     pub fn endless() -> Self {
         Self::until(CancellationToken::new())
     }
 
-    /// That of a command that waits until it is stopped.
+    /// For a command that waits until it is stopped.
     pub fn until(stop: CancellationToken) -> Self {
         Self { give_up_after: Duration::MAX, stop }
     }
 
-    /// The same without a time limit: for work that may take long.
+    /// The same without a time limit, for work that may take long.
     #[must_use]
     pub fn unlimited(&self) -> Self {
         Self::until(self.stop.clone())
     }
 
-    /// What a look at a path tells, made on a thread of its own. Messages name the path as it is given here. Once begun, the
-    /// look runs to its end, also when nobody waits for it any more.
+    /// Runs an operation on a path on its own thread, and returns its result. Messages name the path as it is given
+    /// here. The operation runs to its end even if nobody waits for it any more.
     ///
     /// # Errors
-    /// What the look says; [`NoAnswerError`] when the time is up, which is ten seconds at least; [`StoppedError`].
+    /// The operation's error; [`NoAnswerError`] after the time limit, which is at least ten seconds; [`StoppedError`].
     pub async fn look<T: Send + 'static>(
         &self,
         path: &Path,
@@ -84,10 +85,10 @@ impl WaitLimit {
         }
     }
 
-    /// What a store answers, once it does.
+    /// Waits for a store's answer.
     ///
     /// # Errors
-    /// What the store says of all else, at once; or that it does not answer, when the time is up.
+    /// Any other error of the store, at once; or, after the time limit, that it does not answer.
     pub async fn wait_for<T>(&self, asked: impl AsyncFn() -> Result<T, StoreError>) -> Result<T> {
         let (began, mut pause) = (Instant::now(), PAUSE);
         loop {

@@ -1,4 +1,4 @@
-//! Workmen as child processes, each of which reports what it does.
+//! Workmen as child processes. Each reports what it does.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -25,34 +25,34 @@ use crate::result_code::ResultCode;
 /// One line of a child's report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WorkerReport {
-    /// What became of items, and what else was done: the counters that are not zero, by name.
+    /// Outcomes and other counters that are not zero, by name.
     #[serde(rename = "fates")]
     outcomes: BTreeMap<String, u64>,
     work: BTreeMap<String, u64>,
     ended: u64,
     bytes_moving: u64,
     in_hand: Vec<(String, u64, u64)>,
-    /// The stores for which it waits: account and store, why, and whether that may pass.
+    /// The stores for which it waits: account, store, the reason, and whether it may pass.
     #[serde(default)]
     awaited: Vec<(String, String, String, bool)>,
-    /// How often stores have answered it, and those that have not answered all: account and store.
+    /// How often stores have answered it, and the stores with unanswered calls: account and store.
     #[serde(default)]
     answers: u64,
     #[serde(default)]
     asked: Vec<(String, String)>,
-    /// The stores that it waits for to write: account, store, and for how many seconds.
+    /// The stores whose writes it waits for: account, store and seconds.
     #[serde(default)]
     writes: Vec<(String, String, u64)>,
-    /// That it cannot write to Mill's own state: why, and for how many ms that has been so, and has not been seen.
+    /// If it cannot write to Mill's own state: the reason, and how many ms ago the first and the last write failed.
     #[serde(default)]
     still: Option<(String, u64, u64)>,
-    /// What was refused since the line before, and why.
+    /// What was refused since the previous line, and why.
     #[serde(default)]
     refused: Vec<(String, String)>,
 }
 
 impl WorkerReport {
-    /// What a child says of itself.
+    /// The report of a child.
     pub fn of(snapshot: &RunProgress, refused: Vec<Refusal>) -> Self {
         let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
@@ -97,7 +97,7 @@ fn address(account: &str, store: &str) -> Option<StoreAddress> {
     Some(StoreAddress { account: AccountId::new(account).ok()?, store: StoreId::new(store).ok()? })
 }
 
-/// What a child cannot write, as of its last line.
+/// Why a child cannot write its state, as of its last line.
 fn still((why, first, last): &(String, u64, u64)) -> StateStandstill {
     let (first_failed, last_failed) = (Duration::from_millis(*first), Duration::from_millis(*last));
     StateStandstill { why: why.as_str().into(), first_failed, last_failed }
@@ -113,7 +113,7 @@ pub struct WorkerProcesses {
 }
 
 impl WorkerProcesses {
-    /// Starts `count` processes of this very program with `arguments`. What they refuse is noted in `refusals`.
+    /// Starts `count` processes of this program with `arguments`. Their refusals are recorded in `refusals`.
     pub fn start(count: usize, arguments: &[String], refusals: &Arc<Refusals>) -> Result<Self> {
         let program = std::env::current_exe().context("this program cannot be found")?;
         let reports = Arc::new(Mutex::new(vec![WorkerReport::default(); count]));
@@ -127,7 +127,7 @@ impl WorkerProcesses {
                 .kill_on_drop(true)
                 .spawn()
                 .context("a workman's process cannot be started")?;
-            // While this pipe is open the child works; when it closes, also by this process's death, it ends.
+            // The child works while this pipe is open, and ends when it closes, even by this process's death.
             let Some(work) = child.stdin.take() else { bail!("a workman's process has no standard input") };
             let inbox = ReportReceiver { index, reports: reports.clone(), refusals: refusals.clone() };
             running.spawn(follow(child, work, inbox, end.clone()));
@@ -144,7 +144,7 @@ impl WorkerProcesses {
                 tokio::select! {
                     () = theirs.cancelled() => return ours.cancel(),
                     () = tokio::time::sleep(Duration::from_millis(200)) => {
-                        // Each child's follower holds one, and `WorkerProcesses` itself another.
+                        // The reader of each child holds one, and `WorkerProcesses` another.
                         if alive.strong_count() <= 1 {
                             return theirs.cancel();
                         }
@@ -172,13 +172,13 @@ impl WorkerProcesses {
                 *longest = Duration::from_secs(*seconds).max(*longest);
             }
             let still = line.still.as_ref().map(still);
-            // Whoever failed last says whether it fails now.
+            // The child that failed last shows whether writes fail now.
             snapshot.still =
                 snapshot.still.take().into_iter().chain(still).max_by_key(|still| Reverse(still.last_failed));
         }
     }
 
-    /// Waits for all. A text tells how they ended early, if all of them did.
+    /// Waits for all children. Returns a text if all of them ended early.
     pub async fn join(&mut self) -> Result<Option<String>> {
         let mut lost = Vec::new();
         while let Some(ended) = self.running.join_next().await {
@@ -190,7 +190,7 @@ impl WorkerProcesses {
     }
 }
 
-/// Takes in what one child reports.
+/// Receives the reports of one child.
 struct ReportReceiver {
     index: usize,
     reports: Arc<Mutex<Vec<WorkerReport>>>,
@@ -207,7 +207,7 @@ impl ReportReceiver {
     }
 }
 
-/// Takes in one child's reports until it ends.
+/// Reads one child's reports until it ends.
 async fn follow(
     mut child: Child,
     work: ChildStdin,
@@ -247,7 +247,7 @@ async fn follow(
 mod tests {
     use super::*;
 
-    /// The run itself writes nothing while it waits for them.
+    /// The run itself writes nothing while it waits for the children.
     #[tokio::test]
     async fn a_run_knows_that_its_processes_cannot_write_to_its_state() {
         let (first_failed, last_failed) = (Duration::from_secs(7), Duration::ZERO);

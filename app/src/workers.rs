@@ -1,4 +1,4 @@
-//! Who does the work: a workman of this process, or processes of their own.
+//! The workers of a run: a workman in this process, or worker processes.
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
@@ -10,14 +10,14 @@ use tokio::task::JoinHandle;
 
 use crate::worker_processes::WorkerProcesses;
 
-/// Who does the work of a run.
+/// The workers of a run.
 #[derive(Debug)]
 pub enum Workers {
-    /// A workman in this process, which has not begun.
+    /// A workman in this process that has not begun.
     Here(Box<(Workman, Heartbeat)>),
     /// A workman in this process that works, or that has ended and was joined.
     Working(Option<JoinHandle<Result<Option<String>>>>),
-    /// Workmen in processes of their own.
+    /// Workmen in their own processes.
     WorkerProcesses(WorkerProcesses),
 }
 
@@ -64,7 +64,7 @@ impl RunWorkers for Workers {
     }
 }
 
-/// The same error, with what to do where a queue is missing.
+/// Adds to an error what to do if a queue is missing.
 pub fn with_way_out(error: anyhow::Error) -> anyhow::Error {
     let missing = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<QueueError>().is_some_and(|error| error.kind == QueueErrorKind::QueueMissing)
@@ -77,10 +77,10 @@ pub fn with_way_out(error: anyhow::Error) -> anyhow::Error {
     )
 }
 
-/// Runs a workman, its heartbeat on a thread of its own, so that no slow transfer can hold up a lease.
+/// Runs a workman, with its heartbeat on its own thread, so that no slow transfer can delay a lease.
 ///
 /// # Errors
-/// When it could not go on. A text tells why it ended early, if it did.
+/// It could not go on. Returns a text if it ended early.
 pub async fn work(workman: Workman, heartbeat: Heartbeat, stop: StopSignal) -> Result<Option<String>> {
     let (done, over) = tokio::sync::oneshot::channel::<()>();
     let beating = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {

@@ -1,4 +1,4 @@
-//! One file a command, or a family of small ones.
+//! One file for each command, or for a family of small commands.
 
 mod dead_letters;
 mod held;
@@ -58,7 +58,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
         Command::Config(ConfigCommand::Show) => {
             let file = cli.config.clone();
             let shown = file.clone().unwrap_or_else(|| "mill.toml".into());
-            // Also a value that no command could use is shown, with where it comes from.
+            // A value that no command could use is shown too, with its origin.
             let layers = WaitLimit::endless().look(&shown, move || SettingLayers::load(file.as_deref())).await?;
             output::line(output::table(["setting", "value", "from", "meaning"], layers.rows()));
             Ok(ResultCode::Done)

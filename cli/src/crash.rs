@@ -1,5 +1,5 @@
-//! In test builds alone: `MILL_CRASH_AT=NAME` or `NAME:NTH` kills this process when it passes that point the nth time,
-//! and `MILL_CRASH_LOG=FILE` notes each point that is passed, a line each.
+//! Only in test builds: `MILL_CRASH_AT=NAME` or `NAME:NTH` kills this process when it passes that point the nth time,
+//! and `MILL_CRASH_LOG=FILE` logs each passed point, one line each.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,15 +10,15 @@ use anyhow::{Context as _, Result};
 use mill_ports::CrashPoint;
 use mill_ports::crash::{TEST_BUILD, listen as listen_to_points};
 
-/// Where to die, and at which passing, counted from one.
+/// The point at which to die, and at which pass, counted from one.
 static FATAL: OnceLock<(CrashPoint, u64)> = OnceLock::new();
 static PASSED: AtomicU64 = AtomicU64::new(0);
 static LOG: OnceLock<File> = OnceLock::new();
 
-/// Does as the environment says.
+/// Follows the environment variables.
 ///
 /// # Errors
-/// When it names no point that there is: a trial must not come to nothing unseen.
+/// The point does not exist: a test must not silently test nothing.
 pub(crate) fn listen() -> Result<()> {
     if !TEST_BUILD {
         return Ok(());
@@ -45,7 +45,7 @@ fn read(asked: &str) -> Option<(CrashPoint, u64)> {
 
 fn note(point: CrashPoint) {
     if let Some(mut log) = LOG.get() {
-        // One write a line: several processes may write the same file.
+        // One write for each line: several processes may write to the same file.
         let _ = log.write_all(format!("{}\n", point.name()).as_bytes());
     }
 }
@@ -54,7 +54,7 @@ fn pass(point: CrashPoint) {
     let Some((fatal, nth)) = FATAL.get() else { return };
     if point == *fatal && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *nth {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        // The signal ends all threads at their next return from the kernel; this one does no more until then.
+        // The signal ends all threads at their next return from the kernel; this thread does nothing until then.
         loop {
             std::thread::park();
         }

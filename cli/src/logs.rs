@@ -1,7 +1,7 @@
-//! Logs on standard error, drawn around the progress bar where there is one.
+//! Logs on standard error, written around the progress bar if there is one.
 //!
-//! Lines for people bear the task they are about, and those of one task stand together ([`grouped`]); lines for
-//! machines (`--log-json`) are written as they come, for a machine can sort them.
+//! Lines for people name their task, and lines of one task are grouped ([`grouped`]). Lines for machines (`--log-json`)
+//! are written at once, because a machine can sort them.
 
 mod grouped;
 mod groups;
@@ -19,8 +19,8 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 use self::grouped::Grouped;
 use self::groups::{GroupFlusher, Groups};
 
-/// Begins logging; `filter` as in `MILL_LOG`; `names` is what lines for people call things. What is returned writes what is
-/// still held back when it is dropped.
+/// Begins logging. `filter` is as in `MILL_LOG`; `names` are the names of things in lines for people. The returned
+/// value writes lines that are still held back when it is dropped.
 pub(crate) fn begin(
     filter: Option<&str>,
     json: bool,
@@ -42,13 +42,14 @@ pub(crate) fn begin(
     Ok(Some(keeper))
 }
 
-/// Whether an event can be logged. The library of AWS traces all that it reads of the environment and of profiles, keys too.
+/// Whether an event may be logged. The AWS library traces everything that it reads from the environment and profiles,
+/// including keys.
 fn bears_no_secret(event: &Metadata<'_>) -> bool {
     let reads_settings = ["aws_config", "aws_runtime"].iter().any(|room| event.target().starts_with(room));
     *event.level() != Level::TRACE || !reads_settings
 }
 
-/// Lifts the bars while something is written.
+/// Hides the progress bars while something is written.
 struct AroundBars {
     bars: MultiProgress,
 }

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nothing can be done where the terminal takes no text.
+            // Nothing can be done if the terminal cannot be written.
             let _ = error.print();
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return ExitCode::from(if asked_for { ResultCode::Done.code() } else { ResultCode::BadArguments.code() });
@@ -58,12 +58,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli, bars: &MultiProgress) -> Result<ResultCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Each store limits its own threads. So many that stores whose mounts hang leave some to the others.
+        // Each store limits its own threads. This is enough that stores on hanging mounts leave threads for others.
         .max_blocking_threads(1_024)
         .build()?;
     let exit = local_state::unless_damaged(runtime.block_on(commands::run(cli, bars.clone())));
     crash_point(CrashPoint::CliDone);
-    // What still runs then is blocked in a system call on a file and would hold up the end.
+    // Threads that still run then are blocked in a system call on a file and would delay the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     exit
 }

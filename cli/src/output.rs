@@ -26,8 +26,8 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
-/// Tells, on standard error, why a command could not do what was asked.
+/// Prints on standard error why a command failed.
 pub(crate) fn print_error(text: &str) {
-    // Nothing can be done where even this cannot be written.
+    // Nothing can be done if even this cannot be written.
     let _ = writeln!(io::stderr(), "mill: {text}");
 }

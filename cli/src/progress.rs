@@ -1,4 +1,4 @@
-//! One progress figure over everything that goes on.
+//! One progress display for everything that runs.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(crate) struct Progress {
     log: WriteLog,
 }
 
-/// How many transfers in hand are shown.
+/// How many transfers in flight are shown.
 const IN_HAND_SHOWN: usize = 4;
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ impl Progress {
         Self { bars, total, below: Vec::new(), began: now, said: now, names, quiet, log }
     }
 
-    /// Shows where the run stands until its work is over; then it takes the bars away.
+    /// Shows the run's progress until its work is over; then removes the bars.
     pub(crate) async fn follow(mut self, mut snapshots: mpsc::Receiver<RunProgress>) {
         while let Some(snapshot) = snapshots.recv().await {
             self.show(&snapshot);
@@ -55,7 +55,7 @@ impl Progress {
         }
     }
 
-    /// Shows where the run stands.
+    /// Shows the progress.
     fn show(&mut self, snapshot: &RunProgress) {
         let since = self.began.elapsed();
         let Some(total) = &self.total else {
@@ -67,7 +67,7 @@ impl Progress {
             return;
         };
         let moved = snapshot.totals.work.bytes + snapshot.bytes_moving;
-        // By bytes where there are many to move, else by items: a million empty files must move the bar as well.
+        // By bytes if there are many to copy, else by items: a million empty files must move the bar too.
         let (at, of) = if snapshot.bytes_queued > snapshot.run.survey.queued.saturating_mul(4096) {
             (moved, snapshot.bytes_queued)
         } else {
@@ -106,7 +106,7 @@ impl Progress {
     }
 }
 
-/// Where a run stands, in one line.
+/// The progress of a run, in one line.
 fn progress_line(snapshot: &RunProgress, since: Duration, names: &SubjectNames) -> String {
     let moved = snapshot.totals.work.bytes + snapshot.bytes_moving;
     let seconds = since.as_secs_f64().max(0.001);

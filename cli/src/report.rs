@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::output::{bytes, line};
 
-/// How many remarks are written out; the log has all of them.
+/// How many remarks are printed; the log has all of them.
 const REMARKS_MAX: usize = 50;
 
 /// Writes the summary: text for people on standard error when `json` is asked for on standard output.
@@ -26,7 +26,7 @@ pub(crate) fn print(summary: &RunSummary, json: bool, exit: ResultCode) {
     line(sentence(summary, exit));
 }
 
-/// Whether nothing at all was found, where something may have been meant to be. Then nothing is called in sync.
+/// Whether nothing at all was found although something may have been expected. Then nothing is reported as in sync.
 fn found_nothing(summary: &RunSummary, exit: ResultCode) -> bool {
     exit == ResultCode::Warnings && summary.totals.sum.survey.listed == 0
 }
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// The table of counters in the documents is that of the code.
+    /// The table of counters in the documentation equals that of the code.
     #[test]
     fn each_counter_stands_in_the_documents_as_in_the_code() {
         let counters = RunTotals::default().each();

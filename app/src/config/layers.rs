@@ -1,4 +1,4 @@
-//! Which value of a setting counts, and where it comes from: the environment's, else the file's, else the default.
+//! Which value of a setting is in force, and its origin: the environment, else the file, else the default.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::settings::{Setting, nearest, settings};
 use crate::redact::without_password;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigOrigin {
     /// It is the default.
@@ -30,14 +30,14 @@ impl fmt::Display for ConfigOrigin {
     }
 }
 
-/// There is no file of settings where they are looked for.
+/// There is no configuration file in any of the usual places.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no configuration: there is no mill.toml here and none in ~/.config/mill; `mill init` makes one, `--config FILE` names one"
 )]
 pub struct NoConfigurationError;
 
-/// The text of each setting, and its origin. Whether a text can be read as its type is not known yet.
+/// The text of each setting and its origin. The texts are not parsed yet.
 #[derive(Debug, Clone)]
 pub struct SettingLayers {
     values: BTreeMap<&'static str, (String, ConfigOrigin)>,
@@ -48,7 +48,7 @@ pub struct SettingLayers {
 }
 
 impl SettingLayers {
-    /// Reads the file named, else `./mill.toml`, else the user's.
+    /// Reads the given file, else `./mill.toml`, else the user's file.
     ///
     /// # Errors
     /// There is none, it cannot be read, or it has an unknown setting.
@@ -91,7 +91,7 @@ impl SettingLayers {
         &self.file
     }
 
-    /// Where relative paths begin.
+    /// The folder that relative paths are relative to.
     pub fn base(&self) -> &Path {
         &self.base
     }
@@ -101,7 +101,7 @@ impl SettingLayers {
         of_section(section).filter_map(|setting| Some((setting.name(), self.values.get(setting.key)?.0.as_str())))
     }
 
-    /// What is to be said of a value that cannot be read.
+    /// The message for a value that cannot be read.
     pub(super) fn wrong(&self, section: &str, name: &str, why: &dyn fmt::Display) -> String {
         let key = format!("{section}.{name}");
         let (value, origin) = match self.values.get(&*key) {
@@ -142,7 +142,7 @@ fn find() -> Option<PathBuf> {
     user.is_file().then_some(user)
 }
 
-/// A table of tables as dotted keys with texts.
+/// Flattens nested tables into dotted keys with texts.
 fn flatten(table: &toml::Table) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for (name, value) in table {

@@ -1,10 +1,10 @@
-//! What the table of settings generates for people: the file that `mill init` writes, and `docs/settings.md`.
+//! Texts generated from the table of settings: the file that `mill init` writes, and `docs/settings.md`.
 
 use std::fmt::Write as _;
 
 use super::settings::settings;
 
-/// The file that `mill init` writes: every setting with its default, commented out, but for those that are set.
+/// The file that `mill init` writes: every setting with its default, commented out, except those in `set`.
 pub fn template(set: &[(&str, &str)]) -> String {
     let mut out = String::from(
         "# Configuration of Mill. Every setting is shown with its default; take off the `#` to change one.\n\
@@ -29,7 +29,7 @@ fn written(text: &str) -> String {
     text.parse::<u64>().map_or_else(|_| format!("\"{text}\""), |number| number.to_string())
 }
 
-/// The page `docs/settings.md`.
+/// The content of `docs/settings.md`.
 pub fn settings_page() -> String {
     let mut out = String::from(
         "# Settings\n\n\

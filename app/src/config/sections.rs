@@ -1,4 +1,4 @@
-//! The sections that are every engine's. That of the engine itself stands where engines are chosen.
+//! The sections that do not depend on the engine. The section of the engine is in `engine_choice`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The one table of all settings. Defaults, `mill config show`, the file that `mill init` writes and `docs/settings.md` are read
-//! from it; a setting that a section has and the table has not, or the other way round, fails a test.
+//! The table of all settings. Defaults, `mill config show`, the file that `mill init` writes and `docs/settings.md`
+//! come from it. A test fails if a setting is in a section and not in the table, or the other way round.
 
 use crate::engine_choice::ENGINE_SETTINGS;
 
@@ -12,7 +12,7 @@ pub struct Setting {
     pub default: &'static str,
     /// What it means.
     pub about: &'static str,
-    /// A value that somebody might set, and for whom.
+    /// An example value, and its use.
     pub example: (&'static str, &'static str),
     /// What another value costs.
     pub cost: &'static str,
@@ -40,11 +40,11 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     ENGINE_SETTINGS.iter().chain(SETTINGS)
 }
 
-/// The key that is most like one that there is not, if any is.
+/// The key that is most similar to an unknown one, if there is one.
 pub(super) fn nearest(unknown: &str) -> Option<&'static str> {
     let (section, name) = unknown.rsplit_once('.').unwrap_or(("", unknown));
     let likeness = |setting: &Setting| {
-        // The right name may stand in the wrong section, or in none.
+        // The right name may be in the wrong section, or in none.
         let elsewhere = if setting.section() == section { 0.0 } else { 0.1 };
         strsim::normalized_damerau_levenshtein(name, setting.name()) - elsewhere
     };

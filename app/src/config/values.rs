@@ -1,4 +1,4 @@
-//! How a value is read from its text.
+//! Parses values.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// A value of a type that reads itself from text.
+/// A value of a type with `FromStr`.
 pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(text: D) -> Result<T, D::Error> {
     String::deserialize(text)?.parse().map_err(D::Error::custom)
 }
@@ -29,12 +29,12 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(text: D) -> Result<Duration, D
     humantime::parse_duration(&String::deserialize(text)?).map_err(D::Error::custom)
 }
 
-/// Durations with commas.
+/// Durations, separated by commas.
 pub(crate) fn durations<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<Duration>, D::Error> {
     parts(&String::deserialize(text)?).map(|part| humantime::parse_duration(part).map_err(D::Error::custom)).collect()
 }
 
-/// Values with commas.
+/// Values, separated by commas.
 pub(crate) fn list<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(text: D) -> Result<Vec<T>, D::Error> {
     parts(&String::deserialize(text)?).map(|part| part.parse().map_err(D::Error::custom)).collect()
 }
@@ -54,7 +54,7 @@ pub(crate) fn one_or_more<'de, D: Deserializer<'de>, T: TryFrom<usize>>(text: D)
 pub enum QueueMax {
     /// As many as keep all workmen busy until the producer looks again.
     Auto,
-    /// So many.
+    /// This number.
     Tasks(u64),
 }
 

@@ -20,15 +20,15 @@ pub(crate) enum Endpoint {
     S3(S3Location),
 }
 
-/// A folder at its own path, whatever links lead there.
+/// A folder, by its path without links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FolderPath {
     pub(crate) path: PathBuf,
-    /// As it was typed: what does not answer is named so.
+    /// The path as it was typed, for messages about a folder that does not answer.
     pub(crate) typed: PathBuf,
 }
 
-/// How an end in S3 is reached, where it is not as the environment says.
+/// How to reach an end in S3, if it differs from the environment.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointOptions {
     /// The address of its service.
@@ -47,7 +47,7 @@ impl EndpointOptions {
     /// The end in S3 that `path` names, if it names one.
     ///
     /// # Errors
-    /// What is said of S3 is said of a folder.
+    /// Options for S3 are given for a folder.
     pub(crate) fn remote(&self, path: &Path, which: &str) -> Result<Option<S3Location>, crate::UsageError> {
         match path.to_str().and_then(S3Location::of) {
             None if self.any() => Err(crate::UsageError(format!(
@@ -56,7 +56,7 @@ impl EndpointOptions {
             None => Ok(None),
             Some(remote) => {
                 let Self { endpoint, region, profile } = self.clone();
-                // Before any of it is written to a file or a log.
+                // Checked before any of it is written to a file or a log.
                 if let Some(Err(why)) = endpoint.as_deref().map(ServiceAddress::parse) {
                     let way_out = match why {
                         AddressError::Credentials => format!(
@@ -74,7 +74,7 @@ impl EndpointOptions {
 }
 
 impl FolderPath {
-    /// The folder to be read.
+    /// The source folder.
     pub(crate) async fn source(typed: &Path, wait_limit: &WaitLimit) -> Result<Self> {
         let source = typed.to_owned();
         let look = move || {
@@ -88,14 +88,14 @@ impl FolderPath {
         Ok(Self { path: wait_limit.look(typed, look).await?, typed: typed.to_owned() })
     }
 
-    /// The folder to be written, which need not be there yet.
+    /// The destination folder, which need not exist yet.
     pub(crate) async fn destination(typed: &Path, wait_limit: &WaitLimit) -> Result<Self> {
         let destination = typed.to_owned();
         let path = wait_limit.look(typed, move || destination_path(&destination)).await?;
         Ok(Self { path, typed: typed.to_owned() })
     }
 
-    /// Looks at the folder.
+    /// Runs a blocking operation on the folder.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
         wait_limit: &WaitLimit,
@@ -134,12 +134,12 @@ impl Endpoint {
     /// Why one cannot be a copy of the other, if it cannot.
     ///
     /// # Errors
-    /// When a folder cannot be reached, or what is mounted cannot be told; when an endpoint is not the address of a service.
+    /// A folder cannot be reached, the mounts cannot be read, or an endpoint is not the address of a service.
     pub(crate) async fn overlap(&self, other: &Self, wait_limit: &WaitLimit) -> Result<Option<String>> {
         Ok(match (self, other) {
             (Self::Folder(a), Self::Folder(b)) => {
                 let (one, other) = (a.extent(wait_limit).await?, b.extent(wait_limit).await?);
-                // Where one of them is an overlay, its layers are looked at.
+                // If one of them is an overlay, its layers are compared too.
                 let look = move |_: &Path| Ok(one.overlap(&other).map(|overlap| overlapping(&overlap)));
                 b.look(wait_limit, look).await?
             }
@@ -148,7 +148,7 @@ impl Endpoint {
         })
     }
 
-    /// What tells it from all others.
+    /// Its identity as bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt as _;
         match self {
@@ -160,7 +160,7 @@ impl Endpoint {
         }
     }
 
-    /// Opens it as a store of one space.
+    /// Opens it as a store with one space.
     pub(crate) async fn open(
         &self,
         folders: &FolderOpener,

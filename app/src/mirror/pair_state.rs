@@ -1,4 +1,4 @@
-//! The state of a pair: its folder, and the file in it that says that there is one.
+//! The state of a pair: its folder, and the marker file in it.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -9,17 +9,17 @@ use anyhow::{Context, Result, bail};
 use mill_local::{Identity, LocalEngine, RememberedDatabase};
 
 use crate::files::{private_folder, replace_in_place, write_private};
-use crate::local_state::{noted, open_watched};
+use crate::local_state::{open_watched, set_marker};
 
-/// The folder in which the state of one pair is kept, under the user's state folder.
+/// The folder of one pair's state, under the user's state folder.
 #[derive(Debug, Clone)]
 pub(crate) struct PairState {
     folder: PathBuf,
-    /// What is mirrored, for messages and for whoever looks into the folder.
+    /// The two ends, for messages and for people who look into the folder.
     pair: String,
 }
 
-/// What the third line of `pair.txt` begins with; the first two name the pair.
+/// The beginning of the third line of `pair.txt`; the first two lines name the pair.
 const IDENTITY: &str = "state ";
 
 impl PairState {
@@ -35,8 +35,8 @@ impl PairState {
         self.folder.join("pair.txt")
     }
 
-    /// Keeps other processes from this pair for as long as the file is held. The folder is for this user alone, also one
-    /// that was made before it was so.
+    /// Locks the pair against other processes while the file is open. Makes the folder private to this user, even an
+    /// older one that was not.
     pub(crate) fn lock(&self) -> Result<File> {
         let shown = self.folder.display();
         private_folder(&self.folder).with_context(|| format!("the state folder `{shown}` cannot be made"))?;
@@ -55,7 +55,7 @@ impl PairState {
         Ok(file)
     }
 
-    /// What is remembered of the pair's database.
+    /// The remembered identity of the pair's database.
     pub(crate) fn remembered(&self) -> Result<RememberedDatabase> {
         let text = match fs::read_to_string(self.marker()) {
             Ok(text) => text,
@@ -64,21 +64,21 @@ impl PairState {
                 return Err(error).with_context(|| format!("`{}` cannot be read", self.marker().display()));
             }
         };
-        // One that a Mill before this wrote has no such line. One that is damaged says at least that there was a state.
+        // The marker of an earlier version has no such line. Even a damaged marker shows that there was a state.
         let identity = text.lines().find_map(|line| line.strip_prefix(IDENTITY)?.parse().ok());
         Ok(identity.map_or(RememberedDatabase::Existence, RememberedDatabase::Identity))
     }
 
-    /// The same for a command that begins no pair; `None` where there was none yet.
+    /// The same for a command that creates no pair; `None` if there is none yet.
     pub(crate) fn known(&self) -> Result<Option<RememberedDatabase>> {
         let remembered = self.remembered()?;
-        // A mirror that was killed before it wrote the marker left a database.
+        // A mirror that was killed before it wrote the marker has left a database.
         let is_new =
             remembered == RememberedDatabase::Nothing && !self.folder.join(LocalEngine::DATABASE).try_exists()?;
         Ok((!is_new).then_some(remembered))
     }
 
-    /// Opens the pair's engine, whose database must be the one that is remembered.
+    /// Opens the pair's engine. Its database must be the remembered one.
     pub(crate) fn open(&self, remembered: &RememberedDatabase) -> Result<(LocalEngine, Identity)> {
         let way_out = format!(
             "delete `{}` to begin anew: the copy stays as it is, and what is the same is not copied again",
@@ -87,11 +87,11 @@ impl PairState {
         open_watched(&self.folder, remembered, way_out)
     }
 
-    /// Remembers the pair, and which database is its own.
+    /// Remembers the pair and the identity of its database.
     pub(crate) fn remember(&self, remembered: &RememberedDatabase, identity: Identity) -> Result<()> {
         let is_known = match remembered {
             RememberedDatabase::Identity(known) if *known == identity => true,
-            // It lags behind where a process was killed.
+            // It is outdated if a process was killed.
             RememberedDatabase::Identity(known) => {
                 replace_in_place(&self.marker(), &known.to_string(), &identity.to_string()).is_ok()
             }
@@ -101,12 +101,12 @@ impl PairState {
             let text = format!("{}{IDENTITY}{identity}\n", self.pair);
             write_private(&self.marker(), text.as_bytes()).context("the state folder cannot be written")?;
         }
-        noted(self.marker(), identity);
+        set_marker(self.marker(), identity);
         Ok(())
     }
 
-    /// Whether the marker is for this user alone, and says what it is to say: an earlier Mill wrote addresses as they were
-    /// given, with the password that may stand in one.
+    /// Whether the marker is readable by this user alone and has the right content: an earlier version wrote addresses
+    /// as they were given, with a password if there was one.
     fn is_private(&self) -> bool {
         let private = fs::metadata(self.marker()).is_ok_and(|facts| facts.permissions().mode() & 0o777 == 0o600);
         private && fs::read_to_string(self.marker()).is_ok_and(|text| text.starts_with(&self.pair))

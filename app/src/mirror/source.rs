@@ -1,4 +1,5 @@
-//! Whether there is anything at the source: a mistyped prefix, one object and an empty folder are no copies in sync.
+//! Whether there is anything at the source: a mirror of a mistyped prefix, a single object or an empty folder is not in
+//! sync.
 
 use std::path::Path;
 
@@ -18,12 +19,12 @@ use crate::subject_names::SubjectNames;
 use crate::wait_limit::WaitLimit;
 
 impl Endpoint {
-    /// Whether something is known to lie at the source: only then the destination is claimed for it before the run. A prefix
-    /// beneath which nothing lies is an error, since it cannot be told from one that was never there; with
-    /// `--remove-vanished` the survey goes on, and holds what vanished.
+    /// Whether the source is known to contain something: only then the destination is claimed for it before the run. An
+    /// empty prefix is an error, because it looks the same as a wrong one; with `--remove-vanished` the survey
+    /// continues and holds what vanished.
     ///
     /// # Errors
-    /// When nothing lies beneath a prefix, it names one object, or its bucket is not there.
+    /// A prefix is empty or names an object, or its bucket does not exist.
     pub(crate) async fn holds_something(
         &self,
         source: &dyn SourceStore,
@@ -55,7 +56,7 @@ impl Endpoint {
         Ok(false)
     }
 
-    /// What it means for the exit code that a run found nothing at this source, and deleted nothing that a person let go.
+    /// The exit code of a run that found nothing at this source and deleted nothing that a person confirmed.
     pub(crate) fn judge_nothing(&self, names: &SubjectNames, exit: ResultCode, summary: &mut RunSummary) -> ResultCode {
         let found = summary.totals.sum.survey.listed + summary.totals.work.deleted;
         if found > 0 || exit > ResultCode::Warnings {
@@ -82,7 +83,7 @@ fn address() -> Result<(AccountId, StoreId, SpaceId)> {
     Ok((account, store, SpaceId::new(SubjectNames::MIRROR_SPACE)?))
 }
 
-/// Whether a listing of the source has an entry. `None` where it cannot be listed now, which is for the survey to say.
+/// Whether a listing of the source has an entry. `None` if it cannot be listed now; the survey reports that.
 async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
     let (_, _, space) = address()?;
     let mut pages = source.list(&space, None);
@@ -90,7 +91,7 @@ async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
         match pages.try_next().await {
             Ok(Some(page)) if page.entries.is_empty() && !page.end => {}
             Ok(Some(page)) => return Ok(Some(!page.entries.is_empty())),
-            // The survey could say no more than that it is not there.
+            // The survey could not say more than that it is absent.
             Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Err(error.into()),
             Ok(None) | Err(_) => return Ok(None),
         }

@@ -1,4 +1,4 @@
-//! Stores of policy files that hold the same objects, found by the addresses that the environment and profiles make of them.
+//! Stores of policy files that share objects, found by their addresses with the environment and profiles applied.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use mill_policy::{AccountPolicy, Diagnostic, S3Spec, StoreKind};
 use crate::placement_checks::overlapping;
 use crate::store_choice;
 
-/// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
+/// Reports every policy whose source and destination overlap, and every two destinations in one place.
 ///
-/// What the files themselves show is left out: it was reported already.
+/// Overlaps that the files themselves show are left out: they were reported already.
 pub(super) async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Diagnostic>> {
     let mut specs: BTreeMap<(&AccountId, &StoreId), &S3Spec> = BTreeMap::new();
     for policy in policies {

@@ -1,4 +1,4 @@
-//! Stores of policy files that hold the same files, found by what their roots lead to now.
+//! Stores of policy files that share files, found by where their roots are now.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use mill_policy::{AccountPolicy, Diagnostic, Severity, StoreSpec};
 use crate::placement_checks::overlapping;
 use crate::wait_limit::WaitLimit;
 
-/// A destination in a folder, and what it holds.
+/// A destination in a folder, and its extent.
 struct Destination<'p> {
     account: &'p AccountId,
     store: &'p StoreId,
 }
 
-/// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
+/// Reports every policy whose source and destination overlap, and every two destinations in one place.
 ///
-/// What is not there now is passed over: what it holds is not known. What does not answer is named.
+/// A root that does not exist now is skipped, because its extent is unknown. A root that does not answer is reported.
 pub(super) async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Diagnostic> {
     let (known, mut faults) = extents_of(policies, base).await;
     let (mut destinations, mut extents) = (Vec::new(), Vec::new());
@@ -50,7 +50,7 @@ pub(super) async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Diagn
     faults
 }
 
-/// What the roots of stores hold now, and which of them do not answer.
+/// The extents of the stores' roots now, and those that do not answer.
 async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBuf, Extent>, Vec<Diagnostic>) {
     let wait_limit = WaitLimit { give_up_after: Duration::ZERO, ..WaitLimit::endless() };
     let stores = policies.iter().flat_map(|policy| policy.stores().iter().map(move |store| (policy.account(), store)));

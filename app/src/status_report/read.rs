@@ -1,4 +1,4 @@
-//! What a status report is read from.
+//! Reads a status report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,14 +22,14 @@ use crate::config::Config;
 use crate::dead_letters::DeadLetterReview;
 use crate::installation::Installation;
 
-/// Loops that began so close to each other began together.
+/// Loops that began within this time count as begun together.
 const BEGAN_TOGETHER: Duration = Duration::from_mins(1);
 
-/// A store that takes longer to answer is said to be in trouble: who asks for the status wants to know that soon.
+/// A store that takes longer to answer is reported as failing, so that the status appears soon.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 impl StatusReport {
-    /// How it stands now: stores and policies are waited for no longer than ten seconds each.
+    /// Reads the status. Waits for stores and policies no longer than ten seconds each.
     ///
     /// # Errors
     /// When the queues or the tables do not answer.
@@ -45,7 +45,7 @@ impl StatusReport {
         })
     }
 
-    /// How many tasks wait in all queues but that of dead letters.
+    /// The number of tasks in all queues except the dead-letter queue.
     pub fn tasks_waiting(&self) -> u64 {
         let waiting = self.queues.iter().filter(|queue| queue.name != QueueName::DeadLetter.as_str());
         waiting.map(|queue| queue.visible + queue.in_flight + queue.delayed).sum()
@@ -67,7 +67,7 @@ async fn queues(installation: &Installation) -> Result<Vec<QueueStatus>> {
     Ok(rows)
 }
 
-/// How it stands with the loops of all accounts: of each, and of the one that lags behind most.
+/// The status of the loops of all accounts: of each, and of the one that is furthest behind.
 async fn producer(installation: &Installation, config: &Config) -> Result<ProducerStatus> {
     let table = installation.engine.table(tables::PRODUCER_STATE);
     let state =
@@ -121,8 +121,8 @@ fn agree(runs: &BTreeMap<AccountId, AccountRun>) -> bool {
     apart < BEGAN_TOGETHER && (going_on == 0 || going_on == runs.len())
 }
 
-/// What is known of each pair that a policy covers today: as of when it is in sync, or how much differed then; and whether it
-/// could not be looked at since.
+/// The status of each pair that a policy covers today: as of when it is in sync, or how much differed then; and failed
+/// surveys since.
 async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Result<Vec<PairStatus>> {
     let table = installation.engine.table(tables::PRODUCER_STATE);
     let state =
@@ -132,7 +132,7 @@ async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Res
     let failures: Vec<SurveyFailure<SpacePair>> = state.failures().await?.into_iter().map(|kept| kept.record).collect();
     let mut rows: Vec<PairStatus> =
         covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref(), &failures)).collect();
-    // Those of stores that do not answer now.
+    // The pairs of stores that do not answer now.
     let mut others: BTreeMap<SpacePair, Option<PairSurvey>> =
         known.into_iter().map(|(pair, survey)| (pair, Some(survey))).collect();
     for failure in &failures {
@@ -153,7 +153,7 @@ async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Res
 
 fn of_pair(pair: &SpacePair, survey: Option<&PairSurvey>, failures: &[SurveyFailure<SpacePair>]) -> PairStatus {
     let SpacePair { account, source, destination, space } = pair;
-    // One that is older than the survey is over: a version of Mill that does not know of failures has surveyed since.
+    // A failure older than the survey is obsolete: a version of Mill that does not record failures has surveyed since.
     let is_later = |failure: &&SurveyFailure<SpacePair>| survey.is_none_or(|survey| failure.last >= survey.began);
     let failed = || failures.iter().filter(|failure| failure.subject.concerns(pair)).filter(is_later);
     let failure = failed().max_by_key(|failure| failure.last).map(|last| FailureStatus {
@@ -188,7 +188,7 @@ impl SurveyStatus {
     }
 }
 
-/// Each account, its policy and its stores; and the pairs that are covered, as far as the stores answer.
+/// Each account with its policy and stores, and the covered pairs, as far as the stores answer.
 async fn accounts(installation: &Installation) -> (Vec<AccountStatus>, BTreeSet<SpacePair>) {
     let mut covered = BTreeSet::new();
     let accounts = match within(installation.policies.accounts()).await {
@@ -236,7 +236,7 @@ async fn accounts(installation: &Installation) -> (Vec<AccountStatus>, BTreeSet<
     (rows, covered)
 }
 
-/// What is answered, if that is soon.
+/// The result, if it arrives soon.
 async fn within<T>(asked: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(ANSWERS_WITHIN, asked).await.ok()
 }

@@ -16,7 +16,7 @@ pub(super) async fn run(args: Args, config: &Config) -> Result<ResultCode> {
     let review = DeadLetterReview::begin(&installation).await?;
     match args {
         Args::List { all, json } => list(&review, all, json).await?,
-        // By way of a value, which has its members in alphabetical order.
+        // Through a `Value`, which has its members in alphabetical order.
         Args::Show { id } => line(serde_json::to_string_pretty(&serde_json::to_value(review.show(&id).await?)?)?),
         Args::Retry { ids, .. } => {
             for id in chosen(&review, ids).await? {
@@ -34,12 +34,12 @@ pub(super) async fn run(args: Args, config: &Config) -> Result<ResultCode> {
     Ok(ResultCode::Done)
 }
 
-/// Who decides: the name of the user that runs this.
+/// The person who decides: the user that runs this.
 fn person() -> String {
     std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".into())
 }
 
-/// The letters named, or all open ones where none is.
+/// The given dead letters, or all open ones if none is given.
 async fn chosen(review: &DeadLetterReview<'_>, ids: Vec<String>) -> Result<Vec<String>> {
     if !ids.is_empty() {
         return Ok(ids);

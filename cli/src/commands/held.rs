@@ -36,7 +36,7 @@ pub(super) async fn run(args: HeldArgs, config: impl AsyncFn() -> Result<Config>
     Ok(ResultCode::Done)
 }
 
-/// Who confirms: the name of the user that runs this.
+/// The person who confirms: the user that runs this.
 pub(super) fn person() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown user".to_owned())
@@ -45,7 +45,7 @@ pub(super) fn person() -> String {
 fn list(lists: &[HeldDeleteList], as_json: bool) -> Result<()> {
     if as_json {
         for list in lists {
-            // By way of a value, which has its members in alphabetical order.
+            // Through a `Value`, which has its members in alphabetical order.
             line(serde_json::to_value(list)?.to_string());
         }
         return Ok(());

@@ -1,4 +1,4 @@
-//! `mill infra`: what a fleet stands on.
+//! `mill infra`: creates and checks the queues and tables of a fleet.
 
 use anyhow::Result;
 use mill_app::config::Config;

@@ -1,4 +1,4 @@
-//! `mill init`: a configuration and a folder of policies to begin with.
+//! `mill init`: creates a configuration and a folder of policies.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ library-duplication-policy.json: what goes where; a space is a folder directly u
       "removeVanished": true }
 "#;
 
-/// Makes them, and overwrites nothing.
+/// Creates them, and overwrites nothing.
 pub(super) fn run(folder: &Path, engine: EngineType) -> Result<ResultCode> {
     let file = folder.join("mill.toml");
     let policies = folder.join("policies");

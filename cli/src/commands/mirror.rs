@@ -1,4 +1,4 @@
-//! `mill mirror`: one folder or bucket made a faithful copy of another, with no configuration.
+//! `mill mirror`: makes one folder or bucket a faithful copy of another, without a configuration.
 
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
@@ -23,14 +23,14 @@ use crate::stop;
 
 /// Runs it.
 pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultCode> {
-    // Before anything is looked at: it may lie on a mount that hangs.
+    // Before any path is touched: it may be on a hanging mount.
     let stopping = stop::on_signals()?;
     let (stop, names) = (stopping.gentle.clone(), args.names());
     let wait_limit = WaitLimit { give_up_after: args.options.give_up_after, stop: stop.clone() };
     let locked = LockedMirror::lock(args.request(), &wait_limit).await?;
     let first = locked.is_first_run();
     if first && !args.options.json {
-        // Also said to whoever knows better: then the state was lost.
+        // A person who knows of an earlier run learns from this that the state was lost.
         let folder = locked.state_folder().display();
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
     }

@@ -15,7 +15,7 @@ use crate::output::{line, table};
 pub(super) async fn run(args: PolicyCommand, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
     match args {
         PolicyCommand::Check { folder: Some(folder) } => {
-            // Where relative roots begin is known to a configuration alone.
+            // Only a configuration knows what relative roots are relative to.
             let base = match config().await {
                 Ok(config) => config.base().to_owned(),
                 Err(none) if none.is::<NoConfigurationError>() => folder.clone(),

@@ -1,4 +1,4 @@
-//! `mill produce`: one session of a producer, as cron starts it, or one after another, as a service has it.
+//! `mill produce`: one session of a producer, for cron, or one after another, as a service.
 
 use anyhow::Result;
 use mill_app::config::Config;
@@ -50,7 +50,7 @@ pub(super) async fn run(args: ProduceCommand, config: &Config) -> Result<ResultC
     Ok(installation.misplaced.exit(exit))
 }
 
-/// Whether accounts or spaces failed, and not one entry of any other was seen.
+/// Whether accounts or spaces failed, and no entry of any other was listed.
 fn could_look_at_nothing(report: &SessionReport) -> bool {
     report.failed() && report.survey.listed + report.queued == 0
 }
@@ -66,7 +66,7 @@ async fn stay(
     let mut last = String::new();
     let mut tell = |report: &SessionReport| {
         let text = said(report);
-        // Who else is at work, and what fails again and again, is said once.
+        // Another process at work, or a repeated failure, is reported once.
         if !matches!(report.ended, SessionEnd::NotDue { .. }) && text != last {
             line(&text);
             warn_of(installation, report);
@@ -97,7 +97,7 @@ fn said(report: &SessionReport) -> String {
     }
 }
 
-/// Says in the log what a person should know of a session; whether there is any.
+/// Logs what a person should know of a session. Returns whether there is anything.
 fn warn_of(installation: &Installation, report: &SessionReport) -> bool {
     for (account, why) in &report.accounts_failed {
         tracing::error!(%account, "passed over: {why}");

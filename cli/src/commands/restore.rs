@@ -1,4 +1,4 @@
-//! `mill restore`: bring a space back from one of its copies.
+//! `mill restore`: restores a space from one of its copies.
 
 use std::time::Instant;
 

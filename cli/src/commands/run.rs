@@ -34,12 +34,12 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let installation = Installation { item_patience: args.options.give_up_after, ..installation };
     stopping.when_damaged();
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
-    // Who runs this wants it tried now, also what was put off because a store could not be used.
+    // The person wants everything tried now, including tasks that were snoozed because a store failed.
     installation.make_delayed_due().await?;
     crash_point(CrashPoint::CliHastened);
     let settings = producer_settings(config)?;
     let looping = mill_producer::LoopingSettings {
-        // It looks again so soon that no more need wait in the queue.
+        // The producer checks the queue again so soon that no more tasks need to wait in it.
         queue_sizing: QueueSizing::Fixed,
         when_full: WhenFull::Wait {
             poll: installation.engine.polling().full_poll,
@@ -81,8 +81,8 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     installation.log_requests();
     let ran = ran?;
     if let Some(stores) = installation.configured.as_ref().filter(|_| args.processes > 0) {
-        // Of a workman's process that was killed, there is nobody else who would.
-        stores.tidy_again().await;
+        // Nobody else removes what a killed worker process left.
+        stores.remove_stale_uploads_again().await;
     }
     let conclusion = RunConclusion {
         installation: &installation,

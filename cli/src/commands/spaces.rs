@@ -1,4 +1,4 @@
-//! `mill spaces`: whose the destination spaces are.
+//! `mill spaces`: shows or releases the owners of destination spaces.
 
 use anyhow::Result;
 use mill_app::config::Config;

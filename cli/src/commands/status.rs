@@ -16,7 +16,7 @@ pub(super) async fn run(as_json: bool, config: &Config) -> Result<ResultCode> {
     let installation = Installation::configured(config).await?;
     let status = StatusReport::read(&installation, config).await?;
     if as_json {
-        // By way of a value, which has its members in alphabetical order.
+        // Through a `Value`, which has its members in alphabetical order.
         line(serde_json::to_value(&status)?.to_string());
     } else {
         print(&status);
@@ -28,8 +28,8 @@ fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// As of when a pair is in sync, or how much of it was queued; with what is not copied at all. What was queued need not differ:
-/// some policies have all items compared, also those that are proven to be equal.
+/// As of when a pair is in sync, or how much of it was queued; with what is not copied at all. Queued items need not
+/// differ: some policies compare all items, even those that are proven equal.
 fn pair_state(pair: &PairStatus, waiting: u64) -> String {
     let mut state = match &pair.survey {
         None => "unknown".to_owned(),
@@ -63,7 +63,7 @@ fn pair_state(pair: &PairStatus, waiting: u64) -> String {
     format!("{state}{}", failed_since(pair))
 }
 
-/// That a pair was looked at in vain, since it was last surveyed or at all: since when, and why.
+/// The failed surveys of a pair since its last survey: since when, and why.
 fn failed_since(pair: &PairStatus) -> String {
     let Some(FailureStatus { failed_since: Some(first), failed_last: last, failed_reason }) = &pair.failure else {
         return String::new();

@@ -26,7 +26,7 @@ use crate::stop;
 /// How often a child reports.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// How often it is looked for writes that take long.
+/// How often long writes are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs it.
@@ -44,7 +44,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
         settings.poll_wait = Duration::from_secs(1);
     }
     let (workman, heartbeat) = installation.workman(&queues, settings);
-    // Where the workman or the drain ends by itself, the other is to end too.
+    // If the workman or the drain ends by itself, the other must end too.
     let gentle = stopping.gentle.child_token();
     let stop = StopSignal { gentle: gentle.clone(), immediate: stopping.at_once.clone() };
     let drain = installation.drain();
@@ -99,7 +99,7 @@ fn snapshot(installation: &Installation) -> RunProgress {
     RunProgress { still: OpenedState.standstill(), ..here }
 }
 
-/// Says in the log for which store a write waits. Of a child its parent says it.
+/// Logs for which store a write waits. For a child, its parent does.
 async fn log_writes(installation: &Installation) {
     let mut log = WriteLog::default();
     loop {
@@ -116,11 +116,11 @@ async fn end_with_standard_input(stopping: StopTokens) {
     std::future::pending::<()>().await;
 }
 
-/// Tells the parent of this process what it does.
+/// Reports to the parent process what this process does.
 struct Reporter<'w> {
     installation: &'w Installation,
     refusals: Arc<Refusals>,
-    /// How many refusals are told already.
+    /// How many refusals are reported already.
     refused: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Lines for people: time, level, what the work is about, what happened, its facts.
+//! Log lines for people: time, level, subject, message, fields.
 //!
 //! ```text
 //! 2026-11-21T08:00:01.000Z  WARN account/space/item (duplicate 4f1c…): a task failed reason="…" failures=1
@@ -25,7 +25,7 @@ pub(super) struct Grouped {
     colours: bool,
 }
 
-/// What a span says of the work done in it.
+/// The subject of the work in a span.
 #[derive(Debug, Default)]
 struct About {
     subject: Option<String>,
@@ -45,7 +45,7 @@ impl Visit for About {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "subject" => self.subject = Some(format!("{value:?}")),
-            // Bare: they say themselves what they are.
+            // Without names: the values are clear by themselves.
             "task.kind" | "task.id" => self.facts.push(format!("{value:?}")),
             name => self.facts.push(format!("{name}={value:?}")),
         }
@@ -56,7 +56,7 @@ impl Visit for About {
     }
 }
 
-/// What an event says: its message, then its facts.
+/// The message of an event and its fields.
 #[derive(Debug)]
 struct Said<'n> {
     names: &'n SubjectNames,
@@ -85,7 +85,7 @@ impl Grouped {
         let mut said = Said { names: &self.names, message: String::new(), facts: String::new() };
         event.record(&mut said);
         let mut line = String::with_capacity(160);
-        // The system's time can be written; were it not, the line would go without.
+        // Formatting the time cannot fail; if it did, the line would lack it.
         let _ = SystemTime.format_time(&mut Writer::new(&mut line));
         let (on, off) = if self.colours { (colour(level), "\u{1b}[0m") } else { ("", "") };
         let _ = write!(line, " {on}{level:>5}{off} ");
@@ -129,7 +129,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Grouped {
             return self.groups.line(&self.line(level, None, event));
         };
         let line = self.line(level, span.extensions().get::<About>(), event);
-        self.groups.line_of(span.id().into_u64(), &line, level == Level::ERROR);
+        self.groups.add_line(span.id().into_u64(), &line, level == Level::ERROR);
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {

@@ -1,4 +1,5 @@
-//! Lines of work that runs side by side, held back a moment so that those of one task stand together.
+//! Groups the log lines of concurrent tasks: lines are held back for a moment so that those of one task are written
+//! together.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// How many lines of a group are held back at most.
+/// The most lines of a group that are held back.
 const LINES_MAX: usize = 5;
-/// How long a line is held back at most.
+/// The longest time that a line is held back.
 const HELD_MAX: Duration = Duration::from_secs(1);
 
-/// The groups that hold lines back.
+/// The groups of held-back lines.
 #[derive(Clone)]
 pub(super) struct Groups {
     shared: Arc<Shared>,
@@ -40,7 +41,7 @@ struct Group {
     since: Instant,
 }
 
-/// Keeps lines from being held back too long; what is left is written when it is dropped.
+/// Writes lines that were held back for long enough; the rest when it is dropped.
 pub(crate) struct GroupFlusher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -53,15 +54,15 @@ impl fmt::Debug for GroupFlusher {
 }
 
 impl Groups {
-    /// Groups whose lines go to `write`.
+    /// Makes groups that write their lines with `write`.
     pub(super) fn writing(write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         Self { shared: Arc::new(Shared { write: Box::new(write), held: Mutex::default(), changed: Condvar::new() }) }
     }
 
-    /// Begins to write what was held back for long enough.
+    /// Starts the thread that writes lines that were held back for long enough.
     pub(super) fn keeper(&self) -> io::Result<GroupFlusher> {
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write_what_is_due())?;
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write_due_lines())?;
         Ok(GroupFlusher { shared: self.shared.clone(), thread: Some(thread) })
     }
 
@@ -70,8 +71,8 @@ impl Groups {
         (self.shared.write)(line.as_bytes());
     }
 
-    /// Adds a line to a group; an `urgent` one is not held back, nor what stands before it.
-    pub(super) fn line_of(&self, group: u64, line: &str, urgent: bool) {
+    /// Adds a line to a group; an `urgent` one is written at once, with the lines before it.
+    pub(super) fn add_line(&self, group: u64, line: &str, urgent: bool) {
         let mut held = self.shared.lock();
         let at = held.groups.entry(group).or_insert_with(|| {
             self.shared.changed.notify_one();
@@ -80,13 +81,13 @@ impl Groups {
         at.text.push_str(line);
         at.lines += 1;
         if urgent || at.lines >= LINES_MAX || held.over {
-            self.shared.let_go(held, &[group]);
+            self.shared.write_groups(held, &[group]);
         }
     }
 
-    /// Nothing more comes of a group.
+    /// Ends a group.
     pub(super) fn end(&self, group: u64) {
-        self.shared.let_go(self.shared.lock(), &[group]);
+        self.shared.write_groups(self.shared.lock(), &[group]);
     }
 }
 
@@ -95,8 +96,8 @@ impl Shared {
         self.held.lock()
     }
 
-    /// Writes groups while the lock is held, so that a later line of one cannot overtake.
-    fn let_go(&self, mut held: MutexGuard<'_, HeldGroups>, groups: &[u64]) {
+    /// Writes groups while the lock is held, so that no later line can overtake.
+    fn write_groups(&self, mut held: MutexGuard<'_, HeldGroups>, groups: &[u64]) {
         for group in groups {
             if let Some(group) = held.groups.remove(group) {
                 (self.write)(group.text.as_bytes());
@@ -104,7 +105,7 @@ impl Shared {
         }
     }
 
-    fn write_what_is_due(&self) {
+    fn write_due_lines(&self) {
         let mut held = self.lock();
         while !held.over {
             let oldest = held.groups.values().map(|group| group.since).min();
@@ -116,7 +117,7 @@ impl Shared {
             }
             let due = |group: &Group| group.since.elapsed() >= HELD_MAX;
             let due: Vec<u64> = held.groups.iter().filter(|(_, group)| due(group)).map(|(id, _)| *id).collect();
-            self.let_go(held, &due);
+            self.write_groups(held, &due);
             held = self.lock();
         }
     }
@@ -127,10 +128,10 @@ impl Drop for GroupFlusher {
         let mut held = self.shared.lock();
         held.over = true;
         let left: Vec<u64> = held.groups.keys().copied().collect();
-        self.shared.let_go(held, &left);
+        self.shared.write_groups(held, &left);
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // It has nothing more to do, and its panic was already told.
+            // The thread has ended; a panic was reported already.
             let _ = thread.join();
         }
     }
@@ -151,8 +152,8 @@ mod tests {
     fn lines_of_one_task_stand_together() {
         let (groups, written) = groups();
         for n in 0..2 {
-            groups.line_of(1, &format!("a{n} "), false);
-            groups.line_of(2, &format!("b{n} "), false);
+            groups.add_line(1, &format!("a{n} "), false);
+            groups.add_line(2, &format!("b{n} "), false);
         }
         groups.line("alone ");
         groups.end(2);
@@ -165,10 +166,10 @@ mod tests {
     fn five_lines_or_an_urgent_one_are_not_held_back() {
         let (groups, written) = groups();
         for n in 0..6 {
-            groups.line_of(1, &n.to_string(), false);
+            groups.add_line(1, &n.to_string(), false);
         }
         assert_eq!(*written.lock(), "01234");
-        groups.line_of(1, "!", true);
+        groups.add_line(1, "!", true);
         assert_eq!(*written.lock(), "012345!");
     }
 
@@ -176,14 +177,14 @@ mod tests {
     fn a_line_is_written_in_time_though_its_task_goes_on() {
         let (groups, written) = groups();
         let keeper = groups.keeper().unwrap();
-        groups.line_of(1, "a", false);
+        groups.add_line(1, "a", false);
         while written.lock().is_empty() {
             std::thread::sleep(Duration::from_millis(10));
         }
-        groups.line_of(1, "b", false);
+        groups.add_line(1, "b", false);
         drop(keeper);
         assert_eq!(*written.lock(), "ab", "what is left is written at the end");
-        groups.line_of(1, "c", false);
+        groups.add_line(1, "c", false);
         assert_eq!(*written.lock(), "abc", "and nothing is held back any more");
     }
 }
