@@ -1,8 +1,8 @@
-//! Processes that die at each of the named points, and what is left of it: nothing lost, no wrong copy, nothing stray.
+//! Processes that die at each of the named points: nothing is lost, no copy is wrong, nothing is left behind.
 //!
-//! Each trial takes a world in which all sorts of work wait, lets one [stage](Stage) of the job run into a point, runs
-//! it again without, brings everything in sync, and has strangers' tools look at the result. `MILL_CRASHES=25` makes so
-//! many trials of each point; the short form makes one. `MILL_CRASH_POINT=name` tries one point alone.
+//! Each trial takes a world with all kinds of pending work, runs one [stage](Stage) of the job into a point, runs it
+//! again without a crash, brings everything in sync, and checks the result with other tools. `MILL_CRASHES=25` runs
+//! this many trials of each point; the short form runs one. `MILL_CRASH_POINT=name` tries one point alone.
 
 mod check;
 mod job;
@@ -20,16 +20,16 @@ use self::job::{Armed, Job, Stage};
 use self::template::Template;
 use crate::kills::{Dice, seed};
 
-/// Trials at once: most of a trial is waiting, for leases of the killed to run out above all.
+/// Concurrent trials: a trial mostly waits, above all for leases of killed processes to lapse.
 const AT_ONCE: usize = 8;
-/// How often a trial is made anew when its point was not passed so often this time.
+/// How often a trial is repeated if its point was not passed often enough this time.
 const TRIES: u32 = 8;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |number| number.parse().unwrap())
 }
 
-/// How often each stage passes each point, as one run without any crash counted.
+/// How often each stage passes each point, counted in one run without a crash.
 type Passings = BTreeMap<(CrashPoint, Stage), u64>;
 
 fn profile(template: &Template) -> Passings {
@@ -60,7 +60,7 @@ fn at_once<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
-/// One trial: where, in which stage, and how far in.
+/// One trial: the point, the stage, and the number of the pass.
 fn trial(template: &Template, passings: &Passings, point: CrashPoint, dice: &mut Dice) -> u64 {
     let stages: Vec<(Stage, u64)> = passings
         .iter()
@@ -69,7 +69,7 @@ fn trial(template: &Template, passings: &Passings, point: CrashPoint, dice: &mut
         .collect();
     for attempt in 0..TRIES {
         let (stage, count) = stages[dice.roll(stages.len() as u64) as usize];
-        // How often a stage passes a point differs from run to run: the nearer, the surer.
+        // The number of passes differs from run to run: an earlier pass is more certain.
         let armed = Armed { point, nth: 1 + dice.roll((count >> (attempt * 2)).max(1)) };
         let _told = ToldWhenItFails { armed, stage };
         let mut job = Job::new(template);
@@ -85,7 +85,7 @@ fn trial(template: &Template, passings: &Passings, point: CrashPoint, dice: &mut
     0
 }
 
-/// Names the trial that a failure comes from.
+/// Prints the trial that failed.
 struct ToldWhenItFails {
     armed: Armed,
     stage: Stage,
@@ -125,7 +125,7 @@ fn nothing_is_lost_wherever_a_process_dies() {
     let failed = AtomicUsize::new(0);
     at_once(&trials, |(point, round)| {
         let mut dice = Dice((seed ^ ((*point as u64) << 32) ^ (round << 48)) | 1);
-        // One that fails is told at once, and the others go on.
+        // A failure is printed at once, and the other trials go on.
         match catch_unwind(AssertUnwindSafe(|| trial(&template, &passings, *point, &mut dice))) {
             Ok(killed) => *hits.lock().entry(*point).or_default() += killed,
             Err(_) => drop(failed.fetch_add(1, Ordering::Relaxed)),

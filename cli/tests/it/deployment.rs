@@ -1,4 +1,4 @@
-//! What `infra/deploy` says to the binary, the binary knows; and the image that it makes has all that the binary needs.
+//! The binary knows every setting that `infra/deploy` passes to it, and the image has all that the binary needs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(deploy().join(file)).unwrap()
 }
 
-/// Every name that begins as Mill's variables do.
+/// Every name with the prefix of Mill's variables.
 fn variables(text: &str) -> BTreeSet<&str> {
     text.split(|character: char| !character.is_ascii_uppercase() && character != '_')
         .filter(|word| word.starts_with("MILL_"))
@@ -43,7 +43,7 @@ fn the_images_configuration_is_one_and_every_variable_of_the_template_and_the_un
     assert!(shown.contains(&config.display().to_string()), "nothing comes from the file:\n{shown}");
 }
 
-/// A default of the template's.
+/// A default of the template.
 fn default_of(parameter: &str) -> String {
     let text = read("mill.yaml");
     let (_, of_it) = text.split_once(&format!("\n  {parameter}:\n")).unwrap();
@@ -51,7 +51,8 @@ fn default_of(parameter: &str) -> String {
     value.trim_matches('"').to_owned()
 }
 
-/// The producer keeps at least two nibbles in the queue while there is more to do, and looks again before half is gone.
+/// The producer keeps at least two nibbles in the queue while there is more to do, and checks it again before half is
+/// gone.
 #[test]
 fn workmen_are_added_from_a_depth_on_that_the_producer_reaches() {
     let world = World::new();
@@ -69,7 +70,7 @@ fn workmen_are_added_from_a_depth_on_that_the_producer_reaches() {
     assert!(alarm > 1_000_000, "what the producer itself fills the queue to alarms nobody");
 }
 
-/// There may be no engine to build the image with; what goes into it is laid out by a script, and tried here.
+/// There may be no tool here to build the image; a script lays out its files, and this test tries them.
 #[test]
 fn the_image_has_all_that_the_binary_needs_no_shell_and_no_root() {
     let world = World::new();

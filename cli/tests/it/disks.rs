@@ -1,6 +1,6 @@
-//! Disks that refuse bytes, and power that goes: whatever Mill has called proven is whole on the disk itself.
+//! Disks that refuse writes, and power cuts: whatever Mill has proven is intact on the disk itself.
 //!
-//! `MILL_DISKS=20` makes so many rounds of each on each file system; the short form makes one, on ext4.
+//! `MILL_DISKS=20` runs this many rounds of each on each file system; the short form runs one, on ext4.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,10 @@ use mill_trials::{FileSystem, LoopDisk, MissingRequirement, in_mount_namespace};
 use crate::kills::{Dice, seed};
 use crate::world::{World, walk};
 
-/// What stands at each id, in each state that the source had.
+/// The content of each id, in each state that the source had.
 type Contents = BTreeMap<String, Vec<Vec<u8>>>;
 
-/// What each block of a file begins with, so that the disk knows it from the file system's own tables.
+/// The beginning of each block of a file, by which the disk distinguishes it from the file system's own tables.
 const MARK: &[u8] = b"bytes of a file";
 
 fn rounds() -> u64 {
@@ -30,7 +30,7 @@ fn file_systems() -> &'static [(FileSystem, u64)] {
     if rounds() > 1 { all } else { &all[..1] }
 }
 
-/// Writes files, anew or over those that are there.
+/// Writes files, new ones and over existing ones.
 fn people_write(world: &World, contents: &mut Contents, dice: &mut Dice, files: u64) {
     for n in 0..files {
         let id = format!("box {}/{n}", n % 7);
@@ -47,11 +47,11 @@ fn people_write(world: &World, contents: &mut Contents, dice: &mut Dice, files: 
         file.set_modified(SystemTime::now() - Duration::from_secs(3_600 + dice.roll(1_000))).unwrap();
         contents.entry(id).or_default().push(bytes);
     }
-    // Until it is old enough to be sealed.
+    // Until it is old enough for a sync proof.
     std::thread::sleep(Duration::from_millis(2_100));
 }
 
-/// The ids that the mirror has sealed as proven, as its database says to a stranger.
+/// The ids with a sync proof in the mirror's database, read by another tool.
 fn sealed(world: &World) -> Vec<String> {
     let ids = world.python(
         "
@@ -68,7 +68,7 @@ for path in pathlib.Path('state').rglob('*.db'):
     ids.lines().map(str::to_owned).collect()
 }
 
-/// Each proven item must be whole, in one of the states that its source had; and so must whatever else is in view.
+/// Each proven item must be intact, in one of the states that its source had; and so must every other visible item.
 #[track_caller]
 fn all_whole(copy: &Path, proven: &[String], contents: &Contents, what: &str) {
     let mut torn = Vec::new();
@@ -109,7 +109,7 @@ fn refuses(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(u64, usize)
     all_whole(&copy, &proven, &contents, &format!("{kind:?} with bad blocks"));
     flaky.repair();
     mount.unmount();
-    // A journal that was cut off is read again with all blocks good.
+    // A journal that was cut off is replayed with all blocks good.
     let mount = disk.mount(kind, &world.path("disk"), "")?;
     world.mill(&["mirror", "src", "disk/copy", "--json"]).expect(0);
     world.same("src", "disk/copy");
@@ -146,7 +146,7 @@ fn loses_power(kind: FileSystem, bytes: u64, dice: &mut Dice) -> Result<(usize, 
         let mut mill = mill.args(["mirror", "src", "disk/copy", "--quiet"]).stderr(Stdio::null()).spawn().unwrap();
         for n in 0..4 {
             std::thread::sleep(Duration::from_millis(dice.roll(200)));
-            // What is proven is asked for first: what comes meanwhile may be on the disk already.
+            // The proven ids are read first: items that come meanwhile may be on the disk already.
             let proven = sealed(&world);
             let image = world.path(&format!("after {pass} {n}"));
             flaky.power_loss(&image, || dice.roll(2) == 0);

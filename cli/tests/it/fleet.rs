@@ -74,7 +74,7 @@ fn ministack() -> &'static str {
     STARTED.get_or_init(ministack::start)
 }
 
-/// A bucket of so many items, and a proxy before it.
+/// A bucket with this many items, and a proxy in front of it.
 fn bucket(world: &World, name: &str, items: usize) -> Proxy {
     boto(
         world,
@@ -92,7 +92,7 @@ for n in range({items}): s3.put_object(Bucket='{name}', Key=f'item-{{n}}', Body=
 const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "us-east-1")];
 
-/// A process, killed when it goes out of scope: mostly a workman's.
+/// A process that is killed when it goes out of scope, mostly a workman.
 struct Workman(Child);
 
 impl Workman {
@@ -101,7 +101,7 @@ impl Workman {
         Self::doing(command, &["work"])
     }
 
-    /// Another process that stays.
+    /// Another process that keeps running.
     fn doing(mut command: Command, args: &[&str]) -> Self {
         let log =
             std::fs::File::options().create(true).append(true).open(command.get_current_dir().unwrap().join("log"));
@@ -121,7 +121,7 @@ impl Drop for Workman {
     }
 }
 
-/// Waits until nothing is queued, put off or in hand, three times in a row.
+/// Waits until nothing is queued, snoozed or in flight, three times in a row.
 fn settle(mill: &dyn Fn(&[&str]) -> Ran) {
     let began = Instant::now();
     let mut empty = 0;

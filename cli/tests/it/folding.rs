@@ -1,4 +1,4 @@
-//! Disks that take names for one another, by case or normal form: the binary on real ones, on loop devices.
+//! Disks that fold names by case or normal form: the binary on real ones, on loop devices.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +9,14 @@ use mill_trials::{FileSystem, LoopDisk, MissingRequirement, MountGuard, in_mount
 
 use crate::world::{World, walk};
 
-/// A destination that takes names for one another.
+/// A destination that folds names.
 #[derive(Debug, Clone, Copy)]
 enum Folding {
     ExFat,
     Vfat,
-    /// NTFS by a driver that can be told to.
+    /// NTFS by a driver with that option.
     Ntfs,
-    /// A directory of ext4 that was told to.
+    /// A directory of ext4 with that attribute.
     Ext4,
 }
 
@@ -55,7 +55,7 @@ impl Folding {
     }
 }
 
-/// Runs a trial with a disk at `dst`, and whether that folds case.
+/// Runs a test with a disk at `dst`; its second argument is whether the disk folds case.
 fn trial(folding: Folding, run: impl FnOnce(&World, bool) + Send + 'static) {
     in_mount_namespace(move || {
         let world = World::new();
@@ -72,7 +72,7 @@ fn trial(folding: Folding, run: impl FnOnce(&World, bool) + Send + 'static) {
     });
 }
 
-/// All files by the names that their directories list, with what is in them.
+/// All files by the names in their directories, with their content.
 fn listed(world: &World, folder: &str) -> BTreeMap<String, String> {
     let root = world.path(folder);
     let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
@@ -84,7 +84,7 @@ fn mirror(world: &World, more: &[&str]) -> crate::world::Ran {
     world.mill(&[&["mirror", "src", "dst", "--json"], more].concat())
 }
 
-/// What is at the source for each name that is listed, where that name is one of the source's.
+/// Checks that each listed name that is also a source name has the source's content.
 fn nothing_bears_anothers_name(world: &World) {
     let (source, destination) = (listed(world, "src"), listed(world, "dst"));
     for (name, bytes) in &destination {
@@ -123,7 +123,7 @@ fn a_change_of_case_alone_is_a_rename(folding: Folding) {
         }
         world.write("src/README", "text");
         world.write("src/kept", "kept");
-        // Folders with nothing but folders in them.
+        // Folders that contain only folders.
         world.write("src/Alpha/In/f", "f");
         world.write("src/Beta/Sub/Deep/g", "g");
         world.age("src");
@@ -137,7 +137,7 @@ fn a_change_of_case_alone_is_a_rename(folding: Folding) {
         let ran = mirror(world, &["--remove-vanished"]).expect(0);
         assert_eq!(listed(world, "dst"), listed(world, "src"), "{}", ran.out);
         assert_eq!((&ran.json()["deleted"], &ran.json()["held"]), (&0.into(), &0.into()), "{}", ran.out);
-        // Where nothing is to be removed, a rename removes nothing either.
+        // Without `--remove-vanished`, a rename removes nothing either.
         fs::rename(world.path("src/photos/IMG_1.JPG"), world.path("src/photos/img_1.jpg")).unwrap();
         mirror(world, &[]).expect(0);
         assert_eq!(listed(world, "dst").get("photos/img_1.jpg").map(String::as_str), Some("photo 1"));
@@ -246,7 +246,7 @@ fn a_disk_that_was_plugged_in_again_is_verified_by_its_bytes() {
         world.age("src");
         mirror(&world, &[]).expect(0);
         mount.unmount();
-        // It numbers its files anew each time.
+        // It assigns new inode numbers at each mount.
         let mount = disk.mount(FileSystem::ExFat, &at, "")?;
         let ran = world.mill(&["verify", "--folders", "src", "dst", "--json"]);
         let (equal, unknown) = (ran.json()["equal"].clone(), ran.json()["properties_unknown"].clone());

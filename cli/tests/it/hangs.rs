@@ -1,4 +1,4 @@
-//! A mount that hangs, as a server's does that went away: it is given up by name, and holds up no other folder.
+//! A hanging mount, like that of a server that is gone: it is given up and reported, and delays no other folder.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -41,7 +41,7 @@ fn copies(world: &World, account: &str) -> usize {
     walk(&world.path(&format!("{account}/two"))).into_iter().filter(|path| path.is_file()).count()
 }
 
-/// As it hangs from the beginning, and as tasks are in the queue already that need it.
+/// When it hangs from the beginning, and when tasks that need it are already queued.
 #[test]
 fn a_mount_that_hangs_is_given_up_by_name_and_holds_up_no_other_folder() {
     for (store, queued, processes) in [("one", false, "0"), ("two", true, "0"), ("one", true, "2")] {
@@ -62,7 +62,7 @@ fn a_mount_that_hangs_is_given_up_by_name_and_holds_up_no_other_folder() {
             let mut run = world.command();
             run.args(["run", "--json", "--give-up-after", "3s", "--processes", processes]).stdout(Stdio::piped());
             let mut run = run.spawn().unwrap();
-            // The system lets no process end that waits for such a mount; what it has to say it says before.
+            // The kernel keeps a process alive that waits for such a mount; it prints its messages before that.
             let mut said = String::new();
             BufReader::new(run.stdout.take().unwrap()).read_line(&mut said).unwrap();
             assert_eq!(copies(&world, "well"), 2 * FILES, "{store} {queued} {processes}: {said}");
@@ -78,15 +78,15 @@ fn a_mount_that_hangs_is_given_up_by_name_and_holds_up_no_other_folder() {
     }
 }
 
-/// The `nth` of several processes, whose state lies on a mount that hangs.
+/// The `nth` of several processes, whose state is on a hanging mount.
 fn begin(world: &World, nth: usize, args: &[&str]) -> Child {
     let mut command = world.command();
     command.args(args).env("MILL_ENGINE_DATA", format!("hung-{nth}/data"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// A source folder, an installation, and mounts that hang, one for each process: who waits for a name on a mount on which another
-/// process waits for one cannot be ended.
+/// A source folder, an installation, and one hanging mount for each process: a process cannot be killed if it waits for
+/// a name on a mount on which another process waits too.
 fn hung(world: &World) -> Result<Vec<SilentMount>, MissingRequirement> {
     world.mill(&["init", "."]).expect(0);
     world.write("src/a", "a");
@@ -144,7 +144,7 @@ fn a_signal_ends_whoever_waits_for_a_hanging_path() {
     });
 }
 
-/// Each of these a signal ends by itself.
+/// A signal ends each of these.
 #[test]
 fn who_has_no_time_limit_says_for_which_path_it_waits() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! A tree full of what a copy tool meets at its worst.
+//! A tree full of the worst entries that a copy tool can encounter.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -51,7 +51,7 @@ fn a_file_that_may_not_be_read_is_named_and_the_others_arrive() {
     world.collection("src");
     let locked = world.path("src/locked");
     fs::write(&locked, "x").unwrap();
-    // Root reads everything: run as nobody where the tests run as root.
+    // Root can read everything: run as nobody if the tests run as root.
     assert!(Command::new("chmod").args(["-R", "a+rX,go-w"]).arg(world.path(".")).status().unwrap().success());
     assert!(Command::new("chmod").arg("000").arg(&locked).status().unwrap().success());
     fs::create_dir_all(world.path("dst")).unwrap();
@@ -83,7 +83,7 @@ fn a_directory_that_may_not_be_read_is_named_the_others_arrive_and_its_copy_stay
     let left = world.diff("src", "dst");
     assert_eq!(left.len(), 3, "{left:#?}");
     assert_eq!(left.iter().filter(|line| line.contains("locked")).count(), 2, "{left:#?}");
-    // Neither goes: one may only be hidden, the other was never written by mill.
+    // Neither is deleted: one may only be hidden, and Mill never wrote the other.
     assert_eq!(ran.json()["held"], 1);
     assert!(world.path("dst/locked/deep/gone").exists() && world.path("dst/vanished").exists());
 }

@@ -1,4 +1,4 @@
-//! A real tree with the worst among it. The short form takes the repository's own collection; the long form any tree:
+//! A real tree with the worst entries. The short form copies the repository's own collection, the long form any tree:
 //! `MILL_TREE=/usr/share cargo test --release -p mill --test it installed`, with a file of 2 GiB in it.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::world::{Ran, World, walk};
 
-/// Puts the tree under `src`; `true` for the long form.
+/// Puts the tree under `src`; returns `true` for the long form.
 fn tree(world: &World) -> bool {
     let Some(tree) = std::env::var_os("MILL_TREE") else {
         world.collection("src");
@@ -64,7 +64,7 @@ fn plant_what_cannot(world: &World) {
 }
 
 /// Every path that a faithful copy by nobody must refuse, found without Mill: what is neither a readable file nor a
-/// folder, or has no name in UTF-8; below a folder that may not be entered nothing more is named.
+/// folder, or has a name that is not UTF-8. Nothing beneath an unreadable folder is named.
 fn refusable(world: &World) -> BTreeSet<Vec<u8>> {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "find", ".", "-mindepth", "1"]);
@@ -77,7 +77,7 @@ fn refusable(world: &World) -> BTreeSet<Vec<u8>> {
     paths.filter(refused).map(|(_, path)| path.to_vec()).collect()
 }
 
-/// What of `src` is not in `dst` as it is in `src`, or the other way about: compared byte by byte, by Python.
+/// The differences between `src` and `dst`, compared byte by byte by Python.
 fn differing(world: &World) -> BTreeSet<Vec<u8>> {
     let script = r"
 import filecmp, os, stat, sys
@@ -108,7 +108,7 @@ look(b'')
 #[track_caller]
 fn only_these(differing: &BTreeSet<Vec<u8>>, refused: &BTreeSet<Vec<u8>>) {
     let shown = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
-    // What lies in a refused folder is refused with it.
+    // The content of a refused folder is refused with it.
     let under = |path: &Vec<u8>| {
         let ends = (0..path.len()).filter(|end| path[*end] == b'/');
         ends.map(|end| path[..end].to_vec()).find(|folder| refused.contains(folder)).unwrap_or_else(|| path.clone())
@@ -119,7 +119,7 @@ fn only_these(differing: &BTreeSet<Vec<u8>>, refused: &BTreeSet<Vec<u8>>) {
     assert!(lost.is_empty() && copied.is_empty(), "not refused and not equal: {lost:?}; to be refused: {copied:?}");
 }
 
-/// A path as Mill names it: what is not UTF-8 byte by byte, and no more than 200 characters.
+/// A path as Mill prints it: invalid UTF-8 is escaped byte by byte, and at most 200 characters are kept.
 fn shown(path: &[u8]) -> String {
     let mut name = String::new();
     for chunk in path.utf8_chunks() {
@@ -133,7 +133,7 @@ fn nobody(world: &World, more: &[&str]) -> Ran {
     world.as_nobody(&[&["mirror", "src", "dst", "--json"], more].concat())
 }
 
-/// A file that keeps changing until it is told to stop; each of its moments is one byte repeated.
+/// A file that keeps changing until `stop` is set; each of its states is one byte repeated.
 fn restless(path: PathBuf, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for moment in (b'0'..=b'9').cycle() {

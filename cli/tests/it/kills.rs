@@ -1,4 +1,4 @@
-//! Processes killed with SIGKILL at random moments. `MILL_KILLS=1000` makes it long; the short form runs always.
+//! Processes killed with SIGKILL at random moments. `MILL_KILLS=1000` runs the long form; the short form always runs.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::world::{World, wait_for_handler, walk};
 
-/// A small generator, so that a failing run can be told by its seed.
+/// A small random generator, so that a failing run can be repeated by its seed.
 #[derive(Debug)]
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -35,7 +35,7 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// How many files below an in-progress folder a process has open: copies that have begun and are not yet whole.
+/// How many files in an in-progress folder a process has open: copies that are begun and not complete.
 fn open_copies(pid: u32) -> usize {
     let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
     fds.filter_map(Result::ok)
@@ -44,7 +44,7 @@ fn open_copies(pid: u32) -> usize {
         .count()
 }
 
-/// Stops a process where it stands, counts its open copies, and kills it.
+/// Stops a process, counts its open copies, and kills it.
 fn kill(child: &mut Child) -> usize {
     let pid = child.id();
     let _ = Command::new("kill").args(["-STOP", &pid.to_string()]).status();
@@ -54,7 +54,7 @@ fn kill(child: &mut Child) -> usize {
     open
 }
 
-/// Files of so many rounds stand side by side; then old ones are written over, so that a long run needs no large disk.
+/// Files of this many rounds exist at a time; then old ones are overwritten, so that a long run needs no large disk.
 const ROUNDS_KEPT: u64 = 8;
 
 /// Writes some files, new ones and others over old ones, small and large.
@@ -79,7 +79,7 @@ fn spawn(world: &World, args: &[&str]) -> Child {
     let log = fs::File::options().create(true).append(true).open(world.path("log")).unwrap();
     let mut command = world.command();
     command.args(args).stdout(Stdio::null()).stderr(log);
-    // Tasks of the killed come back soon, so that the test need not wait a minute for each.
+    // Tasks of killed processes come back soon, so that the test need not wait a minute for each.
     command.env("MILL_WORKMAN_VISIBILITY", "5s");
     command.spawn().unwrap()
 }
@@ -118,7 +118,7 @@ fn nothing_is_lost_when_producers_and_workmen_are_killed() {
         producer.wait().unwrap();
     }
     for workman in &mut workmen {
-        // One that has only just begun would die of the signal.
+        // A process that has only just started would die of the signal.
         wait_for_handler(workman, 15);
         let _ = Command::new("kill").args(["-TERM", &workman.id().to_string()]).status();
         assert!(workman.wait().unwrap().success(), "{}", fs::read_to_string(world.path("log")).unwrap());
@@ -138,7 +138,7 @@ fn nothing_is_lost_when_producers_and_workmen_are_killed() {
     assert_eq!(letters.out, "", "nothing was given up");
 }
 
-/// An installation whose tasks in hand stay hidden for ten minutes, and what its source holds.
+/// An installation whose tasks in flight stay hidden for ten minutes, with a source.
 fn with_a_long_visibility(sizes: &[usize]) -> World {
     let world = World::new();
     set_up(&world);

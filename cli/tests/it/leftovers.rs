@@ -1,4 +1,4 @@
-//! What processes leave that were killed, and how those end that are told to.
+//! What killed processes leave, and how processes end that are told to stop.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ fn installation() -> World {
     let world = World::new();
     world.mill(&["init", "."]).expect(0);
     world.write("policies/duplication-accounts.json", "[]");
-    // Makes the database.
+    // Creates the database.
     world.mill(&["status"]).expect(0);
     world
 }

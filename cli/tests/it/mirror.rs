@@ -32,7 +32,7 @@ fn only_what_changed_moves() {
     world.write("src/poems/new.txt", "new");
     world.write("src/catalogue.csv", "other");
     fs::remove_file(world.path("src/README.txt")).unwrap();
-    // The three touched ones; the deleted one stays, for nothing is deleted unless asked.
+    // The three changed files; the deleted one stays, because nothing is deleted without the option.
     assert_eq!(moved(&world.mirror(&[]).expect(0).json()), [1, 1, 0, 11, 0]);
     assert!(world.path("dst/README.txt").exists());
     let json = world.mirror(&["--remove-vanished"]).expect(0).json();
@@ -195,7 +195,7 @@ fn verify_reads_both_folders_again_and_names_what_differs() {
     world.collection("src");
     world.mirror(&[]).expect(0);
     world.mill(&["verify", "--folders", "src", "dst"]).expect(0);
-    // The same size and time, another byte: what no listing shows.
+    // The same size and time, another byte: no listing shows that.
     let path = world.path("dst/catalogue.csv");
     let at = fs::metadata(&path).unwrap().modified().unwrap();
     let mut bytes = fs::read(&path).unwrap();

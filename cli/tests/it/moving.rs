@@ -1,6 +1,6 @@
-//! A source that moves: a disk beneath it that is unmounted and comes back, folders that are renamed, emptied and moved away
-//! at random moments, while producers and workmen run. What is deleted was taken away by people, and a granted delete list
-//! names it. `MILL_MINUTES=60` makes it long; the short form runs always.
+//! A source that moves: a disk beneath it that is unmounted and comes back, folders that are renamed, emptied and moved
+//! away at random moments, while producers and workmen run. Only what people took away is deleted, and a granted delete
+//! list names it. `MILL_MINUTES=60` runs the long form; the short form always runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::kills::{Dice, seed};
 use crate::world::{Ran, World, walk};
 
-/// How long people move things about.
+/// How long people move things around.
 fn duration() -> Duration {
     std::env::var("MILL_MINUTES")
         .map_or(Duration::from_secs(15), |minutes| Duration::from_secs(60 * minutes.parse::<u64>().unwrap()))
@@ -24,7 +24,7 @@ fn duration() -> Duration {
 pub(crate) struct Engine {
     /// Further variables of each process.
     pub(crate) environment: Vec<(&'static str, String)>,
-    /// Prints each row of the book of delete lists as `[partition, sort, value]`, a line of JSON each.
+    /// Prints each row of the table of delete lists as `[partition, sort, value]`, one line of JSON each.
     pub(crate) lists: Box<dyn Fn(&World) -> String>,
 }
 
@@ -36,19 +36,19 @@ const BOXES: u64 = 5;
 /// An item: its space, and its id.
 type Item = (String, String);
 
-/// The trial, between two acts.
+/// The state of the trial between two actions.
 struct Moving<'a> {
     world: &'a World,
     engine: &'a Engine,
     dice: Dice,
     disk: Option<MountGuard>,
     processes: Vec<(&'static [&'static str], Child)>,
-    /// What stood at the destination when it was last looked at.
+    /// The items at the destination at the last check.
     standing: BTreeSet<Item>,
     deleted: BTreeSet<Item>,
-    /// What people took away where it stood, ever.
+    /// The items that people ever took away.
     taken_away: BTreeSet<Item>,
-    /// What a person let go by name.
+    /// The items whose deletion a person confirmed.
     confirmed: BTreeSet<Item>,
     acts: BTreeMap<&'static str, u64>,
     written: u64,
@@ -101,7 +101,7 @@ impl<'a> Moving<'a> {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.world.command();
         command.args(args).envs(self.engine.environment.iter().map(|(name, value)| (name, value)));
-        // Tasks of the killed come back soon.
+        // Tasks of killed processes come back soon.
         command.env("MILL_WORKMAN_VISIBILITY", "5s").env("MILL_WORKMAN_IDLE_BACKOFF", "100ms");
         command
     }
@@ -115,7 +115,7 @@ impl<'a> Moving<'a> {
         self.command(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
-    /// A producer and two workmen run, whatever became of those before.
+    /// Starts a producer and two workmen again if they have ended.
     fn keep_running(&mut self) {
         if self.processes.is_empty() {
             self.processes = PROCESSES.iter().map(|args| (*args, self.spawn(args))).collect();
@@ -132,7 +132,7 @@ impl<'a> Moving<'a> {
         }
     }
 
-    /// Notes what went away at the destination since the last look.
+    /// Records what was deleted at the destination since the last check.
     fn look(&mut self) {
         let now: BTreeSet<Item> = SPACES
             .iter()
@@ -142,7 +142,7 @@ impl<'a> Moving<'a> {
             .filter(|(_, id)| !id.contains(".mill-in-progress"))
             .collect();
         for (space, id) in self.standing.difference(&now) {
-            // A folder that is listed while names in it are replaced may leave one out.
+            // A listing of a folder may omit a name that is replaced meanwhile.
             if !self.world.path(&format!("two/{space}/{id}")).exists() {
                 self.deleted.insert((space.clone(), id.clone()));
             }
@@ -154,7 +154,7 @@ impl<'a> Moving<'a> {
         self.taken_away.extend(ids.into_iter().map(|id| (space.to_owned(), id)));
     }
 
-    /// Moves a folder or file of the source within it, or out of it; what stood under its name is gone there.
+    /// Moves a folder or file of the source inside it, or out of it; the old name is gone then.
     fn people_move(&mut self, from: &str, to: &str) -> bool {
         let (from_path, to_path) = (self.world.path(from), self.world.path(to));
         if !from_path.exists() || to_path.exists() {
@@ -170,7 +170,7 @@ impl<'a> Moving<'a> {
         true
     }
 
-    /// Where there is a folder under both names, the second is deleted.
+    /// If both names exist, the second is deleted.
     fn make_room(&mut self, folder: &str, away: &str) {
         if self.world.path(folder).exists() && self.world.path(away).exists() {
             let gone = ids(&self.world.path(away));
@@ -215,12 +215,12 @@ impl<'a> Moving<'a> {
             return "unmounted";
         }
         self.disk = Some(MountGuard::bind(&self.world.path("the disk"), &self.world.path(DISK)));
-        // What lies in the mount point is covered: it is out of sight, as if it were taken away.
+        // The mount hides what is in the mount point, as if it were taken away.
         self.people_take("photos", ["disk/stray".to_owned()]);
         "mounted"
     }
 
-    /// A person looks through what is held, and lets go what is not only out of sight.
+    /// A person reviews the held deletes, and confirms those that are not only out of sight.
     fn confirm(&mut self) -> &'static str {
         let held = self.mill(&["held", "list", "--json"]);
         let lists: Vec<Value> = held.out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -246,7 +246,7 @@ impl<'a> Moving<'a> {
         if self.mill(&["held", "confirm", token]).code == 0 { "confirmed" } else { "not confirmed any more" }
     }
 
-    /// A person puts everything back in its place, waits for a run, and looks through what is still held.
+    /// A person puts everything back, waits for a run, and reviews what is still held.
     fn clear_up(&mut self) -> &'static str {
         if self.disk.is_none() {
             self.plug();
@@ -374,11 +374,11 @@ impl<'a> Moving<'a> {
             .filter(|item| !self.taken_away.contains(*item) && !self.confirmed.contains(*item))
             .collect();
         assert!(still_theirs.is_empty(), "deleted, and nobody took it away: {still_theirs:?}");
-        // In the short form it may be that nothing was found gone in time.
+        // In the short form nothing may be found gone in time.
         assert!(duration() < Duration::from_mins(5) || self.deleted.len() > 100, "the trial tried nothing");
     }
 
-    /// All that was moved away is back; then both sides become the same, held deletes let go by a person.
+    /// Everything is moved back; then both sides become equal, and a person confirms held deletes.
     fn come_to_rest(&mut self) {
         if self.disk.is_none() {
             let _ = fs::remove_file(self.world.path(DISK).join("stray"));

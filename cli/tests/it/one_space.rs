@@ -1,4 +1,4 @@
-//! A space that cannot be looked into stops no other space of its store, is named, and nothing is deleted for it.
+//! An unreadable space stops no other space of its store, is reported, and causes no delete.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,10 +11,10 @@ use crate::world::{Ran, World, walk};
 
 const EIO: i32 = 5;
 
-/// What is removed at the source is removed at the copy.
+/// The policy deletes at the copy what is gone at the source.
 const REMOVES: &str = r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2", "removeVanished": true}]}"#;
 
-/// Three spaces of the folder of store 1, with so many files each.
+/// Three spaces in the folder of store 1, with this many files each.
 fn spaces(world: &World, store: &str, files: usize) {
     for space in ["a", "bad", "z"] {
         for n in 0..files {
@@ -31,7 +31,7 @@ fn allow(world: &World, folder: &str, mode: u32) {
     fs::set_permissions(world.path(folder), fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The run was warned of the space `bad` in these words, and of nothing else.
+/// Checks that the run warns of the space `bad` with these words, and of nothing else.
 #[track_caller]
 fn named(ran: Ran, words: &str) -> Ran {
     let ran = ran.expect(2);
@@ -50,11 +50,11 @@ fn a_space_without_permission_stops_no_other_and_deletes_nothing() {
     world.mill(&["init", "."]).expect(0);
     world.library(REMOVES);
     spaces(&world, "one", 5);
-    // So old that all of it is proven: what vanishes then may be deleted unasked.
+    // So old that all of it is proven: then the rule may grant its deletes.
     world.age("one");
     world.mill(&["run", "--json"]).expect(0);
     for (round, (store, mode)) in [("one", 0o000), ("one", 0o111), ("two", 0o000)].into_iter().enumerate() {
-        // There is a file more in each, and one less; of one space nobody can see which.
+        // Each has one new file and one file less; in one space nobody can see that.
         for space in ["a", "bad", "z"] {
             world.write(&format!("one/{space}/new"), format!("{round}"));
         }
@@ -106,7 +106,7 @@ fn a_space_whose_directory_fails_stops_no_other_and_deletes_nothing() {
     }
 }
 
-/// Its tasks are queued before it fails: each of them meets it.
+/// Its tasks are queued before it fails, so each of them fails.
 #[test]
 fn tasks_of_a_space_that_fails_hold_up_no_task_of_another() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Identity, never spelling: the binary on real mounts. Which folders are one folder, and which are not what they were.
+//! Identity instead of names: the binary on real mounts. Which folders are the same, and which have been replaced.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ fn trial(run: impl FnOnce(&World) -> Result<(), MissingRequirement> + Send + 'st
     in_mount_namespace(move || run(&World::new()));
 }
 
-/// All files of a folder with what is in them.
+/// All files of a folder with their content.
 fn content(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all: Vec<_> = walk(folder)
         .into_iter()
@@ -25,7 +25,7 @@ fn content(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     all
 }
 
-/// An account whose store 1 goes to its store 2, and what vanished goes too.
+/// An account that copies store 1 to store 2 and deletes what vanished.
 fn account(world: &World, account: &str, one: &str, two: &str) {
     world.write(
         &format!("policies/{account}-stores.json"),
@@ -58,7 +58,8 @@ fn a_source_and_a_destination_that_are_one_folder_are_refused_and_nothing_is_tou
             let ran = world.mill(&["mirror", source, destination, "--remove-vanished", "--json"]).expect(200);
             assert!(ran.err.contains("hold the same files"), "{}", ran.err);
         };
-        // The source lies in the destination: what only the destination has would be deleted, the originals with it.
+        // The source is inside the destination: what only the destination has would be deleted, and the originals with
+        // it.
         let mount = MountGuard::bind(&world.path("data"), &world.path("dst/originals"));
         refused("data", "dst");
         mount.unmount();
@@ -165,7 +166,7 @@ fn destinations_of_two_accounts_in_one_place_are_an_error_of_the_policies() {
     symlink("copies", world.path("link")).unwrap();
     let checked = world.mill(&["policy", "check"]).expect(100);
     assert!(checked.out.contains("b-stores.json: error: store `2` of account `a`"), "{}", checked.out);
-    // Where a copy is copied on, its folder is written by one account and read by the other.
+    // In a chain of copies, one account writes the folder in the middle and the other reads it.
     account(&world, "b", "link", "b-two");
     fs::create_dir_all(world.path("b-two")).unwrap();
     world.mill(&["policy", "check"]).expect(0);
@@ -187,7 +188,7 @@ fn a_destination_whose_disk_is_not_mounted_is_not_filled() {
             assert!(ran.err.contains("none is now") && ran.err.contains("--create"), "{}", ran.err);
             assert!(walk(&world.path("dst")).is_empty(), "the mount point is not filled");
         }
-        // Another disk is not taken for it either.
+        // Another disk is not accepted either.
         let other = MountGuard::tmpfs(&world.path("dst"), "size=4m")?;
         let ran = world.mirror(&[]).expect(100);
         assert!(ran.err.contains("another file system"), "{}", ran.err);
@@ -212,7 +213,7 @@ fn a_store_that_is_not_mounted_stops_its_account_only_until_its_place_is_accepte
             world.write(&format!("{name}-one/room/a"), name);
             fs::create_dir_all(world.path(&format!("{name}-two"))).unwrap();
         }
-        // Of the same file system as the mount point: no device number tells of it.
+        // On the same file system as the mount point, so that the device number does not show it.
         fs::create_dir(world.path("disk")).unwrap();
         let mount = MountGuard::bind(&world.path("disk"), &world.path("ill-two"));
         world.mill(&["run", "--json"]).expect(0);
@@ -294,7 +295,7 @@ fn two_mirrors_of_one_destination_never_remove_each_others_copies() {
         let _ = fs::remove_dir(world.path(inside));
     }
     world.same("a", "dst");
-    // Another user's state, or none: the mark is on the directory itself.
+    // With another user's state, or none: the mark is on the directory itself.
     fs::remove_dir_all(world.path("state")).unwrap();
     mirror("c", "dst", &[]).expect(100);
     mirror("a", "dst", &[]).expect(0);
@@ -303,7 +304,7 @@ fn two_mirrors_of_one_destination_never_remove_each_others_copies() {
     mirror("also-a", "dst", &[]).expect(0);
     fs::rename(world.path("a"), world.path("b")).unwrap();
     mirror("b", "dst", &[]).expect(0);
-    // A copy of the directory with its attributes is nobody's.
+    // A copy of the directory with its attributes has no owner.
     let copied =
         std::process::Command::new("cp").args(["-a", "dst", "elsewhere"]).current_dir(world.path(".")).status();
     assert!(copied.unwrap().success());
@@ -408,10 +409,10 @@ fn a_destination_space_has_one_keeper_over_accounts_stores_and_installations() {
     world.same("a-one/room", "copies/room");
     let owner = second(&["spaces", "owner", "z", "9", "room"]).expect(0);
     assert!(owner.out.contains("store `2` of account `a`"), "{}", owner.out);
-    // A mirror into it is told of it as well, and it of the mirror.
+    // A mirror into it is refused as well, and so is the installation's store after a mirror.
     let ran = world.mill(&["mirror", "b-one/room", "copies/room"]).expect(100);
     assert!(ran.err.contains("store `2` of account `a`"), "{}", ran.err);
-    // A wanted change.
+    // An intended change.
     second(&["spaces", "release", "z", "9", "room"]).expect(0);
     second(&["run", "--json"]);
     let ran = world.mill(&["run", "--json"]);
@@ -435,7 +436,7 @@ fn a_space_is_not_released_while_a_policy_still_copies_there() {
     };
     refused("a", "copies there, from store `1` to store `2`");
     refused("b", "copies there, from store `1` to store `2`");
-    // What cannot be read may copy there.
+    // An unreadable policy might copy there.
     let policy = fs::read_to_string(world.path("policies/a-duplication-policy.json")).unwrap();
     world.write("policies/a-duplication-policy.json", "{");
     refused("b", "cannot be read now");
@@ -443,7 +444,7 @@ fn a_space_is_not_released_while_a_policy_still_copies_there() {
     let ran = world.mill(&["run", "--json"]);
     assert!(matches!(ran.code, 2 | 50), "{} {}", ran.out, ran.err);
     world.same("a-one/room", "copies/room");
-    // A wanted change: nobody but `b` copies there any more.
+    // An intended change: only `b` copies there now.
     world.write("policies/duplication-accounts.json", r#"["b"]"#);
     let released = world.mill(&["spaces", "release", "b", "2", "room"]).expect(0);
     assert!(released.out.contains("store `2` of account `a`"), "{}", released.out);
@@ -488,11 +489,11 @@ fn a_destination_that_was_refused_is_not_remembered_as_one() {
         let alias = MountGuard::bind(&world.path("one"), &world.path("alias"));
         world.mill(&["run", "--json"]).expect(200);
         alias.unmount();
-        // Put right: the store is on a disk of its own, as it should have been.
+        // Corrected: the store is on its own disk, as it should have been.
         let mount = MountGuard::tmpfs(&world.path("alias"), "size=8m")?;
         world.mill(&["run", "--json"]).expect(0);
         world.same("one/room", "alias/room");
-        // From now on it is known.
+        // From now on its place is remembered.
         mount.unmount();
         let ran = world.mill(&["run", "--json"]);
         assert!(ran.code > 2 && content(&world.path("alias")).is_empty(), "{} {}", ran.out, ran.err);
@@ -520,7 +521,7 @@ fn a_hard_link_is_no_copy() {
     let ran = world.mill(&["mirror", "src", "dst", "--json"]).expect(0);
     assert_eq!((ran.json()["updated"].clone(), inode(&one)), (20.into(), before), "{}", ran.out);
     assert_ne!(inode(&other), before);
-    // Somebody saves space by linking what is equal.
+    // Somebody saves space with hard links between equal files.
     fs::remove_file(world.path(&other)).unwrap();
     fs::hard_link(world.path(&one), world.path(&other)).unwrap();
     world.mill(&["mirror", "src", "dst"]).expect(0);

@@ -40,7 +40,7 @@ fn run_brings_every_copy_of_every_account_in_sync() {
     fs::create_dir_all(world.path("museum/one/empty-space")).unwrap();
     world.write("museum/one/x-internal/secret", "never duplicated");
     world.age("library/one");
-    // It is named, and the rule.
+    // It is reported with the rule.
     let json = world.mill(&["run", "--json"]).expect(2).json();
     assert_eq!(json["copied"], 39, "{json}");
     for copy in ["library/two", "library/three", "museum/two"] {
@@ -161,7 +161,7 @@ fn a_space_comes_back_from_a_copy() {
     assert_eq!(walk(&world.path("back")).iter().filter(|path| path.is_file()).count(), 11, "what is whole came back");
     world.mill(&["restore", "library", "reading-room", "--from", "3", "whole"]).expect(0);
     world.same("library/one/reading-room", "whole");
-    // What nobody copied with Mill comes back too, but nothing vouches for it.
+    // What Mill did not copy is restored too, but without a sync proof.
     world.write("library/three/reading-room/theirs", "?");
     let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(0);
     assert_eq!((ran.json()["faults"].clone(), ran.json()["unproven"].clone()), (0.into(), 1.into()));
@@ -187,7 +187,7 @@ fn a_dead_letter_is_listed_shown_retried_and_discarded() {
     let world = World::new();
     two_accounts(&world);
     world.mill(&["run"]).expect(0);
-    // What nobody can open stands for any task that fails for good.
+    // A body that nobody can decode represents any task that fails for good.
     world.python(
         "import sqlite3; c = sqlite3.connect('data/mill.db'); \
          c.execute('update number set last = last + 1'); \
@@ -226,7 +226,7 @@ fn config_show_gives_each_value_and_its_origin() {
     world.mill(&["init", "."]).expect(100);
 }
 
-/// Each of many tasks meets the same broken file.
+/// Each of many tasks needs the same broken file.
 #[test]
 fn a_broken_policy_file_is_warned_of_once_and_not_with_each_task() {
     let world = World::new();

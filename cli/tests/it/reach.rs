@@ -1,4 +1,4 @@
-//! One thing that fails stops no other: it is named, all others arrive, and nothing is deleted for it.
+//! One failure stops nothing else: it is reported, everything else is copied, and it causes no delete.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,7 +29,7 @@ fn arrived(world: &World) -> usize {
     walk(&world.path("dst")).into_iter().filter(|path| path.is_file()).count()
 }
 
-/// The run named what it did not copy, gave nothing up, and was warned.
+/// Checks that the run reported what it did not copy, dead-lettered nothing, and ended with warnings.
 #[track_caller]
 fn named(ran: Ran, refused: u64, words: &[&str]) {
     let ran = ran.expect(2);
@@ -40,7 +40,7 @@ fn named(ran: Ran, refused: u64, words: &[&str]) {
     }
 }
 
-/// Made immutable until it goes out of scope.
+/// A file that is immutable until this value is dropped.
 struct Immutable(PathBuf);
 
 impl Immutable {
@@ -122,7 +122,7 @@ fn a_file_of_the_source_that_cannot_be_read_stops_no_other() {
     });
 }
 
-/// A quota of the whole of a btrfs.
+/// Sets a quota for a whole btrfs.
 fn limit_to_8_mib(folder: &Path) -> Result<(), MissingRequirement> {
     for args in [&["quota", "enable"][..], &["qgroup", "limit", "8M"]] {
         let output = Command::new("btrfs").args(args).arg(folder).output();
@@ -134,7 +134,7 @@ fn limit_to_8_mib(folder: &Path) -> Result<(), MissingRequirement> {
     Ok(())
 }
 
-/// Small ones that come while a large one fills the disk are none that do not fit.
+/// Small items that are written while a large one fills the disk are not refused.
 #[test]
 fn a_file_too_large_for_what_is_left_of_a_disk_or_quota_stops_no_other() {
     let world = World::new();
@@ -162,7 +162,7 @@ fn a_file_larger_than_the_file_system_takes_stops_no_other() {
     let world = World::new();
     files(&world, "src");
     world.write("src/m-large", vec![1; 5 << 20]);
-    // As a file system of old would answer; whoever is told so goes on.
+    // As an old file system would answer, without a signal that ends the process.
     let script = format!("trap '' XFSZ; ulimit -f 4096; exec '{}' mirror src dst --json", env!("CARGO_BIN_EXE_mill"));
     let mut shell = Command::new("bash");
     shell.args(["-c", &script]).current_dir(world.path("")).env("XDG_STATE_HOME", world.path("state"));
@@ -170,7 +170,7 @@ fn a_file_larger_than_the_file_system_takes_stops_no_other() {
     assert_eq!(arrived(&world), 120);
 }
 
-/// As ext4 and XFS refuse it where projects have quotas, and Ceph where directories have.
+/// As ext4 and XFS do with project quotas, and Ceph with directory quotas.
 #[test]
 fn a_directory_that_takes_no_file_by_renaming_stops_no_other_and_says_what_to_do() {
     let world = World::new();

@@ -1,5 +1,5 @@
-//! Mill in the world as it is: parts of a source that come and go, clocks that are set. Each trial has a mount namespace of
-//! its own (`mill_trials::in_mount_namespace`); what a machine lacks for one is printed.
+//! Mill in real conditions: parts of a source that come and go, clocks that are set. Each trial has a mount namespace
+//! of its own (`mill_trials::in_mount_namespace`); what a machine lacks for a trial is printed.
 
 mod clocks;
 mod deletes;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::world::{Ran, World, walk};
 
-/// An installation with one account, whose store 1 is `one` and whose copy, `two`, also loses what vanishes.
+/// An installation with one account: store 1 is `one`, its copy is `two`, and what vanishes is deleted.
 struct Installed {
     world: World,
 }
@@ -27,7 +27,7 @@ impl Installed {
         self.world.mill(&["run", "--json"])
     }
 
-    /// A workman, until nothing is queued, put off or in hand any more.
+    /// Runs a workman until nothing is queued, snoozed or in flight.
     fn work_off(&self) {
         let child = self.spawn(&["work"]);
         let began = Instant::now();
@@ -55,7 +55,7 @@ impl Installed {
     }
 }
 
-/// One account whose store 2 is a copy of store 1 that also loses what vanishes.
+/// One account whose store 2 is a copy of store 1; what vanishes is deleted.
 fn policies(world: &World) {
     world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}], "removeVanished": true}"#);
     fs::create_dir_all(world.path("one/photos")).unwrap();

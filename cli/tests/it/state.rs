@@ -1,4 +1,5 @@
-//! Mill's own state: gone, emptied, damaged, older, another's. It existed, so none of that is a beginning.
+//! Mill's own state: gone, emptied, damaged, older, of another installation. It existed, so Mill never starts again
+//! from nothing.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -32,7 +33,7 @@ fn installation() -> World {
     world
 }
 
-/// Every command that opens the state says that it is not as it should be, and what to do; none changes anything.
+/// Every command that opens the state reports what is wrong with it and what to do; none changes anything.
 #[track_caller]
 fn refused_by_all(world: &World, why: &str) {
     let before = walk(&world.path("data"));
@@ -57,7 +58,7 @@ fn an_installation_whose_state_is_gone_or_emptied_ends_with_the_way_out() {
         let world = installation();
         harm(&world);
         refused_by_all(&world, why);
-        // The way out, as it is told.
+        // What the message says to do.
         let _ = fs::remove_file(world.path("data/mill.db"));
         fs::remove_file(world.path("mill.toml.state")).unwrap();
         world.mill(&["run", "--quiet"]).expect(0);
@@ -84,7 +85,7 @@ fn an_installation_whose_state_is_damaged_older_or_anothers_ends_with_the_way_ou
     }
     fs::write(world.path("data/mill.db"), &newest).unwrap();
     world.mill(&["run", "--quiet"]).expect(0);
-    // Whoever means to go on with the older one can.
+    // A person who wants to continue with the older one can do so.
     fs::write(world.path("data/mill.db"), &backup).unwrap();
     fs::remove_file(world.path("mill.toml.state")).unwrap();
     world.mill(&["run", "--quiet"]).expect(0);
@@ -110,7 +111,7 @@ fn a_state_that_is_elsewhere_is_not_begun_anew_and_one_that_was_moved_is_gone_on
     assert_eq!((json["copied"].as_u64(), json["unchanged"].as_u64()), (Some(0), Some(1)), "{json}");
 }
 
-/// Makes the database so large that it is not read through at each opening, by rows about nothing.
+/// Makes the database so large, with meaningless rows, that it is not checked completely at each opening.
 fn grow(world: &World) {
     world.python(
         "
@@ -132,7 +133,7 @@ fn of_a_large_damaged_state_nothing_is_believed_and_no_space_is_taken_over() {
     grow(&world);
     let whole = fs::read(world.path("data/mill.db")).unwrap();
     world.write("policies/library-duplication-policy.json", FROM_THREE);
-    // A bit in the key of the owner's row, and the pages that hold it, or held it before.
+    // A bit in the key of the owner's row, in all pages that contain it or contained it before.
     let key = b"ownerslibrary/2";
     let held: Vec<usize> = (0..whole.len() - key.len()).filter(|at| whole[*at..].starts_with(key)).collect();
     let bit = |at: usize| at + 5..at + 6;
@@ -157,7 +158,7 @@ fn damage_that_is_met_in_mid_run_ends_the_run_as_an_error() {
         world.write(&format!("one/room/{n}"), "x");
     }
     let mut bytes = fs::read(world.path("data/mill.db")).unwrap();
-    // All pages of proofs but the first and last ones, next to which the small tables stand.
+    // All pages of sync proofs except the first and last ones, which are next to the small tables.
     let end = bytes.len() / 4096 - 20;
     (20..end).for_each(|page| bytes[page * 4096..(page + 1) * 4096].fill(0xA5));
     fs::write(world.path("data/mill.db"), bytes).unwrap();
@@ -181,7 +182,7 @@ fn a_workman_whose_state_is_removed_under_it_ends_as_an_error() {
     assert!(!world.path("data").exists(), "nothing is made in its place");
 }
 
-/// A pair that was mirrored, and the folder of its state.
+/// A mirrored pair, and the folder of its state.
 fn mirrored() -> (World, String) {
     let world = World::new();
     world.collection("src");
@@ -287,7 +288,7 @@ fn a_service_without_home_keeps_its_state_where_the_users_entry_says() {
     });
 }
 
-/// Fills what is left of a disk but for so many bytes.
+/// Fills a disk except for this many bytes.
 fn fill(world: &World, folder: &str, but: usize) {
     let path = world.path(&format!("{folder}/fill"));
     let mut bytes = Vec::new();
@@ -322,7 +323,7 @@ fn a_run_whose_own_state_has_no_room_ends_after_its_patience_and_says_what_to_do
     });
 }
 
-/// A program that holds the database's lock, as one that copies it may, until it is killed or its time is over.
+/// A program that holds the database's lock, as a backup program may, until it is killed or its time is over.
 struct Holder(Child);
 
 impl Holder {
@@ -350,7 +351,7 @@ impl Drop for Holder {
     }
 }
 
-/// A run of many items that has copied some of them.
+/// A run that has copied some of many items.
 fn amid_a_run(world: &World, more: &[&str]) -> Child {
     for n in 0..3_000 {
         world.write(&format!("one/room/{n:04}"), "x");
@@ -370,7 +371,7 @@ fn a_run_whose_state_another_program_holds_locked_waits_goes_on_and_loses_nothin
     let mut run = amid_a_run(&world, &[]);
     let holder = Holder::hold(&world, 600);
     assert!(walk(&world.path("two/room")).len() < 3_001, "it came too late to be in the way");
-    // Held until a write has waited in vain; how long that takes depends on the disk.
+    // Held until a write has waited in vain; the time depends on the disk.
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.contains("another program holds")), "it was never in the way");
     drop(holder);

@@ -1,4 +1,4 @@
-//! What `mill status` says of copies while a producer and a workman stay, each a process of its own.
+//! What `mill status` reports of copies while a producer and a workman run as processes.
 
 use std::fs::File;
 use std::process::{Child, Stdio};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::world::World;
 
-/// A `mill` that stays until it is dropped.
+/// A `mill` process that runs until it is dropped.
 struct Stays(Child);
 
 impl Stays {
@@ -27,12 +27,12 @@ impl Drop for Stays {
     }
 }
 
-/// What status knows of the one pair.
+/// The status of the only pair.
 fn pair(world: &World) -> Value {
     world.mill(&["status", "--json"]).expect(0).json()["pairs"][0].clone()
 }
 
-/// Waits until status says something of the pair.
+/// Waits for a status of the pair.
 #[track_caller]
 fn until(world: &World, what: &str, says: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
@@ -71,7 +71,7 @@ fn where_tasks_compare_everything_status_says_in_sync_by_what_is_proven() {
     assert!(said.contains("in sync as of 20"), "{said}");
     assert!(said.contains("listings and seals prove each item equal; 20 were queued to be compared again"), "{said}");
 
-    // While nobody repairs it, no loop that begins after the change says so.
+    // While nobody repairs the copy, no loop that begins after the change reports it in sync.
     drop(workman);
     world.write("two/photos/07", "somebody else's");
     let surveyed = |pair: &Value| pair["surveyed"].clone();
@@ -90,7 +90,7 @@ fn where_tasks_compare_everything_status_says_in_sync_by_what_is_proven() {
     world.same("one/photos", "two/photos");
 }
 
-/// Where a copy's store is gone, or cannot be looked into, since it was in sync; and where it never was in sync.
+/// For a copy whose store is gone or unreadable since it was in sync, and for one that never was in sync.
 #[test]
 fn status_says_since_when_a_copy_could_not_be_looked_at_and_why() {
     let world = World::new();

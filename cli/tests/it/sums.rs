@@ -1,4 +1,4 @@
-//! "In sync" is a sum that adds up: what is not copied is named, and what is not known is never called in sync.
+//! "In sync" is a sum that adds up: what is not copied is reported, and what is unknown is never reported as in sync.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -32,7 +32,7 @@ fn begun(world: &World, args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// Waits until so many files are in a folder.
+/// Waits until a folder has this many files.
 fn until(folder: &Path, count: usize) {
     let began = Instant::now();
     while walk(folder).iter().filter(|path| path.is_file()).count() < count {
@@ -41,7 +41,7 @@ fn until(folder: &Path, count: usize) {
     }
 }
 
-/// What became of what was listed comes to what was listed.
+/// Checks that the outcomes add up to the listed entries.
 #[track_caller]
 fn adds_up(json: &Value) {
     let of = |name: &str| json[name].as_u64().unwrap();
@@ -91,12 +91,12 @@ fn a_mistyped_source_an_empty_one_and_a_file_are_no_success() {
     let ran = world.mill(&["mirror", "empty", "dst"]).expect(2);
     assert!(ran.out.contains("`empty` holds nothing"), "{}", ran.out);
     assert!(ran.out.contains("Nothing was there to be copied"), "{}", ran.out);
-    // What held nothing has not taken the destination for itself.
+    // An empty source has not claimed the destination.
     world.write("right/a", "x");
     world.mill(&["mirror", "right", "dst"]).expect(0);
 }
 
-/// Everything that can stand beside spaces, and spaces that a rule leaves out; and names of all of it.
+/// Creates everything that can be beside spaces, and spaces that a rule excludes. Returns the names.
 fn left_out(world: &World) -> Vec<String> {
     library(world, DEFAULT);
     world.write("one/photos/a", "copied");
@@ -249,7 +249,7 @@ fn status_says_as_of_when_each_copy_is_in_sync() {
     assert_eq!(json["pairs"].as_array().unwrap().len(), 2, "{json}");
     world.mill(&["run"]).expect(0);
     assert!(!status().contains("differed"), "{}", status());
-    // What a destination refuses is no part of what is in sync.
+    // An item that a destination refuses is not in sync.
     world.write("one/letters/taken", "z");
     world.write("two/letters/taken/by another", "theirs");
     world.mill(&["run"]).expect(2);
@@ -271,7 +271,7 @@ fn a_policy_that_compares_everything_is_judged_by_its_sum_too() {
     }
 }
 
-/// Of no account, store or space of a mirror's own.
+/// Checks that no internal account, store or space of a mirror is named.
 #[track_caller]
 fn speaks_of_paths(ran: &Ran) {
     let own =
@@ -294,7 +294,7 @@ fn a_mirror_that_fails_is_stopped_or_goes_on_names_the_paths_that_were_typed() {
     until(&world.path("dst"), 2);
     assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
     speaks_of_paths(&Ran::of(run.wait_with_output().unwrap()).expect(50));
-    // Its source goes away in the middle, and is gone as it begins.
+    // Its source disappears in the middle, and is absent at the next start.
     let run = begun(&world, &args);
     until(&world.path("dst"), 100);
     fs::rename(world.path("src"), world.path("away")).unwrap();
@@ -302,7 +302,7 @@ fn a_mirror_that_fails_is_stopped_or_goes_on_names_the_paths_that_were_typed() {
     speaks_of_paths(&world.mill(&args).expect(100));
     fs::rename(world.path("away"), world.path("src")).unwrap();
     speaks_of_paths(&world.mill(&args).expect(0));
-    // Its destination has no room, may not be written, and is another disk.
+    // Its destination is full, is read-only, and is another disk.
     let disk = Mount::new(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &world.path("disk"));
     fs::create_dir(world.path("disk/copy")).unwrap();
     let args = ["mirror", "src", "disk/copy", "--log", "info"];
@@ -322,7 +322,7 @@ fn a_mirrors_messages_name_the_paths_that_were_typed() {
     world.collection("src");
     world.write("src/locked", "x");
     std::os::unix::fs::symlink("nowhere", world.path("src/link")).unwrap();
-    // A folder stands where a file is to go.
+    // A folder is in the place of a file.
     world.write("dst/catalogue.csv/in-the-way", "x");
     let ran = world.mill(&["mirror", "src", "dst", "--remove-vanished", "--log", "info"]);
     assert!(matches!(ran.code, 2 | 50), "{} {}", ran.out, ran.err);

@@ -1,5 +1,5 @@
-//! What goes wrong around Mill: full and read-only disks, denied folders, things unplugged in mid-run.
-//! None of it deletes anything, and none of it makes a dead letter.
+//! External failures: full and read-only disks, denied folders, disks unplugged during a run. None of them causes a
+//! delete or a dead letter.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::world::{Mount, Ran, World, walk};
 
-/// An account in trouble beside one that is well.
+/// An account that fails, and one that is well.
 fn accounts(world: &World) {
     world.mill(&["init", "."]).expect(0);
     world.write("policies/duplication-accounts.json", r#"["ill", "well"]"#);
@@ -28,7 +28,7 @@ fn accounts(world: &World) {
     }
 }
 
-/// The account that is well is in sync, nothing was given up, and the run says that not all was done.
+/// Checks that the healthy account is in sync, nothing was dead-lettered, and the run reports that not all was done.
 #[track_caller]
 fn others_went_on(world: &World, ran: &Ran) {
     assert!(matches!(ran.code, 2 | 50 | 100), "{} {}", ran.out, ran.err);
@@ -90,7 +90,7 @@ fn a_source_root_that_is_gone_deletes_nothing() {
     let ran = world.mill(&["run", "--json"]);
     others_went_on(&world, &ran);
     assert_eq!(walk(&world.path("ill-two")).len(), before);
-    // A mount point that is empty because nothing is mounted is no source either.
+    // An empty mount point without a mount is no source either.
     fs::create_dir(world.path("ill-one")).unwrap();
     let ran = world.mill(&["run", "--json"]);
     others_went_on(&world, &ran);
@@ -172,7 +172,7 @@ fn a_producer_ends_as_an_error_only_if_it_could_look_at_nothing() {
     assert!(ran.err.contains("`ill:1`") && ran.err.contains("`well:1`"), "{}", ran.err);
 }
 
-/// Fills a disk to its last block, or lets nothing be written to it.
+/// Fills a disk to its last block, or makes it read-only.
 fn hinder(mount: &Mount, how: &str) {
     if how == "full" {
         fs::create_dir_all(mount.0.join(".others")).unwrap();
@@ -183,7 +183,7 @@ fn hinder(mount: &Mount, how: &str) {
     assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&mount.0).status().unwrap().success());
 }
 
-/// An account whose destination is a small disk of its own.
+/// An account whose destination is its own small disk.
 fn with_a_small_disk(world: &World) -> Mount {
     world.mill(&["init", "."]).expect(0);
     world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);

@@ -1,4 +1,4 @@
-//! A scratch folder with a `mill` in it, and checks by other people's tools.
+//! A scratch folder in which `mill` runs, and checks by other tools.
 
 use std::fs;
 use std::io::Read;
@@ -13,7 +13,7 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
 }
 
-/// What a run of `mill` came to.
+/// The result of a run of `mill`.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) out: String,
@@ -43,7 +43,7 @@ impl Ran {
     }
 }
 
-/// What a process came to that must end by itself, long before a client of S3 would give up.
+/// The result of a process that must end by itself, long before a client of S3 would give up.
 #[track_caller]
 pub(crate) fn ends(mut child: Child) -> Ran {
     let (mut out, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -70,7 +70,7 @@ pub(crate) fn ends(mut child: Child) -> Ran {
 
 const ENDS: Duration = Duration::from_mins(2);
 
-/// Waits until the process has a handler of its own for the signal of this number. Source: proc_pid_status(5).
+/// Waits until the process has a handler for this signal. Source: proc_pid_status(5).
 #[track_caller]
 pub(crate) fn wait_for_handler(child: &Child, signal: u32) {
     let began = Instant::now();
@@ -90,7 +90,7 @@ impl World {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// All that is in another one, in a folder of its own.
+    /// A copy of another world, in its own folder.
     pub(crate) fn copy_of(other: &Self) -> Self {
         let world = Self::new();
         let status = Command::new("cp").arg("-aT").arg(other.folder.path()).arg(world.folder.path()).status().unwrap();
@@ -129,7 +129,7 @@ impl World {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("XDG_STATE_HOME", self.path("state"));
-        // Where coverage is measured, that of the binary counts too.
+        // If coverage is measured, the binary's counts too.
         command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         command
     }
@@ -138,13 +138,13 @@ impl World {
         Ran::of(self.command().args(args).output().unwrap())
     }
 
-    /// Runs `mill` without root's powers: as user 65534 where the tests run as root.
+    /// Runs `mill` without root's permissions: as user 65534 if the tests run as root.
     pub(crate) fn as_nobody(&self, args: &[&str]) -> Ran {
         let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
         if !root {
             return self.mill(args);
         }
-        // The binary may lie where nobody may not go.
+        // The binary may be in a folder that nobody cannot enter.
         let binary = self.path("mill-for-nobody");
         fs::copy(env!("CARGO_BIN_EXE_mill"), &binary).unwrap();
         for writable in ["dst", "state", "data"] {
@@ -159,7 +159,7 @@ impl World {
         Ran::of(command.output().unwrap())
     }
 
-    /// Mirrors `src` to `dst` and gives the summary.
+    /// Mirrors `src` to `dst` and returns the result.
     pub(crate) fn mirror(&self, more: &[&str]) -> Ran {
         self.mill(&[&["mirror", "src", "dst", "--json"], more].concat())
     }
@@ -170,7 +170,7 @@ impl World {
         fs::write(path, text).unwrap();
     }
 
-    /// Makes everything under `name` old enough to be believed unchanged.
+    /// Makes everything under `name` old enough to have settled versions.
     pub(crate) fn age(&self, name: &str) {
         let at = SystemTime::now() - Duration::from_hours(1);
         for path in walk(&self.path(name)) {
@@ -210,7 +210,7 @@ impl World {
         assert_eq!(self.diff(from, to), Vec::<String>::new());
     }
 
-    /// The modes and modification times of all files, by name relative to the folder.
+    /// The modes and modification times of all files, by relative name.
     pub(crate) fn stamps(&self, name: &str) -> Vec<(Vec<u8>, u32, SystemTime)> {
         use std::os::unix::fs::PermissionsExt as _;
         let root = self.path(name);
@@ -226,7 +226,7 @@ impl World {
         found
     }
 
-    /// Runs a Python script in the scratch folder, the tool of somebody else, and gives what it prints.
+    /// Runs a Python script in the scratch folder, and returns its output.
     #[track_caller]
     pub(crate) fn python(&self, script: &str) -> String {
         let output = Command::new("python3").args(["-c", script]).current_dir(self.folder.path()).output().unwrap();
@@ -234,7 +234,7 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Puts a body into the queue that the producer fills, as it is.
+    /// Sends a body, unchanged, to the queue that the producer fills.
     pub(crate) fn queue(&self, body: &str) {
         self.python(&format!(
             "
@@ -249,7 +249,7 @@ db.commit()
         ));
     }
 
-    /// Whether every SQLite file under the folder is whole, as SQLite's own check in Python says.
+    /// Checks every SQLite file under the folder with SQLite's own integrity check, in Python.
     #[track_caller]
     pub(crate) fn databases_are_whole(&self) {
         self.databases_are_whole_in("");
@@ -274,7 +274,7 @@ for p in found:
     }
 }
 
-/// A mount that goes with the test.
+/// A mount that is removed with the test.
 pub(crate) struct Mount(pub(crate) PathBuf);
 
 impl Mount {

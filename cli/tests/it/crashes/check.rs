@@ -1,10 +1,10 @@
-//! What must be true when all is in sync again, whoever died on the way; asked of tools that are not Mill's.
+//! What must be true when all is in sync again, whichever processes died; checked by tools other than Mill.
 
 use super::job::{Job, Stage};
 use super::template::{NO_ENVELOPE, PROPERTY, WITH_PROPERTY};
 use crate::world::walk;
 
-/// Looks at everything.
+/// Checks everything.
 #[track_caller]
 pub(super) fn all(job: &Job, stage: Stage) {
     let world = &job.world;
@@ -32,7 +32,7 @@ fn nothing_stray(job: &Job, folder: &str) {
     assert_eq!(stray, None, "a stray file");
 }
 
-/// Whether the letter is in its queue still: in the hands of one who died, from where it comes back after a minute.
+/// Whether the dead letter is still in its queue: in flight at a dead process, from which it returns after a minute.
 #[track_caller]
 fn a_letter_is_under_way(job: &Job) -> bool {
     let script = "
@@ -59,14 +59,14 @@ assert all(properties['{name}'] == '{value}' for properties in kept.values()), k
     ));
 }
 
-/// What nobody could open is in the book, as it came, and nothing else is.
+/// The body that nobody can decode is in the table unchanged, and nothing else is.
 #[track_caller]
 fn the_letter_is_there(job: &Job, stage: Stage) {
     let listed = job.world.mill(&["deadletters", "list", "--all", "--json"]).expect(0).out;
     let mut letters: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     if stage == Stage::Children {
-        // Its leases are so short that on a busy machine each one may be over before its task is done. The queue gives such
-        // a task up; what it was about is in sync all the same, as looked at above.
+        // Its leases are so short that on a busy machine each may lapse before its task is done. The queue dead-letters
+        // such a task; its item is in sync nevertheless, as checked above.
         letters.retain(|letter| !letter["reason"].as_str().unwrap().starts_with("worker lost"));
     }
     assert!(letters.iter().all(|letter| letter["body"] == NO_ENVELOPE), "{stage:?}: {listed}");

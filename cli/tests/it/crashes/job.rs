@@ -1,4 +1,4 @@
-//! The job of a trial, and the processes that do it.
+//! The job of a trial, and its processes.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -11,20 +11,20 @@ use mill_ports::CrashPoint;
 use super::template::{ACCOUNTS, BLOCKED, Template};
 use crate::world::{Mount, World};
 
-/// A part of the job in which processes may die. What comes before it is done by processes that live.
+/// A part of the job in which processes may die. The parts before it run without a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     /// A producer and three workmen at once, in processes of their own.
     Fleet,
-    /// The same, told to stop at once while they have all hands full.
+    /// The same, told to stop at once while all are busy.
     Stopped,
     /// `mill run`, all in one process.
     Run,
     /// `mill run` with workmen as child processes, and with deletes that a person confirms.
     Children,
-    /// The dead letter is sent again, given up again, and discarded.
+    /// The dead letter is retried, dead-lettered again, and discarded.
     Letters,
-    /// A space is brought back.
+    /// A space is restored.
     Restore,
     /// Two folders are mirrored.
     Mirror,
@@ -35,36 +35,36 @@ impl Stage {
         [Self::Fleet, Self::Stopped, Self::Run, Self::Children, Self::Letters, Self::Restore, Self::Mirror];
 }
 
-/// Where processes die.
+/// The point at which processes die.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Armed {
     pub(super) point: CrashPoint,
-    /// At which passing.
+    /// At which pass.
     pub(super) nth: u64,
 }
 
-/// How a stage that is armed is given time to run into its point.
+/// How long an armed stage may take to reach its point.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long a stage waits on a busy machine until a workman has met the store that cannot be used.
+/// How long a stage waits on a busy machine until a workman has found the unusable store.
 const PATIENCE_WITH_STORE: Duration = Duration::from_mins(1);
 /// SIGKILL's number.
 const KILL: i32 = 9;
 
 pub(super) struct Job {
-    // Unmounted before the world goes.
+    // Unmounted before the world is removed.
     _thin: Mount,
     pub(super) world: World,
     armed: Option<Armed>,
     log: Option<PathBuf>,
     killed: u64,
-    /// How long tasks in hand are hidden from others.
+    /// How long tasks in flight are hidden from others.
     visibility: &'static str,
 }
 
 impl Job {
     pub(super) fn new(template: &Template) -> Self {
         let world = template.world();
-        // It keeps no attributes of files.
+        // It stores no attributes of files.
         let thin = Mount::new(&["-t", "ramfs", "ramfs"], &world.path("thin-two"));
         Self { _thin: thin, world, armed: None, log: None, killed: 0, visibility: "1s" }
     }
@@ -73,7 +73,7 @@ impl Job {
         self.armed = Some(armed);
     }
 
-    /// Notes what points the stage passes, in the file given.
+    /// Logs the points that the stage passes to the returned file.
     pub(super) fn log_passings(&mut self) -> PathBuf {
         let path = self.world.path("passings");
         fs::write(&path, "").unwrap();
@@ -101,7 +101,7 @@ impl Job {
             Stage::Stopped => self.stopped(),
             Stage::Run => {
                 self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
-                // A copied world's copies were written by nobody that this one knows: their deletes are held.
+                // The copies of a copied world have an unknown writer, so their deletes are held.
                 self.confirm_held(&[]);
                 self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
             }
@@ -109,8 +109,8 @@ impl Job {
             Stage::Letters => self.letters(),
             Stage::Restore => self.restore(),
             Stage::Mirror => {
-                // A directory that the killed had made for an item counts as an item of its own while it is empty. Where
-                // it is all that the destination has, its delete is held for a person; the next run finds it filled.
+                // A directory that a killed process created for an item counts as an item while it is empty. If the
+                // destination has nothing else, its delete is held for a person; the next run finds it filled.
                 self.until_it_ends(MIRROR, &[0, 2]);
             }
         }
@@ -127,18 +127,18 @@ impl Job {
             self.confirm_held(&["--mirror", MIRROR[1], MIRROR[2]]);
             self.until_it_ends(MIRROR, &[0]);
         }
-        // What failed while something stood in the way, what was given up and what was held is past now.
+        // Failures because of the obstacle, dead letters and held deletes are over now.
         self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
         self.until_it_ends(&["run", "--quiet"], &[0]);
     }
 
-    /// Lets go all deletes that wait for a person.
+    /// Confirms all held deletes.
     fn confirm_held(&mut self, of: &[&str]) {
         let listed = self.world.command().args(["held", "list", "--json"]).args(of).output().unwrap();
         for line in String::from_utf8(listed.stdout).unwrap().lines() {
             let held: serde_json::Value = serde_json::from_str(line).unwrap();
             let token = held["token"].as_str().unwrap();
-            // The one who was killed may have confirmed it already.
+            // The killed process may have confirmed it already.
             self.until_it_ends(&[&["held", "confirm", token], of].concat(), &[0, 200]);
         }
     }
@@ -147,7 +147,7 @@ impl Job {
         let log = fs::File::options().create(true).append(true).open(self.world.path("log")).unwrap();
         let mut command = self.world.command();
         command.args(args).stdout(Stdio::null()).stderr(log).stdin(Stdio::null());
-        // Tasks of the killed come back soon, and a space is more than one nibble.
+        // Tasks of killed processes come back soon, and a space is more than one nibble.
         command.env("MILL_WORKMAN_VISIBILITY", self.visibility).env("MILL_PRODUCER_NIBBLE", "20");
         if let Some(Armed { point, nth }) = self.armed {
             command.env("MILL_CRASH_AT", format!("{}:{nth}", point.name()));
@@ -158,7 +158,7 @@ impl Job {
         command
     }
 
-    /// Whether a process died at the point; from then on nobody does.
+    /// Whether a process died at the point; from then on no other does.
     fn died(&mut self, status: ExitStatus) -> bool {
         let died = status.signal() == Some(KILL);
         if died {
@@ -185,13 +185,13 @@ impl Job {
         assert!(status.code().is_some_and(|code| codes.contains(&code)), "{args:?}: {status}\n{}", log());
     }
 
-    /// Lets the store be used that could not be, and what was blocked have its place.
+    /// Makes the unusable store usable, and removes the obstacle of the blocked item.
     fn out_of_the_way(&self) {
         self.usable();
         let _ = fs::remove_dir_all(self.world.path(BLOCKED));
     }
 
-    /// Whether a workman has said that the store cannot be used.
+    /// Whether a workman has reported that the store cannot be used.
     fn has_met_unusable(&self) -> bool {
         let log = fs::read_to_string(self.world.path("log")).unwrap_or_default();
         log.contains("a store cannot be used for now")
@@ -202,7 +202,7 @@ impl Job {
     }
 
     fn fleet(&mut self) {
-        // Tasks of one account are in hand for longer than their leases.
+        // Tasks of one account are in flight for longer than their leases.
         let mut held = Some(self.held());
         let mut fleet = Fleet::start(self, &[&["produce", "duplication", "--now"], WORK, WORK, WORK]);
         let began = Instant::now();
@@ -236,7 +236,7 @@ impl Job {
         self.until_it_ends(&["produce", "duplication", "--now"], &[0, 2]);
         (self.armed, self.log) = (armed, log);
         for _ in 0..10 {
-            // Tasks of this account stay in hand, to be given back when the processes are told to stop at once.
+            // Tasks of this account stay in flight, to be released when the processes are told to stop at once.
             let held = self.held();
             let fleet = Fleet::start(self, &[WORK, WORK]);
             std::thread::sleep(Duration::from_millis(150));
@@ -254,7 +254,7 @@ impl Job {
         for n in 40..80 {
             fs::remove_file(self.world.path(&format!("library-one/photos/box {}/{n}", n % 5))).unwrap();
         }
-        // One large enough, and leases short enough, that some must be extended, and some are lost.
+        // The item is so large and the leases so short that some leases must be extended and some are lost.
         fs::write(self.world.path("library-one/photos/large"), vec![b'l'; 48 << 20]).unwrap();
         self.visibility = "150ms";
         let run = ["run", "--processes", "2", "--quiet"];
@@ -272,7 +272,7 @@ impl Job {
     }
 
     fn letters(&mut self) {
-        // A letter whose deciding was cut off between the task's sending and the book may be retried twice.
+        // A dead letter whose retry was killed between the send and the table may be retried twice.
         self.until_it_ends(&["deadletters", "retry", "--all"], &[0]);
         self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
         self.until_it_ends(&["deadletters", "discard", "--all", "--reason", "nobody can open it"], &[0]);
@@ -290,7 +290,7 @@ impl Job {
 const MIRROR: &[&str] = &["mirror", "library-one/photos", "mirrored", "--quiet", "--remove-vanished"];
 const WORK: &[&str] = &["work", "--workers", "32"];
 
-/// Processes at work at the same time. One that dies is started again.
+/// Processes that work at the same time. One that dies is started again.
 struct Fleet<'a> {
     running: Vec<(&'a [&'a str], Child)>,
 }
@@ -300,7 +300,7 @@ impl<'a> Fleet<'a> {
         Self { running: all.iter().map(|args| (*args, job.command(args).spawn().unwrap())).collect() }
     }
 
-    /// Looks who has ended.
+    /// Checks which processes have ended.
     fn look(&mut self, job: &mut Job) {
         let mut still = Vec::new();
         for (args, mut child) in self.running.drain(..) {
@@ -313,7 +313,7 @@ impl<'a> Fleet<'a> {
         self.running = still;
     }
 
-    /// Asks all to stop, so many times.
+    /// Asks all to stop, this many times.
     fn ask_to_stop(&self, times: u32) {
         for _ in 0..times {
             for (_, child) in &self.running {
@@ -326,7 +326,7 @@ impl<'a> Fleet<'a> {
     fn wait(mut self, job: &mut Job) {
         for (args, mut child) in self.running.drain(..) {
             let status = child.wait().unwrap();
-            // One that is told to stop before it listens dies of that.
+            // A process that is told to stop before it handles signals dies of the signal.
             if !job.died(status) && status.signal() != Some(15) {
                 job.ended_as_expected(args, status, &[0, 2, 50]);
             }

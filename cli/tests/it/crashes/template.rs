@@ -1,4 +1,4 @@
-//! A world in which all sorts of work wait, made once and copied for each trial.
+//! A world with all kinds of pending work, made once and copied for each trial.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,20 +7,20 @@ use std::process::Command;
 
 use crate::world::World;
 
-/// What is in the queue from the beginning, and nobody can open.
+/// A body that is in the queue from the beginning and that nobody can decode.
 pub(super) const NO_ENVELOPE: &str = "this is no envelope";
 
-/// A property that only a sidecar can keep where files have no attributes.
+/// A property that only a sidecar can store if files have no attributes.
 pub(super) const PROPERTY: (&str, &str) = ("title", "Meadow in May");
 
 /// The name of the account's items in the space `room` that have it.
 pub(super) const WITH_PROPERTY: &str = "painting";
 
-/// What stands in the way of an item of that name.
+/// The obstacle in the place of an item of that name.
 pub(super) const BLOCKED: &str = "library-two/photos/blocked";
 
-/// The accounts: one with changes of all sorts, one whose destination cannot be written at first, one whose destination
-/// keeps no properties.
+/// The accounts: one with changes of all kinds, one whose destination cannot be written at first, one whose destination
+/// stores no properties.
 pub(super) const ACCOUNTS: [&str; 3] = ["library", "later", "thin"];
 
 /// The world.
@@ -40,14 +40,14 @@ impl Template {
         for n in 0..60 {
             world.write(&format!("later-one/box/{n}"), format!("letter {n}"));
         }
-        // Where writes are prepared stands a file: the store cannot be used.
+        // A file is in the place of the folder for temporary files: the store cannot be used.
         world.write("later-two/.mill-in-progress", "");
         for n in 0..5 {
             let name = format!("thin-one/room/{WITH_PROPERTY} {n}");
             world.write(&name, format!("picture {n}"));
             set_property(&world.path(&name));
         }
-        // A directory stands in the way of an item, and what is in it nobody may delete.
+        // A directory is in the place of an item, and nobody may delete its content.
         fs::create_dir_all(world.path(BLOCKED)).unwrap();
         std::os::unix::fs::symlink("/nowhere", world.path(BLOCKED).join("link")).unwrap();
         fs::create_dir_all(world.path("thin-two")).unwrap();
@@ -59,7 +59,7 @@ impl Template {
     /// A world like it.
     pub(super) fn world(&self) -> World {
         let world = World::copy_of(&self.0);
-        // Only what has been as it is for two seconds is sealed, and a copy is as young as can be.
+        // Only items that are unchanged for two seconds get a sync proof, and a copied world is new.
         std::thread::sleep(std::time::Duration::from_millis(2_100));
         world
     }
@@ -67,7 +67,7 @@ impl Template {
 
 fn policies(world: &World, accounts: &[&str]) {
     for account in accounts {
-        // One transfer at once, so that tasks are in hand for a while.
+        // One transfer at a time, so that tasks are in flight for a while.
         let transfers_max = if *account == "later" { r#", "transfersMax": 1"# } else { "" };
         world.write(
             &format!("policies/{account}-stores.json"),
@@ -99,7 +99,7 @@ fn first_state(photos: &Path) {
     }
 }
 
-/// What people do: they add, change, move and delete.
+/// Changes of people: they add, change, move and delete.
 fn changes(one: &Path) {
     let photos = one.join("photos");
     for n in 0..10_u8 {
@@ -127,7 +127,7 @@ fn changes(one: &Path) {
     }
 }
 
-/// What a process leaves that dies while it writes.
+/// What a process leaves that dies during a write.
 fn leftovers(root: &Path) {
     put(&root.join(".mill-in-progress/00000000000000aa/0"), "half a fi");
 }

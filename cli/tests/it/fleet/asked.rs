@@ -1,14 +1,14 @@
-//! What a call asks for, in the words of a role's permissions.
+//! The permissions that a call needs.
 
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::http::request::Parts;
 use serde_json::Value;
 
-/// An action, the ARN that it is about, and the partition of the one row where a role's permission may depend on that.
+/// An action, its ARN, and the partition of the row if a role's permission may depend on it.
 pub(crate) type Permission = (String, String, Option<&'static str>);
 
-/// The partition of the rows in which tables say whose they are.
+/// The partition of the rows with the installation's id.
 const INSTALLATION: &str = "installation";
 
 /// The permissions that a call needs, as AWS documents them for each operation.

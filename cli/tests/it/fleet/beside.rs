@@ -1,5 +1,5 @@
-//! The same faults for Mill and for rclone: how many items arrive, how it ends, and what is said. `docs/faults.md` has the table
-//! that this prints: `cargo test -p mill --test it -- --ignored --nocapture beside`.
+//! The same faults for Mill and for rclone: how many items are copied, the exit code, and the message. `docs/faults.md`
+//! has the table that this prints: `cargo test -p mill --test it -- --ignored --nocapture beside`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,17 +16,17 @@ use super::{CREDENTIALS, boto, ministack};
 use crate::world::{Ran, World, walk};
 
 const ITEMS: usize = 40;
-/// Of which so many stand in the folder of which some cases are about.
+/// This many of them are in the folder that some cases are about.
 const APART: usize = 5;
 
-/// One end, as each of the two tools spells it.
+/// One end, as each of the two tools writes it.
 #[derive(Debug, Clone)]
 enum End {
     Folder(&'static str),
     Bucket(String),
 }
 
-/// What came of one tool.
+/// The result of one tool.
 struct Came {
     arrived: usize,
     ran: Ran,
@@ -36,9 +36,9 @@ struct Came {
 struct Case {
     name: &'static str,
     mood: Mood,
-    /// After so long all is well again.
+    /// The fault ends after this time.
     passes_after: Option<Duration>,
-    /// How many arrive, and Mill's exit code.
+    /// The number of copied items, and Mill's exit code.
     expected: (usize, i32),
 }
 
@@ -47,7 +47,7 @@ impl Case {
         Self { name, mood, passes_after: None, expected }
     }
 
-    /// Copies with both tools, each with a proxy of its own, and adds their row to the table.
+    /// Copies with both tools, each through its own proxy, and adds their row to the table.
     fn try_between(&self, world: &World, ends: &dyn Fn(&str) -> (End, End), table: &mut String) {
         let came = ["mill", "rclone"].map(|tool| {
             let proxy = Proxy::before(ministack(), 1);

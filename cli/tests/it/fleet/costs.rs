@@ -23,7 +23,7 @@ impl Counted {
         Self::with_prefix("costs")
     }
 
-    /// Queues, tables and buckets whose names begin so.
+    /// Queues, tables and buckets with this prefix.
     fn with_prefix(prefix: &str) -> Self {
         let before = || Proxy::before(ministack(), 1);
         let job = Self { world: World::new(), engine: before(), source: before(), destination: before() };
@@ -61,7 +61,7 @@ for n in range({}): s3.put_object(Bucket='{prefix}-from-photos', Key=f'{{n:04}}'
             ),
         );
         job.mill(&["infra", "create"]).expect(0);
-        // What is younger than two seconds is taken for unsettled.
+        // Items younger than two seconds are unsettled.
         std::thread::sleep(std::time::Duration::from_secs(4));
         job
     }
@@ -82,7 +82,7 @@ for n in range({}): s3.put_object(Bucket='{prefix}-from-photos', Key=f'{{n:04}}'
         Ran::of(self.command().args(args).output().unwrap())
     }
 
-    /// A producer's loop, and the work on what it queued. Gives what was asked of the source, the destination and the queues.
+    /// Runs a producer's loop and its tasks. Returns the requests to the source, the destination and the queues.
     fn run(&self) -> [BTreeMap<String, u64>; 3] {
         let proxies = [&self.source, &self.destination, &self.engine];
         let _before = proxies.map(Proxy::take_counts);
@@ -98,7 +98,7 @@ fn of_items(counts: &BTreeMap<String, u64>) -> [u64; 3] {
     ["HEAD item", "GET item", "PUT item"].map(|operation| counts.get(operation).copied().unwrap_or(0))
 }
 
-/// On a busy machine a try may be lost and made again: one in a hundred, and no more.
+/// On a busy machine a call may be lost and repeated: one in a hundred, and no more.
 fn assert_costs(counted: [u64; 3], told: [u64; 3], what: &str) {
     for (counted, told) in counted.into_iter().zip(told) {
         assert!((told..=told + told / 100).contains(&counted), "{what}: {counted} requests, {told} are told");
@@ -117,7 +117,7 @@ fn an_item_and_a_task_cost_no_more_requests_than_are_told() {
     assert!(sends <= items.div_ceil(10) + 2, "{sends} sends of {items} tasks");
     let asked = |operation: &str| queues.get(operation).copied().unwrap_or(0);
     let a_task = ["SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch"].map(asked).iter().sum::<u64>();
-    // How full batches are depends on how fast tasks come to their end; that each goes alone, they never may.
+    // How full batches are depends on how fast tasks end, but not every task may need its own request.
     println!("{:.3} requests a task", a_task as f64 / items as f64);
     assert!(a_task < items, "{a_task}");
 
@@ -131,15 +131,15 @@ fn an_item_and_a_task_cost_no_more_requests_than_are_told() {
 #[test]
 fn a_run_lists_the_destination_no_more_than_its_pages_need() {
     let (job, items) = (Counted::with_prefix("lists"), *ITEMS);
-    // Where there is none yet, all that are under way look for it until one of them has made it.
+    // If there is none yet, all concurrent tasks check for it until one of them has created it.
     boto(&job.world, &format!("client('s3', '{}').create_bucket(Bucket='lists-to-photos')", ministack()));
     let _before = job.destination.take_counts();
     job.mill(&["run", "--quiet"]).expect(0);
     let asked = job.destination.take_counts();
     println!("{asked:?}");
-    // Two witnesses may be put besides: of the two stores, and of the place.
+    // Two witness objects may be written besides: for the two stores, and for the place.
     assert!((items..=items + 2).contains(&of_items(&asked)[2]), "each is written once: {asked:?}");
-    // Its pages, at most twice (the loop, and a closing survey); the spaces there are, whether this one is there, the witness.
+    // Its pages, at most twice (the loop and a closing survey); the list of spaces, the check of this one, the witness.
     let lists = asked["GET bucket"];
     assert!(lists <= 2 * (items / 1_000 + 1) + 10, "{lists} lists");
 }

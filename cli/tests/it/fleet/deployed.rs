@@ -1,5 +1,5 @@
-//! A fleet as `infra/deploy` stands it up: the processes that its task definitions name, on the queues, tables and buckets
-//! of a deployed stack, under its roles and alarms.
+//! A fleet as `infra/deploy` deploys it: the processes of its task definitions, on the queues, tables and buckets of a
+//! deployed stack, with its roles and alarms.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ impl Fleet {
         let output = |output: &str| told["outputs"][output].as_str().unwrap().to_owned();
         let tasks = stack(&["tasks", ministack(), name], &Value::Null);
         let world = World::new();
-        // Beside it Mill remembers its tables, so the tree's own is not used.
+        // Mill writes its marker beside the file, so the file in the source tree is not used.
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/deploy/mill.toml");
         fs::copy(config, world.path("mill.toml")).unwrap();
         Self { world, name, bucket: output("PolicyBucket"), topic: output("AlarmTopic"), tasks }
@@ -46,7 +46,7 @@ impl Fleet {
         command
     }
 
-    /// What a container runs, until it has said a line; then it is stopped as a container is.
+    /// Runs a container's command until it has printed a line; then stops it like a container.
     fn run(&self, task: &str, endpoint: &str) -> Ran {
         let arguments = self.tasks[task]["command"].as_array().unwrap();
         let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
@@ -62,12 +62,12 @@ impl Fleet {
     fn workman(&self, endpoint: &str) -> Workman {
         assert_eq!(self.tasks["workman"]["command"], json!(["work"]));
         let mut command = self.command("workman", endpoint);
-        // Its own pauses are of minutes, where each look costs a request.
+        // The default pauses are minutes long, because each poll costs a request.
         command.env("MILL_WORKMAN_IDLE_BACKOFF", "200ms");
         Workman::begin(command)
     }
 
-    /// What an operator does.
+    /// Runs a command of an operator.
     pub(super) fn mill(&self, args: &[&str]) -> Ran {
         self.mill_at(ministack(), args)
     }
@@ -114,9 +114,9 @@ aws('s3').put_bucket_policy(Bucket=bucket, Policy=json.dumps({'Version': '2012-1
     assert_eq!(found, BTreeSet::from(expected), "{told}");
 }
 
-/// The server publishes no metrics of its queues, as CloudWatch does for SQS: the test takes that part. It tells the depth
-/// that it has just read from the dead-letter queue, and then, as the metric of received messages, how many letters the
-/// book has. All else is the server's: the queue, the alarms of the template, their topic, and what the topic delivers.
+/// CloudWatch publishes metrics of SQS queues; this server does not, so the test publishes them: the depth that it
+/// reads from the dead-letter queue, and, as the metric of received messages, the number of dead letters in the table.
+/// The server provides everything else: the queue, the alarms of the template, their topic, and the topic's messages.
 #[test]
 fn a_dead_letter_raises_the_message_while_it_waits_and_when_it_passes() {
     let fleet = Fleet::deploy("alarmed", &[]);
@@ -126,7 +126,7 @@ fn a_dead_letter_raises_the_message_while_it_waits_and_when_it_passes() {
 aws('sns').subscribe(TopicArn=topic, Protocol='sqs', Endpoint=arn)
 sqs.send_message(QueueUrl=queue('duplication-low'), MessageBody='no task at all')",
     );
-    // For as long as the dead letters cannot be received, they wait in their queue instead of their book.
+    // While the dead letters cannot be received, they wait in their queue.
     let proxy = Proxy::before(ministack(), 1);
     let receive = "sqs:ReceiveMessage".to_owned();
     proxy.refuse(Some((receive, "arn:aws:sqs:us-east-1:000000000000:alarmed-dead-letter".into(), None)));
@@ -152,7 +152,7 @@ print(told['ApproximateNumberOfMessages'])",
     until("the alarm on letters that pass", || heard(&fleet).contains(&"alarmed-dead-letters".to_owned()));
 }
 
-/// Tells CloudWatch a figure of the dead-letter queue.
+/// Publishes a metric of the dead-letter queue.
 fn tell(fleet: &Fleet, metric: &str, value: &str) {
     let script = format!(
         "aws('cloudwatch').put_metric_data(Namespace='AWS/SQS', MetricData=[dict(
@@ -161,7 +161,7 @@ fn tell(fleet: &Fleet, metric: &str, value: &str) {
     fleet.boto(&script);
 }
 
-/// The alarms that the subscribed queue has had messages about.
+/// The alarms for which the subscribed queue has received messages.
 fn heard(fleet: &Fleet) -> Vec<String> {
     let told = fleet.boto(
         "heard = sqs.get_queue_url(QueueName='heard')['QueueUrl']
@@ -180,7 +180,7 @@ pub(super) fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Each of real processes has a proxy of its own before the server, which tells what it asks for.
+/// Real processes, each with its own proxy that records its calls.
 struct Components {
     fleet: Fleet,
     producer: Proxy,
@@ -189,12 +189,12 @@ struct Components {
 }
 
 impl Components {
-    /// Puts the policy files into their bucket as one component is to read them: with its own proxy for the stores' address.
+    /// Writes the policy files to their bucket for one component, with its own proxy as the stores' address.
     fn policies(&self, of: &Proxy) {
         self.policies_without(of, "[]");
     }
 
-    /// The same, of an account that leaves spaces out.
+    /// The same, for an account that excludes spaces.
     fn policies_without(&self, of: &Proxy, ignored: &str) {
         let at = format!(r#""type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true"#, of.address());
         self.fleet.boto(&format!(
@@ -209,7 +209,7 @@ for file, text in files.items(): s3.put_object(Bucket=bucket, Key=file, Body=tex
         ));
     }
 
-    /// A letter that came while no workman runs.
+    /// A dead letter that arrives while no workman runs.
     fn write_a_letter_down(&self) {
         self.fleet.boto("sqs.send_message(QueueUrl=queue('dead-letter'), MessageBody='nobody was there')");
         let written = self.fleet.mill_at(self.operator.address(), &["deadletters", "list", "--json"]).expect(0).out;
@@ -238,7 +238,7 @@ s3.copy_object(Bucket='roles-from', Key='room/3', CopySource='roles-from/room/3'
                Metadata={'only': 'properties'})
 sqs.send_message(QueueUrl=queue('duplication-high'), MessageBody='no task at all')",
         );
-        // The workman keeps to what it has read, for five minutes.
+        // The workman uses the policy that it has read for five minutes.
         self.policies(producer);
         let again = fleet.mill_at(producer.address(), &["produce", "duplication", "--now"]).expect(0);
         assert!(again.out.contains("loop finished"), "{}", again.out);
@@ -260,7 +260,7 @@ print([key for key in {**a, **b} if a.get(key) != b.get(key)])",
         assert_eq!(differences, "[]\n");
     }
 
-    /// What a person does who looks after the fleet.
+    /// The commands of a person who operates the fleet.
     fn look_after(&self) {
         self.policies(&self.operator);
         let mill = |args: &[&str]| self.fleet.mill_at(self.operator.address(), args).expect(0);
@@ -282,7 +282,7 @@ print([key for key in {**a, **b} if a.get(key) != b.get(key)])",
     }
 }
 
-/// What a role allows of SQS, DynamoDB and S3 and none of the processes above asks for, and why it is allowed.
+/// Permissions of roles for SQS, DynamoDB and S3 that none of the processes above uses, and the reasons for them.
 const NOT_SEEN: [(&str, &[&str]); 3] = [
     ("Producer", &[]),
     (
@@ -290,20 +290,20 @@ const NOT_SEEN: [(&str, &[&str]); 3] = [
         &[
             // For tasks that take longer than a third of the visibility timeout.
             "sqs:ChangeMessageVisibility",
-            // For uploads in parts that are given up, and for tags: S3 takes an item's along when it copies.
+            // For abandoned multipart uploads, and for tags: S3 copies an item's tags too.
             "s3:AbortMultipartUpload",
             "s3:GetObjectTagging",
             "s3:PutObjectTagging",
-            // For the removal of a whole space, which reads the results of its rows.
+            // For deleting a whole space, which reads the results of its rows.
             "dynamodb:Query",
         ],
     ),
     ("Operator", &[]),
 ];
 
-/// Every call of real processes, seen on the way to the server, is one that the component's deployed role allows, and a role
-/// allows no other. Uploads in parts are not among them: this server's CRC64NVME of one is wrong, so none can be completed;
-/// what they need has the same name as for a whole item, `s3:PutObject`.
+/// The deployed role of each component allows exactly the calls that its real processes make. Multipart uploads are not
+/// included: this server computes a wrong CRC64NVME for them, so none can be completed; they need the same permission
+/// as a whole item, `s3:PutObject`.
 #[test]
 fn the_deployed_containers_keep_copies_in_sync_within_what_their_roles_allow() {
     let fleet = Fleet::deploy("roles", &["SourceBuckets=roles-from", "DestinationBuckets=roles-to"]);

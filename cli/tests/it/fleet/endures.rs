@@ -1,4 +1,4 @@
-//! A mirror endures what passes by itself: a server that does not answer for a while, and one that often fails.
+//! A mirror survives temporary failures: a server that does not answer for a while, and one that often fails.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::world::{Ran, World, walk};
 
 const ITEMS: usize = 40;
 
-/// A mirror of the bucket to `copies`, under way.
+/// A running mirror of the bucket to `copies`.
 struct Mirror(Child);
 
 impl Mirror {
@@ -27,7 +27,7 @@ impl Mirror {
         Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Reads what it says until it says this.
+    /// Reads its output until these words appear.
     fn says(&mut self, words: &str) {
         let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap());
         let mut said = String::new();
@@ -37,7 +37,7 @@ impl Mirror {
     }
 
     fn end(mut self) -> Ran {
-        // What it says further must be read, or it would wait for that.
+        // The rest of its output must be read, or it would block.
         let mut errors = self.0.stderr.take().unwrap();
         let reading = std::thread::spawn(move || {
             let mut said = String::new();
@@ -59,7 +59,7 @@ fn a_mirror_waits_for_a_server_that_does_not_answer_and_copies_all() {
     assert_eq!(mirror.end().expect(0).json()["copied"], ITEMS);
 }
 
-/// At the first run and at a later one, which looks first whether the bucket is still there.
+/// At the first run and at a later one, which first checks that the bucket still exists.
 #[test]
 fn a_mirror_waits_for_a_destination_that_does_not_answer_at_its_beginning() {
     let world = World::new();
@@ -117,7 +117,7 @@ fn a_mirror_goes_on_when_a_server_that_went_away_is_back() {
     assert_eq!(walk(&world.path("copies")).len(), ITEMS);
 }
 
-/// The names of hosts that this test's processes know, and no others.
+/// The only host names that this test's processes know.
 fn know_hosts(world: &World) {
     world.write("hosts", "");
     world.write("switch", "hosts: files\n");
@@ -203,7 +203,7 @@ fn a_mirror_that_is_stopped_while_it_waits_at_its_beginning_ends_as_stopped() {
         Mirror::start(command)
     };
     mirror().end().expect(0);
-    // A later run looks first whether the bucket is still there.
+    // A later run first checks that the bucket still exists.
     proxy.set(Mood::Away);
     let mut waiting = mirror();
     waiting.says("waits for `s3://stopped-early/copies`");
@@ -242,7 +242,7 @@ fn what_is_said_to_be_done_fits_how_a_run_ended() {
     }
 }
 
-/// By quota, as a server of ours says it; MinIO and Ceph do so.
+/// By quota, with a response like that of MinIO and Ceph.
 #[test]
 fn a_full_bucket_ends_a_mirror_at_once_and_says_what_to_do() {
     let world = World::new();
@@ -261,7 +261,7 @@ fn a_full_bucket_ends_a_mirror_at_once_and_says_what_to_do() {
     }
 }
 
-/// A proxy that is named by the environment, and lets nobody through without a name and a password.
+/// A proxy from the environment that requires a user name and password.
 #[test]
 fn a_proxy_that_wants_a_login_is_named_without_its_password_and_is_not_waited_for() {
     let world = World::new();
@@ -275,7 +275,7 @@ fn a_proxy_that_wants_a_login_is_named_without_its_password_and_is_not_waited_fo
     let proxy = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut line in listener.incoming().flatten() {
-            // Whoever goes away is no trouble of this proxy's.
+            // A client that disconnects is no failure of this proxy.
             _ = line.read(&mut [0; 4096]).and_then(|_| line.write_all(answer.as_bytes()));
         }
     });
@@ -293,7 +293,7 @@ fn a_proxy_that_wants_a_login_is_named_without_its_password_and_is_not_waited_fo
     }
 }
 
-/// One that refuses the way to the service, as for an address that it does not allow, or that it cannot reach.
+/// A proxy that refuses a tunnel to the service, because the address is not allowed or not reachable.
 #[test]
 fn a_proxy_that_refuses_a_tunnel_is_named_with_what_to_check() {
     let world = World::new();
@@ -302,7 +302,7 @@ fn a_proxy_that_refuses_a_tunnel_is_named_with_what_to_check() {
     std::thread::spawn(move || {
         for mut line in listener.incoming().flatten() {
             let refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            // Whoever goes away is no trouble of this proxy's.
+            // A client that disconnects is no failure of this proxy.
             _ = line.read(&mut [0; 4096]).and_then(|_| line.write_all(refused));
         }
     });

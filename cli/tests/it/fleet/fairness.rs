@@ -1,4 +1,5 @@
-//! Two accounts: one whose destination is far away and takes two transfers at once, and one with all on this disk.
+//! Two accounts: one whose destination is far away and takes two transfers at once, and one with everything on this
+//! disk.
 
 use std::fs;
 use std::path::Path;
@@ -8,16 +9,16 @@ use super::proxy::{Mood, Proxy};
 use super::{CREDENTIALS, Workman, boto, ministack, signature_server};
 use crate::world::{Ran, World, walk};
 
-/// Items of the account whose destination is far away, more by half than four workmen have slots.
+/// Items of the account whose destination is far away: half more than four workmen have slots.
 const SLOW: usize = 80;
 const QUICK: usize = 40;
-/// Where the queue is small: more than it holds.
+/// For a small queue: more than it holds.
 const SLOW_MORE: usize = 120;
 const QUICK_MORE: usize = 90;
 
 struct Trial {
     world: World,
-    /// Before the store that is far away.
+    /// In front of the store that is far away.
     proxy: Proxy,
 }
 
@@ -67,7 +68,7 @@ impl Trial {
         self
     }
 
-    /// All of the quick account is there while the store of the other answers nothing at all.
+    /// All of the quick account is copied while the store of the other answers nothing at all.
     fn quick_comes_while_the_other_hangs(&self, workmen: usize) {
         self.mill(&["produce", "duplication"]).expect(0);
         self.proxy.set(Mood::Far(Duration::from_hours(1)));
@@ -80,7 +81,7 @@ impl Trial {
         }
     }
 
-    /// More of the slow account, more by far than the queue may hold, and a queue that is small.
+    /// Far more items of the slow account than the queue may hold, and a small queue.
     fn with_a_small_queue(self) -> Self {
         for item in SLOW..SLOW_MORE {
             self.world.write(&format!("a-slow/one/space/item-{item}"), format!("a-slow {item}"));
@@ -99,8 +100,8 @@ impl Trial {
         low["visible"].as_u64().unwrap()
     }
 
-    /// The quick account has loop after loop, one each second, while the store of the other answers nothing at all and its loop
-    /// comes to no end.
+    /// The quick account has loop after loop, one each second, while the store of the other answers nothing at all and
+    /// its loop does not end.
     fn quick_has_loop_after_loop(&self) {
         let config = fs::read_to_string(self.world.path("mill.toml")).unwrap();
         self.world.write("mill.toml", format!("{config}frequency = \"1s\"\n"));
@@ -118,7 +119,7 @@ impl Trial {
                 assert!(stays.lives() && works.lives(), "{}", log());
                 std::thread::sleep(Duration::from_millis(50));
             }
-            // Only a loop that begins after this finds it.
+            // Only a loop that begins later finds it.
             self.world.write(&format!("b-quick/one/space/item-new-{round}"), format!("new in {round}"));
         }
         let status = self.mill(&["status", "--json"]).expect(0).json();
@@ -131,8 +132,8 @@ impl Trial {
         assert_eq!(status["duplication_producer"]["run_finished"], serde_json::Value::Null, "{status}");
     }
 
-    /// The quick account has its copies, and where the producer stays loop after loop, one each second, while the store of the
-    /// other answers nothing at all from the beginning: not which spaces it has, and no listing.
+    /// The quick account is copied, and with a producer that keeps running it has loop after loop, one each second,
+    /// while the store of the other answers nothing at all from the beginning: neither its spaces nor a listing.
     fn quick_goes_on_while_the_other_is_never_listed(&self, args: &[&str], works: bool, loops: usize) {
         let config = fs::read_to_string(self.world.path("mill.toml")).unwrap();
         self.world.write("mill.toml", format!("{config}\n[producer]\nfrequency = \"1s\"\n"));
@@ -148,7 +149,7 @@ impl Trial {
                 assert!(!log().contains("is asked again"), "its time limits came before the copies: {}", log());
                 std::thread::sleep(Duration::from_millis(50));
             }
-            // Only a loop that begins after this finds it.
+            // Only a loop that begins later finds it.
             self.world.write(&format!("b-quick/one/space/item-new-{round}"), format!("new in {round}"));
         }
         assert_eq!(self.copies("vendor"), 0, "what hangs does not end");
@@ -172,7 +173,8 @@ impl Trial {
         if root.is_dir() { walk(&root).iter().filter(|path| is_item(path)).count() } else { 0 }
     }
 
-    /// The quick account is done before the slow one has filled the queue, while a producer stays and one workman works.
+    /// The quick account is done before the slow one has filled the queue, with a producer that keeps running and one
+    /// workman.
     fn quick_has_its_share(&self) {
         self.proxy.set(Mood::Far(Duration::from_secs(8)));
         let mut stays = Workman::doing(self.command(), &["produce", "duplication", "--stay"]);
@@ -180,7 +182,7 @@ impl Trial {
         loop {
             let (quick, slow) = (self.copies("b-quick/two"), self.copies("vendor"));
             let log = || fs::read_to_string(self.world.path("log")).unwrap_or_default();
-            // Ten of the slow account make room for one nibble of whose turn it is then.
+            // After ten tasks of the slow account there is room for one nibble of the next account.
             assert!(slow < 12, "{slow} of the slow account came before {quick} of the quick one\n{}", log());
             assert!(stays.lives() && works.lives(), "{}", log());
             if quick == QUICK_MORE {
@@ -190,7 +192,7 @@ impl Trial {
         }
     }
 
-    /// All of the quick account is there while most of the slow one is still to come, on so many workmen.
+    /// All of the quick account is copied while most of the slow one is still to come, with this many workmen.
     fn quick_comes_first(&self, workmen: usize) {
         self.mill(&["produce", "duplication"]).expect(0);
         self.proxy.set(Mood::Far(Duration::from_millis(250)));
@@ -206,7 +208,7 @@ impl Trial {
             assert!(workmen.iter_mut().all(Workman::lives), "{}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        // And the slow one is not forgotten.
+        // The slow account is copied too.
         self.proxy.set(Mood::Quiet);
         while self.copies("vendor") < SLOW {
             std::thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,5 @@
-//! The fleet engine while its servers fail, credentials expire and workmen are killed. `MILL_KILLS=100` makes it long; the
-//! short form runs always.
+//! The fleet engine while its servers fail, credentials expire and workmen are killed. `MILL_KILLS=100` runs the long
+//! form; the short form always runs.
 
 use std::fs;
 use std::process::Command;
@@ -11,8 +11,8 @@ use super::{CREDENTIALS, Workman, boto, ministack, settle, signature_server};
 use crate::kills::{Dice, kills, people_work, seed};
 use crate::world::{Ran, World};
 
-/// Three accounts: folder → S3, folder → an S3 server that checks signatures, S3 → folder. All that is asked of a server goes
-/// through a proxy.
+/// Three accounts: folder → S3, folder → an S3 server that checks signatures, S3 → folder. All requests go through a
+/// proxy.
 struct Troubled {
     world: World,
     dice: Dice,
@@ -119,10 +119,10 @@ for n in range(20):
         boto(&self.world, &script);
     }
 
-    /// A producer is started, as often as it takes, until one loop that began now has queued everything.
+    /// Starts producers until one loop that began now has queued everything.
     fn produce(&self) {
         let began = Instant::now();
-        // Where one was left unfinished, the next only goes on with it.
+        // If a loop was left unfinished, the next producer only continues it.
         let mut to_finish = 1;
         while to_finish > 0 {
             let ran = self.mill(&["produce", "duplication", "--now"]);
@@ -132,7 +132,7 @@ for n in range(20):
         }
     }
 
-    /// How many tasks there are, as the server itself says.
+    /// The number of tasks that the server itself reports.
     fn waiting(&self) -> u64 {
         let script = format!(
             "sqs = client('sqs', '{}')
@@ -184,7 +184,8 @@ fn everything_arrives_through_failing_servers_expired_keys_and_kills() {
         job.people_work();
         std::thread::scope(|scope| {
             let producer = scope.spawn(|| job.produce());
-            // So few that no task can be lost with its workman so often that the queue gives it up, however slow the producer.
+            // So few that no task loses its workman so often that the queue dead-letters it, however slow the producer
+            // is.
             for kill in 0..KILLS_A_ROUND {
                 if producer.is_finished() && kill >= FEWEST_KILLS_A_ROUND {
                     break;
@@ -195,7 +196,7 @@ fn everything_arrives_through_failing_servers_expired_keys_and_kills() {
             }
         });
     }
-    // Nobody's keys are good for a while, then only those of one store are not: all wait, and nobody ends.
+    // For a while all keys are invalid, then only those of one store: all workmen wait, and none ends.
     workmen.clear();
     job.people_work();
     job.set(Mood::Quiet);

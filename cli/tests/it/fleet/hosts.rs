@@ -1,4 +1,4 @@
-//! Workmen on two hosts that share nothing but the servers: each in a network namespace of its own.
+//! Workmen on two hosts that share only the servers: each host is a network namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::world::{Ran, World};
 
 const HOSTS: [&str; 2] = ["one", "other"];
 const VISIBILITY: Duration = Duration::from_secs(8);
-/// Longer than leases last, and than anybody waits for an acknowledgement: what comes after it is of new work.
+/// Longer than leases last, and longer than anybody waits for a response: later events belong to new work.
 const CUT_OFF: Duration = Duration::from_secs(21);
 
-/// One account, S3 → S3. Each host reaches the queues through a counter of its own, and both reach the stores through one
-/// that makes them far away; policies are in S3.
+/// One account, S3 → S3. Each host reaches the queues through its own counting proxy, and both reach the stores through
+/// one with a delay; policies are in S3.
 struct Fleet<'a> {
     network: &'a Network,
     world: World,
@@ -29,7 +29,7 @@ struct Fleet<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    /// To be made where the servers are.
+    /// Call it in the servers' namespace.
     fn new(network: &'a Network, mill: &'a Path, workers: u32) -> Self {
         let (process, server) = ministack::start_at(SERVERS);
         let before = || Proxy::before(&server, 1);
@@ -82,7 +82,7 @@ for file in pathlib.Path('files').iterdir():
         command
     }
 
-    /// `mill` beside the servers, as the first host is configured: it is not cut off with it.
+    /// Runs `mill` in the servers' namespace with the first host's configuration: it is not cut off with that host.
     fn mill(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(HOSTS[0]).args(args).output().unwrap())
     }
@@ -97,12 +97,12 @@ for file in pathlib.Path('files').iterdir():
             "for n in range({items}):
     s3.put_object(Bucket='originals', Key=f'photos/{round}/{{n}}', Body=f'{round} {{n}} '.encode() * n * 3, Metadata={{'n': str(n)}})"
         ));
-        // What is younger than two seconds is taken for unsettled.
+        // Items younger than two seconds are unsettled.
         sleep(Duration::from_secs(3));
         self.mill(&["produce", "duplication", "--now"]).expect(0);
     }
 
-    /// Goes on with something until workmen of both hosts have brought tasks to their end.
+    /// Repeats `go_on` until workmen of both hosts have finished tasks.
     fn until_both_take_part(&self, mut go_on: impl FnMut()) {
         let acknowledged =
             || self.engines.each_ref().map(|engine| engine.take_counts().contains_key("DeleteMessageBatch"));
@@ -166,7 +166,7 @@ fn cut_off_and_rejoined(fleet: &Fleet) {
 
     fleet.network.rejoin("one");
     let (rejoined, mut rounds) = (Instant::now(), 0);
-    // The lines that it had are dead; it takes some seconds to find out.
+    // Its connections are dead, which takes some seconds to notice.
     fleet.until_both_take_part(|| {
         rounds += 1;
         fleet.people_work(rounds, 60);
@@ -182,12 +182,12 @@ fn cut_off_and_rejoined(fleet: &Fleet) {
     assert_eq!(letters.out, "", "nothing was given up");
 }
 
-/// Items of each measurement; those in hand at once in one process; how much longer than here a call to any server takes.
+/// Items of each measurement; items in flight in one process; the added delay of a call to any server.
 const ITEMS: u32 = 400;
 const WORKERS: u32 = 4;
 const FAR: Duration = Duration::from_millis(40);
 
-/// How many items a second so many workmen copy. All items are queued before the first workman begins.
+/// The number of items that this many workmen copy in a second. All items are queued before the first workman begins.
 fn speed(fleet: &Fleet, workmen: usize) -> f64 {
     fleet.people_work(0, ITEMS);
     let queue = format!(
@@ -211,7 +211,7 @@ def there():
     f64::from(ITEMS) / took.as_secs_f64()
 }
 
-/// How the fleet grows with its workmen while they mostly wait for servers, as in life. A measurement, not a promise: run with
+/// How the fleet scales with its workmen while they mostly wait for servers. A measurement, not a promise: run with
 /// `cargo test -p mill --test it --locked -- --ignored --nocapture speed_of_workmen_on_two_hosts`. The workmen are
 /// `MILL_BIN`, or what `cargo build --release` made.
 #[test]

@@ -1,4 +1,4 @@
-//! The main job on the fleet engine. `MILL_TREE=/usr/share` has it copy a real tree, with all that is strange in it.
+//! The main job on the fleet engine. `MILL_TREE=/usr/share` makes it copy a real tree with all its oddities.
 
 use std::fs;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ impl Job {
     fn policies(&self) {
         let Self { world, endpoint, other } = self;
         let credentials = r#""credentials": {"accessKeyIdEnv": "OTHER_KEY", "secretAccessKeyFile": "secret"}"#;
-        // Of an item in parts, ministack tells another checksum of the whole than it should.
+        // For an item in parts, ministack reports a wrong checksum of the whole.
         let ours = format!(
             r#""type": "s3", "endpoint": "{endpoint}", "region": "us-east-1", "pathStyle": true, "wholeChecksums": false"#
         );
@@ -104,12 +104,12 @@ for n in range(40):
         command
     }
 
-    /// As cron does: a producer that finds the queue full leaves the rest to the next.
+    /// Like cron: a producer that finds the queue full leaves the rest to the next one.
     fn produce(&self) {
         loop {
             let ran = self.mill(&["produce", "duplication", "--now"]);
             if tree().is_none() || !ran.out.contains("queue full") {
-                // What a real tree has of symbolic links is refused by name.
+                // Symbolic links of a real tree are refused by name.
                 ran.expect(if tree().is_some() { 2 } else { 0 });
                 return;
             }
@@ -161,7 +161,7 @@ assert files('museum/gems') == bytes_of(gems)"
         );
     }
 
-    /// The server that checks signatures answers nobody who has another secret.
+    /// The server that checks signatures rejects any other secret.
     fn a_wrong_key_is_refused(&self) {
         self.world.write("secret", "another\n");
         let verified = self.mill(&["verify", "museum"]);
@@ -222,7 +222,7 @@ fn producers_from_cron_and_workmen_bring_every_copy_in_sync() {
         return;
     }
     job.a_wrong_key_is_refused();
-    // What is killed loses nothing: another takes its tasks once their leases are over.
+    // A killed workman loses nothing: another gets its tasks once their leases lapse.
     drop(workmen);
     boto(
         &job.world,

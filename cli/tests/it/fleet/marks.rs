@@ -1,4 +1,4 @@
-//! The marks of the template at which a fleet grows, on what real processes leave in the queue.
+//! The thresholds of the template at which a fleet scales, with the queue depths of real processes.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -9,7 +9,8 @@ use super::deployed::{Fleet, until};
 use super::proxy::{Mood, Proxy};
 use super::{Workman, ministack, settle};
 
-/// Between two figures of the queue, which CloudWatch takes once a minute. `MILL_MINUTE=60` makes it a real one.
+/// The time between two metrics of the queue, which CloudWatch takes once a minute. `MILL_MINUTE=60` uses a real
+/// minute.
 fn minute() -> Duration {
     Duration::from_secs(std::env::var("MILL_MINUTE").map_or(2, |seconds| seconds.parse().unwrap()))
 }
@@ -33,7 +34,7 @@ impl Producer {
     }
 }
 
-/// A source of so many items in stores that are far away, and the policy that copies it.
+/// Creates a source with this many items in stores that are far away, and the policy that copies it.
 fn fill(fleet: &Fleet, stores: &Proxy, items: u64) {
     let at = format!(r#""type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true"#, stores.address());
     fleet.boto(&format!(
@@ -48,7 +49,7 @@ for file, text in files.items(): s3.put_object(Bucket=bucket, Key=file, Body=tex
     ));
 }
 
-/// Tasks that wait in the low queue and those in hand.
+/// The numbers of tasks that wait in the low queue and that are in flight.
 fn depth(fleet: &Fleet) -> [u64; 2] {
     let told = fleet.boto(
         "told = sqs.get_queue_attributes(QueueUrl=queue('duplication-low'), AttributeNames=['All'])['Attributes']
@@ -57,7 +58,7 @@ print(json.dumps([int(told['ApproximateNumberOfMessages']), int(told['Approximat
     serde_json::from_str(&told).unwrap()
 }
 
-/// Stands up the template's alarm as it is written: with the scaling that it drives the server takes no template.
+/// Creates the template's alarm as it is written: the server accepts no template with the scaling that it drives.
 fn stand_up_alarm(fleet: &Fleet) {
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/deploy/mill.yaml");
     fleet.boto(&format!(
@@ -71,7 +72,8 @@ aws('cloudwatch').put_metric_alarm(**{{key: alarm[key] for key in kept}}, AlarmN
     ));
 }
 
-/// Tells the figure that CloudWatch would take of the queue, and gives the template's mark and its alarm's state.
+/// Publishes the metric that CloudWatch would take of the queue, and returns the template's threshold and its alarm's
+/// state.
 fn alarm_after(fleet: &Fleet, waiting: u64) -> (f64, String) {
     let told = fleet.boto(&format!(
         "watch = aws('cloudwatch')
@@ -83,8 +85,9 @@ print(json.dumps([alarm['Threshold'], alarm['StateValue']]))"
     serde_json::from_str(&told).unwrap()
 }
 
-/// The server publishes no metrics of its queues, as CloudWatch does for SQS: the test tells what it reads. It judges the
-/// alarm by the greatest figure of two minutes, and not by each; so the test holds each figure to the mark, too.
+/// CloudWatch publishes metrics of SQS queues; this server does not, so the test publishes what it reads. The server
+/// evaluates the alarm by the maximum of two minutes and not by each value, so the test also compares each value with
+/// the threshold.
 #[test]
 fn work_that_waits_reaches_the_mark_at_which_workmen_are_added() {
     let fleet = Fleet::deploy("marked", &["SourceBuckets=marks-from", "DestinationBuckets=marks-to"]);

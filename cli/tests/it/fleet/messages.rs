@@ -1,4 +1,4 @@
-//! What lies in the queue is not always what this Mill wrote: older and newer envelopes, DuraCloud's messages, noise.
+//! The queue may contain messages that this Mill did not write: older and newer envelopes, DuraCloud's messages, noise.
 
 use std::fs;
 use std::process::Command;
@@ -40,7 +40,8 @@ fn set_up(world: &World) {
 fn each_message_is_opened_or_given_up_as_it_is_with_the_reason() {
     let world = World::new();
     set_up(&world);
-    // The golden envelope of version 1; the same with members of a newer Mill; a version that is not known; DuraCloud's own.
+    // The golden envelope of version 1; the same with members of a newer Mill; an unknown version; a message of
+    // DuraCloud.
     let first = fs::read_to_string(format!("{GOLDEN}/v1-duplicate.json")).unwrap();
     let mut newer: Value = serde_json::from_str(&first).unwrap();
     newer["priority"] = 9.into();
@@ -53,7 +54,7 @@ fn each_message_is_opened_or_given_up_as_it_is_with_the_reason() {
     for item in items {
         world.write(&format!("one/space/{item}"), item);
     }
-    // Letters and quotes, as many as fill the largest message of old.
+    // Characters and quotes that fill the largest message of earlier versions.
     let noise: String = (0_u64..).map(|n| char::from(b' ' + (n * n % 95) as u8)).take(256 * 1024).collect();
     for (name, message) in [
         ("first", &first),

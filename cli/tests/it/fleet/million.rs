@@ -1,5 +1,5 @@
-//! A space of very many keys, from a server that computes its listing and takes in the tasks. `MILL_KEYS=1000000` makes it
-//! long; the short form runs always.
+//! A space with very many keys, from a server that computes its listing and receives the tasks. `MILL_KEYS=1000000`
+//! runs the long form; the short form always runs.
 
 use std::fs;
 use std::io;
@@ -40,11 +40,11 @@ fn encoded(text: &str) -> String {
     text.bytes().map(byte).collect::<Vec<_>>().concat()
 }
 
-/// What it was sent: which ids there are tasks for.
+/// The ids for which it has received tasks.
 #[derive(Debug)]
 struct Big {
     seen: Mutex<Vec<bool>>,
-    /// Keeps the books.
+    /// Has the tables.
     server: SocketAddr,
 }
 
@@ -56,13 +56,13 @@ impl Big {
         (listen(service_fn(move |call| answer(state.clone(), call))), big)
     }
 
-    /// A page of the one bucket, which holds one space.
+    /// A page of the only bucket, which has one space.
     fn listing(&self, query: &str) -> String {
         let asked = |name: &str| {
             query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
         };
         if asked("delimiter").is_some() {
-            // An id holds a slash: under what it begins with is a directory.
+            // An id contains a slash: its first part is a directory.
             let deeper = asked("prefix").and_then(|prefix| prefix.strip_prefix("space%2F")?.get(..7)?.parse().ok());
             let directory =
                 deeper.map_or(String::new(), |number: usize| format!("{}/", encoded(&format!("{number:07} "))));
@@ -85,7 +85,7 @@ impl Big {
         page(&entries.concat(), (to < all).then_some(to))
     }
 
-    /// Takes tasks in, as a queue that is always empty.
+    /// Receives tasks, like a queue that is always empty.
     fn take(&self, operation: &str, body: &Value) -> Value {
         match operation {
             "GetQueueUrl" => json!({ "QueueUrl": format!("http://queue/{}", body["QueueName"].as_str().unwrap()) }),
@@ -132,7 +132,7 @@ async fn answer(big: Arc<Big>, call: Request<Incoming>) -> io::Result<Answer> {
     }
 }
 
-/// The most memory that a process had resident so far, in bytes.
+/// The peak resident memory of a process, in bytes.
 fn peak(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -176,7 +176,7 @@ fn a_space_of_very_many_keys_is_queued_within_little_memory() {
     assert!(most < MEMORY_MAX, "{most} bytes");
 }
 
-/// Makes the queues and books where they are kept.
+/// Creates the queues and tables on their server.
 fn create_books(mut command: Command, world: &World) {
     world.write("create.toml", format!("[engine]\ntype = \"aws\"\nprefix = \"big\"\nendpoint = \"{}\"\n", ministack()));
     command.envs(CREDENTIALS).args(["--config", "create.toml", "infra", "create"]);

@@ -123,7 +123,7 @@ fn a_place_in_a_bucket_is_kept_in_sync_by_one_mirror_alone() {
         mirror(&world, &[&[source, to, "--destination-endpoint", endpoint], more].concat())
     };
     run("a", "s3://kept/photos", &[]).expect(0);
-    // The same place, spelled otherwise, one around it and one in it.
+    // The same place in another spelling, one around it and one inside it.
     for to in ["s3://kept/photos/", "s3://kept", "s3://kept/photos/deep"] {
         let ran = run("b", to, &[]).expect(100);
         assert!(ran.err.contains("is kept in sync by the mirror of `a`"), "{to}: {}", ran.err);

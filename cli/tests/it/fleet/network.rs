@@ -1,4 +1,4 @@
-//! Hosts on this machine: network namespaces on one wire, that a test makes and takes away again.
+//! Hosts on this machine: connected network namespaces that a test creates and removes again.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Where the servers are. Each network is closed in itself, so all may have the same addresses.
+/// The address of the servers. Each network is isolated, so all may use the same addresses.
 pub(crate) const SERVERS: &str = "10.77.0.1";
 
-/// Where `ip` keeps the names of namespaces.
+/// Where `ip` stores the names of namespaces.
 const NAMED: &str = "/run/netns";
 
-/// A place for servers and some hosts, each a namespace of its own. They go with the test.
+/// Servers and some hosts, each in its own namespace. They are removed with the test.
 pub(crate) struct Network {
     name: String,
     hosts: Vec<&'static str>,
@@ -29,7 +29,7 @@ impl Network {
         let servers = network.namespace("servers");
         ip(&["netns", "add", &servers]);
         ip(&["-n", &servers, "link", "set", "lo", "up"]);
-        // Nothing of it is ever in the namespace that the machine itself uses: so names and addresses meet no others.
+        // Nothing of it is in the machine's own namespace, so names and addresses cannot conflict.
         ip(&["-n", &servers, "link", "add", "wire", "type", "bridge"]);
         ip(&["-n", &servers, "address", "add", &format!("{SERVERS}/24"), "dev", "wire"]);
         ip(&["-n", &servers, "link", "set", "wire", "up"]);
@@ -48,7 +48,7 @@ impl Network {
         format!("{}-{of}", self.name)
     }
 
-    /// Pulls a host's plug: what is sent from it or to it is lost without a word.
+    /// Disconnects a host: packets from it or to it are lost silently.
     pub(crate) fn cut_off(&self, host: &str) {
         ip(&["-n", &self.namespace("servers"), "link", "set", host, "down"]);
     }
@@ -57,7 +57,7 @@ impl Network {
         ip(&["-n", &self.namespace("servers"), "link", "set", host, "up"]);
     }
 
-    /// The same command on a host. It is killed when the thread ends that starts it.
+    /// The same command on a host. It is killed when the thread that starts it ends.
     pub(crate) fn on(&self, host: &str, command: &Command) -> Command {
         let mut there = Command::new("setpriv");
         there.args(["--pdeathsig", "KILL", "--", "ip", "netns", "exec", &self.namespace(host)]);
@@ -67,10 +67,10 @@ impl Network {
         there
     }
 
-    /// Does something where the servers are; all that it starts is there too.
+    /// Runs `work` in the servers' namespace; all that it starts is there too.
     pub(crate) fn at_the_servers<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let place = fs::File::open(Path::new(NAMED).join(self.namespace("servers"))).unwrap();
-        // A thread of its own, because no thread comes back by itself.
+        // In its own thread, because a thread cannot return by itself.
         let there = || {
             move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             work()
@@ -87,7 +87,7 @@ impl Drop for Network {
     }
 }
 
-/// What a test that was killed left lies in nobody's way; but it would stay for ever.
+/// Removes what killed tests left: it does no harm but would stay for ever.
 fn remove_those_of_the_dead() {
     let names =
         fs::read_dir(NAMED).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -57,7 +57,7 @@ fn a_bucket_that_may_not_be_listed_stops_no_other_and_deletes_nothing() {
     assert!(ran.out.contains("AccessDenied"), "a key that may do nothing is an error: {}", ran.out);
 }
 
-/// Its tasks are queued before it is denied: each of them meets that.
+/// Its tasks are queued before it is denied, so each of them fails.
 #[test]
 fn tasks_of_a_bucket_that_is_denied_hold_up_no_task_of_another() {
     let world = World::new();

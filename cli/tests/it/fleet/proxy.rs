@@ -1,5 +1,5 @@
-//! A proxy of ours in front of a server: calls fail before the server acts or after, credentials have expired, or the server
-//! is far away.
+//! A proxy in front of a server: calls fail before or after the server acts, credentials are expired, or the server is
+//! far away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -25,31 +25,31 @@ use crate::world::World;
 /// How it treats calls now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
-    /// As if it were not there.
+    /// Like no proxy.
     Quiet,
-    /// A third of all calls has trouble of some sort.
+    /// A third of all calls fail in some way.
     Troubled,
-    /// Nobody's credentials are good.
+    /// All credentials are invalid.
     Expired,
-    /// Every call takes so much longer.
+    /// Every call takes this much longer.
     Far(Duration),
-    /// Every line ends before the server hears of a call.
+    /// Every connection ends before the server receives the call.
     Away,
-    /// The same from so many calls on.
+    /// The same after this many calls.
     AwayAfter(u64),
-    /// No call is ever answered, from so many calls on.
+    /// No call is answered any more after this many calls.
     SilentAfter(u64),
-    /// No call on a path with these words in it is ever answered.
+    /// No call on a path with these words is ever answered.
     SilentAbout(&'static str),
-    /// No call that puts an item with these words in its path is ever answered.
+    /// No call that writes an item with these words in its path is ever answered.
     SilentPuts(&'static str),
     /// The first two calls of a method on an item are answered with 500.
     FailsTwice,
     /// Calls of this method on items with these words in their path are denied.
     Denies(&'static str, &'static str),
-    /// Items with these words in their path lie in an archive.
+    /// Items with these words in their path are in an archive tier.
     Archives(&'static str),
-    /// Calls of a method that begins so, on paths with these words in them, are answered with this status and code.
+    /// Calls of a method with this prefix, on paths with these words, are answered with this status and code.
     Answers(&'static str, &'static str, u16, &'static str),
 }
 
@@ -57,24 +57,24 @@ pub(crate) enum Mood {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lot {
     Passes,
-    /// 503, and the server hears nothing of it.
+    /// 503, and the server does not receive it.
     Refused,
-    /// The server hears nothing of it, and the client hears nothing for a while; then the line is dead.
+    /// The server does not receive it, the client gets no answer for a while, and then the connection is dead.
     Hangs,
-    /// The same for longer than a client of a queue waits for anything but tasks.
+    /// The same, for longer than a client of a queue waits for anything except tasks.
     TimesOut,
     /// The server acts; its answer is lost.
     AnswerLost,
-    /// The server acts; half of its answer's body comes, or nothing where there is none.
+    /// The server acts; half of the response's body arrives, or nothing if it has none.
     CutOff,
     Expired,
-    /// The line ends, and the server hears nothing of it.
+    /// The connection ends, and the server does not receive the call.
     Unheard,
-    /// The line stands, and nobody hears anything.
+    /// The connection stays open, and nobody gets anything.
     Unanswered,
 }
 
-/// So many of each kind show how large the share is.
+/// This many calls of each kind show the share.
 const CALLS: u64 = 200;
 
 /// A proxy, for as long as the process lives.
@@ -93,15 +93,15 @@ struct State {
     refused: Mutex<Option<Permission>>,
     /// The calls on each item, by method and path.
     on_items: Mutex<BTreeMap<String, u64>>,
-    /// Items that are being put now, and the most that were at once.
+    /// The number of current writes of items, and the maximum so far.
     puts: Mutex<(u64, u64)>,
 }
 
-/// What a call is answered with.
+/// The response to a call.
 pub(crate) type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 impl Proxy {
-    /// Begins to serve before the server at `server`, at the same address.
+    /// Begins to serve in front of the server at `server`, on the same host.
     pub(crate) fn before(server: &str, seed: u64) -> Self {
         let server: SocketAddr = server.trim_start_matches("http://").parse().unwrap();
         let listener = std::net::TcpListener::bind((server.ip(), 0)).unwrap();
@@ -132,7 +132,7 @@ impl Proxy {
                     let state = state.clone();
                     let service = service_fn(move |call| answer(state.clone(), call));
                     tokio::spawn(async move {
-                        // A line that ends in the midst is what this is for.
+                        // Connections that break are the purpose of this proxy.
                         let _ = hyper::server::conn::http1::Builder::new()
                             .max_headers(1_024)
                             .serve_connection(TokioIo::new(socket), service)
@@ -154,12 +154,12 @@ impl Proxy {
         *self.0.mood.lock() = mood;
     }
 
-    /// The calls since this was last asked, by what was asked for.
+    /// The calls since the last call of this method, by operation.
     pub(crate) fn take_counts(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut *self.0.by_operation.lock())
     }
 
-    /// The most items that were put at once since this was last asked.
+    /// The most concurrent writes since the last call of this method.
     pub(crate) fn take_puts_at_once(&self) -> u64 {
         let (now, most) = &mut *self.0.puts.lock();
         std::mem::replace(most, *now)
@@ -170,24 +170,24 @@ impl Proxy {
         self.0.asked.lock().clone()
     }
 
-    /// From now on, what needs this permission is answered with 503; or nothing is.
+    /// From now on calls that need this permission are answered with 503; with `None`, no call is.
     pub(crate) fn refuse(&self, permission: Option<Permission>) {
         *self.0.refused.lock() = permission;
     }
 
-    /// How many items were failed twice, and then not any more.
+    /// How many items failed twice and then no more.
     pub(crate) fn failed_twice(&self) -> usize {
         self.0.on_items.lock().values().filter(|calls| **calls > 2).count()
     }
 
-    /// What became of the calls that came while there was trouble, or credentials were no good.
+    /// What became of the calls while calls failed or credentials were invalid.
     pub(crate) fn lots(&self) -> BTreeMap<Lot, u64> {
         self.0.lots.lock().clone()
     }
 }
 
 impl State {
-    /// Counts a call: by the operation that it names, or, where it names none, by its method and what it asks for.
+    /// Counts a call by its operation, or, if it names none, by its method and subject.
     fn count<T>(&self, call: &Request<T>) {
         let named = call.headers().get("x-amz-target").and_then(|target| target.to_str().ok()?.split('.').nth(1));
         let of_item = call.uri().path().trim_matches('/').contains('/');
@@ -195,7 +195,7 @@ impl State {
         *self.by_operation.lock().entry(named.map_or(plain, str::to_owned)).or_default() += 1;
     }
 
-    /// Notes what a call asks for, and says whether that is refused.
+    /// Records the permissions of a call, and returns whether one is refused.
     fn refuses(&self, parts: &hyper::http::request::Parts, body: &Bytes) -> bool {
         let asked = permissions(parts, body);
         let refused = self.refused.lock().as_ref().is_some_and(|refused| asked.contains(refused));
@@ -203,7 +203,7 @@ impl State {
         refused
     }
 
-    /// Counts a call on an item, and says whether it is to fail.
+    /// Counts a call on an item, and returns whether it must fail.
     fn fails_now<T>(&self, call: &Request<T>) -> bool {
         let path = call.uri().path();
         if !path.trim_matches('/').contains('/') {
@@ -250,7 +250,7 @@ impl State {
     }
 }
 
-/// An item that is being put.
+/// A current write of an item.
 struct Put(Arc<State>);
 
 impl Put {
@@ -288,7 +288,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     let _put = (call.method() == Method::PUT).then(|| Put::begun(&state));
     let (parts, body) = call.into_parts();
     let method = parts.method.clone();
-    // All of the call is taken in first, also of one that is refused: so its line can bear the next.
+    // The whole call is read first, even one that is refused, so that its connection can be used for the next.
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     if let Mood::Far(longer) = mood {
         tokio::time::sleep(longer).await;
@@ -323,7 +323,7 @@ fn refusal(code: &str) -> String {
     format!("<Error><Code>{code}</Code><Message>That is not allowed.</Message></Error>")
 }
 
-/// The status and code with which a call is answered in the server's stead, if it is.
+/// The status and code with which the proxy answers a call itself, if it does.
 fn denial<T>(mood: Mood, call: &Request<T>) -> Option<(u16, &'static str)> {
     let (path, method) = (call.uri().path(), call.method().as_str());
     match mood {
@@ -336,13 +336,13 @@ fn denial<T>(mood: Mood, call: &Request<T>) -> Option<(u16, &'static str)> {
     }
 }
 
-/// Asks the server itself.
+/// Forwards the call to the server.
 pub(crate) async fn passed_on(
     server: SocketAddr,
     mut parts: hyper::http::request::Parts,
     body: Bytes,
 ) -> io::Result<(hyper::http::response::Parts, Bytes)> {
-    // What it asked to be told before it sent its body, it was told by this proxy.
+    // This proxy has answered the client's `Expect` header already.
     parts.headers.remove("expect");
     let socket = TcpStream::connect(server).await?;
     socket.set_nodelay(true)?;
@@ -364,7 +364,7 @@ pub(crate) fn whole((parts, body): (hyper::http::response::Parts, Bytes)) -> Ans
 
 fn cut_off((parts, body): (hyper::http::response::Parts, Bytes)) -> io::Result<Answer> {
     if body.is_empty() {
-        // Its head alone would be the whole answer.
+        // The headers alone would be the whole response.
         return Err(lost("the line is dead"));
     }
     let half = Frame::data(body.slice(..body.len() / 2));

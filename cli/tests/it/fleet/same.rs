@@ -1,4 +1,5 @@
-//! Ends in S3 that are one place under two names: the binary refuses them, and nothing is written.
+//! A source and a destination in S3 that are one place under two names: the binary refuses them, and nothing is
+//! written.
 
 use std::io::copy;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use super::within::READY;
 use super::{CREDENTIALS, boto, ministack, seaweed};
 use crate::world::{Ran, World, walk};
 
-/// Another address of the same server: what arrives there is passed on.
+/// Another address of the same server: calls to it are forwarded.
 fn another_address(of: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -111,11 +112,11 @@ fn a_bucket_that_is_a_space_of_the_source_is_refused_by_check_and_by_a_run() {
     world.write("policies/duplication-accounts.json", r#"["a"]"#);
     let policy = r#"{"removeVanished": true, "defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#;
     world.write("policies/a-duplication-policy.json", policy);
-    // By what is written.
+    // By the text of the file.
     stores(&format!(r#""bucket": "ovl-copy", "endpoint": "{endpoint}/", "pathStyle": true"#));
     let checked = mill(&world, &["policy", "check"], &[]).expect(100);
     assert!(checked.out.contains("1 errors"), "{}", checked.out);
-    // By what the environment says.
+    // By the environment.
     stores(r#""bucket": "ovl-copy", "pathStyle": true"#);
     let env = [("AWS_ENDPOINT_URL", endpoint)];
     let checked = mill(&world, &["policy", "check"], &env).expect(100);
@@ -123,7 +124,7 @@ fn a_bucket_that_is_a_space_of_the_source_is_refused_by_check_and_by_a_run() {
     mill(&world, &["policy", "check"], &[("AWS_ENDPOINT_URL", "http://127.0.0.1:9")]).expect(0);
     let ran = mill(&world, &["run", "--json"], &env).expect(200);
     assert!(ran.out.contains("hold the same objects"), "{}", ran.out);
-    // Where names cannot tell.
+    // When names are not enough.
     stores(&format!(r#""bucket": "ovl-copy", "endpoint": "{}", "pathStyle": true"#, another_address(endpoint)));
     mill(&world, &["policy", "check"], &[]).expect(0);
     let ran = mill(&world, &["run", "--json"], &[]).expect(200);
@@ -176,10 +177,10 @@ for name in ['both', 'alone']:
     for (source, kept) in [("both", &["dbl/slash", "plain"][..]), ("alone", &["plain"])] {
         let (from, to) = (format!("s3://{source}"), format!("s3://{source}-copy"));
         let ends = ["--source-endpoint", endpoint, "--destination-endpoint", &weed, "--destination-profile", "weed"];
-        // Once more: what was refused is neither forgotten nor there.
+        // A second time: the refused key is still reported and still absent.
         for copied in [kept.len(), 0] {
             let ran = mill(&world, &[&["mirror", &from, &to, "--json"], &ends[..]].concat(), &[]).expect(2);
-            // The key with a place of its own is updated where the other key's bytes came there first.
+            // The key with its own place is updated if the other key's bytes came there first.
             let counted = |name: &str| ran.json()[name].as_u64().unwrap();
             assert_eq!(counted("copied") + counted("updated"), copied as u64, "{source}: {}", ran.out);
             assert!(ran.out.contains("dbl//slash"), "{source}: {}", ran.out);
@@ -197,7 +198,7 @@ for object in s3.list_objects_v2(Bucket='{source}-copy').get('Contents', []):
     }
 }
 
-/// Every file under the world's folder, and every byte that was printed.
+/// Searches every file under the world's folder, and every printed byte.
 fn is_written_anywhere(world: &World, ran: &Ran, secret: &str) -> bool {
     let files = walk(&world.path(".")).into_iter().filter(|path| path.is_file() && !path.ends_with("mill.toml"));
     files
@@ -237,7 +238,7 @@ fn an_address_that_bears_credentials_is_refused_and_written_nowhere() {
 fn what_a_mirror_keeps_of_its_own_is_its_users_alone() {
     let world = World::new();
     world.write("src/a", "a");
-    // As an older mill may have left it.
+    // As an earlier version may have left it.
     world.mirror(&[]).expect(0);
     let state = walk(&world.path("state")).into_iter().find(|path| path.ends_with("pair.txt")).unwrap();
     let folder = state.parent().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! What a bucket may hold and a folder cannot: ids that exclude each other, and the signs for directories of consoles.
+//! What a bucket can hold and a folder cannot: ids that exclude each other, and the directory markers of consoles.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ fn mirror(world: &World, args: &[&str]) -> Ran {
     super::mirror::mirror(world, &[args, &["--detailed-exit-code"]].concat())
 }
 
-/// The files under `dst`, by their paths there.
+/// The files in a folder, by their relative paths.
 fn files(world: &World, folder: &str) -> Vec<String> {
     let root = world.path(folder);
     let paths = walk(&root).into_iter().filter(|path| path.is_file());
@@ -46,7 +46,7 @@ for n in range(40):
     for (folder, workers) in [("two", "256"), ("three", "7")] {
         assert_eq!(winners(folder, workers), first, "{workers} workers");
     }
-    // A later run turns nothing round, whatever came first there.
+    // A later run changes nothing, whatever came first there.
     fs::create_dir_all(world.path("other/7/b")).unwrap();
     fs::write(world.path("other/7/b/c"), "7/b/c").unwrap();
     for _ in 0..2 {
@@ -74,7 +74,7 @@ s3.put_object(Bucket='console', Key='noted/file', Body=b'text')",
     assert_eq!((json["refused"].as_u64(), json["listed"].as_u64()), (Some(0), Some(43)), "{json}");
     assert!(world.path("dst/empty").is_dir());
     assert_eq!(files(&world, "dst").len(), 21);
-    // Once all are old enough to be sealed, nothing is looked at again.
+    // Once all are old enough for sync proofs, nothing is read again.
     let all_proven = (0..20).any(|_| {
         std::thread::sleep(std::time::Duration::from_secs(1));
         let json = mirror(&world, &to).expect(1).json();
@@ -82,12 +82,12 @@ s3.put_object(Bucket='console', Key='noted/file', Body=b'text')",
         json["queued"] == 0
     });
     assert!(all_proven, "signs are queued again and again");
-    // What is said of it outlives what lies in it.
+    // The directory's properties outlive its content.
     script("s3.delete_object(Bucket='console', Key='noted/file')");
     mirror(&world, &to).expect(0);
     assert!(world.path("dst/noted").is_dir());
 
-    // Back to the bucket, no sign is made or removed.
+    // Copied back to the bucket, no marker is created or removed.
     let from = ["dst", "s3://console", "--destination-endpoint", endpoint, "--remove-vanished"];
     mirror(&world, &from);
     let keys = script("print(sorted(o['Key'] for o in s3.list_objects_v2(Bucket='console')['Contents']))");

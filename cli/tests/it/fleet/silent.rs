@@ -1,4 +1,5 @@
-//! Servers that take a call and never answer: given up in the time that was allowed, by name, and told from slow ones.
+//! Servers that accept a call and never answer: they are given up within the time limit and reported, and slow servers
+//! are not.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -71,7 +72,7 @@ fn a_mirror_gives_up_an_end_that_never_answers_and_names_it() {
     }
 }
 
-/// Nothing but its answers moves: each of its spaces is empty.
+/// Only its answers show progress: each of its spaces is empty.
 #[test]
 fn a_slow_store_is_no_silent_one() {
     let world = World::new();
@@ -134,7 +135,7 @@ fn a_bucket_that_never_answers_keeps_no_other_bucket_from_its_runs() {
     assert_eq!(walk(&world.path("two/a")).len(), ITEMS);
 }
 
-/// Two buckets of a store, with so many items each.
+/// Two buckets of a store, with this many items each.
 fn two_buckets(world: &World, prefix: &str, items: usize) {
     let make = format!(
         "s3 = client('s3', '{}')
@@ -178,7 +179,7 @@ fn items_of_a_bucket_that_fails_for_a_while_arrive_in_the_same_run() {
     assert_eq!(ran.json()["copied"], 2 * ITEMS, "{} {}", ran.out, ran.err);
 }
 
-/// It is shown where no bar is, and in the log where nothing is shown; and it ends no run.
+/// It is shown without a progress bar, and in the log with `--quiet`; and it ends no run.
 #[test]
 fn a_write_that_is_never_answered_is_said_with_its_store_and_ends_no_run() {
     bucket(&World::new(), "stuck-writes", 0);

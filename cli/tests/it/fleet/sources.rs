@@ -1,4 +1,4 @@
-//! What is no source in S3, and what of a bucket is not copied.
+//! What is not a source in S3, and what is not copied of a bucket.
 
 use super::{CREDENTIALS, boto, ministack};
 use crate::world::{Ran, World};
@@ -32,7 +32,7 @@ s3.put_object(Bucket='typed', Key='photos/b', Body=b'y')"
         assert!((ran.err.clone() + &ran.out).contains(said), "{source}: {}", ran.err);
     }
     assert_eq!(mirror("s3://typed/photos", &[]).expect(0).json()["copied"], 2);
-    // All of it gone: held for a person, who may let it go; and no source any more.
+    // Everything is gone: the deletes are held for a person, who may confirm them; after that it is no source any more.
     boto(
         &world,
         &format!("[client('s3', '{endpoint}').delete_object(Bucket='typed', Key='photos/' + k) for k in 'ab']"),

@@ -1,4 +1,4 @@
-//! Tables that were there and are gone, or were made anew.
+//! Tables that are gone, or were created again.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ fn a_table_that_was_made_anew_stops_the_fleet_with_the_way_out() {
     let ran = mill(&world, &["run"]).expect(100);
     assert!(ran.err.contains("owners") && ran.err.contains("infra check"), "{}", ran.err);
     mill(&world, &["infra", "create"]).expect(0);
-    // Also on a host that has never heard of this fleet.
+    // Also on a host that does not know this fleet.
     for remembered in [true, false] {
         if !remembered {
             fs::remove_file(world.path("mill.toml.state")).unwrap();
@@ -60,7 +60,7 @@ fn a_fleet_whose_tables_were_all_made_anew_is_one_that_a_host_remembers() {
     mill(&world, &["infra", "create"]).expect(0);
     let ran = mill(&world, &["run"]).expect(100);
     assert!(ran.err.contains("emptied") && ran.err.contains("mill.toml.state"), "{}", ran.err);
-    // The way out, as it is told.
+    // What the message says to do.
     fs::remove_file(world.path("mill.toml.state")).unwrap();
     mill(&world, &["run", "--json"]).expect(0);
     mill(&world, &["run", "--json"]).expect(0);

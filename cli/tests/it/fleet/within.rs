@@ -1,11 +1,11 @@
-//! Copies within one service, which brings large items by itself.
+//! Copies within one service, which copies large items by itself.
 
 use std::fs;
 
 use super::{boto, seaweed};
 use crate::world::{Ran, World};
 
-/// It answers before it can keep anything.
+/// It answers before it can store anything.
 pub(super) const READY: &str = "
 import time
 for tried in range(600):
@@ -16,8 +16,8 @@ for tried in range(600):
         if tried == 599: raise
         time.sleep(0.1)";
 
-/// A folder goes to the first store, and the first to the second and the third: two buckets of one service, of which the
-/// second is to bring large items by itself.
+/// A folder goes to the first store, and the first to the second and the third: two buckets of one service, with
+/// server-side copies enabled for the second.
 fn library(world: &World, endpoint: &str) {
     let at = format!(
         r#""type": "s3", "endpoint": "{endpoint}", "region": "us-east-1", "pathStyle": true, "profile": "weed""#
@@ -49,7 +49,7 @@ fn library(world: &World, endpoint: &str) {
     world.age("library");
 }
 
-/// A workman sends parts of 8 MiB, the service copies larger ones: the entity tags tell who did it.
+/// A workman sends parts of 8 MiB, the service copies larger ones: the entity tags show which of them did it.
 #[test]
 fn within_one_service_large_items_are_brought_by_it_and_small_ones_read() {
     let (world, endpoint) = (World::new(), seaweed::start());
@@ -83,6 +83,6 @@ for key, parts in [('large.tif', ['-3', '-1', '-3']), ('small.txt', ['', '', '']
     let restore = ["restore", "--from", "2", "library", "maps", "back"];
     world.mill(&restore).expect(0);
     assert!(fs::read(world.path("back/large.tif")).unwrap() == fs::read(world.path("library/maps/large.tif")).unwrap());
-    // What is there already is compared with what was sealed.
+    // Existing files are compared with the sync proofs.
     world.mill(&restore).expect(0);
 }

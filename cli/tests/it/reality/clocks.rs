@@ -1,4 +1,4 @@
-//! Clocks that are set. Time that lets something be deleted has passed by two clocks, or it has not passed.
+//! Clocks that are set. Time that allows a delete has passed only if two clocks agree.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use mill_trials::{clock, in_mount_namespace};
 use super::{Installed, count, files};
 use crate::world::Ran;
 
-/// Runs `mill` under a wall clock that is set to something else.
+/// Runs `mill` with another wall clock time.
 fn at(installed: &Installed, time: &str, args: &[&str]) -> Result<Ran, mill_trials::MissingRequirement> {
     let mut command = installed.world.command();
     clock::set_wall_clock(&mut command, time)?;

@@ -1,4 +1,5 @@
-//! A part of the source that goes away deletes nothing of its copy: whenever it goes, and however often Mill looks.
+//! A part of the source that disappears causes no delete at its copy, whenever it disappears and however often Mill
+//! runs.
 
 use std::fs;
 use std::path::Path;
@@ -29,12 +30,12 @@ fn what_a_mount_held_is_not_deleted_when_it_is_unmounted_between_producer_and_wo
     });
 }
 
-/// A mirror whose every item of `src/part` is to be copied anew, stopped in its midst by what happens to that part.
+/// A mirror that must copy every item of `src/part` again, interrupted by what happens to that part.
 fn in_mid_run(part_goes: impl FnOnce(&World)) -> (World, Ran) {
     const FILES: usize = 1_500;
     let world = World::new();
     files(&world, "src", 50, "beside");
-    // What is mounted there, if anything is, is mounted.
+    // Anything that should be mounted there is mounted.
     files(&world, "src/part", FILES, "first");
     world.mirror(&["--quiet"]).expect(0);
     files(&world, "src/part", FILES, "second, longer");
@@ -54,7 +55,7 @@ fn in_mid_run(part_goes: impl FnOnce(&World)) -> (World, Ran) {
     (world, ran)
 }
 
-/// Waits until something has begun, while the process lives.
+/// Waits until something has begun, while the process is alive.
 fn until(mut child: Child, is_seen: impl Fn() -> bool) -> Child {
     let began = Instant::now();
     while !is_seen() {
@@ -68,16 +69,16 @@ fn until(mut child: Child, is_seen: impl Fn() -> bool) -> Child {
 #[test]
 fn a_mirror_deletes_nothing_of_a_mount_that_goes_in_mid_run() {
     in_mount_namespace(|| {
-        // A folder that is gone from its place like a disk whose plug is pulled: open files stay.
+        // A folder that is gone like an unplugged disk: open files stay.
         let (world, _) = in_mid_run(|world| hide(world, "src/part"));
-        // Nor does the next one, which finds an empty mount point.
+        // The next run, which finds an empty mount point, deletes nothing either.
         world.mirror(&["--remove-vanished"]);
         assert_eq!(count(&world, "dst/part"), 1_500);
         Ok(())
     });
 }
 
-/// Has an empty file system stand before a folder: what is beneath it is there and cannot be reached.
+/// Mounts an empty file system over a folder: its content still exists and cannot be reached.
 fn hide(world: &World, folder: &str) {
     std::mem::forget(MountGuard::tmpfs(&world.path(folder), "size=1m").unwrap());
 }
@@ -95,7 +96,7 @@ fn what_is_held_stays_held_until_it_is_back() {
     in_mount_namespace(|| {
         let installed = Installed::new();
         let world = &installed.world;
-        // Found in the mount point when nothing is mounted.
+        // A file in the mount point, visible when nothing is mounted.
         world.write("one/photos/stray", "stray");
         let mounted = |text: &str| -> Result<MountGuard, mill_trials::MissingRequirement> {
             let mount = MountGuard::tmpfs(&world.path("one/photos"), "size=1m")?;
@@ -129,7 +130,7 @@ fn a_mount_within_a_space_is_not_deleted_however_little_it_held() {
     in_mount_namespace(|| {
         let installed = Installed::new();
         let world = &installed.world;
-        // So few, and so small a share, that their deletes would pass unasked were they mere files.
+        // So few, and so small a share, that the rule would grant their deletes if they were ordinary files.
         files(world, "one/photos", 400, "beside");
         let mount = MountGuard::tmpfs(&world.path("one/photos/nested"), "size=1m")?;
         files(world, "one/photos/nested", 4, "nested");
@@ -144,7 +145,7 @@ fn a_mount_within_a_space_is_not_deleted_however_little_it_held() {
     });
 }
 
-/// The same of a disk: ext4 on a loop device, which leaves an empty folder when it is not mounted.
+/// The same for a disk: ext4 on a loop device, which leaves an empty folder when it is not mounted.
 #[test]
 fn a_disk_that_is_not_mounted_deletes_nothing_and_is_gone_on_with_when_it_is_back() {
     in_mount_namespace(|| {

@@ -177,8 +177,8 @@ async fn a_full_disk_is_unavailable_keeps_what_was_answered_and_passes() {
     assert!(database.check().await.unwrap().is_empty());
 }
 
-/// Holds the lock for long, and asks for it again as soon as it is done: some requests always wait, as the callers
-/// begin one while another's is carried out.
+/// Holds the lock for long, and requests it again at once: some requests always wait, because the callers begin one
+/// while another is served.
 async fn hog(database: Arc<Database>, until: Instant) {
     let mut callers = tokio::task::JoinSet::new();
     for caller in 0..3 {
@@ -216,7 +216,7 @@ async fn who_writes_now_and_then_gets_a_turn_among_those_who_write_all_the_time(
     }
     hogs.join_all().await;
     println!("{puts} puts, the longest took {longest:?}");
-    // Two hogs hold the lock for 40 ms at most: who takes turns with them has room for 30 puts and more.
+    // Two hogs hold the lock for at most 40 ms each: a caller that takes turns with them has time for 30 puts and more.
     assert!(puts >= 15, "only {puts} puts, the longest took {longest:?}");
     assert!(longest < Duration::from_secs(1), "{longest:?}");
 }
@@ -235,7 +235,7 @@ async fn only_the_owner_may_look_into_the_files() {
     }
 }
 
-/// A database as older versions left it, with one visible message and one in flight.
+/// A database of an earlier version, with one visible message and one in flight.
 fn older(path: &Path, version: &str) {
     drop(open(path));
     let bodies = "INSERT INTO message (id, queue, visible_at, sent_at, body) VALUES (1, 3, 0, 0, x'01');

@@ -8,7 +8,7 @@ use mill_testkit::{ManualClock, MemoryStore, StoreBehavior};
 use super::*;
 use crate::LimitedStore;
 
-/// The one waits for its source, and keeps the other waiting at the store.
+/// One write waits for its source and makes the other one wait at the store.
 #[tokio::test]
 async fn of_a_write_it_is_known_since_when_its_store_is_waited_for() {
     let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };

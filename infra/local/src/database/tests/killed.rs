@@ -1,7 +1,7 @@
-//! Processes killed in the middle of their work lose nothing that was answered.
+//! Processes that are killed in the middle of their work lose no write that returned.
 //!
-//! The test runs its own binary again as workers that send, receive, acknowledge and put, and say on standard output
-//! what they are about to acknowledge and what was answered.
+//! The test runs its own binary again as workers that send, receive, acknowledge and put, and print what they are about
+//! to acknowledge and which writes returned.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -82,8 +82,7 @@ fn spawn(path: &Path) -> Child {
         .unwrap()
 }
 
-/// What the workers said, by the verb they said it with. A last line cut off by the kill still names whole names but
-/// for its own last one, which is left out.
+/// What the workers printed, by verb. If the kill cut off the last line, its last name is left out.
 #[derive(Default)]
 struct Said {
     sent: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! State that existed and is gone, emptied, older, another's or damaged is never taken for a beginning.
+//! State that is gone, emptied, older, damaged or of another installation is never treated as a first start.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,12 +23,12 @@ impl Room {
         Database::open_remembered(&self.path(), remembered, Arc::new(OsClock), Arc::new(OsRng))
     }
 
-    /// Makes a database with rows in it, and says what is to be remembered of it.
+    /// Creates a database with rows, and returns its identity.
     async fn filled(&self, book: &str, rows: usize) -> Identity {
         self.filled_with(book, rows, 100).await
     }
 
-    /// Makes one that is too large to be read through at each opening.
+    /// Creates one that is too large to be checked completely at each opening.
     async fn large(&self) -> Identity {
         self.filled_with("seals", 10_000, 1_000).await
     }
@@ -47,7 +47,7 @@ impl Room {
         connection.execute_batch(sql).unwrap();
     }
 
-    /// Replaces the first bytes `from` in the file by as many others.
+    /// Replaces the first bytes `from` in the file by others of the same length.
     fn patch(&self, from: &[u8], to: &[u8]) {
         let mut bytes = fs::read(self.path()).unwrap();
         let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
@@ -104,7 +104,7 @@ async fn an_older_copy_and_another_installations_database_are_found_out() {
     fs::copy(room.folder.path().join("backup"), room.path()).unwrap();
     let older = room.open(&identity(&now)).unwrap_err();
     assert!(matches!(older, OpenError::Older { .. }), "{older}");
-    // A marker that is older than the database, after a kill between the two, is none.
+    // A marker that is older than the database, after a kill in between, is accepted.
     assert!(room.open(&identity(&was)).is_ok());
     let other = Room::new();
     other.filled("owners", 3).await;
@@ -178,7 +178,7 @@ async fn the_first_page_that_makes_no_sense_ends_all_work_with_the_database() {
     let was = room.large().await;
     let mut bytes = fs::read(room.path()).unwrap();
     assert!(bytes.len() > 9 << 20, "small files are read through at each opening");
-    // Neither the first pages nor the last, next to which the small tables stand.
+    // Neither the first pages nor the last, which are next to the small tables.
     for page in (1_000..2_000).step_by(2) {
         bytes[page * 4096..(page + 1) * 4096].fill(0xA5);
     }
@@ -197,7 +197,7 @@ async fn the_first_page_that_makes_no_sense_ends_all_work_with_the_database() {
     damage.until_found().await;
     let found = damage.found().unwrap();
     assert!(found.contains("malformed"), "{found}");
-    // Also what is whole is not read or written any more: who could tell?
+    // Intact rows are not read or written any more either: nothing shows which rows are intact.
     assert!(owners.get(&key("x")).await.is_err());
     assert!(owners.put(&key("y"), Bytes::new(), RowPrecondition::Always).await.is_err());
     drop(database);

@@ -1,4 +1,4 @@
-//! What is answered as written is on the disk, and what a failed flush may concern is written anew.
+//! A write that returned is on the disk, and everything that a failed flush may affect is written again.
 
 use rustix::io::Errno;
 
@@ -9,14 +9,14 @@ use super::super::properties::PropertyPlan;
 use super::super::temp_files::TempFile;
 use super::*;
 
-/// What has the flushes of a store fail.
+/// The flusher of a store, which a test makes fail.
 fn disk(store: &FolderStore, grouping: bool) -> Arc<Flusher> {
     let flusher = store.0.committer.flusher();
     *flusher.script.grouping.lock() = Some(grouping);
     flusher
 }
 
-/// The next flushes of all that was written, one after another: whether each succeeds.
+/// Sets whether each of the next flushes succeeds.
 fn flushes(store: &FolderStore, succeed: &[bool]) {
     let answers = succeed.iter().map(|succeeds| (!succeeds).then_some(Errno::IO));
     disk(store, true).script.all.lock().extend(answers);
@@ -61,7 +61,7 @@ async fn names_that_could_not_be_flushed_go_again_and_what_they_replaced_comes_b
     assert_eq!((ids(&scratch.store).await, in_progress(&scratch)), (vec!["old".to_owned()], 0));
 }
 
-/// A prepared file, its bytes still to be flushed.
+/// A prepared file whose bytes are not flushed yet.
 fn temp_file(store: &FolderStore, bytes: &'static [u8]) -> TempFile {
     let plan = PropertyPlan::of(&properties(&[]), false);
     let mut temp_file = TempFile::create(store.0.committer.staging().unwrap(), &plan).unwrap();
@@ -119,7 +119,7 @@ async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_
         tokio::time::sleep(Duration::from_millis(100)).await;
         flushes(&scratch.store, &[false]);
         assert!(scratch.put("x", b"1", &Precondition::Absent).await.unwrap_err().kind.is_retryable());
-        // From now on each by itself.
+        // From now on each write is flushed by itself.
         disk(&scratch.store, true).script.one.lock().push_back(Some(Errno::IO));
         let bad = scratch.put("bad", b"1", &Precondition::Absent).await.unwrap_err();
         assert!(
@@ -211,7 +211,7 @@ async fn changes_of_every_kind_fail_with_the_flush_and_can_be_made_again() {
                 script.lock().clear();
             }
             for (n, result) in results.into_iter().enumerate() {
-                // What is gone already cannot get other properties.
+                // An item that is gone cannot get other properties.
                 if round == 0 || n > 0 {
                     assert_eq!(result.is_err(), round == 0, "{grouping} {round} {n}: {result:?}");
                 }

@@ -1,4 +1,4 @@
-//! A failure that concerns one item stops no other, on real file systems.
+//! A failure of one item stops no other, on real file systems.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -12,16 +12,16 @@ use super::*;
 
 const EIO: i32 = Errno::IO.raw_os_error();
 const EPERM: i32 = Errno::PERM.raw_os_error();
-/// What file systems of the network and in user space say of one of their files as well as of all.
+/// Errors that network and user-space file systems return for one file as well as for all.
 const AWAY: [Errno; 4] = [Errno::STALE, Errno::NODEV, Errno::NXIO, Errno::NOTCONN];
-/// What passes by itself, mostly.
+/// Errors that usually pass by themselves.
 const TOO_MUCH: [Errno; 3] = [Errno::NOMEM, Errno::MFILE, Errno::NFILE];
 
 fn block_on(future: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
 }
 
-/// Makes something immutable, and takes that back when it goes out of scope.
+/// Makes a file immutable until this value is dropped.
 struct Immutable(PathBuf);
 
 impl Immutable {
@@ -149,7 +149,7 @@ fn a_disk_that_becomes_read_only_in_the_middle_is_unavailable_at_once() {
     });
 }
 
-/// A space of 60 files, served in user space so that parts of it can be made to fail.
+/// A space of 60 files, served in user space so that a test can make parts of it fail.
 fn served(trial: impl FnOnce(&FlakyFolder, &FolderStore, &Path) + Send + 'static) {
     in_mount_namespace(|| {
         let folder = TempDir::new().unwrap();
@@ -201,7 +201,7 @@ fn a_space_that_fails_is_refused_and_no_other_is() {
             assert_eq!(list("other").await, Ok(0));
             flaky.fail(FolderOperation::Open, "s/bad/02", EIO);
             assert_eq!(kind(read(store, "bad/02").await), unreadable());
-            // Where the root fails too, it is the store.
+            // If the root fails too, the scope is the store.
             flaky.fail(FolderOperation::OpenDirectory, "", EIO);
             assert_eq!(list("s").await, Err(StoreErrorKind::Unavailable));
             assert_eq!(kind(read(store, "bad/02").await), StoreErrorKind::Unavailable);
@@ -211,7 +211,7 @@ fn a_space_that_fails_is_refused_and_no_other_is() {
             assert_eq!(kind(read(store, "bad/02").await), unreadable());
             flaky.repair();
         });
-        // Of a store of one space, that is the store.
+        // For a store with one space, the scope is the store.
         let root = real.parent().unwrap().join("at");
         let single = store_at(&root, Layout::Single(space()), None);
         block_on(async {
@@ -394,7 +394,7 @@ fn a_place_of_the_destination_that_is_stale_refuses_its_item_alone() {
             }
             for errno in TOO_MUCH {
                 flaky.fail(FolderOperation::Rename, "s/bad/00", errno.raw_os_error());
-                // It is tried again, and the store is not at rest for it.
+                // It is retried, and the store is not paused for it.
                 assert_eq!(kind(puts(store, "bad/00").await), StoreErrorKind::Unexpected, "{errno}");
                 flaky.repair();
             }

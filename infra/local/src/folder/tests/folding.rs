@@ -1,4 +1,4 @@
-//! On real file systems that take names for one another, or list them otherwise than they were given.
+//! On real file systems that fold names, or list them in another spelling.
 
 use std::ffi::{OsStr, OsString};
 
@@ -9,7 +9,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::*;
 
-/// Runs a trial with a store on an exFAT disk, which folds case and keeps it.
+/// Runs a test with a store on an exFAT disk, which folds case and preserves it.
 pub(super) fn on_exfat(run: impl AsyncFnOnce(&FolderStore, &Path) -> Result<(), MissingRequirement> + Send + 'static) {
     in_mount_namespace(move || {
         let folder = TempDir::new().unwrap();
@@ -66,11 +66,11 @@ fn an_item_is_never_replaced_under_another_spelling_of_its_name() {
         assert_eq!(std::fs::read(at.join("s/README")).unwrap(), b"one");
         assert_eq!(std::fs::read(at.join("s/Photos/a")).unwrap(), b"two");
         assert_eq!(walked(&at.join("s")), 3, "nothing is left of what was refused");
-        // Under their own names they are as everywhere.
+        // Under their own names they behave as everywhere.
         let version = head(store, "README").await.unwrap().version;
         put_text(store, "README", "three", &Precondition::VersionIs(version)).await.unwrap();
         store.delete(&super::at("Photos/a"), &Precondition::Always).await.unwrap().present().unwrap();
-        // The driver remembers a name for a second under each spelling that it was asked by.
+        // The driver caches a name for a second under each requested spelling.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         put_text(store, "photos/a", "now it may", &Precondition::Absent).await.unwrap();
         assert_eq!(ids(store).await, ["README", "photos/a"]);
@@ -78,7 +78,7 @@ fn an_item_is_never_replaced_under_another_spelling_of_its_name() {
     });
 }
 
-/// Asks for another spelling, on the proof of an item in the state in which it stands now.
+/// Requests another spelling, with an item in its current state as the compared one.
 async fn respell(store: &FolderStore, from: &str, to: &str, compared: &str) -> Result<bool, StoreError> {
     let version = head(store, compared).await.unwrap().version;
     let [from, to] = [from, to].map(String::from);
@@ -210,7 +210,7 @@ fn a_name_that_the_file_system_would_keep_otherwise_is_refused_and_not_left() {
         if std::process::Command::new("lowntfs-3g").arg("--help").output().is_err() {
             return Err(MissingRequirement("there is no `lowntfs-3g` here".into()));
         }
-        // It lists every name in small letters.
+        // It lists every name in lower case.
         let _mount =
             MountGuard::run_mount(&["-t", "lowntfs-3g", "-o", "ignore_case", disk.device().to_str().unwrap()], &at)?;
         std::fs::create_dir(at.join("s")).unwrap();

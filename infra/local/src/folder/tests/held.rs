@@ -19,7 +19,7 @@ fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), MissingRequirement> + Send +
     });
 }
 
-/// Puts an item and sets its properties, and looks whether both hold.
+/// Writes an item, sets its properties, and checks both.
 async fn is_held(store: &FolderStore, wanted: &Properties) {
     let written = put(store, "x", b"bytes", wanted.clone(), &Precondition::Always).await.unwrap();
     let facts = head(store, "x").await.unwrap();
@@ -36,7 +36,7 @@ fn odd() -> Properties {
     properties(&[("file-mode", "0640"), ("file-mtime", "1234567891.123456789"), ("note", "a")])
 }
 
-/// Neither times between two seconds nor modes nor attributes.
+/// FAT stores neither odd seconds nor modes nor attributes.
 #[test]
 fn a_time_and_a_mode_that_fat_does_not_hold_are_kept_in_the_book_until_the_file_changes() {
     trial(async |folder| on_a_card(folder, FileSystem::Vfat).await);

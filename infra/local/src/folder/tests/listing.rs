@@ -11,7 +11,7 @@ async fn items_are_listed_in_the_order_of_their_ids_bytes() {
     for id in &expected {
         match id.strip_suffix('/') {
             Some(directory) => std::fs::create_dir_all(scratch.path(directory)).unwrap(),
-            // `a` and `a/b` cannot both be.
+            // `a` and `a/b` cannot both exist.
             None if *id == "a" => {}
             None => scratch.file(id, b"x"),
         }
@@ -156,7 +156,7 @@ async fn what_vanishes_during_a_listing_is_hidden_and_the_rest_is_listed() {
     }
     let (items, hidden): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| matches!(entry, ListEntry::Item(..)));
     assert_eq!(items.len(), 4000);
-    // They were named: what was in them is for the next pass to say.
+    // They were listed: the next pass shows what was in them.
     let gone = |entry: &&ListEntry| matches!(entry, ListEntry::Hidden { shown } if shown.starts_with("d4") && shown.ends_with('/'));
     assert_eq!(hidden.iter().copied().filter(gone).count(), 1000);
 }

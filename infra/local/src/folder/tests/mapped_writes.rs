@@ -1,4 +1,4 @@
-//! Files that somebody writes through a mapping. Needs Python, and a file system that writes pages back.
+//! Files that another program writes through a memory mapping. Needs Python, and a file system that writes pages back.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -52,7 +52,7 @@ impl Drop for Writer {
     }
 }
 
-/// Runs on an ext4 of its own: the usual folder for scratch may lie in memory.
+/// Runs on its own ext4: the usual scratch folder may be in memory.
 fn on_ext4(test: impl AsyncFnOnce(&Path) + Send + 'static) {
     in_mount_namespace(move || {
         let scratch = TempDir::new().unwrap();
@@ -86,7 +86,7 @@ fn a_page_written_again_through_a_mapping_after_it_was_read_is_another_version()
                 (reading.facts.version, reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat());
             assert_eq!(bytes[PAGE], 1);
             assert_eq!(seen.settled(), settled);
-            // Had nothing been flushed, neither of its times would move now.
+            // Without a flush, neither of its times would change now.
             std::thread::sleep(Duration::from_millis(20));
             writer.write(1, 2);
             assert_ne!(head(&store, &id).await.unwrap().version, seen);

@@ -1,4 +1,4 @@
-//! The folder store's own promises, beside those that the conformance suite asks of every store.
+//! The folder store's own promises, besides those that the conformance suite tests for every store.
 
 mod durable;
 mod failure_scope;
@@ -68,7 +68,7 @@ impl Scratch {
         self.directory.path()
     }
 
-    /// Another store on the same folder, as another process would have it.
+    /// Another store on the same folder, like that of another process.
     fn other(&self) -> FolderStore {
         store_at(self.root(), Layout::Spaces, None)
     }
@@ -132,7 +132,7 @@ async fn read(store: &FolderStore, id: &str) -> Result<Vec<u8>, StoreError> {
     Ok(chunks.concat())
 }
 
-/// All entries of a listing: ids, and shown names of the refused with their reasons.
+/// All entries of a listing: ids, and the names of refused entries with their reasons.
 async fn list(
     store: &FolderStore,
     after: Option<&str>,

@@ -25,7 +25,7 @@ fn write(path: impl AsRef<Path>) {
     std::fs::write(path, "x").unwrap();
 }
 
-/// What the two hold both, in words.
+/// The overlap of the two, as text.
 fn overlap(one: impl AsRef<Path>, other: impl AsRef<Path>) -> Option<String> {
     let (one, other) = (Extent::of(one.as_ref()).unwrap(), Extent::of(other.as_ref()).unwrap());
     let found = one.overlap(&other);
@@ -52,7 +52,7 @@ fn folders_by_any_names_overlap_if_they_hold_the_same_files() {
         assert!(overlap(at.join("data"), at.join("link")).is_some());
         assert_eq!(overlap(at.join("data/letters"), at.join("link")), None);
 
-        // A part of the source is mounted elsewhere, and the destination is that.
+        // The destination is a part of the source, mounted elsewhere.
         let bound = MountGuard::bind(&at.join("data/photos"), &at.join("pm"));
         let why = overlap(at.join("data"), at.join("pm")).unwrap();
         assert!(why.contains("data/photos` of the same file system"), "{why}");
@@ -113,7 +113,7 @@ fn file_systems_that_show_others_directories_are_seen_through() {
         assert!(overlap(low.join("photos"), over.path().join("photos")).is_some());
         assert_eq!(overlap(at.join("other"), over.path()), None);
         over.unmount();
-        // By names that lead nowhere now.
+        // By paths that do not exist now.
         write(low.join("photos/a"));
         let moved = at.join("moved");
         let over = MountGuard::run_mount(&["-t", "overlay", "overlay", "-o", &options], &at.join("over"))?;
@@ -179,7 +179,7 @@ fn each_mount_beneath_a_space_is_a_place_and_no_directory_is() {
         assert_eq!(on_the_way(&store, "a/disk/inner/").await, mounted, "an empty directory may be a mount itself");
         assert_eq!(on_the_way(&store, "//").await, alone);
 
-        // A directory that is made anew is no other place; a mount that goes is one less.
+        // A directory that is created again is not another place; an unmounted mount is one place less.
         std::fs::rename(root.join("s/a/b"), root.join("s/a/was b")).unwrap();
         write(root.join("s/a/b/x"));
         assert_eq!(places(&store).await, mounted);
@@ -248,7 +248,7 @@ fn comes_back_as_it_was(kind: FileSystem) {
         drop(disk);
         let _mount = again.mount(kind, &mounted, "")?;
         if kind != FileSystem::Btrfs {
-            // That of Btrfs is given anew at each mount, and may be the same by chance.
+            // Btrfs assigns a new device number at each mount, which may be the same by chance.
             assert_ne!(numbers(&mounted).0, number);
         }
         let store = store_at(&mounted, Layout::Spaces, None);
@@ -352,7 +352,7 @@ fn a_space_that_is_a_mount_of_its_own_is_written_and_its_mount_point_is_not() {
         store.put(&elsewhere, &content, &Precondition::Absent, body(b"y")).await.unwrap();
         assert!(root.join("store/plain/y").is_file());
 
-        // Unplugged in mid-run, its mount point is no place to write to.
+        // After it is unplugged during a run, its mount point is not written to.
         mount.detach();
         assert_eq!(
             kind(put(&store, "d/z", b"z", properties(&[]), &Precondition::Always).await),
@@ -384,7 +384,7 @@ fn a_root_that_is_a_link_stays_what_it_led_to_when_it_was_first_followed() {
     });
 }
 
-/// What a listing says: items, and what is hidden.
+/// The items and the hidden entries of a listing.
 async fn seen(store: &FolderStore) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let (mut items, mut hidden) = (Vec::new(), Vec::new());
     let pages: Vec<_> = store.list(&space(), None).try_collect().await?;
@@ -442,7 +442,7 @@ fn a_walk_that_meets_its_own_destination_ends_whatever_lies_between() {
         let (source, destination, other) = (open("src"), open("dst"), open("other"));
         let guard = PairGuard::begin(&source, &destination).unwrap();
         let other_guard = PairGuard::begin(&other, &destination).unwrap();
-        // The mounts do not tell that it is the destination that is served there.
+        // The mounts do not show that the destination is served there.
         let _served = FlakyFolder::serve(&at.join("dst"), &at.join("src/served"))?;
         guard.check_mounts().await.unwrap();
         other_guard.check_mounts().await.unwrap();
@@ -459,7 +459,7 @@ fn a_walk_that_meets_its_own_destination_ends_whatever_lies_between() {
             assert_eq!(met_destination.kind, StoreErrorKind::NotConfigured);
             let why = mill_ports::error_chain(&met_destination);
             assert!(why.contains("its own destination lies in it: `served/.mill-in-progress/`"), "{why}");
-            // To the others it is a folder as any.
+            // For the others it is an ordinary folder.
             assert_eq!(ids(&destination).await, ["y"]);
             assert_eq!(ids(&other).await, ["z"]);
             assert!(ids(&open("src")).await[0].starts_with("served/.mill-in-progress/"), "nothing is written from it");

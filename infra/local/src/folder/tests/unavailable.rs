@@ -93,7 +93,7 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
         }
     });
     allow(&scratch.path("closed"), 0o755);
-    // Nothing of the space, or its names alone: that is the space's, while the root answers.
+    // Without any permission for the space, or with its names alone, the scope is the space while the root answers.
     for mode in [0o000, 0o744] {
         allow(&scratch.path(""), mode);
         let root = scratch.root().to_owned();

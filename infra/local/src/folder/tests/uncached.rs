@@ -1,4 +1,4 @@
-//! Reading what the disk holds. Needs a disk with bad blocks.
+//! Reads what the disk has. Needs a disk with bad blocks.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -45,12 +45,12 @@ fn bytes_that_a_disk_refused_are_in_the_cache_and_in_no_uncached_reading() {
             store.finish().await;
         });
         drop(runtime);
-        // The same where a file system takes no `O_DIRECT`.
+        // The same on a file system without `O_DIRECT`.
         for (id, same) in [("good", true), ("bad too", false)] {
             let mut file = File::open(path("disk/s").join(id)).unwrap();
             assert!(same || may_be_cached(&file, 0, 8_192), "it was written just now");
             assert_eq!(ReadMode::evicting_cache(&file).unwrap(), ReadMode::Evicted);
-            // A page that the disk has nothing of is had at once, and so taken for a cached one.
+            // A page without data on the disk is read at once, and so counts as cached.
             assert!(!same || !may_be_cached(&file, 0, written.len()), "{id}");
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).unwrap();

@@ -66,7 +66,7 @@ async fn properties_of_a_file_with_other_names_go_to_a_file_of_its_own() {
     let scratch = Scratch::new();
     let old = properties(&[("file-mode", "0640"), ("file-mtime", "1000000000.000000000"), ("a", "1")]);
     let before = put(&scratch.store, "x", &vec![7; 700_000], old.clone(), &Precondition::Always).await.unwrap().version;
-    // As a snapshot by `cp -al` has it, or a copy that shares its files with the source.
+    // Like a snapshot by `cp -al`, or a copy that shares its files with the source.
     let snapshot = scratch.root().join("snapshot");
     std::fs::hard_link(scratch.path("x"), &snapshot).unwrap();
     let linked = head(&scratch.store, "x").await.unwrap().version;
@@ -332,7 +332,7 @@ async fn the_sign_for_a_directory_that_holds_something_is_kept_with_it() {
     assert_eq!(std::fs::metadata(scratch.path("x")).unwrap().permissions().mode() & 0o777, 0o750);
     assert_eq!(ids(store).await, ["x/1"]);
     assert!(head(store, "x/").await.is_none(), "no item as long as something lies in it");
-    // It stays when that is gone, with what was said of it; another directory does not.
+    // It stays with its properties when that is gone; another directory does not.
     scratch.file("y/1", b"1");
     for id in ["x/1", "y/1"] {
         store.delete(&at(id), &Precondition::Always).await.unwrap();

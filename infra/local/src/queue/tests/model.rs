@@ -1,4 +1,4 @@
-//! The queue against a reference model: whatever is done to both, both say the same.
+//! The queue against a reference model: the same operations have the same results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ enum Op {
         bodies: u8,
         delay: u64,
     },
-    /// Passing over the accounts of which a bit is set.
+    /// Excludes the accounts whose bit is set.
     Receive {
         excluded: u8,
         max: u8,
@@ -69,19 +69,19 @@ struct Body {
     visible_at: Timestamp,
     received_at: Timestamp,
     receives: u32,
-    /// Which receive holds it, if any.
+    /// The receive that holds it, if any.
     held: Option<usize>,
-    /// Whether it has been noted that nobody holds it any more.
+    /// Whether the model has recorded that nobody holds it any more.
     woken: bool,
 }
 
-/// What the queue should be: bodies in the order of their sending, and the dead ones' texts.
+/// The expected queue: bodies in the order of their sends, and the texts of the dead letters.
 #[derive(Default)]
 struct Model {
     bodies: Vec<Body>,
     dead: Vec<String>,
     sent: usize,
-    /// The text behind each receipt that was ever given.
+    /// The text of each receipt so far.
     receipts: Vec<(Receipt, String)>,
 }
 
@@ -205,7 +205,7 @@ async fn receive_excluding(
     let bodies = &model.bodies;
     let next = |mut visible: Vec<usize>| {
         visible.retain(|at| !over.contains(&bodies[*at].account));
-        // The account comes first that has waited for longest.
+        // The account that has waited longest comes first.
         let mut fronts = BTreeMap::new();
         for body in visible.iter().map(|at| &bodies[*at]) {
             let oldest_visible = fronts.entry(body.account).or_insert(now);
@@ -218,7 +218,7 @@ async fn receive_excluding(
     received(model, now, visibility, got, &expected);
 }
 
-/// Who comes, and who is buried meanwhile, if those that are left come in this order.
+/// Which bodies are received, and which are dead-lettered meanwhile, in this order.
 fn expected(
     model: &Model,
     now: Timestamp,
@@ -239,7 +239,7 @@ fn expected(
     }
 }
 
-/// Compares what came with what should.
+/// Compares the received bodies with the expected ones.
 fn received(
     model: &mut Model,
     now: Timestamp,
