@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use mill_hooks::crash_point;
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::{
-    CrashPoint, Engine, EngineExt as _, NoCaps, PollingProfile, Registry, SourceStore, Statistics, StoreCaps, Stores,
-    crash_point,
+    Engine, EngineExt as _, NoCaps, PollingProfile, Registry, SourceStore, Statistics, StoreCaps, Stores,
 };
 use mill_processors::{ProcessorDeps, Refusals};
 use mill_producer::{DuplicationProducer, QueueSizing};
@@ -27,6 +27,7 @@ use mill_wrappers::{TrackedStore, TrackedStores};
 use parking_lot::Mutex;
 
 use crate::config::{Config, QueueMax};
+use crate::crash_points;
 use crate::destination_places::DestinationPlaces;
 use crate::engine_choice;
 use crate::local_state::OpenedState;
@@ -116,7 +117,7 @@ impl Installation {
         (stores, statistics): (Arc<dyn Stores>, Arc<Statistics>),
         (misplaced, places): (Arc<PlacementChecks>, Arc<DestinationPlaces>),
     ) -> Self {
-        crash_point(CrashPoint::CliOpened);
+        crash_point(crash_points::CLI_OPENED);
         let refusals = Arc::default();
         Self {
             engine,

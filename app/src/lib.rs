@@ -4,6 +4,7 @@
 #[cfg(feature = "aws")]
 mod aws;
 pub mod config;
+mod crash_points;
 pub mod dead_letters;
 pub mod destination_places;
 pub mod engine_choice;
@@ -35,6 +36,8 @@ pub mod wait_limit;
 pub mod worker_processes;
 pub mod workers;
 pub mod write_log;
+
+pub use crash_points::CRASH_POINTS;
 
 /// A request that is well formed but makes no sense.
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
+use mill_hooks::crash_point;
 use mill_model::{Evidence, ItemOutcomes, RunTotals, SpacePair, SurveySum};
-use mill_ports::{CrashPoint, crash_point};
+
 use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
 use mill_run::in_sync::{ClosingCheck, ProofNeeded, by_closing_survey};
 use mill_run::{InSync, Remedy, RunReport};
 use tokio_util::sync::CancellationToken;
 
+use crate::crash_points;
 use crate::dead_letters;
 use crate::installation::Installation;
 use crate::result_code::ResultCode;
@@ -40,7 +42,7 @@ impl RunConclusion<'_> {
     /// # Errors
     /// The tables of the installation cannot be read.
     pub async fn of(self, ran: RunReport) -> Result<(ResultCode, RunSummary)> {
-        crash_point(CrashPoint::CliConcluding);
+        crash_point(crash_points::CLI_CONCLUDING);
         let (partial, evidence, proof_needed) = (ran.is_partial(), ran.evidence(), ran.proof_needed());
         let RunReport { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         let mut remarks = self.of_survey(&produced);

@@ -9,8 +9,8 @@ use mill_app::config::EngineType;
 use mill_app::held_deletes::Confirmation;
 use mill_app::mirror::{EndpointOptions, MirrorRequest};
 use mill_app::subject_names::SubjectNames;
+use mill_hooks::crash::TEST_BUILD;
 use mill_model::QueueName;
-use mill_ports::crash::TEST_BUILD;
 
 /// What `--version` says: a build for tests must not be taken for one that is shipped.
 const VERSION: &str =

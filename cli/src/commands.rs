@@ -22,9 +22,10 @@ use mill_app::config::Config;
 use mill_app::config::layers::SettingLayers;
 use mill_app::result_code::ResultCode;
 use mill_app::wait_limit::WaitLimit;
-use mill_ports::{CrashPoint, crash_point};
+use mill_hooks::crash_point;
 
 use crate::args::{Cli, Command, ConfigCommand};
+use crate::crash_points;
 use crate::exit;
 use crate::output;
 
@@ -34,7 +35,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
     let config = async || {
         let (shown, file) = (file.clone().unwrap_or_else(|| "mill.toml".into()), file.clone());
         let config = WaitLimit::endless().look(&shown, move || Config::load(file.as_deref())).await?;
-        crash_point(CrashPoint::CliConfigured);
+        crash_point(crash_points::CLI_CONFIGURED);
         Ok::<_, anyhow::Error>(config)
     };
     match cli.command {

@@ -7,8 +7,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
-use mill_ports::CrashPoint;
-use mill_ports::crash::{TEST_BUILD, listen as listen_to_points};
+use mill_hooks::CrashPoint;
+use mill_hooks::crash::{TEST_BUILD, listen as listen_to_points};
+
+use crate::crash_points;
 
 /// The point at which to die, and at which pass, counted from one.
 static FATAL: OnceLock<(CrashPoint, u64)> = OnceLock::new();
@@ -40,7 +42,7 @@ fn read(asked: &str) -> Option<(CrashPoint, u64)> {
         Some((name, nth)) => (name, nth.parse().ok().filter(|nth| *nth > 0)?),
         None => (asked, 1),
     };
-    Some((*CrashPoint::ALL.iter().find(|point| point.name() == name)?, nth))
+    Some((crash_points::all().into_iter().find(|point| point.name() == name)?, nth))
 }
 
 fn note(point: CrashPoint) {
@@ -63,12 +65,42 @@ fn pass(point: CrashPoint) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn a_point_is_named_with_or_without_the_passing() {
-        assert_eq!(read("cli-done"), Some((CrashPoint::CliDone, 1)));
-        assert_eq!(read("cli-done:3"), Some((CrashPoint::CliDone, 3)));
+        assert_eq!(read("cli-done"), Some((crash_points::CLI_DONE, 1)));
+        assert_eq!(read("cli-done:3"), Some((crash_points::CLI_DONE, 3)));
         assert_eq!([read("cli-done:0"), read("cli-done:x"), read("nowhere"), read("")], [None; 4]);
+    }
+
+    #[test]
+    fn names_are_words_of_their_own() {
+        let all = crash_points::all();
+        for name in all.iter().map(|point| point.name()) {
+            assert!(name.contains('-') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+            assert_eq!(all.iter().filter(|other| other.name() == name).count(), 1, "{name}");
+        }
+    }
+
+    /// The names that the list of a crate declares, if it has one.
+    fn declared(of_crate: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(of_crate.join("src/crash_points.rs")).unwrap_or_default();
+        let names = text.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" = \""));
+        names.map(|(_, name)| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_points_of_every_crate_are_collected() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let crates = [root.to_owned(), root.join("infra")]
+            .into_iter()
+            .flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+        let declared: BTreeSet<String> = crates.flat_map(|of_crate| declared(&of_crate)).collect();
+        let collected = crash_points::all().into_iter().map(|point| point.name().to_owned()).collect();
+        assert_eq!(declared, collected);
     }
 }

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod crash;
+mod crash_points;
 mod exit;
 mod logs;
 mod output;
@@ -20,7 +21,7 @@ use mill_app::result_code::ResultCode;
 use mill_app::stop_tokens::StoppedError;
 use mill_app::wait_limit::NoAnswerError;
 use mill_app::{UsageError, local_state};
-use mill_ports::{CrashPoint, crash_point};
+use mill_hooks::crash_point;
 
 use crate::args::Cli;
 
@@ -62,7 +63,7 @@ fn run(cli: Cli, bars: &MultiProgress) -> Result<ResultCode> {
         .max_blocking_threads(1_024)
         .build()?;
     let exit = local_state::unless_damaged(runtime.block_on(commands::run(cli, bars.clone())));
-    crash_point(CrashPoint::CliDone);
+    crash_point(crash_points::CLI_DONE);
     // Threads that still run then are blocked in a system call on a file and would delay the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     exit

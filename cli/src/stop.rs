@@ -2,8 +2,11 @@
 
 use anyhow::Result;
 use mill_app::stop_tokens::StopTokens;
-use mill_ports::{CrashPoint, crash_point};
+use mill_hooks::crash_point;
+
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::crash_points;
 
 /// Listens to SIGINT, SIGTERM and SIGHUP for as long as the returned guard's runtime lives.
 pub(crate) fn on_signals() -> Result<StopTokens> {
@@ -19,7 +22,7 @@ pub(crate) fn on_signals() -> Result<StopTokens> {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
-            crash_point(CrashPoint::CliStopping);
+            crash_point(crash_points::CLI_STOPPING);
             if heard.gentle.is_cancelled() {
                 tracing::warn!("stopping at once");
                 heard.at_once.cancel();

@@ -3,21 +3,17 @@
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and random numbers),
 //! [`engine`] (the queues and tables of one installation), [`placed_store`] (what is at a store's root), [`processor`]
 //! (runs a task), [`store_caps`] (how many tasks may use a store at once), [`statistics`] and [`task_ledger`]
-//! (counters), [`rate_limited_log`] (limits repeated warnings). For tests of Mill itself: [`planted_bugs`] (bugs on
-//! purpose), [`crash`] (where a test may kill a process) and [`slot_probe`] (what no port shows).
+//! (counters), [`rate_limited_log`] (limits repeated warnings).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.
 
 pub mod clock;
-pub mod crash;
 pub mod engine;
 pub mod placed_store;
-pub mod planted_bugs;
 pub mod processor;
 pub mod queue;
 pub mod rate_limited_log;
-pub mod slot_probe;
 pub mod statistics;
 pub mod store;
 pub mod store_caps;
@@ -25,12 +21,10 @@ pub mod table;
 pub mod task_ledger;
 
 pub use clock::{Clock, Rng, RngExt, SecondClockReading};
-pub use crash::{CrashPoint, crash_point};
 pub use engine::{Engine, EngineExt, PollingProfile};
 pub use placed_store::{
     OwnerMark, PlaceInHolder, PlacedStore, RootFacts, SharedContentError, SpaceLocation, StorePairGuard,
 };
-pub use planted_bugs::{PlantedBug, planted};
 pub use processor::{
     Attempt, DeliveryLease, FailureClass, FollowUp, ItemOutcomeNote, ProcessorError, Registry, TaskHandler,
     TaskOutcome, TaskProcessor, TaskProcessorFactory,
@@ -40,7 +34,6 @@ pub use queue::{
     QueueLimits, Receipt, TaskQueue,
 };
 pub use rate_limited_log::RateLimitedLog;
-pub use slot_probe::report_slots;
 pub use statistics::{ActiveTransfer, PendingCall, PendingWrite, Statistics, StoreWait, TransferGuard, WriteProgress};
 pub use store::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, LeftOutEntries,

@@ -9,12 +9,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{Envelope, ItemOutcome, Monotonic, QueueName, SpaceId, StoreAddress, Task, TaskArgs};
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
 use crate::clock::Clock;
-use crate::planted_bugs::{PlantedBug, planted};
 
 /// Runs the tasks of one kind. Its state is what these tasks share.
 ///
@@ -241,7 +241,7 @@ impl Attempt {
     /// # Errors
     /// [`FailureClass::LeaseLost`] when another workman may have the task by now, or the workman is stopping.
     pub fn may_act(&self) -> Result<(), ProcessorError> {
-        if (self.cancelled.is_cancelled() || !self.lease.holds()) && !planted(PlantedBug::LostLeaseIgnored) {
+        if (self.cancelled.is_cancelled() || !self.lease.holds()) && !is_planted(PlantedBug::LostLeaseIgnored) {
             return Err(ProcessorError {
                 class: FailureClass::LeaseLost,
                 message: "the task's lease ended before its next side effect".into(),

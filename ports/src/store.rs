@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{
     AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
     Version,
 };
 
 use crate::BoxError;
-use crate::planted_bugs::{PlantedBug, planted};
 
 /// The answer to a lookup. `Absent` is a definite no from a store (for items: from a space) that answers; any doubt is
 /// an error.
@@ -272,7 +272,7 @@ impl dyn Stores + '_ {
         source: &StoreId,
         destination: &StoreId,
     ) -> Result<(), StoreError> {
-        if planted(PlantedBug::OverlapByText) && source != destination {
+        if is_planted(PlantedBug::OverlapByText) && source != destination {
             return Ok(());
         }
         self.check_no_overlap(account, source, destination).await

@@ -16,6 +16,7 @@
 //! the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is read as absence. Every
 //! effect of a task is preceded by `Attempt::may_act`.
 
+mod crash_points;
 mod current_policy;
 pub mod duplicate;
 mod early_exit;
@@ -39,6 +40,7 @@ use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 
+pub use crash_points::CRASH_POINTS;
 pub use refusals::{Refusal, Refusals};
 
 use self::duplicate::DuplicateHandler;

@@ -29,8 +29,7 @@ use async_trait::async_trait;
 use mill_model::{ItemAddress, RemoveTask, SpacePair, TaskArgs as _};
 use mill_policy::StorePolicy;
 use mill_ports::{
-    Attempt, DeletableStore, FailureClass, PlantedBug, Presence, ProcessorError, SourceStore, SpaceFacts, TaskHandler,
-    TaskOutcome, planted,
+    Attempt, DeletableStore, FailureClass, Presence, ProcessorError, SourceStore, SpaceFacts, TaskHandler, TaskOutcome,
 };
 use mill_records::Versioned;
 use mill_records::delete_lists::{DeleteListError, DeleteListHead, DeletionScope};
@@ -95,8 +94,7 @@ impl RemoveHandler {
         let (deps, pair) = (&self.deps, &task.pair);
         removing_policy(deps, pair, &task.subject()).await?;
         let head = deps.delete_lists.head(pair, task.list).await.map_err(list_exit)?;
-        let Some(head) = head.filter(|head| head.record.is_granted() || planted(PlantedBug::UngrantedListDeletes))
-        else {
+        let Some(head) = head.filter(|head| head.record.is_granted()) else {
             return Err(EarlyExit::discard("its delete list is not granted, or not any more"));
         };
         self.belongs_to_source(pair, head.record.of, attempt).await?;

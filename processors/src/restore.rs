@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use mill_hooks::crash_point;
 use mill_model::digest::Digester;
 use mill_model::{
     Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, SpacePair, StoreAddress,
 };
 use mill_ports::{
-    Body, CrashPoint, DestinationStore, ListEntry, OpenItem, Precondition, Presence, PutRequest, SourceStore,
-    StoreError, StoreErrorKind, crash_point, error_chain,
+    Body, DestinationStore, ListEntry, OpenItem, Precondition, Presence, PutRequest, SourceStore, StoreError,
+    StoreErrorKind, error_chain,
 };
 use mill_records::sync_proofs::{SyncProof, SyncProofs};
 use tokio::task::JoinSet;
 
+use crate::crash_points;
 use crate::listing::{CompleteListing, SpaceListingError};
 use crate::verify::{CopyFault, ItemFinding, checksums, is_implied_directory};
 
@@ -131,7 +133,7 @@ impl Restoration {
     pub async fn run(self) -> Result<RestorationReport, RestoreError> {
         Self::has_copy(&*self.copy, &self.space).await?;
         self.to.create_space(&self.space).await?;
-        crash_point(CrashPoint::RestoreBegun);
+        crash_point(crash_points::RESTORE_BEGUN);
         let mut report = RestorationReport::default();
         let mut running = JoinSet::new();
         let mut entries = CompleteListing::of(&*self.copy, &self.space);
@@ -250,9 +252,9 @@ impl Restoration {
             }
             None => body,
         };
-        crash_point(CrashPoint::RestoreBeforeWrite);
+        crash_point(crash_points::RESTORE_BEFORE_WRITE);
         self.to.put(item, &content, &when, body).await?;
-        crash_point(CrashPoint::RestoreWritten);
+        crash_point(crash_points::RESTORE_WRITTEN);
         if unknown {
             return Ok(RestoreOutcome::RestoredUnproven {
                 bytes: content.size,

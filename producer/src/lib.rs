@@ -11,11 +11,13 @@
 //! method that writes. A marker is saved only once all items before it are in the queue. Deletes are queued only from two
 //! complete, ordered listings, and for a missing source space only once a person has confirmed that it is gone.
 
+mod crash_points;
 pub mod duplication;
 mod listing;
 mod looping;
 mod timed_stores;
 
+pub use crash_points::CRASH_POINTS;
 pub use duplication::DuplicationProducer;
 pub use duplication::closing::{ClosingReport, IsRefused};
 pub use duplication::report::{

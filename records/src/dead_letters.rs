@@ -15,13 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{AccountId, Envelope, Failure, QueueName, Task, TaskId, TaskKind, Timestamp};
 use mill_ports::{
-    CrashPoint, Delivery, KeyRange, OutgoingMessage, PlantedBug, QueueError, Row, RowKey, RowPrecondition, Table,
-    TableError, TableErrorKind, TaskQueue, crash_point, planted,
+    Delivery, KeyRange, OutgoingMessage, QueueError, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind,
+    TaskQueue,
 };
 use sha2::{Digest as _, Sha256};
+
+use crate::crash_points;
 
 /// The table's only partition.
 const PARTITION: &str = "letters";
@@ -349,7 +352,7 @@ impl DeadLetters {
         let name = queue.or(letter.origin).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
         let queue = queues.get(&name).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
         let body = letter.body_for_retry().map_err(|source| DeadLetterError::Wire { id: id.clone(), source })?;
-        crash_point(CrashPoint::LettersBeforeRetry);
+        crash_point(crash_points::LETTERS_BEFORE_RETRY);
         let outgoing = OutgoingMessage {
             group: letter.account.clone().unwrap_or_else(unknown_account),
             body,
@@ -357,7 +360,7 @@ impl DeadLetters {
         };
         let sent = queue.send(&[outgoing]).await.and_then(mill_ports::BatchReport::into_result);
         sent.map_err(|source| DeadLetterError::Queue { id: id.clone(), source })?;
-        crash_point(CrashPoint::LettersRetrySent);
+        crash_point(crash_points::LETTERS_RETRY_SENT);
         let OperatorDecision { by, at } = decision;
         self.decide(&row, letter, DeadLetterState::Retried { by, at }).await?;
         Ok(name)
@@ -395,10 +398,10 @@ impl DeadLetters {
     async fn decide(&self, row: &Row, mut letter: DeadLetter, state: DeadLetterState) -> Result<(), DeadLetterError> {
         letter.state = state;
         let version = RowPrecondition::VersionIs(row.version.clone());
-        let when = if planted(PlantedBug::DecidedTwice) { RowPrecondition::Always } else { version };
+        let when = if is_planted(PlantedBug::DecidedTwice) { RowPrecondition::Always } else { version };
         match self.table.put(&key(&letter.id), row::encode(&letter)?, when).await {
             Ok(_) => {
-                crash_point(CrashPoint::LettersDecided);
+                crash_point(crash_points::LETTERS_DECIDED);
                 Ok(())
             }
             Err(error) if error.kind == TableErrorKind::Conflict => {

@@ -19,10 +19,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::Monotonic;
-use mill_ports::{
-    Clock, PlantedBug, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
-};
+use mill_ports::{Clock, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
@@ -109,7 +108,7 @@ impl ProducerLease {
                 warn!(key = %config.key.sort, "the row of the lease cannot be read; it is taken as released");
                 return Self::write_new_epoch(config, Some(row.version), 0, true).await;
             };
-            if written.released || planted(PlantedBug::StateLeaseIgnored) {
+            if written.released || is_planted(PlantedBug::StateLeaseIgnored) {
                 return Self::write_new_epoch(config, Some(row.version), written.epoch, false).await;
             }
             let since = match watched {

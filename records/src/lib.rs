@@ -12,6 +12,7 @@
 //! is an error, never an empty one.
 
 pub mod account_counts;
+mod crash_points;
 pub mod dead_letters;
 pub mod delete_lists;
 pub mod destinations;
@@ -31,4 +32,5 @@ pub mod tables;
 mod test_table;
 mod versioned;
 
+pub use crash_points::CRASH_POINTS;
 pub use versioned::Versioned;

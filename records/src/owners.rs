@@ -6,8 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{AccountId, IdError, SpaceId, StoreAddress, StoreId};
-use mill_ports::{PlantedBug, RowKey, RowPrecondition, Table, TableError, TableErrorKind, planted};
+use mill_ports::{RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 
 /// A space of a destination store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +93,7 @@ impl Owners {
                 Err(error) => return Err(error.into()),
             },
         };
-        if owner == *source || planted(PlantedBug::OwnerIgnored) {
+        if owner == *source || is_planted(PlantedBug::OwnerIgnored) {
             return Ok(());
         }
         Err(OwnerError::Owned { place: place.clone(), owner, asked: source.clone() })

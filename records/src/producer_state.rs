@@ -23,10 +23,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, TryStreamExt as _};
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::AccountId;
-use mill_ports::{
-    Clock, KeyRange, PlantedBug, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
-};
+use mill_ports::{Clock, KeyRange, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 use tracing::warn;
 
 pub use account_run::{AccountRun, RunOfAllAccounts};
@@ -130,7 +129,7 @@ impl<R: PlanRows> ProducerState<R> {
     /// # Errors
     /// [`ProducerStateError::TakenOver`] when a later holder has written one; the table's own.
     pub async fn load(&self, claim: bool) -> Result<ProducerRows<R>, ProducerStateError> {
-        if claim && !planted(PlantedBug::RowsNotClaimed) {
+        if claim && !is_planted(PlantedBug::RowsNotClaimed) {
             // Of any epoch: if the lease's row was lost, epochs start again.
             let found = self.read(u64::MAX).await?;
             let surveys = self.rows_up_to::<R::Survey>(u64::MAX).await?;
@@ -190,7 +189,7 @@ impl<R: PlanRows> ProducerState<R> {
     pub async fn save<K: Record>(&self, row: &mut Versioned<K>) -> Result<(), ProducerStateError> {
         let (key, value) = self.encode(&row.record);
         let when = row.precondition();
-        let when = if planted(PlantedBug::UnconditionalSave) { RowPrecondition::Always } else { when };
+        let when = if is_planted(PlantedBug::UnconditionalSave) { RowPrecondition::Always } else { when };
         let mut tries = 0;
         loop {
             let error = match self.table.put(&key, value.clone(), when.clone()).await {
@@ -234,7 +233,7 @@ impl<R: PlanRows> ProducerState<R> {
     pub async fn remove<K: Record>(&self, row: &Versioned<K>) -> Result<(), ProducerStateError> {
         let Some(version) = &row.version else { return Ok(()) };
         let when = RowPrecondition::VersionIs(version.clone());
-        let when = if planted(PlantedBug::UnconditionalRemoval) { RowPrecondition::Always } else { when };
+        let when = if is_planted(PlantedBug::UnconditionalRemoval) { RowPrecondition::Always } else { when };
         let key = RowKey::new(&*self.partition, row.record.sort());
         let mut tries = 0;
         loop {

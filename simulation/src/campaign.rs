@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use mill_ports::planted_bugs::{PlantedBug, plant};
+use mill_hooks::planted_bugs::{PlantedBug, plant};
 use parking_lot::Mutex;
 
 use super::fault::FaultCounts;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{RemoveTask, SpaceId, StoreAddress, Task, TaskArgs as _};
 use mill_ports::{
-    Attempt, DeliveryLease, FailureClass, FollowUp, PlantedBug, ProcessorError, TaskOutcome, TaskProcessor,
-    TaskProcessorFactory, planted,
+    Attempt, DeliveryLease, FailureClass, FollowUp, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory,
 };
 
 use super::attempts::Attempts;
@@ -124,11 +124,11 @@ async fn run_with_planted_bug(
     attempt: &Attempt,
 ) -> Result<TaskOutcome, ProcessorError> {
     let envelope = &attempt.envelope;
-    if planted(PlantedBug::AcknowledgeBeforeWrite) {
+    if is_planted(PlantedBug::AcknowledgeBeforeWrite) {
         planted_calls::acknowledge_at_once(process, &envelope.id.to_string()).await;
     }
     let answer = processor.run(attempt).await;
-    if planted(PlantedBug::DuplicateDeletes) && answer.is_ok() {
+    if is_planted(PlantedBug::DuplicateDeletes) && answer.is_ok() {
         let _ = planted_calls::delete_vanished(process, &envelope.task).await;
     }
     answer

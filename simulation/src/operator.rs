@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Clock as _, PlantedBug, planted};
+use mill_ports::Clock as _;
 use mill_records::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState, OperatorDecision};
 use mill_records::owners::DestinationSpace;
 
@@ -77,7 +78,7 @@ impl Operator {
             match lists.grant(&mut held, OPERATOR, now).await {
                 Ok(()) => {
                     self.world().see(&Event::Confirmed { deletes });
-                    if planted(PlantedBug::ConfirmedForAll) {
+                    if is_planted(PlantedBug::ConfirmedForAll) {
                         planted_calls::grant_all(&lists, now).await;
                     }
                     if !self.world().is_calm() {

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{DuplicateTask, ItemAddress, SpacePair, Task, TaskArgs as _, Timestamp};
-use mill_ports::{PlantedBug, Precondition, Presence, RowKey, StoreError, Stores as _, TaskQueue as _, planted};
+use mill_ports::{Precondition, Presence, RowKey, StoreError, Stores as _, TaskQueue as _};
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::tables;
@@ -54,15 +55,30 @@ pub(crate) fn grant_missing_space(head: Bytes) -> Bytes {
     if value["state"]["held"]["reason"]["space-missing"].is_null() {
         return head;
     }
-    value["state"] = json!({ "granted": { "by": "rule", "at": 0 } });
+    value["state"] = granted();
     value.to_string().into()
+}
+
+/// The head of a delete list as a workman reads it that takes every held list for granted.
+pub(crate) fn read_as_granted(head: Bytes) -> Bytes {
+    let Ok(mut value) = serde_json::from_slice::<Value>(&head) else { return head };
+    if value["state"]["held"].is_null() {
+        return head;
+    }
+    value["state"] = granted();
+    value.to_string().into()
+}
+
+/// The state of a list that the rule grants.
+fn granted() -> Value {
+    json!({ "granted": { "by": "rule", "at": 0 } })
 }
 
 /// Whether what the process sends waits until the row is written that says that it is sent.
 pub(crate) fn sends_late(process: &SimProcess) -> bool {
     match &*process.name {
-        OPERATOR => planted(PlantedBug::RetryMarkedBeforeSent),
-        other => planted(PlantedBug::MarkerBeforeSend) && other.starts_with("producer"),
+        OPERATOR => is_planted(PlantedBug::RetryMarkedBeforeSent),
+        other => is_planted(PlantedBug::MarkerBeforeSend) && other.starts_with("producer"),
     }
 }
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mill_hooks::slot_probe::observe_slots;
 use mill_model::{AccountId, Algorithm, QueueName, SpaceId, StoreAddress, StoreId};
-use mill_ports::slot_probe::observe_slots;
 use mill_ports::{Clock, Rng};
 use mill_testkit::{MemoryQueue, MemoryStore, QueueBehavior, SimClock, StoreBehavior};
 

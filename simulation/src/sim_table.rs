@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_ports::{
-    KeyRange, PlantedBug, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
-};
+use mill_hooks::{PlantedBug, is_planted};
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 use mill_records::delete_lists::DeleteLists;
 use mill_testkit::MemoryTable;
 use parking_lot::Mutex;
@@ -91,6 +90,11 @@ impl TableClient {
         Ok(version)
     }
 
+    /// Whether the row is of a delete list.
+    fn is_list(&self, key: &RowKey) -> bool {
+        self.inner.name() == DeleteLists::TABLE && key.sort.starts_with("list/")
+    }
+
     fn error(&self, op: &'static str) -> TableError {
         let kind = *self.process.world.rng.pick(&[
             TableErrorKind::Throttled,
@@ -117,7 +121,12 @@ impl Table for TableClient {
     }
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
-        self.call("get", self.inner.get(key)).await
+        let mut row = self.call("get", self.inner.get(key)).await?;
+        if self.is_list(key) && self.process.name.starts_with("workman") && is_planted(PlantedBug::UngrantedListDeletes)
+        {
+            row = row.map(|row| Row { value: planted_calls::read_as_granted(row.value), ..row });
+        }
+        Ok(row)
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
@@ -125,11 +134,10 @@ impl Table for TableClient {
             self.process.enter().await;
             return Err(self.error("put"));
         }
-        let is_list = self.inner.name() == DeleteLists::TABLE && key.sort.starts_with("list/");
-        if is_list && planted(PlantedBug::MissingSpaceRetiredAtOnce) {
+        if self.is_list(key) && is_planted(PlantedBug::MissingSpaceRetiredAtOnce) {
             return self.put_now(key, planted_calls::grant_missing_space(value), when).await;
         }
-        if is_list && planted(PlantedBug::HeadBeforeRow) {
+        if self.is_list(key) && is_planted(PlantedBug::HeadBeforeRow) {
             return self.put_rows_late(key, value, when).await;
         }
         let written = self.put_now(key, value, when).await;

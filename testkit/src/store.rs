@@ -13,13 +13,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, Clock, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing,
-    OpenItem, Place, PlantedBug, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore,
-    SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, planted,
+    OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore, SpaceFacts,
+    SpaceList, StoreError, StoreErrorKind, Stores,
 };
 use parking_lot::Mutex;
 
@@ -188,7 +189,7 @@ impl MemoryStore {
 
     /// The planted bug of a failed write that leaves a temporary file.
     fn leave_behind(&self, item: &ItemAddress) {
-        if planted(PlantedBug::TemporaryFileLeft)
+        if is_planted(PlantedBug::TemporaryFileLeft)
             && let Ok(id) = ContentId::new(format!("{}.part", item.id.as_str()))
         {
             self.insert(&ItemAddress { space: item.space.clone(), id }, Bytes::new(), Properties::default());
@@ -358,7 +359,7 @@ impl DestinationStore for MemoryStore {
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece.inspect_err(|_| self.leave_behind(item))?);
-            if planted(PlantedBug::WriteNotAtomic) {
+            if is_planted(PlantedBug::WriteNotAtomic) {
                 self.insert(item, bytes.clone(), content.properties.clone());
             }
             if bytes.len() as u64 > content.size {

@@ -26,8 +26,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{PlantedBug, planted};
 
 pub(crate) use self::gate::TurnEstimate;
 use self::gate::{CapacityGate, TURN_MAX, TURN_MIN};
@@ -196,7 +196,7 @@ impl<T> Admission<T> {
         self.note_received(queue_index, &waiting, now);
         self.for_each_gate(&waiting.account, &waiting.stores, CapacityGate::note_arrival);
         let others_away = self.accounts.get(&waiting.account).is_some_and(|gate| !gate.requeued.is_empty());
-        if others_away && planted(PlantedBug::PutBackInTurns) {
+        if others_away && is_planted(PlantedBug::PutBackInTurns) {
             self.requeue(&waiting, now);
             return Placement::Requeue(waiting, TurnEstimate::after(TURN_MAX));
         }
@@ -291,7 +291,7 @@ impl<T> Admission<T> {
         let bench = &self.benches[queue_index];
         let behind = |account: &&AccountId| bench.last.as_ref().is_none_or(|last| *account > last);
         let (later, earlier): (Vec<_>, Vec<_>) = bench.benched.keys().partition(behind);
-        let earlier = if planted(PlantedBug::AccountPassedOver) { Vec::new() } else { earlier };
+        let earlier = if is_planted(PlantedBug::AccountPassedOver) { Vec::new() } else { earlier };
         let ready = later.into_iter().chain(earlier).find_map(|account| {
             let by_stores = bench.benched.get(account)?.iter().filter(|(stores, _)| self.has_room(account, stores));
             // Of the tasks that can begin, the first to arrive.

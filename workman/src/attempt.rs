@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{Envelope, SpaceId, StoreAddress};
 use mill_ports::{
-    Attempt, CrashPoint, FailureClass, ItemOutcomeNote, PlantedBug, ProcessorError, RngExt as _, StoreWait,
-    TaskOutcome, TaskProcessor, crash_point, error_chain, planted,
+    Attempt, FailureClass, ItemOutcomeNote, ProcessorError, RngExt as _, StoreWait, TaskOutcome, TaskProcessor,
+    error_chain,
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
 
 use crate::admission::TurnEstimate;
+use crate::crash_points;
 use crate::disposition::{Disposition, DispositionBuilder};
 use crate::in_flight::CancelCause;
 use crate::run::{SlotGuard, WorkmanShared, subject_of};
@@ -66,10 +68,10 @@ async fn execute(shared: &WorkmanShared, decoded: DecodedTask, stores: Vec<Store
         lease: received.in_flight().lease.clone(),
         outcome: ItemOutcomeNote::default(),
     };
-    crash_point(CrashPoint::WorkmanBeforeAttempt);
+    crash_point(crash_points::WORKMAN_BEFORE_ATTEMPT);
     let work = Execution { processor, stores: &stores, space: space.as_ref() };
     let result = work.run(shared, &received, &attempt, &span).instrument(span.clone()).await;
-    crash_point(CrashPoint::WorkmanAttempted);
+    crash_point(crash_points::WORKMAN_ATTEMPTED);
     let task = Some(ExecutedTask::of(&attempt, &shared.statistics));
     let handler = ResultHandler { shared, received: &received, stores: &stores, space: space.as_ref() };
     let disposition = span.in_scope(|| handler.handle(attempt.envelope, result));
@@ -116,7 +118,7 @@ impl Execution<'_> {
             result = work.catch_unwind() => result,
         };
         result.unwrap_or_else(|panic| {
-            if planted(PlantedBug::PanicNotCaught) {
+            if is_planted(PlantedBug::PanicNotCaught) {
                 std::panic::resume_unwind(panic);
             }
             AttemptResult::Panicked(panic_message(panic.as_ref()))
@@ -141,7 +143,7 @@ impl ResultHandler<'_> {
                 let over = self.shared.backoff.note_success(self.stores, self.space, self.shared.clock.monotonic());
                 self.shared.statistics.clear_store_waits(&over);
                 match outcome {
-                    TaskOutcome::Done { .. } if planted(PlantedBug::FollowUpsForgotten) => {
+                    TaskOutcome::Done { .. } if is_planted(PlantedBug::FollowUpsForgotten) => {
                         DispositionBuilder::discard()
                     }
                     TaskOutcome::Done { follow_ups } if follow_ups.is_empty() => DispositionBuilder::discard(),
@@ -162,7 +164,7 @@ impl ResultHandler<'_> {
             // only receive the task again.
             AttemptResult::Paused(_) if self.shared.is_ending() => builder.give_back(Some(&envelope.task.account)),
             AttemptResult::Paused(remaining) => self.snooze(envelope, remaining),
-            AttemptResult::Cancelled(CancelCause::LeaseLost) if planted(PlantedBug::StaleReceiptAcknowledged) => {
+            AttemptResult::Cancelled(CancelCause::LeaseLost) if is_planted(PlantedBug::StaleReceiptAcknowledged) => {
                 DispositionBuilder::discard()
             }
             AttemptResult::Cancelled(CancelCause::LeaseLost) => DispositionBuilder::abandon(),
@@ -178,14 +180,14 @@ impl ResultHandler<'_> {
         let builder = DispositionBuilder { shared: self.shared, received: self.received };
         match &error.class {
             FailureClass::Retryable => self.retry(envelope, &error_chain(error)),
-            FailureClass::Permanent if planted(PlantedBug::PermanentErrorRetried) => {
+            FailureClass::Permanent if is_planted(PlantedBug::PermanentErrorRetried) => {
                 self.retry(envelope, &error_chain(error))
             }
             FailureClass::Permanent => {
                 self.shared.statistics.count(|work| work.failed += 1);
                 builder.dead_letter(envelope, &error_chain(error))
             }
-            FailureClass::Throttled { .. } if planted(PlantedBug::ThrottlingCountsAsFailure) => {
+            FailureClass::Throttled { .. } if is_planted(PlantedBug::ThrottlingCountsAsFailure) => {
                 self.retry(envelope, &error_chain(error))
             }
             FailureClass::Throttled { store, retry_after } => {

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, CrashPoint, EndedTask, OutgoingMessage, PlantedBug, QueueError, QueueErrorKind, Receipt, RngExt as _,
-    TaskQueue, crash_point, planted,
+    BatchReport, EndedTask, OutgoingMessage, QueueError, QueueErrorKind, Receipt, RngExt as _, TaskQueue,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
+use crate::crash_points;
 use crate::disposition::{DispositionBuilder, ReceiptAction};
 use crate::run::WorkmanShared;
 use crate::settings::{OnFinalFailure, WorkmanEndReason};
@@ -94,7 +95,9 @@ async fn complete_batch(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>)
         .any(|settled| settled.disposition.dead_lettered.is_none() && !settled.disposition.sends.is_empty());
     let accounting = BatchAccounting::of(&shared, &batch);
     let sent = send(&shared, &mut batch).await;
-    for (passed, point) in [(dead_lettered, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
+    for (passed, point) in
+        [(dead_lettered, crash_points::WORKMAN_DEAD_LETTERED), (again, crash_points::WORKMAN_SENT_AGAIN)]
+    {
         if passed {
             crash_point(point);
         }
@@ -255,15 +258,15 @@ impl QueueCall {
         match self {
             Self::Send(sends) => queue.send(sends).await,
             Self::Acknowledge(receipts) => {
-                crash_point(CrashPoint::WorkmanBeforeAcknowledge);
+                crash_point(crash_points::WORKMAN_BEFORE_ACKNOWLEDGE);
                 let report = queue.acknowledge(receipts).await;
-                crash_point(CrashPoint::WorkmanAcknowledged);
+                crash_point(crash_points::WORKMAN_ACKNOWLEDGED);
                 report
             }
             Self::Release(receipts) => {
-                crash_point(CrashPoint::WorkmanBeforeRelease);
+                crash_point(crash_points::WORKMAN_BEFORE_RELEASE);
                 let report = queue.release(receipts).await;
-                crash_point(CrashPoint::WorkmanReleased);
+                crash_point(crash_points::WORKMAN_RELEASED);
                 report
             }
         }
@@ -290,7 +293,7 @@ async fn call_with_retries(shared: &WorkmanShared, queue: &dyn TaskQueue, mut ca
     for attempt in 1..=TRIES {
         let mut again = Vec::new();
         match call.run(queue).await {
-            Ok(_) if planted(PlantedBug::WorkmanIgnoresPartialSend) => {}
+            Ok(_) if is_planted(PlantedBug::WorkmanIgnoresPartialSend) => {}
             Ok(report) => {
                 for (at, error) in report.failed {
                     if error.kind.is_retryable() && attempt < TRIES {

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, DeadLetterMessage, Envelope, Failure, QueueName, Task};
-use mill_ports::{CrashPoint, FollowUp, OutgoingMessage, PlantedBug, RngExt as _, crash_point, planted};
+use mill_ports::{FollowUp, OutgoingMessage, RngExt as _};
 
 use crate::admission::TurnEstimate;
+use crate::crash_points;
 use crate::run::{WorkmanShared, subject_of};
 use crate::stages::ReceivedTask;
 
@@ -99,9 +101,9 @@ impl DispositionBuilder<'_> {
 
     /// Sends the task again, perhaps changed, to come after `delay`. It has not failed.
     pub(crate) fn snooze(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Disposition {
-        crash_point(CrashPoint::WorkmanBeforeSnooze);
+        crash_point(crash_points::WORKMAN_BEFORE_SNOOZE);
         let before = task.is_some().then(|| envelope.clone());
-        if planted(PlantedBug::SnoozeCountsAsFailure) {
+        if is_planted(PlantedBug::SnoozeCountsAsFailure) {
             return self.retry_or_dead_letter(envelope, "snoozed");
         }
         let snoozed = envelope.snoozed(task);
@@ -121,12 +123,12 @@ impl DispositionBuilder<'_> {
         let delays = &settings.retry_delays;
         let step = (envelope.failures as usize).min(delays.len().saturating_sub(1));
         let delay = delays.get(step).copied().unwrap_or_default();
-        let delay = if planted(PlantedBug::RetryWithoutDelay) { Duration::ZERO } else { delay };
+        let delay = if is_planted(PlantedBug::RetryWithoutDelay) { Duration::ZERO } else { delay };
         let mut again = envelope.failed(self.failure(reason));
-        if planted(PlantedBug::HistoryReset) {
+        if is_planted(PlantedBug::HistoryReset) {
             again.history.clear();
         }
-        crash_point(CrashPoint::WorkmanBeforeRequeue);
+        crash_point(crash_points::WORKMAN_BEFORE_REQUEUE);
         self.send_again(&again, delay)
             .unwrap_or_else(|why| self.dead_letter(again, &format!("it cannot be sent again: {why}")))
     }
@@ -156,7 +158,7 @@ impl DispositionBuilder<'_> {
         group: AccountId,
         dead_lettered: DeadLetteredTask,
     ) -> Disposition {
-        crash_point(CrashPoint::WorkmanBeforeDeadLetter);
+        crash_point(crash_points::WORKMAN_BEFORE_DEAD_LETTER);
         let message = DeadLetterMessage {
             body,
             origin,
@@ -195,7 +197,7 @@ impl DispositionBuilder<'_> {
     /// The task has not failed. It is never left to its visibility timeout: the queue counts receives, and would take the task
     /// for one that kills its workers.
     pub(crate) fn requeue(&self, account: &AccountId, TurnEstimate { after, is_blind }: TurnEstimate) -> Disposition {
-        if planted(PlantedBug::PutBackByVisibility) {
+        if is_planted(PlantedBug::PutBackByVisibility) {
             return Self::release();
         }
         let queue = &self.shared.input_queues[self.received.queue_index];
@@ -247,7 +249,8 @@ impl DispositionBuilder<'_> {
         let own = &self.shared.input_queues[self.received.queue_index];
         let queue = self.shared.output_queues.get(&envelope.origin).unwrap_or(own);
         let body = wire::encode(envelope)?;
-        let delay_max = if planted(PlantedBug::DelayNotShortened) { Duration::MAX } else { queue.limits().delay_max };
+        let delay_max =
+            if is_planted(PlantedBug::DelayNotShortened) { Duration::MAX } else { queue.limits().delay_max };
         let again = OutgoingMessage { group: envelope.task.account.clone(), body, delay: delay.min(delay_max) };
         Ok(Self::replace(queue.name(), again))
     }

@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_ports::{
-    Clock, CrashPoint, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, crash_point, error_chain,
-};
+use mill_hooks::crash_point;
+use mill_ports::{Clock, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, error_chain};
 use mill_records::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use tracing::{info, warn};
 
+use crate::crash_points;
 use crate::run::subject_of;
 use crate::settings::StopSignal;
 use crate::warnings::Warnings;
@@ -150,7 +150,7 @@ impl DeadLetterDrain {
     /// Returns how many dead letters were recorded and acknowledged.
     async fn record_all(&self, deliveries: &[Delivery]) -> Result<u64, DrainError> {
         if !deliveries.is_empty() {
-            crash_point(CrashPoint::DrainReceived);
+            crash_point(crash_points::DRAIN_RECEIVED);
         }
         let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
         let mut failure = None;
@@ -161,13 +161,13 @@ impl DeadLetterDrain {
             }
         }
         if !written.is_empty() {
-            crash_point(CrashPoint::DrainNoted);
+            crash_point(crash_points::DRAIN_NOTED);
             // A dead letter that stays unacknowledged comes again, and is recorded already.
             self.queue.acknowledge(&written).await?.into_result().or_else(|error| match error.kind {
                 QueueErrorKind::ReceiptExpired => Ok(()),
                 _ => Err(error),
             })?;
-            crash_point(CrashPoint::DrainAcknowledged);
+            crash_point(crash_points::DRAIN_ACKNOWLEDGED);
         }
         failure.map_or(Ok(written.len() as u64), |error| Err(error.into()))
     }

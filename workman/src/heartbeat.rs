@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::Monotonic;
-use mill_ports::{Clock, CrashPoint, PlantedBug, QueueErrorKind, Receipt, TaskQueue, crash_point, planted};
+use mill_ports::{Clock, QueueErrorKind, Receipt, TaskQueue};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::crash_points;
 use crate::in_flight::{CancelCause, InFlightTask, InFlightTasks};
 use crate::warnings::Warnings;
 
@@ -46,7 +48,8 @@ impl Heartbeat {
     /// half, and a failed extension is tried twice more.
     async fn extend_periodically(&self) {
         loop {
-            let pause = if planted(PlantedBug::HeartbeatTooRare) { self.visibility * 2 } else { self.visibility / 6 };
+            let pause =
+                if is_planted(PlantedBug::HeartbeatTooRare) { self.visibility * 2 } else { self.visibility / 6 };
             self.clock.sleep(pause).await;
             self.extend_due().await;
         }
@@ -65,7 +68,7 @@ impl Heartbeat {
                     continue;
                 }
                 let end = task.received_at.plus(limits.visibility_total_max);
-                if end.since(now) <= visibility / 3 && !planted(PlantedBug::HeldBeyondTotal) {
+                if end.since(now) <= visibility / 3 && !is_planted(PlantedBug::HeldBeyondTotal) {
                     self.cancel_held_too_long(task, queue_index);
                 } else if !task.extending.swap(true, Ordering::AcqRel) {
                     due.push(task.clone());
@@ -83,12 +86,12 @@ impl Heartbeat {
 
     async fn extend(&self, queue: &Arc<dyn TaskQueue>, batch: Vec<Arc<InFlightTask>>, visibility: Duration) {
         let receipts: Vec<Receipt> = batch.iter().map(|task| task.receipt.clone()).collect();
-        crash_point(CrashPoint::WorkmanBeforeExtend);
+        crash_point(crash_points::WORKMAN_BEFORE_EXTEND);
         match queue.extend(&receipts, visibility).await {
             Ok(answers) => {
                 for (task, answer) in batch.iter().zip(answers) {
                     match answer {
-                        Ok(deadline) if planted(PlantedBug::LeaseBelievedTooLong) => {
+                        Ok(deadline) if is_planted(PlantedBug::LeaseBelievedTooLong) => {
                             task.lease.extend(deadline.plus(visibility));
                         }
                         Ok(deadline) => task.lease.extend(deadline),

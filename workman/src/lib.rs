@@ -27,6 +27,7 @@ mod account_counter;
 mod admission;
 mod attempt;
 mod completer;
+mod crash_points;
 mod disposition;
 mod in_flight;
 mod permits;
@@ -36,6 +37,7 @@ mod stages;
 mod store_backoff;
 mod warnings;
 
+pub use crash_points::CRASH_POINTS;
 pub use drain::{DeadLetterDrain, DrainError, DrainSettings};
 pub use heartbeat::Heartbeat;
 pub use run::Workman;

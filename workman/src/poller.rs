@@ -19,8 +19,8 @@ mod listening;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::Monotonic;
-use mill_ports::{PlantedBug, planted};
 
 pub(crate) use self::listening::share_of;
 
@@ -417,7 +417,7 @@ impl Poller {
         self.round_failed = round.seen == RoundFindings::Trouble;
         let steps = &self.settings.idle_backoff;
         if round.seen == RoundFindings::Nothing && self.room_for_lowest() > 0 && !steps.is_empty() {
-            let step = if planted(PlantedBug::LowQueueLeftAlone) {
+            let step = if is_planted(PlantedBug::LowQueueLeftAlone) {
                 HOURS
             } else {
                 steps[self.idle_rounds.min(steps.len() - 1)]

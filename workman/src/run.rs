@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use mill_hooks::{PlantedBug, is_planted, report_slots};
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, Task};
-use mill_ports::{
-    Clock, PlantedBug, QueueError, QueueErrorKind, Registry, Rng, Statistics, StoreCaps, TaskQueue, error_chain,
-    planted, report_slots,
-};
+use mill_ports::{Clock, QueueError, QueueErrorKind, Registry, Rng, Statistics, StoreCaps, TaskQueue, error_chain};
 use mill_records::permits::PermitRepository;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -114,7 +112,7 @@ impl Drop for SlotGuard {
     fn drop(&mut self) {
         let took = self.shared.clock.monotonic().since(self.began);
         let mut stores = std::mem::take(&mut self.stores);
-        if planted(PlantedBug::PermitNeverGivenBack) {
+        if is_planted(PlantedBug::PermitNeverGivenBack) {
             stores.clear();
         }
         let freed = FreedSlot { queue_index: self.queue_index, account: self.account.clone(), stores, took };

@@ -8,14 +8,16 @@ use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::workers::Workers;
+use mill_hooks::crash_point;
 use mill_model::QueueName;
-use mill_ports::{CrashPoint, crash_point};
+
 use mill_run::RunUntilDone;
 use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
 
 use super::held::person;
 use crate::args::MirrorArgs;
+use crate::crash_points;
 use crate::output::line;
 use crate::progress::Progress;
 use crate::report;
@@ -37,13 +39,13 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let installation = locked.open(&stopping, &wait_limit).await?;
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     installation.purge_queues().await?;
-    crash_point(CrashPoint::MirrorPurged);
+    crash_point(crash_points::MIRROR_PURGED);
     let on_final_failure = if args.options.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain };
     let workman = mirror::workman_settings(&installation, args.workers, on_final_failure);
     let workman = installation.workman(&[QueueName::DuplicationLow], workman);
     let producer = installation.producer(mirror::producer_settings(args.options.give_up_after)?);
     producer.reset().await.context("the state of the last run cannot be cleared")?;
-    crash_point(CrashPoint::MirrorReset);
+    crash_point(crash_points::MIRROR_RESET);
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
         deps: installation.run_deps(&[QueueName::DuplicationLow]),

@@ -13,7 +13,8 @@ use mill_app::subject_names::SubjectNames;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerProcesses;
 use mill_app::workers::Workers;
-use mill_ports::{CrashPoint, crash_point};
+use mill_hooks::crash_point;
+
 use mill_producer::{QueueSizing, WhenFull};
 use mill_run::RunUntilDone;
 use mill_run::silence::one_answer_max;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::held::person;
 use crate::args::RunArgs as Args;
+use crate::crash_points;
 use crate::progress::Progress;
 use crate::report;
 use crate::stop;
@@ -36,7 +38,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     // The person wants everything tried now, including tasks that were snoozed because a store failed.
     installation.make_delayed_due().await?;
-    crash_point(CrashPoint::CliHastened);
+    crash_point(crash_points::CLI_HASTENED);
     let settings = producer_settings(config)?;
     let looping = mill_producer::LoopingSettings {
         // The producer checks the queue again so soon that no more tasks need to wait in it.
@@ -62,7 +64,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     } else {
         let arguments = child_arguments(&args, file);
         let children = WorkerProcesses::start(args.processes as usize, &arguments, &installation.refusals)?;
-        crash_point(CrashPoint::CliChildrenStarted);
+        crash_point(crash_points::CLI_CHILDREN_STARTED);
         Workers::WorkerProcesses(children)
     };
     let (stop, detailed) = (stopping.gentle.clone(), args.options.detailed_exit_code);

@@ -13,11 +13,12 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mill_ports::CrashPoint;
+use mill_hooks::CrashPoint;
 use parking_lot::Mutex;
 
 use self::job::{Armed, Job, Stage};
 use self::template::Template;
+use crate::crash_points;
 use crate::kills::{Dice, seed};
 
 /// Concurrent trials: a trial mostly waits, above all for leases of killed processes to lapse.
@@ -40,8 +41,8 @@ fn profile(template: &Template) -> Passings {
         job.run(*stage);
         job.finish(*stage);
         for name in std::fs::read_to_string(log).unwrap().lines() {
-            let point = CrashPoint::ALL.iter().find(|point| point.name() == name).unwrap();
-            *passings.lock().entry((*point, *stage)).or_default() += 1;
+            let point = crash_points::all().into_iter().find(|point| point.name() == name).unwrap();
+            *passings.lock().entry((point, *stage)).or_default() += 1;
         }
     });
     passings.into_inner()
@@ -113,9 +114,10 @@ fn nothing_is_lost_wherever_a_process_dies() {
     let (each, seed, only) = (number("MILL_CRASHES", 1), seed(), std::env::var("MILL_CRASH_POINT").ok());
     let template = Template::new();
     let passings = profile(&template);
-    let wanted = |point: &&CrashPoint| only.as_ref().is_none_or(|only| *only == point.name());
+    let wanted = |point: &CrashPoint| only.as_ref().is_none_or(|only| *only == point.name());
     let passed = |point: &CrashPoint| passings.keys().any(|(passed, _)| passed == point);
-    let points: Vec<CrashPoint> = CrashPoint::ALL.iter().filter(wanted).copied().collect();
+    let all = crash_points::all();
+    let points: Vec<CrashPoint> = all.iter().copied().filter(wanted).collect();
     let unpassed: Vec<&str> = points.iter().filter(|point| !passed(point)).map(|point| point.name()).collect();
     assert_eq!(unpassed, Vec::<&str>::new(), "points that no stage of the job passes");
 
@@ -124,7 +126,8 @@ fn nothing_is_lost_wherever_a_process_dies() {
     let hits = Mutex::new(points.iter().map(|point| (*point, 0)).collect::<BTreeMap<_, u64>>());
     let failed = AtomicUsize::new(0);
     at_once(&trials, |(point, round)| {
-        let mut dice = Dice((seed ^ ((*point as u64) << 32) ^ (round << 48)) | 1);
+        let nth = all.iter().position(|other| other == point).unwrap() as u64;
+        let mut dice = Dice((seed ^ (nth << 32) ^ (round << 48)) | 1);
         // A failure is printed at once, and the other trials go on.
         match catch_unwind(AssertUnwindSafe(|| trial(&template, &passings, *point, &mut dice))) {
             Ok(killed) => *hits.lock().entry(*point).or_default() += killed,

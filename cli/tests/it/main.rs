@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "../../src/crash_points.rs"]
+mod crash_points;
 mod crashes;
 mod deployment;
 mod disks;

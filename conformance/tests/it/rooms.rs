@@ -5,21 +5,23 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const ROOMS: &[(&str, &[&str])] = &[
+    ("mill-hooks", &[]),
     ("mill-model", &[]),
     ("mill-policy", &["mill-model"]),
-    ("mill-ports", &["mill-model"]),
-    ("mill-records", &["mill-model", "mill-policy", "mill-ports"]),
-    ("mill-producer", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
-    ("mill-workman", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
-    ("mill-processors", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
+    ("mill-ports", &["mill-hooks", "mill-model"]),
+    ("mill-records", &["mill-hooks", "mill-model", "mill-policy", "mill-ports"]),
+    ("mill-producer", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records"]),
+    ("mill-workman", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records"]),
+    ("mill-processors", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-run", &["mill-model", "mill-ports", "mill-producer", "mill-workman"]),
     ("mill-trials", &[]),
-    ("mill-testkit", &["mill-model", "mill-ports"]),
+    ("mill-testkit", &["mill-hooks", "mill-model", "mill-ports"]),
     ("mill-conformance", &["mill-model", "mill-ports"]),
     // And all back ends.
     (
         "mill-app",
         &[
+            "mill-hooks",
             "mill-model",
             "mill-policy",
             "mill-ports",
@@ -34,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "mill",
         &[
             "mill-app",
+            "mill-hooks",
             "mill-local",
             "mill-model",
             "mill-policy",
@@ -48,7 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What each back end may import: each crate under `infra/` is one.
-const BACK_END: &[&str] = &["mill-model", "mill-ports"];
+const BACK_END: &[&str] = &["mill-hooks", "mill-model", "mill-ports"];
 
 /// Rooms that may import across: they need all others.
 const ACROSS: &[&str] = &["mill-simulation"];
@@ -84,15 +87,16 @@ fn back_ends() -> BTreeSet<String> {
     found.map(|package| package["name"].as_str().expect("a name").to_owned()).collect()
 }
 
+/// The dependencies of a package but those of its tests: these may stand on `mill-testkit`; what ships may not.
+fn dependencies(package: &serde_json::Value) -> impl Iterator<Item = &serde_json::Value> {
+    let all = package["dependencies"].as_array().expect("dependencies");
+    all.iter().filter(|dependency| dependency["kind"] != "dev")
+}
+
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
     for package in packages() {
-        let rooms = package["dependencies"]
-            .as_array()
-            .expect("dependencies")
-            .iter()
-            // Tests of a room may stand on `mill-testkit`; what ships may not.
-            .filter(|dependency| dependency["kind"] != "dev")
+        let rooms = dependencies(&package)
             .filter_map(|dependency| dependency["name"].as_str())
             .filter(|name| *name == "mill" || name.starts_with("mill-"))
             .map(str::to_owned)
@@ -134,6 +138,18 @@ fn what_ships_links_no_room_for_tests() {
         }
     }
     assert!(shipped.contains("mill-model") && shipped.contains("mill-aws"), "the search is broken: {shipped:?}");
+}
+
+#[test]
+fn the_hooks_of_tests_are_on_only_in_tests() {
+    let turns_on = |package: &serde_json::Value| {
+        dependencies(package).any(|dependency| {
+            dependency["name"] == "mill-hooks" && !dependency["features"].as_array().expect("features").is_empty()
+        })
+    };
+    let found = packages().into_iter().filter(turns_on);
+    let found: Vec<String> = found.map(|package| package["name"].as_str().expect("a name").to_owned()).collect();
+    assert_eq!(found, ["mill-simulation"]);
 }
 
 #[test]

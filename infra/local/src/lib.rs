@@ -8,6 +8,7 @@
 //! only SQLite opens the database's files: closing another descriptor of them would drop the locks that keep several
 //! processes apart.
 
+mod crash_points;
 pub mod database;
 mod engine;
 pub mod folder;
@@ -18,6 +19,7 @@ pub mod table;
 #[cfg(test)]
 mod test_clock;
 
+pub use crash_points::CRASH_POINTS;
 pub use database::{Damage, Database, Identity, KnownIdentity, OpenError, RememberedDatabase, Standstill};
 pub use engine::LocalEngine;
 pub use os::{OsClock, OsRng};

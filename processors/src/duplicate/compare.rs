@@ -1,9 +1,10 @@
 //! Compares the bytes of both sides: by known checksums, otherwise by reading.
 
 use futures::StreamExt as _;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
-use mill_ports::{PlantedBug, Presence, StoreErrorKind, is_same_object, planted};
+use mill_ports::{Presence, StoreErrorKind, is_same_object};
 use mill_records::sync_proofs::SyncProof;
 use tracing::debug;
 
@@ -67,7 +68,7 @@ impl AttemptContext<'_> {
         let source = SideChecksums { side: Side::Source, item: at_source, facts: source, sealed };
         let sealed = seal.and_then(|seal| seal.checksum_of_destination(&destination.version));
         let destination = SideChecksums { side: Side::Destination, item: at_destination, facts: destination, sealed };
-        if let Some(known) = source.any().filter(|_| planted(PlantedBug::SizeAloneCompared)) {
+        if let Some(known) = source.any().filter(|_| is_planted(PlantedBug::SizeAloneCompared)) {
             return Ok(ByteComparison::Same(known.clone()));
         }
         if let Some(known) = compare_known(&source, &destination) {
@@ -132,7 +133,7 @@ impl AttemptContext<'_> {
         if facts.size > 0 {
             let opened = match side {
                 Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(source_exit)?,
-                Side::Destination if planted(PlantedBug::CacheCompared) => {
+                Side::Destination if is_planted(PlantedBug::CacheCompared) => {
                     self.destination.open(item, None, Some(&facts.version)).await?
                 }
                 // Cached bytes of a copy may never have reached the disk.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, ItemState, SpacePair, Version};
 use mill_ports::{
-    Attempt, CrashPoint, DestinationStore, FailureClass, PlantedBug, Presence, RefusalReason, SourceStore, SpaceFacts,
-    StoreError, StoreErrorKind, TableError, crash_point, error_chain, planted,
+    Attempt, DestinationStore, FailureClass, Presence, RefusalReason, SourceStore, SpaceFacts, StoreError,
+    StoreErrorKind, TableError, error_chain,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::sync_proofs::SyncProof;
@@ -13,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::DuplicateHandler;
 use super::ownership_cache::CreationCount;
+use crate::crash_points;
 use crate::early_exit::EarlyExit;
 use mill_policy::StorePolicy;
 
@@ -30,7 +32,7 @@ impl AttemptContext<'_> {
     /// The facts of an item at the source. `Absent` is a definite no.
     pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, EarlyExit> {
         match self.shared.retry.run(|| self.source.head(item)).await {
-            Err(error) if planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
+            Err(error) if is_planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
                 Ok(Presence::Absent)
             }
             other => other.map_err(source_exit),
@@ -76,7 +78,7 @@ impl AttemptContext<'_> {
         let source = self.pair.source_address();
         match self.shared.deps.owners.claim(&self.place(), &source).await {
             Ok(()) => {
-                crash_point(CrashPoint::DuplicateClaimed);
+                crash_point(crash_points::DUPLICATE_CLAIMED);
                 Ok(())
             }
             Err(OwnerError::Table(error)) => Err(retryable(error)),
@@ -126,7 +128,7 @@ impl AttemptContext<'_> {
         if !self.was_created_and_exists().await {
             let create = || self.destination.create_space(&self.pair.space);
             self.shared.retry.run_effect(self.attempt, create).await?;
-            crash_point(CrashPoint::DuplicateSpaceCreated);
+            crash_point(crash_points::DUPLICATE_SPACE_CREATED);
             self.shared.ownership.note_created(self.pair);
         }
         self.keep_space().await
@@ -160,11 +162,11 @@ impl AttemptContext<'_> {
             }
             return;
         };
-        crash_point(CrashPoint::DuplicateBeforeSeal);
+        crash_point(crash_points::DUPLICATE_BEFORE_SEAL);
         if let Err(error) = self.shared.deps.seals.put(self.pair, id, &seal).await {
             self.warn_seals_failed(&error);
         }
-        crash_point(CrashPoint::DuplicateSealed);
+        crash_point(crash_points::DUPLICATE_SEALED);
     }
 
     /// Remembers that a copy is not a copy of the source's item with another spelling of its name.

@@ -1,11 +1,13 @@
 //! Brings an item in sync: the decision table.
 
+use mill_hooks::crash_point;
 use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties};
-use mill_ports::{CrashPoint, Precondition, Presence, StoreErrorKind, crash_point};
+use mill_ports::{Precondition, Presence, StoreErrorKind};
 use tracing::debug;
 
 use super::compare::ByteComparison;
 use super::context::{AttemptContext, Side, VerifiedPair};
+use crate::crash_points;
 use crate::early_exit::EarlyExit;
 
 impl AttemptContext<'_> {
@@ -67,10 +69,10 @@ impl AttemptContext<'_> {
         }
         self.claim().await?;
         let when = Precondition::VersionIs(destination.version);
-        crash_point(CrashPoint::DuplicateBeforeProperties);
+        crash_point(crash_points::DUPLICATE_BEFORE_PROPERTIES);
         let written =
             self.shared.retry.run_effect(self.attempt, || self.destination.put_properties(item, wanted, &when)).await?;
-        crash_point(CrashPoint::DuplicatePropertiesSet);
+        crash_point(crash_points::DUPLICATE_PROPERTIES_SET);
         self.attempt.outcome.note(ItemOutcome::Updated);
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;

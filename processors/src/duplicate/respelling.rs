@@ -15,12 +15,11 @@
 use std::ops::ControlFlow;
 
 use futures::StreamExt as _;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::ids::escape_for_display;
 use mill_model::name_folding::fold_name;
 use mill_model::{ContentId, ItemAddress, ItemOutcome, Version};
-use mill_ports::{
-    FailureClass, ListEntry, PlantedBug, Presence, RefusalReason, Respelling, StoreError, StoreErrorKind, planted,
-};
+use mill_ports::{FailureClass, ListEntry, Presence, RefusalReason, Respelling, StoreError, StoreErrorKind};
 use tracing::info;
 
 use super::compare::ByteComparison;
@@ -87,7 +86,7 @@ impl AttemptContext<'_> {
 
     /// Renames the other spelling to this item's, or returns why not.
     async fn respell(&self, item: &ItemAddress, twins: &Twins, error: StoreError) -> Result<(), EarlyExit> {
-        if self.source_has_spelling(twins, item).await? && !planted(PlantedBug::TwinRespelled) {
+        if self.source_has_spelling(twins, item).await? && !is_planted(PlantedBug::TwinRespelled) {
             let ErrorMeaning::Refused { reason } = ErrorMeaning::of(error, &item.to_string()) else { return Ok(()) };
             return Err(EarlyExit::Refused { reason: format!("{reason}; the source has both") });
         }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, Version};
 use mill_ports::{
-    CrashPoint, OpenItem, PlantedBug, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError,
-    StoreErrorKind, TransferGuard, crash_point, error_chain, planted,
+    OpenItem, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind, TransferGuard,
+    error_chain,
 };
 use tracing::warn;
 
 use super::context::{AttemptContext, Side, VerifiedPair, source_exit};
 use super::verified_body;
+use crate::crash_points;
 use crate::early_exit::EarlyExit;
 
 /// The result of a copy.
@@ -97,7 +99,7 @@ impl AttemptContext<'_> {
         seen: Option<&ItemFacts>,
         when: &Precondition,
     ) -> Result<Presence<Copied>, EarlyExit> {
-        crash_point(CrashPoint::DuplicateBeforeRead);
+        crash_point(crash_points::DUPLICATE_BEFORE_READ);
         let opened = self.source.open(item, None, seen.map(|seen| &seen.version)).await.map_err(source_exit)?;
         let Presence::Present(reading) = opened else {
             if seen.is_none() {
@@ -110,8 +112,8 @@ impl AttemptContext<'_> {
         self.claim().await?;
         let known = reading.facts.properties.clone().or_else(|| seen?.properties.clone());
         let properties = known.ok_or_else(|| self.properties_unknown(item))?;
-        let properties = if planted(PlantedBug::PropertiesForgotten) { Properties::default() } else { properties };
-        let when = if planted(PlantedBug::StaleOverNewer) { &Precondition::Always } else { when };
+        let properties = if is_planted(PlantedBug::PropertiesForgotten) { Properties::default() } else { properties };
+        let when = if is_planted(PlantedBug::StaleOverNewer) { &Precondition::Always } else { when };
         let content = PutRequest { size: reading.facts.size, properties };
         Ok(Presence::Present(match self.server_side_copy(item, &reading.facts, &content, when).await? {
             Some(copied) => copied,
@@ -137,7 +139,7 @@ impl AttemptContext<'_> {
             self.attempt.may_act().is_ok()
         };
         self.attempt.may_act()?;
-        crash_point(CrashPoint::DuplicateBeforeWrite);
+        crash_point(crash_points::DUPLICATE_BEFORE_WRITE);
         let written = match self.destination.server_side_copy(item, content, when, &copy_source, &progress).await {
             Ok(Some(written)) => written,
             Ok(None) => return Ok(None),
@@ -148,7 +150,7 @@ impl AttemptContext<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        crash_point(CrashPoint::DuplicateWritten);
+        crash_point(crash_points::DUPLICATE_WRITTEN);
         let both = |stated: &&Checksum| written.checksums.iter().any(|told| told.algorithm == stated.algorithm);
         let comparable: Vec<&Checksum> = source.checksums.iter().filter(both).collect();
         if comparable.iter().any(|stated| !written.checksums.contains(stated)) {
@@ -190,9 +192,9 @@ impl AttemptContext<'_> {
         };
         let (body, verified) = verified_body::verify_body(reading.body, options).await?;
         self.attempt.may_act()?;
-        crash_point(CrashPoint::DuplicateBeforeWrite);
+        crash_point(crash_points::DUPLICATE_BEFORE_WRITE);
         let written = self.destination.put(item, content, when, body).await?;
-        crash_point(CrashPoint::DuplicateWritten);
+        crash_point(crash_points::DUPLICATE_WRITTEN);
         let Some((checksums, sha256)) = verified.get().and_then(|all| Some((all, all.first()?.clone()))) else {
             let why = "the store answered before it had taken all bytes";
             return Err(self.store_error(Side::Destination, item, StoreErrorKind::Damaged, why).into());

@@ -1,16 +1,15 @@
 //! One row of a delete list: each of its ids deleted, or kept, and the result written down once.
 
 use futures::stream::{self, StreamExt as _};
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{ContentId, ItemFacts};
-use mill_ports::{
-    CrashPoint, FailureClass, Place, PlantedBug, Precondition, Presence, StoreError, StoreErrorKind, crash_point,
-    planted,
-};
+use mill_ports::{FailureClass, Place, Precondition, Presence, StoreError, StoreErrorKind};
 use mill_records::delete_lists::{DeletionScope, ListedId, RowResult};
 use mill_records::sync_proofs::VersionDigest;
 use tracing::{debug, info, warn};
 
 use super::{Removal, list_exit, removing_policy};
+use crate::crash_points;
 use crate::early_exit::EarlyExit;
 use crate::failure;
 
@@ -56,9 +55,9 @@ impl Removal<'_> {
             return Err(failure);
         }
         self.attempt.may_act()?;
-        crash_point(CrashPoint::RemoveBeforeResult);
+        crash_point(crash_points::REMOVE_BEFORE_RESULT);
         lists.record(self.pair, self.remove.list, number, &result).await.map_err(list_exit)?;
-        crash_point(CrashPoint::RemoveResult);
+        crash_point(crash_points::REMOVE_RESULT);
         let RowResult { deleted, gone, kept, failed } = result;
         let (account, destination, space) = (&self.pair.account, &self.pair.destination, &self.pair.space);
         info!(%account, %destination, %space, deleted, gone, kept, failed, "a row of a delete list is settled");
@@ -83,14 +82,14 @@ impl Removal<'_> {
             self.forget(&listed.id).await;
             return Ok(DeleteResult::Gone);
         };
-        if VersionDigest::of(&found.version) != listed.seen && !planted(PlantedBug::UnconditionalDelete) {
+        if VersionDigest::of(&found.version) != listed.seen && !is_planted(PlantedBug::UnconditionalDelete) {
             return Ok(self.keep(&listed.id, "it is not in the state that the delete list saw"));
         }
         if !self.is_gone(&listed.id).await? {
             return Ok(DeleteResult::Kept);
         }
         match removing_policy(&self.shared.deps, self.pair, &self.pair.space.to_string()).await {
-            Err(stop) if !planted(PlantedBug::PolicyNotAskedAgain) => return Err(stop),
+            Err(stop) if !is_planted(PlantedBug::PolicyNotAskedAgain) => return Err(stop),
             _ => {}
         }
         self.delete(&listed.id, found).await
@@ -118,7 +117,7 @@ impl Removal<'_> {
             DeletionScope::Items => match self.source_head(id).await {
                 Ok(found) => found == Presence::Absent,
                 Err(error) if error.kind == StoreErrorKind::SpaceAbsent => {
-                    if planted(PlantedBug::AbsentSpaceReadAsGone) {
+                    if is_planted(PlantedBug::AbsentSpaceReadAsGone) {
                         return Ok(true);
                     }
                     self.keep(id, "its source space is not there");
@@ -144,7 +143,7 @@ impl Removal<'_> {
         match self.shared.retry.run(|| self.source.head(&item)).await {
             Ok(Presence::Present(_)) => Ok(Presence::Present(())),
             Ok(Presence::Absent) => Ok(Presence::Absent),
-            Err(error) if planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
+            Err(error) if is_planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
                 Ok(Presence::Absent)
             }
             Err(error) => Err(error),
@@ -160,10 +159,10 @@ impl Removal<'_> {
     async fn delete(&self, id: &ContentId, found: ItemFacts) -> Result<DeleteResult, EarlyExit> {
         let item = self.item(id);
         let seen = Precondition::VersionIs(found.version);
-        let when = if planted(PlantedBug::UnconditionalDelete) { Precondition::Always } else { seen };
-        crash_point(CrashPoint::RemoveBeforeDelete);
+        let when = if is_planted(PlantedBug::UnconditionalDelete) { Precondition::Always } else { seen };
+        crash_point(crash_points::REMOVE_BEFORE_DELETE);
         let deleted = self.shared.retry.run_effect(self.attempt, || self.destination.delete(&item, &when)).await?;
-        crash_point(CrashPoint::RemoveDeleted);
+        crash_point(crash_points::REMOVE_DELETED);
         let result = match deleted {
             Presence::Present(()) => {
                 let (account, destination) = (&self.pair.account, &self.pair.destination);
@@ -174,7 +173,7 @@ impl Removal<'_> {
             Presence::Absent => DeleteResult::Gone,
         };
         self.forget(id).await;
-        crash_point(CrashPoint::RemoveForgotten);
+        crash_point(crash_points::REMOVE_FORGOTTEN);
         Ok(result)
     }
 

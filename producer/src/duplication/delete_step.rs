@@ -12,8 +12,9 @@
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{DeleteListId, RemoveTask, SpacePair};
-use mill_ports::{CrashPoint, Place, PlantedBug, RngExt as _, crash_point, planted};
+use mill_ports::{Place, RngExt as _};
 use mill_records::Versioned;
 use mill_records::delete_lists::{
     DeleteListError, DeleteListHead, DeleteListRow, DeleteListState, DeletePairState, DeletionScope, GrantedBy,
@@ -31,6 +32,7 @@ use super::nibble::Nibble;
 use super::plan::{DuplicationSession, DuplicationStepError, PairRead};
 use super::report::HeldDeletes;
 use super::respelled_items::RespelledItems;
+use crate::crash_points;
 use crate::looping::{ReadKey, ReadOutcome};
 
 /// How a step of the deletes ended.
@@ -260,7 +262,7 @@ impl DuplicationSession<'_> {
         survey: &DeleteScan,
     ) -> Result<HeldItemsState, DuplicationStepError> {
         let all_kept = survey.vanished.len() as u64 == survey.count;
-        if (survey.count == 0 && !survey.has_unknown()) || planted(PlantedBug::HoldForgotten) {
+        if (survey.count == 0 && !survey.has_unknown()) || is_planted(PlantedBug::HoldForgotten) {
             return Ok(HeldItemsState::No);
         }
         let vanished: BTreeSet<_> = survey.vanished.iter().map(|listed| &listed.id).collect();
@@ -487,7 +489,7 @@ impl DuplicationSession<'_> {
     ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         morsel.record.deletes = deletes;
         self.state.save(morsel).await?;
-        crash_point(CrashPoint::ProducerDeletesSaved);
+        crash_point(crash_points::PRODUCER_DELETES_SAVED);
         Ok(DeleteStepOutcome::Settled(None))
     }
 
@@ -496,7 +498,7 @@ impl DuplicationSession<'_> {
         morsel: &mut Versioned<PairMorsel>,
         list: DeleteListId,
     ) -> Result<DeleteStepOutcome, DuplicationStepError> {
-        crash_point(CrashPoint::ProducerBeforeDeletes);
+        crash_point(crash_points::PRODUCER_BEFORE_DELETES);
         morsel.record.deletes = DeleteProgress::Sending { list, next: 0 };
         self.state.save(morsel).await?;
         Ok(DeleteStepOutcome::More)
@@ -534,7 +536,7 @@ impl DuplicationSession<'_> {
         let tasks = tasks.into_iter().map(|row| RemoveTask { pair: pair.clone(), list, row });
         let sent = self.queue_tasks(&pair.account, tasks).await?;
         self.report.findings.removing += sent;
-        crash_point(CrashPoint::ProducerDeletesSent);
+        crash_point(crash_points::PRODUCER_DELETES_SENT);
         if until < end {
             morsel.record.deletes = DeleteProgress::Sending { list, next: until };
             self.state.save(morsel).await?;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{SpaceId, SpacePair, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
-use mill_ports::{LeftOutEntries, PlantedBug, planted};
+use mill_ports::LeftOutEntries;
 use tracing::warn;
 
 use super::plan::DuplicationSession;
@@ -37,7 +38,7 @@ impl DuplicationSession<'_> {
         found.extend(named.into_iter().map(|space| (None, space)));
         for (store, space) in found {
             let rule = policy.for_space(space).rule;
-            if rule.leaves_out() && !planted(PlantedBug::LeftOutUnnamed) {
+            if rule.leaves_out() && !is_planted(PlantedBug::LeftOutUnnamed) {
                 let (account, store) = (policy.account().clone(), store.cloned());
                 let (shown, rule) = (space.to_string(), rule.to_string());
                 self.left_out(LeftOutEntry { account, store, shown, is_space: true, rule });

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{DuplicateTask, SurveySum};
 use mill_policy::StorePolicy;
-use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
+
 use mill_records::Versioned;
 use mill_records::producer_state::{DeleteProgress, PairMorsel, PairSurvey, SurveySubject};
 
@@ -14,6 +15,7 @@ use super::merge::Merge;
 use super::nibble::Nibble;
 use super::plan::{DuplicationSession, DuplicationStepError, PairBasis, PairRead};
 use super::report::UncopiedEntry;
+use crate::crash_points;
 use crate::looping::{Gate, ReadBasis, ReadKey, ReadOutcome, TurnOutcome};
 
 /// A morsel whose listings stay open between its turns.
@@ -97,12 +99,12 @@ impl DuplicationSession<'_> {
         let pair = &endpoints.pair;
         if morsel.record.marker.is_none() && !endpoints.destination_present {
             self.queue_tasks(&pair.account, std::iter::once(DuplicateTask::of(pair.clone(), None))).await?;
-            crash_point(CrashPoint::ProducerSpaceSent);
+            crash_point(crash_points::PRODUCER_SPACE_SENT);
         }
-        crash_point(CrashPoint::ProducerBeforeNibble);
+        crash_point(crash_points::PRODUCER_BEFORE_NIBBLE);
         let tasks = nibble.items.iter().map(|(id, _)| DuplicateTask::of(pair.clone(), Some(id.clone())));
         let queued = self.queue_tasks(&pair.account, tasks).await?;
-        crash_point(CrashPoint::ProducerNibbleSent);
+        crash_point(crash_points::PRODUCER_NIBBLE_SENT);
         self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
         let (sum, named) = nibble.settle(queued);
         sum.check().map_err(SpaceError::from)?;
@@ -120,7 +122,7 @@ impl DuplicationSession<'_> {
             return Ok(TurnOutcome::Done);
         }
         self.state.save(morsel).await?;
-        crash_point(CrashPoint::ProducerMarkerSaved);
+        crash_point(crash_points::PRODUCER_MARKER_SAVED);
         if let Some(error) = nibble.broken {
             return Err(error.into());
         }
@@ -150,7 +152,7 @@ impl DuplicationSession<'_> {
         let run_began = || self.runs.get(&morsel.pair.account).map_or(self.step_began, |run| run.row.record.started);
         let began = morsel.began.unwrap_or_else(run_began);
         let PairMorsel { sum, unproven, .. } = *morsel;
-        let in_sync = (unproven == 0 || planted(PlantedBug::UnprovenCalledInSync)).then_some(began);
+        let in_sync = (unproven == 0 || is_planted(PlantedBug::UnprovenCalledInSync)).then_some(began);
         let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
         self.state.note_surveys(&[survey]).await?;
         Ok(self.forget_failure(&SurveySubject::Morsel(morsel.pair.clone())).await?)

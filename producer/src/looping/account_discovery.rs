@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mill_hooks::crash_point;
 use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
-use mill_ports::{CrashPoint, StoreError, StoreWait, crash_point, error_chain};
+use mill_ports::{StoreError, StoreWait, error_chain};
 use mill_records::Versioned;
 use mill_records::producer_state::UnansweredStores;
 use tracing::warn;
@@ -12,6 +13,7 @@ use super::Session;
 use super::plan::{MorselSubjectOf, Plan};
 use super::report::ProducerError;
 use super::rounds::FailureStreak;
+use crate::crash_points;
 use crate::timed_stores::SilenceError;
 
 /// The accounts to discover again, by due time.
@@ -111,7 +113,7 @@ impl<P: Plan> Session<'_, P> {
         if !run.row.record.listed {
             run.row.record.listed = true;
             self.state.save(&mut run.row).await?;
-            crash_point(CrashPoint::ProducerAccountListed);
+            crash_point(crash_points::PRODUCER_ACCOUNT_LISTED);
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use mill_hooks::crash_point;
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::AccountPolicy;
-use mill_ports::{CrashPoint, LeftOutEntries, SpaceList, StoreError, crash_point};
+use mill_ports::{LeftOutEntries, SpaceList, StoreError};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::MorselRow as _;
 use tracing::{debug, info, warn};
@@ -15,6 +16,7 @@ use super::background_read::{ReadBasis, ReadKey, ReadOutcome, ReaderPanicked};
 use super::plan::{MorselOf, MorselSubjectOf, OpenAs, Plan};
 use super::report::ProducerError;
 use super::session::Session;
+use crate::crash_points;
 use crate::timed_stores::TimedStores;
 
 /// The spaces of each store that has answered.
@@ -84,7 +86,7 @@ impl<P: Plan> Session<'_, P> {
         debug!(%account, morsels = fresh.len(), "looked the account through");
         if !fresh.is_empty() {
             let all = self.state.add_morsels(&account, &fresh).await?;
-            crash_point(CrashPoint::ProducerMorselsAdded);
+            crash_point(crash_points::PRODUCER_MORSELS_ADDED);
             self.enqueue(&account, all);
         }
         self.schedule_rediscovery(known, errors, asked).await

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use mill_hooks::crash_point;
 use mill_model::{Monotonic, StoreAddress};
-use mill_ports::{CrashPoint, StoreWait, crash_point, error_chain};
+use mill_ports::{StoreWait, error_chain};
 use mill_records::Versioned;
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{MorselRow as _, MorselSubject as _};
@@ -14,6 +15,7 @@ use super::report::{ProducerError, SessionEnd};
 use super::settings::WhenFull;
 use super::shares::NextCandidate;
 use super::{Gate, RoundPriority, Session, StepError};
+use crate::crash_points;
 
 /// Failures in a row of a space, or of an account's stores, that may pass.
 pub(super) struct FailureStreak {
@@ -84,7 +86,7 @@ impl<P: Plan> Session<'_, P> {
                 TurnOutcome::Later(at) => drop(self.paused_morsels.insert((at, (round, rank, subject)), morsel)),
                 TurnOutcome::Done => {
                     self.state.remove(&morsel).await?;
-                    crash_point(CrashPoint::ProducerMorselRemoved);
+                    crash_point(crash_points::PRODUCER_MORSEL_REMOVED);
                     self.finish_morsel(&subject, false).await?;
                 }
                 TurnOutcome::PassedOver => self.finish_morsel(&subject, true).await?,

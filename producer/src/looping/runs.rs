@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{AccountId, SurveySum, Timestamp};
-use mill_ports::{CrashPoint, PlantedBug, crash_point, error_chain, planted};
+use mill_ports::error_chain;
 use mill_records::Versioned;
 use mill_records::producer_state::{
     AccountRun, AccountRunRows, MorselRow as _, MorselSubject, SurveyRow as _, UnansweredStores,
@@ -24,6 +25,7 @@ use super::plan::{MorselCoverage, MorselOf, MorselSubjectOf, Plan};
 use super::report::ProducerError;
 use super::rounds::CurrentCoverage;
 use super::settings::RunStart;
+use crate::crash_points;
 
 /// How often a session checks for new accounts.
 const LIST_EVERY: Duration = Duration::from_mins(1);
@@ -104,7 +106,7 @@ impl<P: Plan> Session<'_, P> {
             RunStart::Now => (true, false),
             RunStart::Together => (true, going_on),
         };
-        let none = none || planted(PlantedBug::OneRunOverAll) && going_on;
+        let none = none || is_planted(PlantedBug::OneRunOverAll) && going_on;
         self.accounts.iter().filter(|account| !none && self.is_due(account, now, forced)).cloned().collect()
     }
 
@@ -192,10 +194,10 @@ impl<P: Plan> Session<'_, P> {
         // The row of the run is saved before the old rows are removed: another producer may have begun a run since they were
         // read, and then the save fails. Until they are removed, old morsel rows count as fresh ones.
         self.state.save_over_earlier(&mut row).await?;
-        crash_point(CrashPoint::ProducerRunBegun);
+        crash_point(crash_points::PRODUCER_RUN_BEGUN);
         self.state.remove_all(parts.unanswered.as_slice()).await?;
         self.state.remove_all(&parts.morsels).await?;
-        crash_point(CrashPoint::ProducerCleared);
+        crash_point(crash_points::PRODUCER_CLEARED);
         if self.begun == 0 {
             self.deps.statistics.begin_run();
         }
@@ -247,7 +249,7 @@ impl<P: Plan> Session<'_, P> {
     fn plan_due_check(&mut self) {
         let again = self.settings.run_start != RunStart::Together
             && !self.settings.frequency.is_zero()
-            && !planted(PlantedBug::OneRunOverAll);
+            && !is_planted(PlantedBug::OneRunOverAll);
         let now = self.deps.clock.now();
         let done = self.runs.values().filter(|run| !run.is_going_on()).map(|run| run.row.record.started);
         let until = done.map(|started| self.next_run_after(started).since(now)).min();
@@ -291,10 +293,10 @@ impl<P: Plan> Session<'_, P> {
             return Ok(());
         }
         if run.is_going_on() {
-            crash_point(CrashPoint::ProducerBeforeFinish);
+            crash_point(crash_points::PRODUCER_BEFORE_FINISH);
             run.row.record.finished = Some(self.deps.clock.now());
             self.state.save(&mut run.row).await?;
-            crash_point(CrashPoint::ProducerFinished);
+            crash_point(crash_points::PRODUCER_FINISHED);
         }
         if run.failed {
             warn!(%account, "the loop is complete but for what failed; that is tried again in the next session");

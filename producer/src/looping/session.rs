@@ -14,8 +14,9 @@ use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 
 use futures::future::{Either, select};
+use mill_hooks::crash_point;
 use mill_model::{AccountId, Monotonic, StoreAddress, StoreId, SurveySum, TaskArgs, Timestamp};
-use mill_ports::{CrashPoint, StoreError, crash_point, error_chain};
+use mill_ports::{StoreError, error_chain};
 use mill_records::Versioned;
 use mill_records::producer_state::{MorselSubject as _, ProducerState, ProducerStateError, SurveySubject};
 use parking_lot::Mutex;
@@ -34,6 +35,7 @@ use super::runs::ActiveRun;
 use super::settings::{LoopingDeps, LoopingSettings};
 use super::shares::AccountShares;
 use super::task_sender::TaskSender;
+use crate::crash_points;
 use crate::timed_stores::{SilenceError, TimedStores};
 
 /// A morsel's priority in the rounds: its round, then its rank within its account, so that every account is served.
@@ -113,7 +115,7 @@ impl<'a, P: Plan> Session<'a, P> {
         (state, claim): (ProducerState<P::Rows>, bool),
         stop: &'a CancellationToken,
     ) -> Result<LoopingReport<P::Findings>, ProducerError> {
-        crash_point(CrashPoint::ProducerLeased);
+        crash_point(crash_points::PRODUCER_LEASED);
         let mut loaded = state.load(claim).await?;
         let mut session = Self::new(producer, plan, state, stop);
         let size = loaded.queue_size.take();

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, Envelope, TaskArgs};
-use mill_ports::{
-    Clock, CrashPoint, OutgoingMessage, PlantedBug, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics,
-    TaskQueue, crash_point, planted,
-};
+use mill_ports::{Clock, OutgoingMessage, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics, TaskQueue};
 
 use super::report::ProducerError;
+use crate::crash_points;
 
 /// Sends tasks to the queue.
 #[derive(Debug, Clone)]
@@ -82,9 +81,9 @@ impl TaskSender {
         let mut tries = 0;
         loop {
             let sent = self.queue.send(&batch).await;
-            crash_point(CrashPoint::ProducerBatchSent);
+            crash_point(crash_points::PRODUCER_BATCH_SENT);
             let error = match sent {
-                Ok(report) if report.failed.is_empty() || planted(PlantedBug::ProducerIgnoresPartialSend) => {
+                Ok(report) if report.failed.is_empty() || is_planted(PlantedBug::ProducerIgnoresPartialSend) => {
                     return Ok(());
                 }
                 Ok(report) => {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use mill_ports::planted_bugs::{PlantedBug, plant};
+use mill_hooks::planted_bugs::{PlantedBug, plant};
 use mill_simulation::campaign::{self, Campaign, Tally};
 use mill_simulation::{self as sim, Outcome};
 

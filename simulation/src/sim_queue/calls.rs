@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, PlantedBug, QueueDepth, QueueError,
-    QueueErrorKind, QueueLimits, Receipt, TaskQueue, planted,
+    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
+    QueueLimits, Receipt, TaskQueue,
 };
 
 use super::SimQueue;
@@ -214,7 +215,7 @@ impl TaskQueue for QueueClient {
             self.process.late_sends.lock().push((self.sim_queue.name, out.to_vec()));
             return Ok(BatchReport::default());
         }
-        if self.sim_queue.name == QueueName::DeadLetter && planted(PlantedBug::LetterAfterAcknowledge) {
+        if self.sim_queue.name == QueueName::DeadLetter && is_planted(PlantedBug::LetterAfterAcknowledge) {
             for letter in out {
                 planted_calls::acknowledge_at_once(&self.process, &DecodedBody::of(&letter.body).key).await;
             }
@@ -263,7 +264,7 @@ impl TaskQueue for QueueClient {
         if draw_fault == QueueCallFault::After {
             return Err(self.some_error("receive"));
         }
-        if self.sim_queue.name == QueueName::DeadLetter && planted(PlantedBug::DrainAcknowledgesFirst) {
+        if self.sim_queue.name == QueueName::DeadLetter && is_planted(PlantedBug::DrainAcknowledgesFirst) {
             let receipts: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
             let _ = self.acknowledge(&receipts).await;
         }

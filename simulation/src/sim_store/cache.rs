@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::ItemAddress;
-use mill_ports::{OpenItem, PlantedBug, StoreError, StoreErrorKind, planted};
+use mill_ports::{OpenItem, StoreError, StoreErrorKind};
 use parking_lot::Mutex;
 
 use super::{SimStore, StoreClient};
@@ -48,7 +49,7 @@ impl StoreClient {
             return Ok(());
         }
         self.sim_store.cache.0.lock().insert(item.clone(), bytes);
-        if planted(PlantedBug::FailedFlushBelieved) {
+        if is_planted(PlantedBug::FailedFlushBelieved) {
             return Ok(());
         }
         Err(self.error("put", item, StoreErrorKind::Unexpected))

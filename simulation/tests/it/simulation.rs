@@ -1,6 +1,6 @@
 //! The simulated fleet, in small: `simulate` runs it at length (see `docs/simulation.md`).
 
-use mill_ports::planted_bugs::PlantedBug;
+use mill_hooks::planted_bugs::PlantedBug;
 use mill_simulation::campaign::{self, Campaign};
 use mill_simulation::fault::SimFault;
 

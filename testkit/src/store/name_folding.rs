@@ -1,8 +1,9 @@
 //! Name folding of a memory store, as on exFAT, where its behavior says so.
 
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::name_folding::fold_name;
 use mill_model::{ContentId, ItemAddress, SpaceId};
-use mill_ports::{PlantedBug, RefusalReason, Respelling, StoreError, StoreErrorKind, planted};
+use mill_ports::{RefusalReason, Respelling, StoreError, StoreErrorKind};
 
 use super::MemoryStoreInner;
 use super::items::{StoredEntry, StoredSpace, StoredSpaces};
@@ -10,7 +11,7 @@ use super::items::{StoredEntry, StoredSpace, StoredSpaces};
 impl MemoryStoreInner {
     /// The item on which a call acts: `item` itself, but for the planted bug of unnoticed folding.
     pub(super) fn resolve_name(&self, spaces: &StoredSpaces, item: &ItemAddress) -> ItemAddress {
-        let unseen = self.behavior.folds_names && planted(PlantedBug::FoldUnseen);
+        let unseen = self.behavior.folds_names && is_planted(PlantedBug::FoldUnseen);
         let space = spaces.space(&item.space).filter(|space| unseen && !space.entries.contains_key(&item.id));
         let key = fold_name(item.id.as_str());
         let twin = space.and_then(|space| space.entries.keys().find(|id| fold_name(id.as_str()) == key));
@@ -25,7 +26,7 @@ impl MemoryStoreInner {
         item: &ItemAddress,
     ) -> Result<(), StoreError> {
         let Some(space) = spaces.space(&item.space).filter(|_| self.behavior.folds_names) else { return Ok(()) };
-        match twin(space, &item.id).filter(|_| !planted(PlantedBug::FoldUnseen)) {
+        match twin(space, &item.id).filter(|_| !is_planted(PlantedBug::FoldUnseen)) {
             Some(twin) => Err(self.error(op, item, StoreErrorKind::Refused(RefusalReason::Twin(twin)))),
             None => Ok(()),
         }

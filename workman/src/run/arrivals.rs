@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{CapUnknownError, CrashPoint, PlantedBug, StoreCaps, crash_point, planted};
+use mill_ports::{CapUnknownError, StoreCaps};
 use tokio::task::JoinError;
 use tracing::debug;
 
 use super::{ReceiveResult, RunLoop, SlotGuard, note};
 use crate::admission::{Placement, TurnEstimate, WaitingTask};
 use crate::attempt::attempt;
+use crate::crash_points;
 use crate::disposition::{Disposition, DispositionBuilder};
 use crate::permits::PermitKeeper;
 use crate::poller::PollRequest;
@@ -44,7 +46,7 @@ impl RunLoop {
     pub(super) fn arrive(&mut self, request: &PollRequest, result: ReceiveResult) {
         let tasks = self.register_received(request, result);
         if !tasks.is_empty() {
-            crash_point(CrashPoint::WorkmanReceived);
+            crash_point(crash_points::WORKMAN_RECEIVED);
         }
         for received in tasks {
             match received.decode(&self.shared) {
@@ -136,7 +138,7 @@ impl RunLoop {
         let slot = !self.poller.has_too_many();
         match self.admission.place(queue_index, waiting, (slot, batch), self.shared.clock.monotonic()) {
             Placement::Start(waiting) => self.begin(waiting),
-            Placement::Benched if planted(PlantedBug::SlotBeforePermits) => {}
+            Placement::Benched if is_planted(PlantedBug::SlotBeforePermits) => {}
             Placement::Benched => self.poller.note_freed(queue_index),
             Placement::Requeue(waiting, turn) => {
                 self.poller.note_freed(queue_index);
@@ -177,12 +179,12 @@ impl RunLoop {
         let mut all = true;
         for queue_index in 0..self.shared.input_queues.len() {
             loop {
-                if !(self.poller.may_begin(queue_index) || planted(PlantedBug::SlotBeforePermits)) {
+                if !(self.poller.may_begin(queue_index) || is_planted(PlantedBug::SlotBeforePermits)) {
                     all = false;
                     break;
                 }
                 let Some(waiting) = self.admission.next_ready(queue_index) else { break };
-                if !planted(PlantedBug::SlotBeforePermits) {
+                if !is_planted(PlantedBug::SlotBeforePermits) {
                     self.poller.note_begun(queue_index);
                 }
                 self.begin(waiting);
@@ -205,7 +207,7 @@ impl RunLoop {
                 self.admission.remove_waiting(|decoded| decoded.received.in_flight().cancelled.is_cancelled())
             {
                 // The attempt decides what becomes of the task, and does not run the processor.
-                if !planted(PlantedBug::SlotBeforePermits) {
+                if !is_planted(PlantedBug::SlotBeforePermits) {
                     self.poller.note_begun(queue_index);
                 }
                 waiting.stores.clear();

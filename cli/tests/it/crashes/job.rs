@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use mill_ports::CrashPoint;
+use mill_hooks::CrashPoint;
 
 use super::template::{ACCOUNTS, BLOCKED, Template};
 use crate::world::{Mount, World};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use mill_ports::{CrashPoint, crash_point};
+use mill_hooks::crash_point;
 use rusqlite::{CachedStatement, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -14,6 +14,7 @@ use super::identity::{self, KnownIdentity};
 use super::schema;
 use super::write_lock::{LockBackoff, WriteLock};
 use super::{Arrivals, QUEUES};
+use crate::crash_points;
 
 /// Most requests in one group.
 const GROUP_REQUESTS_MAX: usize = 512;
@@ -85,9 +86,9 @@ impl<'c> WriteTransaction<'c> {
             let mut statement = self.statement("UPDATE queue SET messages = messages + ?2 WHERE id = ?1")?;
             statement.execute([queue, more])?;
         }
-        crash_point(CrashPoint::SqliteBeforeCommit);
+        crash_point(crash_points::SQLITE_BEFORE_COMMIT);
         self.statement("COMMIT")?.execute([])?;
-        crash_point(CrashPoint::SqliteCommitted);
+        crash_point(crash_points::SQLITE_COMMITTED);
         Ok(self.arrived)
     }
 }
@@ -289,7 +290,7 @@ impl WriteThread {
         if self.damage.found().is_some() {
             return;
         }
-        crash_point(CrashPoint::SqliteBeforeCheckpoint);
+        crash_point(crash_points::SQLITE_BEFORE_CHECKPOINT);
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::debug!(%error, "checkpoint left for later");
         }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use mill_hooks::crash_point;
 use mill_model::Version;
-use mill_ports::{Clock, CrashPoint, Precondition, Presence, RefusalReason, StoreErrorKind, crash_point};
+use mill_ports::{Clock, Precondition, Presence, RefusalReason, StoreErrorKind};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
@@ -20,6 +21,7 @@ use super::root::{RootDir, directory_in};
 use super::spelling;
 use super::temp_files::TempFile;
 use super::undo::{Undo, UndoStep};
+use crate::crash_points;
 
 /// Applies the changes of one group.
 #[derive(Debug)]
@@ -103,7 +105,7 @@ impl<'a> Applier<'a> {
         let (parent, made) = self.parent(&item_path)?;
         match self.rename(&temp_file, &parent, &item_path, when) {
             Ok(renamed) => {
-                crash_point(CrashPoint::FolderRenamed);
+                crash_point(crash_points::FOLDER_RENAMED);
                 let fit = std::mem::replace(&mut temp_file.fit, PropertyFit::InFile);
                 if renamed != RenameOutcome::Exchanged {
                     temp_file.placed();
@@ -355,7 +357,7 @@ impl<'a> Applier<'a> {
             Err(Errno::NOENT | Errno::NOTEMPTY) => return Ok(ChangeResult::WasAbsent),
             Err(errno) => return Err(write(errno)),
         }
-        crash_point(CrashPoint::FolderRemoved);
+        crash_point(crash_points::FOLDER_REMOVED);
         self.touch(item_path.parent(), 0);
         self.unmake_implied(item_path);
         Ok(ChangeResult::Removed)
@@ -408,7 +410,7 @@ impl<'a> Applier<'a> {
             });
             match step {
                 Ok(true) => {
-                    crash_point(CrashPoint::FolderDirectoryMade);
+                    crash_point(crash_points::FOLDER_DIRECTORY_MADE);
                     made += 1;
                 }
                 Ok(false) => {}

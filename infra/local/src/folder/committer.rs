@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use mill_hooks::crash_point;
 use mill_model::Version;
-use mill_ports::{Clock, CrashPoint, Precondition, crash_point};
+use mill_ports::{Clock, Precondition};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -34,6 +35,7 @@ use super::root::{Root, RootDir};
 use super::root_lock::{PATIENCE, RootLock};
 use super::temp_files::{StagingDir, TempFile};
 use super::undo::Undo;
+use crate::crash_points;
 
 /// Most changes in a group: a longer group would keep other processes waiting for the lock.
 const GROUP_MAX: usize = 1024;
@@ -278,11 +280,11 @@ impl CommitWorker {
                 crash_point(point);
             }
         };
-        passed(bytes, CrashPoint::FolderBeforeFirstSync);
-        passed(names, CrashPoint::FolderBeforeSecondSync);
+        passed(bytes, crash_points::FOLDER_BEFORE_FIRST_SYNC);
+        passed(names, crash_points::FOLDER_BEFORE_SECOND_SYNC);
         open.flusher.sync_all()?;
-        passed(bytes, CrashPoint::FolderFirstSynced);
-        passed(names, CrashPoint::FolderSecondSynced);
+        passed(bytes, crash_points::FOLDER_FIRST_SYNCED);
+        passed(names, crash_points::FOLDER_SECOND_SYNCED);
         Ok(())
     }
 

@@ -10,13 +10,15 @@
 
 use std::collections::BTreeMap;
 
+use mill_hooks::crash_point;
 use mill_model::{ItemFacts, ItemState, Properties};
-use mill_ports::{Clock, CrashPoint, crash_point};
+use mill_ports::Clock;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use super::file_state::{FileState, FileTime};
+use crate::crash_points;
 
 const ATTRIBUTE: &str = "user.mill.properties";
 /// The attribute's value where the properties did not fit into it.
@@ -147,7 +149,7 @@ impl PropertyPlan {
     pub(super) fn apply_all_but_time(&self, file: impl AsFd, found: Option<&FileState>) -> Result<PropertyFit, Errno> {
         let fit = self.apply_map(&file, found)?;
         if found.is_some() {
-            crash_point(CrashPoint::FolderPropertiesBegun);
+            crash_point(crash_points::FOLDER_PROPERTIES_BEGUN);
         }
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS))?;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mill_hooks::crash_point;
 use mill_model::{ItemAddress, StoreAddress, Version};
-use mill_ports::{CrashPoint, RowKey, RowPrecondition, StoreErrorKind, Table, TableError, TableErrorKind, crash_point};
+use mill_ports::{RowKey, RowPrecondition, StoreErrorKind, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::error::FolderError;
 use super::properties::{PropertyFit, PropertyMap, StoredProperties};
+use crate::crash_points;
 
 /// The sidecar table of one store, if it has one.
 #[derive(Debug, Clone)]
@@ -64,9 +66,9 @@ impl Sidecar {
         };
         let row = SidecarRow { version: version.token().to_owned(), properties: map };
         let row = serde_json::to_vec(&row).map_err(FolderError::unexpected)?;
-        crash_point(CrashPoint::SidecarBeforeWrite);
+        crash_point(crash_points::SIDECAR_BEFORE_WRITE);
         table.put(&self.key(item), Bytes::from(row), RowPrecondition::Always).await.map_err(table_error)?;
-        crash_point(CrashPoint::SidecarWritten);
+        crash_point(crash_points::SIDECAR_WRITTEN);
         Ok(())
     }
 

@@ -13,7 +13,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use mill_ports::{Clock, CrashPoint, crash_point};
+use mill_hooks::crash_point;
+use mill_ports::Clock;
 
 use super::dirents::Dirents;
 use super::error::{FileOperation, FolderError};
@@ -23,6 +24,7 @@ use super::in_progress;
 use super::item_path::IN_PROGRESS;
 use super::properties::{PropertyFit, PropertyPlan};
 use super::root::{RootDir, directory_in};
+use crate::crash_points;
 
 /// A large file is flushed each time after this many bytes, so that a group's commit need not wait for it.
 const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
@@ -83,7 +85,7 @@ impl StagingDir {
             let name = in_progress::name(root.mark());
             match own(&all, &name) {
                 Ok(Some(directory)) => {
-                    crash_point(CrashPoint::FolderStagingMade);
+                    crash_point(crash_points::FOLDER_STAGING_MADE);
                     remove_dead(&all, clock);
                     return Ok(Self { flusher, name, directory, files: AtomicU64::new(0) });
                 }
@@ -181,7 +183,7 @@ fn remove_dead(all: &OwnedFd, clock: &dyn Clock) {
         for file in &left {
             let _ = rustix::fs::unlinkat(&directory, file.as_str(), AtFlags::empty());
         }
-        crash_point(CrashPoint::FolderLeftoversRemoved);
+        crash_point(crash_points::FOLDER_LEFTOVERS_REMOVED);
         let _ = rustix::fs::unlinkat(all, name.as_str(), AtFlags::REMOVEDIR);
         tracing::info!(files = left.len(), "removed what a stopped process had left in progress");
     }
@@ -226,7 +228,7 @@ impl TempFile {
         let generation = staging.flusher.generation();
         let file = rustix::fs::openat(&staging.directory, name.as_str(), CREATING, plan.mode_at_creation());
         let file = Some(file.map_err(|errno| FolderError::of(FileOperation::Write, errno))?);
-        crash_point(CrashPoint::FolderTemporaryMade);
+        crash_point(crash_points::FOLDER_TEMPORARY_MADE);
         let fit = PropertyFit::InFile;
         Ok(Self { staging, name, file, written: 0, flushed: 0, generation, synced: false, placed: false, fit })
     }
@@ -249,7 +251,7 @@ impl TempFile {
                 }
             }
             self.written += chunk.len() as u64;
-            crash_point(CrashPoint::FolderTemporaryWritten);
+            crash_point(crash_points::FOLDER_TEMPORARY_WRITTEN);
         }
         if self.written - self.flushed >= FLUSH_BYTES {
             rustix::fs::fdatasync(file).map_err(|errno| flusher.failed(errno))?;
@@ -270,7 +272,7 @@ impl TempFile {
             flusher.sync_file(&file)?;
             self.synced = true;
         }
-        crash_point(CrashPoint::FolderTemporaryFinished);
+        crash_point(crash_points::FOLDER_TEMPORARY_FINISHED);
         Ok(())
     }
 

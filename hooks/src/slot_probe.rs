@@ -1,6 +1,6 @@
-//! Reports to the simulation what no port shows. Without the feature `trials` nothing is reported.
+//! Reports to the simulation what no port shows. Without the feature `test-hooks` nothing is reported.
 
-#[cfg(feature = "trials")]
+#[cfg(feature = "test-hooks")]
 mod on {
     use std::cell::RefCell;
     use std::rc::Rc;
@@ -25,11 +25,11 @@ mod on {
     }
 }
 
-#[cfg(feature = "trials")]
+#[cfg(feature = "test-hooks")]
 pub use on::{observe_slots, report_slots};
 
-/// Does nothing without the feature `trials`.
-#[cfg(not(feature = "trials"))]
+/// Does nothing without the feature `test-hooks`.
+#[cfg(not(feature = "test-hooks"))]
 #[inline(always)]
 #[allow(clippy::inline_always)] // so that not even the call is left
 pub const fn report_slots(_: &str, _: u32) {}

@@ -1,8 +1,8 @@
 //! Bugs on purpose, so that the simulation can show that it finds such bugs.
 //!
 //! A bug that makes a call of its own is in the wrappers of the simulator: no shipped code makes such a call. Any other
-//! bug is one `if planted(…)` at the place in production code where a real bug like it would be. Without the feature
-//! `trials`, [`planted`] is a constant `false`, so that the compiler removes all of them.
+//! bug is one `if is_planted(…)` at the place in production code where a real bug like it would be. Without the feature
+//! `test-hooks`, [`is_planted`] is a constant `false`, so that the compiler removes all of them.
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -145,7 +145,7 @@ bugs! {
     TwinRespelled = "twin-respelled";
 }
 
-#[cfg(feature = "trials")]
+#[cfg(feature = "test-hooks")]
 mod on {
     use std::cell::Cell;
 
@@ -156,7 +156,7 @@ mod on {
     }
 
     /// Whether this thread runs with the bug. Only the simulator plants one.
-    pub fn planted(bug: PlantedBug) -> bool {
+    pub fn is_planted(bug: PlantedBug) -> bool {
         BUG.get() == Some(bug)
     }
 
@@ -166,13 +166,13 @@ mod on {
     }
 }
 
-#[cfg(feature = "trials")]
-pub use on::{plant, planted};
+#[cfg(feature = "test-hooks")]
+pub use on::{is_planted, plant};
 
-/// Whether this thread runs with the bug: never, without the feature `trials`.
-#[cfg(not(feature = "trials"))]
+/// Whether this thread runs with the bug: never, without the feature `test-hooks`.
+#[cfg(not(feature = "test-hooks"))]
 #[inline(always)]
 #[allow(clippy::inline_always)] // so that not even the call is left
-pub const fn planted(_: PlantedBug) -> bool {
+pub const fn is_planted(_: PlantedBug) -> bool {
     false
 }
