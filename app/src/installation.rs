@@ -197,7 +197,7 @@ impl Installation {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists(),
-            seals: self.sync_proofs(),
+            sync_proofs: self.sync_proofs(),
             owners: Owners::new(self.engine.table(tables::OWNERS)),
             clock: self.engine.clock(),
             chance: self.engine.rng(),

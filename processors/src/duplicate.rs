@@ -7,10 +7,10 @@
 //! | absent | absent | nothing |
 //! | here | absent | copied, if there is still none |
 //! | here | here, of another size | copied, if the destination is still as seen |
-//! | here | here, both as sealed | nothing |
+//! | here | here, both as proven | nothing |
 //! | here | here, other bytes | copied, if the destination is still as seen |
 //! | here | here, same bytes, other properties | the source's properties set, if the destination is still as seen |
-//! | here | here, same bytes and properties | sealed |
+//! | here | here, same bytes and properties | recorded as proven |
 //! | absent | here | nothing: only a task of the kind [`remove`](crate::remove) deletes |
 //! | its space absent | any | nothing, discarded |
 //!
@@ -24,13 +24,13 @@
 //! it is gone at the source and holds the same bytes, it is given the new spelling; otherwise the item is refused by name (see
 //! `respelling`).
 //!
-//! Bytes are compared by a checksum that both stores hold, or that the seal remembers of the side that did not change;
-//! otherwise the unknown side is read. Equal sides are sealed where both versions can prove that nothing changed since. Where
-//! they are too young for that, a seal on replaced bytes is deleted.
+//! Bytes are compared by a checksum that both stores hold, or that the sync proof has for an unchanged side; otherwise
+//! the unknown side is read. A sync proof of equal sides is recorded if both versions are settled. If they are too
+//! young for that, a sync proof of replaced bytes is deleted.
 //!
-//! Reading order: this file (the handler), `item` and `space` (the tables), `compare` (the comparison),
-//! `respelling` (names taken for one another), `transfer`, `verified_body` and `checksum_capabilities` (the copy), `context`
-//! (the calls), `ownership_cache` (the owner).
+//! Reading order: this file (the handler), `item` and `space` (the tables), `compare` (the comparison), `respelling`
+//! (folded names), `transfer`, `verified_body` and `checksum_capabilities` (the copy), `context` (the calls),
+//! `ownership_cache` (the owner).
 //!
 //! **Invariant:** the destination is held by a type that has no method that deletes.
 

@@ -1,4 +1,4 @@
-//! Two stores in memory, the books and one policy over both, for the tests of all kinds of task.
+//! Two memory stores, the tables and one policy, for the tests of all kinds of task.
 
 mod guarded;
 mod policy_files;
@@ -35,10 +35,10 @@ pub(crate) struct Fixture {
     pub(crate) destination: MemoryStore,
     pub(crate) source_port: Probe,
     pub(crate) destination_port: Probe,
-    pub(crate) seals: SyncProofs,
+    pub(crate) sync_proofs: SyncProofs,
     pub(crate) owners: Owners,
     pub(crate) delete_lists: DeleteLists,
-    /// What the delete lists are kept in.
+    /// The table of the delete lists.
     pub(crate) lists_table: Arc<MemoryTable>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) refusals: Arc<Refusals>,
@@ -66,7 +66,7 @@ pub(crate) fn noted(note: &str) -> Properties {
     Properties(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-/// Stores that tell no checksums, like plain folders.
+/// Stores that report no checksums, like plain folders.
 pub(crate) fn plain() -> StoreBehavior {
     StoreBehavior { checksums: Vec::new(), ..StoreBehavior::default() }
 }
@@ -97,7 +97,7 @@ impl Fixture {
             destination,
             source_port,
             destination_port,
-            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
+            sync_proofs: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             delete_lists: DeleteLists::new(lists_table.clone()),
             lists_table,
@@ -113,7 +113,7 @@ impl Fixture {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),
-            seals: self.seals.clone(),
+            sync_proofs: self.sync_proofs.clone(),
             owners: self.owners.clone(),
             clock: self.clock.clone(),
             chance: Arc::new(SeededRng::new(1)),
@@ -137,14 +137,14 @@ impl Fixture {
         DuplicateTask::of(Self::pair(), item.map(|item| item.id.clone())).to_task().unwrap()
     }
 
-    /// From now on the stores are guarded like that.
+    /// From now on the stores are guarded with these answers.
     pub(crate) fn guard(&mut self, guards: Guards) -> Arc<GuardedStores> {
         let guarded = Arc::new(GuardedStores::new(self.stores.clone(), guards));
         self.stores = guarded.clone();
         guarded
     }
 
-    /// Says that the destination space is the source's.
+    /// Records that the source owns the destination space.
     pub(crate) async fn own(&self) {
         self.owners.claim(&Self::place(), &store_address("s")).await.unwrap();
     }
@@ -201,7 +201,7 @@ impl Fixture {
         answer
     }
 
-    /// Runs it, and lets time pass until everything there is old enough to prove something.
+    /// Runs it, and lets time pass until all versions are settled.
     pub(crate) async fn settle(&self, item: &str) {
         self.run(item).await.unwrap();
         self.clock.sleep(Duration::from_mins(1)).await;
@@ -216,8 +216,8 @@ impl Fixture {
         }
     }
 
-    pub(crate) async fn sealed(&self, item: &str) -> bool {
-        self.seals.get(&Self::pair(), &at(item).id).await.unwrap().is_some()
+    pub(crate) async fn has_sync_proof(&self, item: &str) -> bool {
+        self.sync_proofs.get(&Self::pair(), &at(item).id).await.unwrap().is_some()
     }
 
     pub(crate) fn in_sync(&self) -> bool {
@@ -232,7 +232,7 @@ impl Fixture {
     }
 }
 
-/// What these tests look at of what was counted.
+/// The counts that these tests check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Totals {
     pub(crate) examined: u64,
@@ -255,7 +255,7 @@ pub(crate) fn policy_of(pair: SpacePair, remove_vanished: bool) -> PolicyReposit
     PolicyRepository::fixed(vec![AccountPolicy::mirror(account, space, source, destination, compare, remove_vanished)])
 }
 
-/// What a task meets whose policy is not simply there.
+/// Ways in which the policy of a task is missing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NoPolicy {
     CoversNothing,
@@ -282,9 +282,9 @@ impl NoPolicy {
     }
 }
 
-/// Each sort of store failure.
+/// Each kind of store failure.
 pub(crate) fn every_error() -> Vec<StoreErrorKind> {
-    // A new sort does not compile until it stands below, too.
+    // A new kind does not compile until it is added below.
     let _ = |kind: StoreErrorKind| match kind {
         StoreErrorKind::Throttled { .. }
         | StoreErrorKind::Unavailable

@@ -1,16 +1,16 @@
 //! Does the work of tasks, with a module for each kind: [`duplicate`] and [`remove`]. Also works on whole copies for a person,
 //! without a task: [`verify`] and [`restore`].
 //!
-//! The promise: a task is a reason to look, never an order. Its processor looks at both sides and at the current policy, and does
-//! what they require. So any task may run any number of times, in any order, with the same end state. And a copy is verified by
-//! its bytes, read again: an item that differs from the other side or from its seal is named, and bytes that no seal proves
-//! replace nothing unasked.
+//! The promise: a task is a reason to look, never an order. Its processor looks at both sides and at the current
+//! policy, and does what they require. So any task may run any number of times, in any order, with the same end state.
+//! And a copy is verified by its bytes, read again: an item that differs from the other side or from its sync proof is
+//! named, and unproven bytes replace nothing without a person's request.
 //!
-//! Reading order: [`registry`] (all kinds), [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind that deletes),
-//! `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure` (what a store's failure
-//! means for a task), `retry` (the few tries of one call), `slow_items` (items at which a store always asks to slow down),
-//! [`refusals`] (what cannot be copied, by name); then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a
-//! space back from one of its copies, judged by the seals).
+//! Reading order: [`registry`] (all kinds), [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind
+//! that deletes), `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure`
+//! (what a store's failure means for a task), `retry` (the few tries of one call), `slow_items` (items at which a store
+//! always asks to slow down), [`refusals`] (what cannot be copied, by name); then [`verify`] (both sides of a space,
+//! read byte by byte) and [`restore`] (a space from one of its copies, verified by the sync proofs).
 //!
 //! **Invariant:** no queue and no receipt appears here. Stores that are only read (a task's source, both sides of a verification,
 //! the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is read as absence. Every
@@ -56,7 +56,7 @@ pub struct ProcessorDeps {
     /// The items that may be deleted, and who granted that.
     pub delete_lists: DeleteLists,
     /// Pairs of versions proven in sync.
-    pub seals: SyncProofs,
+    pub sync_proofs: SyncProofs,
     /// Which source a destination space belongs to.
     pub owners: Owners,
     /// The time.

@@ -62,14 +62,14 @@ pub struct Restoration {
     pub space: SpaceId,
     /// Where it goes.
     pub to: Arc<dyn DestinationStore>,
-    /// The pairs under which the items of this copy were sealed when they were written.
-    pub sealed: Vec<SpacePair>,
-    /// The repository of those seals.
-    pub seals: SyncProofs,
+    /// The pairs whose sync proofs were recorded when the items of this copy were written.
+    pub proven_pairs: Vec<SpacePair>,
+    /// The repository of those sync proofs.
+    pub sync_proofs: SyncProofs,
     /// Whether items at `to` that differ are replaced by proven bytes; otherwise they are kept and named.
     pub overwrite: bool,
-    /// Whether items whose bytes are not the sealed ones are restored too, and whether items that were never sealed replace those
-    /// that are there. The former are named all the same.
+    /// Whether items whose bytes differ from their sync proofs are restored too, and whether items that were never
+    /// proven replace existing ones. The former are named in any case.
     pub unproven: bool,
     /// How many items are restored at once.
     pub concurrency: NonZeroUsize,
@@ -82,16 +82,16 @@ pub struct RestorationReport {
     pub copied: u64,
     /// Items that were there already, byte for byte.
     pub unchanged: u64,
-    /// How many of both had a seal that proves their bytes.
+    /// How many of both had a sync proof of their bytes.
     pub proven: u64,
     /// Content bytes written.
     pub bytes: u64,
-    /// Each item that was not restored, or not as it was sealed, and why.
+    /// Each item that was not restored, or not as it was proven, and why.
     pub faults: Vec<ItemFinding>,
 }
 
 impl RestorationReport {
-    /// Items at the destination whose bytes no seal proves.
+    /// Items at the destination whose bytes no sync proof covers.
     pub fn unproven(&self) -> u64 {
         (self.copied + self.unchanged).saturating_sub(self.proven)
     }
@@ -105,11 +105,11 @@ enum RestoreOutcome {
     PresentUnproven(String),
 }
 
-/// The seal of an item, if there is one.
+/// The sync proof of an item, if there is one.
 enum ProofLookup {
     Found(SyncProof),
     NoProof,
-    /// The repository of seals failed.
+    /// The repository of sync proofs failed.
     Unreadable(String),
 }
 
@@ -186,14 +186,14 @@ impl Restoration {
     }
 
     async fn restore_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<RestoreOutcome, StoreError> {
-        let expected = match self.seal(&item.id).await {
-            ProofLookup::Found(seal) => seal.checksum(),
+        let expected = match self.sync_proof(&item.id).await {
+            ProofLookup::Found(sync_proof) => sync_proof.checksum(),
             ProofLookup::NoProof => return self.write(item, None).await,
             ProofLookup::Unreadable(why) => return Ok(self.write(item, None).await?.unproven_because(&why)),
         };
         match self.write(item, Some(&expected)).await {
             Err(error) if error.kind == StoreErrorKind::Damaged => {
-                let as_left = matches!(self.seal(&item.id).await, ProofLookup::Found(seal) if sealed_as(&seal, listed));
+                let as_left = matches!(self.sync_proof(&item.id).await, ProofLookup::Found(sync_proof) if is_in_proven_state(&sync_proof, listed));
                 let why = if as_left {
                     "its bytes are not those that were copied here, though nothing seems to have written it"
                 } else {
@@ -266,7 +266,7 @@ impl Restoration {
 
     /// Whether the item that is there equals the copy. `None` when the item of the copy went away.
     async fn compare(&self, item: &ItemAddress, expected: Option<&Checksum>) -> Result<Option<bool>, StoreError> {
-        // A seal may have another algorithm than Mill's own.
+        // A sync proof may have another algorithm than Mill's own.
         let algorithms: Vec<_> =
             [Algorithm::Sha256].into_iter().chain(expected.map(|expected| expected.algorithm)).collect();
         let Presence::Present((ours, ours_facts)) = checksums(&*self.copy, item, &algorithms).await? else {
@@ -292,12 +292,12 @@ impl Restoration {
         }
     }
 
-    /// The seal on an item, whichever source it was copied from.
-    async fn seal(&self, id: &ContentId) -> ProofLookup {
+    /// The sync proof of an item, whichever source it was copied from.
+    async fn sync_proof(&self, id: &ContentId) -> ProofLookup {
         let mut known = ProofLookup::NoProof;
-        for pair in &self.sealed {
-            match self.seals.get(pair, id).await {
-                Ok(Some(seal)) => return ProofLookup::Found(seal),
+        for pair in &self.proven_pairs {
+            match self.sync_proofs.get(pair, id).await {
+                Ok(Some(sync_proof)) => return ProofLookup::Found(sync_proof),
                 Ok(None) => {}
                 Err(error) => known = ProofLookup::Unreadable(error_chain(&error)),
             }
@@ -305,17 +305,17 @@ impl Restoration {
         known
     }
 
-    /// Reports sealed items that the copy no longer has, or that are behind the end of a broken listing.
+    /// Reports proven items that the copy no longer has, or that are behind the end of a broken listing.
     async fn report_missing(
         &self,
         report: &mut RestorationReport,
         broken: Option<&ContentId>,
     ) -> Result<(), StoreError> {
-        for pair in &self.sealed {
-            let mut seals = self.seals.stream(pair, None);
+        for pair in &self.proven_pairs {
+            let mut sync_proofs = self.sync_proofs.stream(pair, None);
             let mut behind = None;
-            while let Some(sealed) = seals.next().await {
-                let id = match sealed {
+            while let Some(row) = sync_proofs.next().await {
+                let id = match row {
                     Ok((id, _)) => id,
                     Err(error) => {
                         let what = CopyFault::ProofsBroken { behind, why: error_chain(&error) };
@@ -396,9 +396,9 @@ impl RestoreOutcome {
     }
 }
 
-/// Whether the copy still has the version under which it was sealed.
-fn sealed_as(seal: &SyncProof, listed: &ItemFacts) -> bool {
-    seal.checksum_of_destination(&listed.version).is_some()
+/// Whether the copy still has the proven version.
+fn is_in_proven_state(sync_proof: &SyncProof, listed: &ItemFacts) -> bool {
+    sync_proof.checksum_of_destination(&listed.version).is_some()
 }
 
 /// A body whose last bytes pass only when all bytes have the expected checksum.

@@ -95,13 +95,13 @@ pub enum CopyFault {
         /// Why.
         why: String,
     },
-    /// The seals of the copy could not be read to their end.
+    /// The sync proofs of the copy could not be read to their end.
     #[error(
         "what was proven of this copy could not be read{} ({why}): whether items are missing that were copied is not known",
         behind.as_ref().map_or_else(String::new, |behind| format!(" behind `{behind}`"))
     )]
     ProofsBroken {
-        /// The last item whose seal was read.
+        /// The last item whose sync proof was read.
         behind: Option<String>,
         /// Why.
         why: String,

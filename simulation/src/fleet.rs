@@ -188,7 +188,7 @@ impl ProcessDeps {
         &self.queues
     }
 
-    pub(crate) fn seals(&self) -> SyncProofs {
+    pub(crate) fn sync_proofs(&self) -> SyncProofs {
         SyncProofs::new(TableClient::new(&self.process, tables::SYNC_PROOFS))
     }
 
@@ -233,7 +233,7 @@ impl ProcessDeps {
             policies: self.policies.clone(),
             stores: Arc::new(StoreClients(self.process.clone())),
             delete_lists: self.delete_lists(),
-            seals: self.seals(),
+            sync_proofs: self.sync_proofs(),
             owners: self.owners(),
             clock: self.process.clock.clone(),
             chance: self.chance(),
@@ -288,7 +288,7 @@ impl ProcessDeps {
         };
         let deps = mill_producer::ProducerDeps {
             looping,
-            sync_proofs: self.seals(),
+            sync_proofs: self.sync_proofs(),
             delete_lists: self.delete_lists(),
             owners: self.owners(),
         };

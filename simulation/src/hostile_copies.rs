@@ -133,7 +133,7 @@ impl PairUnderTest {
         let registry = mill_processors::registry(&ProcessorDeps {
             policies: Arc::new(PolicyRepository::fixed(vec![policy])),
             stores: Arc::new(both),
-            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
+            sync_proofs: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             clock: clock.clone(),
             chance: Arc::new(SeededRng::new(1)),

@@ -25,12 +25,12 @@ struct SideChecksums<'a> {
     side: Side,
     item: &'a ItemAddress,
     facts: &'a ItemFacts,
-    sealed: Option<Checksum>,
+    proven: Option<Checksum>,
 }
 
 impl SideChecksums<'_> {
     fn by(&self, algorithm: Algorithm) -> Option<&Checksum> {
-        self.facts.checksums.iter().chain(&self.sealed).find(|checksum| checksum.algorithm == algorithm)
+        self.facts.checksums.iter().chain(&self.proven).find(|checksum| checksum.algorithm == algorithm)
     }
 
     fn any(&self) -> Option<&Checksum> {
@@ -48,26 +48,26 @@ impl AttemptContext<'_> {
         item: &ItemAddress,
         source: &ItemFacts,
         destination: &ItemFacts,
-        seal: Option<&SyncProof>,
+        sync_proof: Option<&SyncProof>,
     ) -> Result<ByteComparison, EarlyExit> {
-        self.compare_bytes_of((item, source), (item, destination), seal).await
+        self.compare_bytes_of((item, source), (item, destination), sync_proof).await
     }
 
-    /// The same for two items whose names may differ. `seal` is the seal of the item at the destination.
+    /// The same for two items whose names may differ. `sync_proof` is that of the item at the destination.
     pub(super) async fn compare_bytes_of(
         &self,
         (at_source, source): (&ItemAddress, &ItemFacts),
         (at_destination, destination): (&ItemAddress, &ItemFacts),
-        seal: Option<&SyncProof>,
+        sync_proof: Option<&SyncProof>,
     ) -> Result<ByteComparison, EarlyExit> {
         if is_same_object((&*self.source, &source.version), (&*self.destination, &destination.version)) {
             debug!(item = %at_source, "one file, linked into both stores, is no copy: written anew");
             return Ok(ByteComparison::Differ);
         }
-        let sealed = seal.and_then(|seal| seal.checksum_of_source(&source.version));
-        let source = SideChecksums { side: Side::Source, item: at_source, facts: source, sealed };
-        let sealed = seal.and_then(|seal| seal.checksum_of_destination(&destination.version));
-        let destination = SideChecksums { side: Side::Destination, item: at_destination, facts: destination, sealed };
+        let proven = sync_proof.and_then(|sync_proof| sync_proof.checksum_of_source(&source.version));
+        let source = SideChecksums { side: Side::Source, item: at_source, facts: source, proven };
+        let proven = sync_proof.and_then(|sync_proof| sync_proof.checksum_of_destination(&destination.version));
+        let destination = SideChecksums { side: Side::Destination, item: at_destination, facts: destination, proven };
         if let Some(known) = source.any().filter(|_| is_planted(PlantedBug::SizeAloneCompared)) {
             return Ok(ByteComparison::Same(known.clone()));
         }
@@ -120,7 +120,7 @@ impl AttemptContext<'_> {
             properties: None,
             state: ItemState::Online,
         };
-        let known = SideChecksums { side: Side::Destination, item, facts: &facts, sealed: None };
+        let known = SideChecksums { side: Side::Destination, item, facts: &facts, proven: None };
         let found = self.checksum(&known, Algorithm::Sha256).await?;
         Ok(wanted.contains(&found))
     }

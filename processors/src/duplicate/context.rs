@@ -144,39 +144,41 @@ impl AttemptContext<'_> {
         DestinationSpace { store: self.pair.destination_address(), space: self.pair.space.clone() }
     }
 
-    /// The seal on an item. A seal that cannot be read counts as none.
-    pub(super) async fn seal(&self, id: &ContentId) -> Option<SyncProof> {
-        self.shared.deps.seals.get(self.pair, id).await.unwrap_or_else(|error| {
-            self.warn_seals_failed(&error);
+    /// The sync proof of an item. One that cannot be read counts as none.
+    pub(super) async fn sync_proof(&self, id: &ContentId) -> Option<SyncProof> {
+        self.shared.deps.sync_proofs.get(self.pair, id).await.unwrap_or_else(|error| {
+            self.warn_sync_proofs_failed(&error);
             None
         })
     }
 
-    /// Remembers that both sides are proven equal. A seal that cannot be written costs a read later.
+    /// Remembers that both sides are proven equal. If the sync proof cannot be written, the items are read once more
+    /// later.
     pub(super) async fn remember(&self, id: &ContentId, proven: VerifiedPair<'_>) {
-        let Some(seal) = SyncProof::of(proven.source, proven.destination, proven.checksum) else {
-            // An older seal would make the new bytes look damaged. And Mill may delete only copies that it remembers.
+        let Some(sync_proof) = SyncProof::of(proven.source, proven.destination, proven.checksum) else {
+            // An older sync proof would make the new bytes look damaged. And Mill may delete only copies that it
+            // remembers.
             let VerifiedPair { source, destination, .. } = proven;
-            if let Err(error) = self.shared.deps.seals.put_copied(self.pair, id, source, destination).await {
-                self.warn_seals_failed(&error);
+            if let Err(error) = self.shared.deps.sync_proofs.put_copied(self.pair, id, source, destination).await {
+                self.warn_sync_proofs_failed(&error);
             }
             return;
         };
         crash_point(crash_points::DUPLICATE_BEFORE_SEAL);
-        if let Err(error) = self.shared.deps.seals.put(self.pair, id, &seal).await {
-            self.warn_seals_failed(&error);
+        if let Err(error) = self.shared.deps.sync_proofs.put(self.pair, id, &sync_proof).await {
+            self.warn_sync_proofs_failed(&error);
         }
         crash_point(crash_points::DUPLICATE_SEALED);
     }
 
     /// Remembers that a copy is not a copy of the source's item with another spelling of its name.
     pub(super) async fn remember_no_twin(&self, id: &ContentId, destination: &Version) {
-        if let Err(error) = self.shared.deps.seals.put_no_twin(self.pair, id, destination).await {
-            self.warn_seals_failed(&error);
+        if let Err(error) = self.shared.deps.sync_proofs.put_no_twin(self.pair, id, destination).await {
+            self.warn_sync_proofs_failed(&error);
         }
     }
 
-    fn warn_seals_failed(&self, error: &TableError) {
+    fn warn_sync_proofs_failed(&self, error: &TableError) {
         if let Some(left_out) = self.shared.seal_warnings.admit(self.shared.deps.clock.monotonic()) {
             warn!(error = %error_chain(error), left_out, "the table of sync proofs fails; items will be read again");
         }

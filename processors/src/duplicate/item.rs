@@ -49,12 +49,12 @@ impl AttemptContext<'_> {
         if source.size != destination.size {
             return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
         }
-        let seal = self.seal(&item.id).await;
-        if seal.as_ref().is_some_and(|seal| seal.holds(&source.version, &destination.version)) {
+        let sync_proof = self.sync_proof(&item.id).await;
+        if sync_proof.as_ref().is_some_and(|sync_proof| sync_proof.holds(&source.version, &destination.version)) {
             self.note_unchanged();
             return Ok(());
         }
-        let checksum = match self.compare_bytes(item, &source, &destination, seal.as_ref()).await? {
+        let checksum = match self.compare_bytes(item, &source, &destination, sync_proof.as_ref()).await? {
             ByteComparison::Differ => {
                 return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
             }

@@ -160,9 +160,9 @@ impl AttemptContext<'_> {
         if source.size != destination.size {
             return Ok(None);
         }
-        let seal = self.seal(&there.id).await;
+        let sync_proof = self.sync_proof(&there.id).await;
         if let ByteComparison::Same(_) =
-            self.compare_bytes_of((item, &source), (&there, &destination), seal.as_ref()).await?
+            self.compare_bytes_of((item, &source), (&there, &destination), sync_proof.as_ref()).await?
         {
             return Ok(Some((there.id, destination.version)));
         }

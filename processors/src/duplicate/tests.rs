@@ -1,4 +1,4 @@
-//! What the kind promises, on stores in memory and under paused time.
+//! The promises of the kind, on memory stores and with paused time.
 
 mod decisions;
 mod faults;

@@ -52,7 +52,7 @@ impl AttemptContext<'_> {
         self.copy_and_remember(item, Some(source), when).await
     }
 
-    /// Copies an item and seals the pair.
+    /// Copies an item and records the sync proof.
     async fn copy_and_remember(
         &self,
         item: &ItemAddress,
@@ -123,7 +123,8 @@ impl AttemptContext<'_> {
 
     /// Has the service behind both stores copy the bytes, if there is one and it can.
     ///
-    /// Mill does not read the bytes: the copy, and the seal, are as good as the checksum by which the service verified them.
+    /// Mill does not read the bytes: the copy and the sync proof are as good as the checksum by which the service
+    /// verified them.
     async fn server_side_copy(
         &self,
         item: &ItemAddress,

@@ -177,9 +177,9 @@ impl Removal<'_> {
         Ok(result)
     }
 
-    /// Deletes the seal of an item that is gone. A seal that is left behind proves nothing.
+    /// Deletes the sync proof of an item that is gone. One that is left proves nothing.
     async fn forget(&self, id: &ContentId) {
-        if let Err(error) = self.shared.deps.seals.remove(self.pair, id).await {
+        if let Err(error) = self.shared.deps.sync_proofs.remove(self.pair, id).await {
             debug!(error = %mill_ports::error_chain(&error), "what was known of a deleted item could not be removed");
         }
     }

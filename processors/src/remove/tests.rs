@@ -1,4 +1,4 @@
-//! What the kind promises, on stores in memory and under paused time.
+//! The promises of the kind, on memory stores and with paused time.
 
 mod conditions;
 mod errors;
@@ -47,12 +47,12 @@ async fn vanished(ids: &[&str]) -> Fixture {
     site.own().await;
     for id in ids {
         site.destination.insert(&at(id), (*id).to_owned(), noted("n"));
-        site.seals.put_written(&Fixture::pair(), &at(id).id, &site.version(id).await).await.unwrap();
+        site.sync_proofs.put_written(&Fixture::pair(), &at(id).id, &site.version(id).await).await.unwrap();
     }
     site
 }
 
-/// And now not even the space.
+/// The same, and the source space is gone too.
 async fn orphaned(ids: &[&str]) -> Fixture {
     let site = vanished(ids).await;
     site.source.remove_space(&space());
@@ -149,11 +149,11 @@ impl Fixture {
     }
 
     async fn known(&self) -> Vec<String> {
-        let all: Vec<_> = self.seals.stream(&Fixture::pair(), None).try_collect().await.unwrap();
+        let all: Vec<_> = self.sync_proofs.stream(&Fixture::pair(), None).try_collect().await.unwrap();
         all.into_iter().map(|(id, _)| id.as_str().to_owned()).collect()
     }
 
-    /// Makes sure that nothing was deleted and no result written.
+    /// Checks that nothing was deleted and no result written.
     async fn assert_untouched(&self, ids: &[&str]) {
         assert_eq!(self.left().unwrap(), ids);
         assert_eq!((self.totals().deleted, self.result(0).await), (0, None));

@@ -11,12 +11,12 @@ use mill_testkit::{
 
 use super::*;
 
-/// A copy, where its items are to go, and what was sealed of it.
+/// A copy, the place to restore it to, and its sync proofs.
 struct Fixture {
     copy: MemoryStore,
     to: MemoryStore,
-    seals: SyncProofs,
-    /// What goes wrong at the copy, and in the repository of seals.
+    sync_proofs: SyncProofs,
+    /// The faults of the copy and of the repository of sync proofs.
     plan: Arc<FaultPlan>,
 }
 
@@ -44,12 +44,13 @@ impl Fixture {
         let behavior = StoreBehavior { piece_bytes_max: 3, ..StoreBehavior::default() };
         let store = |id| MemoryStore::new(address(id), behavior.clone(), clock.clone());
         let plan = FaultPlan::new(clock.clone(), Arc::new(SeededRng::new(1)));
-        let seals = SyncProofs::new(Arc::new(FaultInjector::new(Arc::new(MemoryTable::new("seals")), plan.clone())));
-        Self { copy: store("2"), to: store("1"), seals, plan }
+        let sync_proofs =
+            SyncProofs::new(Arc::new(FaultInjector::new(Arc::new(MemoryTable::new("seals")), plan.clone())));
+        Self { copy: store("2"), to: store("1"), sync_proofs, plan }
     }
 
-    /// An item of the copy, sealed when it was written.
-    async fn sealed(&self, id: &str, bytes: &'static str) {
+    /// Adds an item to the copy, with a sync proof.
+    async fn add_proven(&self, id: &str, bytes: &'static str) {
         self.sealed_under(Algorithm::Sha256, id, bytes).await;
     }
 
@@ -58,8 +59,8 @@ impl Fixture {
         let Presence::Present(facts) = self.copy.head(&at(id)).await.unwrap() else { panic!("it was planted") };
         let mut digester = Digester::new(&[algorithm]);
         digester.update(bytes.as_bytes());
-        let seal = SyncProof::of(&Version::settled_at("then"), &facts.version, &digester.finish()[0]).unwrap();
-        self.seals.put(&pair(), &at(id).id, &seal).await.unwrap();
+        let proof = SyncProof::of(&Version::settled_at("then"), &facts.version, &digester.finish()[0]).unwrap();
+        self.sync_proofs.put(&pair(), &at(id).id, &proof).await.unwrap();
     }
 
     fn restoration(&self) -> Restoration {
@@ -68,8 +69,8 @@ impl Fixture {
             from: address("2"),
             space: at("x").space,
             to: Arc::new(self.to.clone()),
-            sealed: vec![pair()],
-            seals: self.seals.clone(),
+            proven_pairs: vec![pair()],
+            sync_proofs: self.sync_proofs.clone(),
             overwrite: false,
             unproven: false,
             concurrency: NonZeroUsize::new(2).unwrap(),
@@ -88,8 +89,8 @@ fn named(restored: &RestorationReport) -> BTreeMap<&str, String> {
 #[tokio::test(start_paused = true)]
 async fn a_space_comes_back_with_every_byte_and_property_and_a_second_run_moves_nothing() {
     let site = Fixture::new();
-    site.sealed("large", "many bytes in several pieces").await;
-    site.sealed("empty", "").await;
+    site.add_proven("large", "many bytes in several pieces").await;
+    site.add_proven("empty", "").await;
     site.copy.insert(&at("never sealed"), "bytes", titled("t"));
     let restored = site.restoration().run().await.unwrap();
     assert_eq!(restored, RestorationReport { copied: 3, proven: 2, bytes: 28 + 5, ..RestorationReport::default() });
@@ -103,9 +104,9 @@ async fn a_space_comes_back_with_every_byte_and_property_and_a_second_run_moves_
 #[tokio::test(start_paused = true)]
 async fn what_is_not_as_it_was_sealed_comes_back_only_when_asked_for_and_is_named_either_way() {
     let site = Fixture::new();
-    site.sealed("changed", "bytes").await;
-    site.sealed("rotten", "bytes").await;
-    site.sealed("whole", "bytes").await;
+    site.add_proven("changed", "bytes").await;
+    site.add_proven("rotten", "bytes").await;
+    site.add_proven("whole", "bytes").await;
     site.copy.insert(&at("changed"), "bites", titled("t"));
     site.copy.rot(&at("rotten"), |bytes| bytes[0] ^= 1);
     for unproven in [false, true] {
@@ -126,8 +127,8 @@ async fn what_is_not_as_it_was_sealed_comes_back_only_when_asked_for_and_is_name
 #[tokio::test(start_paused = true)]
 async fn what_stands_there_already_is_kept_and_named_unless_it_may_be_replaced() {
     let site = Fixture::new();
-    site.sealed("bytes", "bytes").await;
-    site.sealed("title", "bytes").await;
+    site.add_proven("bytes", "bytes").await;
+    site.add_proven("title", "bytes").await;
     site.to.insert(&at("bytes"), "other", titled("bytes"));
     site.to.insert(&at("title"), "bytes", titled("another"));
     let before = site.to.contents(&at("x").space);
@@ -143,13 +144,13 @@ async fn what_stands_there_already_is_kept_and_named_unless_it_may_be_replaced()
 #[tokio::test(start_paused = true)]
 async fn a_rotten_copy_never_replaces_what_stands_there() {
     let site = Fixture::new();
-    site.sealed("x", "bytes").await;
+    site.add_proven("x", "bytes").await;
     site.copy.rot(&at("x"), |bytes| bytes[0] ^= 1);
     site.to.insert(&at("x"), "older", titled("x"));
     let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
     assert!(named(&restored)["x"].contains("not those that were copied here"), "{restored:?}");
     assert_eq!(site.there("x").unwrap(), "older");
-    // Of what was never proven nobody knows.
+    // Nothing is known of an item that was never proven.
     site.copy.insert(&at("y"), "bites", titled("y"));
     site.to.insert(&at("y"), "bytes", titled("y"));
     let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
@@ -162,7 +163,7 @@ async fn a_rotten_copy_never_replaces_what_stands_there() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_leaves_nothing_and_is_named() {
     let site = Fixture::new();
-    site.sealed("x", "bytes in several pieces").await;
+    site.add_proven("x", "bytes in several pieces").await;
     site.plan.fail(PortCall::Open, 1, InjectedFault::Mid(FaultKind::Unexpected));
     let restored = site.restoration().run().await.unwrap();
     assert_eq!(named(&restored).len(), 1, "{restored:?}");
@@ -173,7 +174,7 @@ async fn a_body_that_breaks_off_leaves_nothing_and_is_named() {
 #[tokio::test(start_paused = true)]
 async fn bytes_damaged_on_their_way_do_not_come_back() {
     let site = Fixture::new();
-    site.sealed("x", "bytes in several pieces").await;
+    site.add_proven("x", "bytes in several pieces").await;
     site.plan.fail(PortCall::Open, 1, InjectedFault::Damage);
     let restored = site.restoration().run().await.unwrap();
     assert_eq!((named(&restored).len(), site.there("x")), (1, None), "{restored:?}");
@@ -182,7 +183,7 @@ async fn bytes_damaged_on_their_way_do_not_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_cannot_be_listed_is_no_answer() {
     let site = Fixture::new();
-    site.sealed("x", "bytes").await;
+    site.add_proven("x", "bytes").await;
     site.plan.fail(PortCall::List, 1, InjectedFault::Before(FaultKind::Unexpected));
     assert!(site.restoration().run().await.is_err());
 }
@@ -190,7 +191,7 @@ async fn a_copy_that_cannot_be_listed_is_no_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
     let site = Fixture::new();
-    site.sealed("x", "bytes").await;
+    site.add_proven("x", "bytes").await;
     site.copy.remove(&at("x"));
     site.plan.fail(PortCall::Head, 1, InjectedFault::Before(FaultKind::Unavailable));
     assert!(site.restoration().run().await.is_err());
@@ -203,7 +204,7 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
     let site = Fixture::new();
     site.copy.insert(&at("good"), "bytes", Properties::default());
     for id in ["gone", "locked"] {
-        site.sealed(id, "bytes").await;
+        site.add_proven(id, "bytes").await;
         site.copy.remove(&at(id));
     }
     site.copy.insert_refused(&at("locked"), RefusalReason::Unreadable);
@@ -215,7 +216,7 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
     }
 }
 
-/// A seal has the checksum that both stores returned.
+/// A sync proof has the checksum that both stores returned.
 #[tokio::test(start_paused = true)]
 async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_is_named() {
     for algorithm in [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme] {
@@ -241,18 +242,18 @@ async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_
 #[tokio::test(start_paused = true)]
 async fn a_space_that_the_copy_does_not_have_leaves_nothing_and_names_those_there_are() {
     let site = Fixture::new();
-    site.sealed("x", "bytes").await;
+    site.add_proven("x", "bytes").await;
     let unknown = Restoration { space: SpaceId::new("unknown").unwrap(), ..site.restoration() };
     let error = unknown.run().await.unwrap_err();
     assert!(matches!(&error, RestoreError::SpaceAbsent { known, .. } if *known == [at("x").space]), "{error}");
     assert_eq!(site.to.writes(), 0);
 }
 
-/// Enough items for listings and books of several pages.
+/// Enough items for listings and tables of several pages.
 async fn many(site: &Fixture) -> Vec<String> {
     let names: Vec<String> = (0..2_500).map(|n| format!("{n:05}")).collect();
     for name in &names {
-        site.sealed(name, "bytes").await;
+        site.add_proven(name, "bytes").await;
     }
     names
 }
@@ -297,7 +298,7 @@ async fn proofs_that_cannot_be_read_to_their_end_are_named_and_never_taken_for_n
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_proof_cannot_be_read_comes_back_and_is_named() {
     let site = Fixture::new();
-    site.sealed("x", "bytes").await;
+    site.add_proven("x", "bytes").await;
     for there in ["brought back", "there already"] {
         site.plan.fail(PortCall::GetRow, 1, InjectedFault::Before(FaultKind::Unexpected));
         let restored = site.restoration().run().await.unwrap();

@@ -260,7 +260,7 @@ impl Merge {
 }
 
 fn proof(row: &SyncProofRow, source: &Version, destination: &Version) -> Proof {
-    if row.proof.as_ref().is_some_and(|seal| seal.holds(source, destination)) {
+    if row.proof.as_ref().is_some_and(|proof| proof.holds(source, destination)) {
         Proof::Complete
     } else if row.is_copy(source, destination) {
         Proof::Written

@@ -587,7 +587,7 @@ async fn what_was_read_by_a_policy_that_is_edited_meanwhile_is_not_used() {
     put(&files, "a-duplication-policy.json", DIFFERENCES);
     world.insert("2", "of a", 30);
     for number in 0..30 {
-        world.seal(&format!("of a{number:05}")).await;
+        world.add_sync_proof(&format!("of a{number:05}")).await;
     }
     slow_down(&world, "2", HOUR);
     let producer = world.producer_with(patient);

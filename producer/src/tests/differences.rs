@@ -11,7 +11,7 @@ async fn in_sync(file: &str, count: usize) -> World {
     world.insert("1", "item", count);
     world.insert("2", "item", count);
     for number in 0..count {
-        world.seal(&format!("item{number:05}")).await;
+        world.add_sync_proof(&format!("item{number:05}")).await;
     }
     world
 }

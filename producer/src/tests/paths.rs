@@ -87,7 +87,7 @@ async fn the_sign_for_a_directory_that_is_there_is_in_sync_once_its_task_has_see
     for id in ["x/1", "z"] {
         world.plant_one("1", id);
         world.plant_one("2", id);
-        world.seal(id).await;
+        world.add_sync_proof(id).await;
     }
     let (queued, _) = run(&world, 1_000, 10_000).await;
     assert_eq!(queued, ["x/", "y/"], "their properties are not known yet");
@@ -111,7 +111,7 @@ async fn the_sign_for_a_directory_of_the_source_is_never_taken_to_have_vanished(
     for id in ["x/1", "z"] {
         world.plant_one("1", id);
         world.plant_one("2", id);
-        world.seal(id).await;
+        world.add_sync_proof(id).await;
     }
     world.store("1").insert_refused(&item("s", "links/one"), mill_ports::RefusalReason::SymbolicLink);
     for id in ["x/", "links/"] {

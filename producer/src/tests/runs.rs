@@ -216,7 +216,7 @@ async fn a_policy_edited_in_the_midst_of_a_session_is_obeyed_from_the_next_turn(
         world.insert("1", "item", 30);
         world.insert("2", "item", 30);
         for number in 0..30 {
-            world.seal(&format!("item{number:05}")).await;
+            world.add_sync_proof(&format!("item{number:05}")).await;
         }
         let producer = world.producer_with(|settings| {
             settings.looping.nibble = NonZeroUsize::new(10).unwrap();

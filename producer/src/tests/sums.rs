@@ -28,7 +28,7 @@ async fn half_in_sync(file: &str) -> World {
     world.insert("1", "item", 40);
     world.insert("2", "item", 30);
     for number in 0..30 {
-        world.seal(&format!("item{number:05}")).await;
+        world.add_sync_proof(&format!("item{number:05}")).await;
     }
     for name in ["a link", "item00012 link", "z link"] {
         world.store("1").insert_refused(&item("s", name), RefusalReason::SymbolicLink);
@@ -109,7 +109,7 @@ async fn a_pair_whose_survey_finds_nothing_to_do_is_in_sync_as_of_its_beginning(
     world.insert("1", "item", 5);
     world.insert("2", "item", 5);
     for number in 0..5 {
-        world.seal(&format!("item{number:05}")).await;
+        world.add_sync_proof(&format!("item{number:05}")).await;
     }
     world.pass(Duration::from_hours(2)).await;
     let began = mill_ports::Clock::now(&*world.clock);
@@ -131,7 +131,7 @@ async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
         world.insert("1", "item", 5);
         world.insert("2", "item", 5);
         for number in 0..5 {
-            world.seal(&format!("item{number:05}")).await;
+            world.add_sync_proof(&format!("item{number:05}")).await;
         }
         let loops = async |expected: u64| {
             world.pass(Duration::from_hours(2)).await;
@@ -150,12 +150,12 @@ async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
         loops(1).await;
         world.plant_one("1", "item00002");
         loops(2).await;
-        world.seal("item00001").await;
+        world.add_sync_proof("item00001").await;
         world.sync_proofs.remove(&World::pair(), &super::world::content("item00004")).await.unwrap();
         world.store("2").remove(&item("s", "item00000"));
         loops(3).await;
         for number in [1, 2, 4] {
-            world.seal(&format!("item{number:05}")).await;
+            world.add_sync_proof(&format!("item{number:05}")).await;
         }
         loops(1).await;
     }
@@ -172,7 +172,7 @@ async fn where_everything_is_queued_no_trouble_with_proofs_keeps_it_from_that() 
         world.insert("1", "item", 120);
         world.insert("2", "item", 120);
         for number in 0..120 {
-            world.seal(&format!("item{number:05}")).await;
+            world.add_sync_proof(&format!("item{number:05}")).await;
         }
         let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
         (1..100).for_each(|nth| plan.fail(PortCall::List, nth, fault));

@@ -665,11 +665,11 @@ impl World {
     }
 
     /// Records an item of space `s` as proven in sync in stores 1 and 2.
-    pub(super) async fn seal(&self, id: &str) {
+    pub(super) async fn add_sync_proof(&self, id: &str) {
         let source = self.store("1").head(&item("s", id)).await.unwrap().present().unwrap();
         let destination = self.store("2").head(&item("s", id)).await.unwrap().present().unwrap();
-        let seal = SyncProof::of(&source.version, &destination.version, &source.checksums[0]).unwrap();
-        self.sync_proofs.put(&Self::pair(), &content(id), &seal).await.unwrap();
+        let proof = SyncProof::of(&source.version, &destination.version, &source.checksums[0]).unwrap();
+        self.sync_proofs.put(&Self::pair(), &content(id), &proof).await.unwrap();
     }
 }
 

@@ -189,8 +189,8 @@ proptest! {
     fn a_damaged_task_is_opened_or_refused_and_what_is_opened_can_be_sealed_again(body in damaged(kept(&good("a/b")))) {
         match wire::decode(&body, arrival()) {
             Ok(envelope) => {
-                let sealed = wire::encode(&envelope).unwrap();
-                prop_assert_eq!(wire::decode(&sealed, arrival()).unwrap(), envelope);
+                let encoded = wire::encode(&envelope).unwrap();
+                prop_assert_eq!(wire::decode(&encoded, arrival()).unwrap(), envelope);
             }
             Err(error) => assert_clear(&error),
         }
@@ -254,7 +254,7 @@ impl Shop {
         let registry = mill_processors::registry(&ProcessorDeps {
             policies: Arc::new(PolicyRepository::fixed(Vec::new())),
             stores: Arc::new(MemoryStores::default()),
-            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
+            sync_proofs: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             clock: self.clock.clone(),
             chance: self.chance.clone(),

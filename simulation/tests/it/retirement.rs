@@ -60,7 +60,7 @@ struct Installation {
     destination: MemoryStore,
     stores: Arc<MemoryStores>,
     state: Arc<MemoryTable>,
-    seals: SyncProofs,
+    sync_proofs: SyncProofs,
     delete_lists: DeleteLists,
     owners: Owners,
     statistics: Arc<Statistics>,
@@ -84,7 +84,7 @@ impl Installation {
             destination: store("2"),
             stores: Arc::default(),
             state: Arc::new(MemoryTable::new("state")),
-            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
+            sync_proofs: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             delete_lists: DeleteLists::new(Arc::new(MemoryTable::new("delete-lists"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             statistics: Arc::default(),
@@ -118,7 +118,7 @@ impl Installation {
         };
         let deps = ProducerDeps {
             looping,
-            sync_proofs: self.seals.clone(),
+            sync_proofs: self.sync_proofs.clone(),
             delete_lists: self.delete_lists.clone(),
             owners: self.owners.clone(),
         };
@@ -165,7 +165,7 @@ impl Installation {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),
-            seals: self.seals.clone(),
+            sync_proofs: self.sync_proofs.clone(),
             owners: self.owners.clone(),
             clock: self.clock.clone(),
             chance: self.chance.clone(),

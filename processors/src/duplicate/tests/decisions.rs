@@ -4,15 +4,15 @@ use mill_ports::{RefusalReason, StoreErrorKind};
 
 use super::*;
 
-/// What stands at one side: bytes and a note.
+/// The item at one side: its bytes and a note.
 type Stands = Option<(&'static str, &'static str)>;
 
 struct Row {
     source: Stands,
     destination: Stands,
-    /// What today's policy says.
+    /// Today's policy.
     policy: Policy,
-    /// The calls that write, and what was counted.
+    /// The writing calls, and the counts.
     done: &'static str,
 }
 
@@ -105,7 +105,7 @@ fn done(site: &Fixture, outcome: &TaskOutcome) -> String {
     assert_eq!(totals.examined, 1);
     let mut writes = site.destination_port.calls();
     writes.retain(|op| !["head", "open", "open_uncached", "space"].contains(op));
-    // A copy is put, unless the service takes it: then it is asked for that alone.
+    // A copy is written by `put`, unless the service copies it: then it gets only that call.
     match writes.iter().position(|op| *op == "take") {
         Some(at) if writes.contains(&"put") => drop(writes.remove(at)),
         Some(at) => writes[at] = "put",

@@ -3,7 +3,7 @@
 use super::*;
 use mill_ports::StoreErrorKind;
 
-/// Each sort of failure that does not make a processor look once more.
+/// Each kind of failure after which a processor does not retry the call.
 fn errors() -> impl Iterator<Item = StoreErrorKind> {
     every_error().into_iter().filter(|kind| !matches!(kind, StoreErrorKind::Precondition | StoreErrorKind::Changed))
 }
@@ -34,7 +34,7 @@ async fn what_vanished_is_counted_and_left_in_place() {
         site.settle("x").await;
         site.source.remove(&at("x"));
         site.run_under(policy(remove_vanished), &Fixture::task(Some(&at("x")))).await.unwrap();
-        assert!(site.destination.content(&at("x")).is_some() && site.sealed("x").await);
+        assert!(site.destination.content(&at("x")).is_some() && site.has_sync_proof("x").await);
         assert_eq!((site.totals().vanished, site.totals().deleted), (1, 0));
         assert_eq!(site.destination_port.calls(), ["head"]);
     }
@@ -124,7 +124,7 @@ async fn a_destination_that_wrote_other_bytes_is_found_out_and_written_again() {
     site.source.insert(&at("x"), "same", noted("n"));
     site.destination_port.meet("put", [ProbeFault::Lies]);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
-    assert!(!site.sealed("x").await);
+    assert!(!site.has_sync_proof("x").await);
     assert_eq!(site.totals().bytes, 0);
 }
 
@@ -143,7 +143,7 @@ async fn a_source_that_changes_while_it_is_copied_is_never_a_copy_of_two_moments
     let site = Fixture::new();
     site.source.insert(&at("x"), vec![1; 100_000], noted("1"));
     let source = site.source.clone();
-    // Between being opened and being read to its end.
+    // Between its opening and the end of its read.
     site.destination_port
         .meet("put", [ProbeFault::Before(Box::new(move || source.insert(&at("x"), vec![2; 100_000], noted("2"))))]);
     site.run("x").await.unwrap();
@@ -177,12 +177,12 @@ async fn bytes_flipped_or_cut_under_way_never_become_visible() {
         assert!(error_chain(&error).contains(class_of), "{}", error_chain(&error));
         assert!(site.destination.content(&at("x")).is_none());
         assert_eq!((site.totals().copied, site.totals().bytes), (0, 0));
-        assert!(!site.sealed("x").await);
+        assert!(!site.has_sync_proof("x").await);
     }
 }
 
-/// Found by simulation: between the look at the source and the one at the destination, another worker brought newer
-/// properties there.
+/// Found by simulation: between the reads of the source and the destination, another worker wrote newer properties to
+/// the destination.
 #[tokio::test(start_paused = true)]
 async fn a_stale_look_never_sets_older_properties() {
     let site = Fixture::new();
@@ -200,7 +200,7 @@ async fn a_stale_look_never_sets_older_properties() {
     assert_eq!(site.totals().updated, 0);
 }
 
-/// Found by simulation: the source stated SHA-256, the destination told MD5, and so nothing was compared.
+/// Found by simulation: the source reported SHA-256, the destination MD5, and so nothing was compared.
 #[tokio::test(start_paused = true)]
 async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
     let behavior = || [plain(), telling(Algorithm::Md5), telling(Algorithm::Sha256)];
@@ -217,7 +217,7 @@ async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
             let error = site.run(name).await.unwrap_err();
             assert_eq!(error.class, FailureClass::Retryable);
             assert!(error_chain(&error).contains("damaged"), "{}", error_chain(&error));
-            assert!(!site.sealed(name).await);
+            assert!(!site.has_sync_proof(name).await);
             site.run(name).await.unwrap();
             assert_eq!(site.destination.content(&at(name)), site.source.content(&at(name)));
         }
@@ -265,7 +265,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
         (StoreErrorKind::Unavailable, 1),
         (StoreErrorKind::Unreachable, 1),
     ] {
-        // A new item is opened; one that has a copy is looked at.
+        // A new item is opened; for one with a copy, `head` is called.
         for op in ["open", "head"] {
             let site = Fixture::new();
             if op == "head" {

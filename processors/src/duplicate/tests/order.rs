@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 const IDS: [&str; 4] = ["a", "a/b", "ü", "z/"];
 
-/// Bytes and a note, each out of few, so that sides are often alike.
+/// Bytes and a note, each out of few, so that the sides are often equal.
 fn stands() -> impl Strategy<Value = Option<(u8, u8, u8)>> {
     prop::option::weighted(0.8, (0..3_u8, 0..3_u8, 0..3_u8))
 }
@@ -19,11 +19,11 @@ fn stands() -> impl Strategy<Value = Option<(u8, u8, u8)>> {
 enum Step {
     Run(usize),
     RunSpace,
-    /// Another store call fails, done or not.
+    /// Another store call fails, with or without its effect.
     Fault(&'static str, bool, StoreErrorKind),
     /// Time passes: versions settle.
     Pass,
-    /// All at once, as many workers would.
+    /// All tasks at once, as many workers would run them.
     RunAll,
     /// The source changes.
     Source(usize, Option<(u8, u8, u8)>),
@@ -87,7 +87,7 @@ fn set(store: &MemoryStore, id: usize, stands: Option<(u8, u8, u8)>) {
 async fn take(site: &Fixture, registry: &Registry, step: Step) {
     let run = async |item: Option<&str>| {
         let processor = registry.processor(Fixture::task(item.map(at).as_ref())).unwrap();
-        let _ = processor.run(&site.attempt()).await; // It may fail: then it is as if it had not run.
+        let _ = processor.run(&site.attempt()).await; // It may fail: then it counts as not run.
     };
     match step {
         Step::Run(id) => run(Some(IDS[id])).await,

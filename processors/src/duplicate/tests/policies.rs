@@ -1,4 +1,4 @@
-//! Today's policy, as its files say it at that moment.
+//! Today's policy, as its files are at that moment.
 
 use super::*;
 use crate::fixture::PolicyFilesFixture;

@@ -1,4 +1,4 @@
-//! What is read, and what seals spare.
+//! What is read, and which reads sync proofs avoid.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ async fn a_lost_seal_costs_one_reading_and_nothing_else() {
     let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 100_000], noted("n"));
     site.settle("x").await;
-    site.seals.remove(&Fixture::pair(), &at("x").id).await.unwrap();
+    site.sync_proofs.remove(&Fixture::pair(), &at("x").id).await.unwrap();
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (100_000, 100_000));
     site.run("x").await.unwrap();
@@ -62,7 +62,7 @@ async fn a_copy_is_compared_as_its_disk_has_it_and_not_as_a_cache_does() {
     let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
-    site.seals.remove(&Fixture::pair(), &at("x").id).await.unwrap();
+    site.sync_proofs.remove(&Fixture::pair(), &at("x").id).await.unwrap();
     site.destination_port.calls();
     site.destination_port.meet("open_uncached", [ProbeFault::Flipped]);
     site.run("x").await.unwrap();
@@ -74,11 +74,11 @@ async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for
     let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
-    site.seals.remove(&Fixture::pair(), &at("x").id).await.unwrap();
+    site.sync_proofs.remove(&Fixture::pair(), &at("x").id).await.unwrap();
     site.destination_port.calls();
     site.destination_port.meet("open_uncached", [ProbeFault::Fails(StoreErrorKind::OnlyCached)]);
     site.destination_port.meet("put", [ProbeFault::Fails(StoreErrorKind::Unavailable)]);
-    assert!(site.run("x").await.is_err() && !site.sealed("x").await);
+    assert!(site.run("x").await.is_err() && !site.has_sync_proof("x").await);
     assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "space", "put"]);
     site.settle("x").await;
     site.run("x").await.unwrap();
@@ -125,27 +125,28 @@ async fn unsettled_versions_are_never_sealed() {
         let site = Fixture::of(behavior(0), behavior(1));
         site.source.insert(&at("x"), "same", noted("n"));
         site.run("x").await.unwrap();
-        assert!(!site.sealed("x").await, "after the copy");
+        assert!(!site.has_sync_proof("x").await, "after the copy");
         site.run("x").await.unwrap();
-        assert!(!site.sealed("x").await, "after the comparison");
+        assert!(!site.has_sync_proof("x").await, "after the comparison");
         site.clock.sleep(Duration::from_secs(2)).await;
         site.run("x").await.unwrap();
-        assert!(site.sealed("x").await);
+        assert!(site.has_sync_proof("x").await);
         let (source, destination) = (site.source.head(&at("x")).await, site.destination.head(&at("x")).await);
         let version =
             |head: Result<mill_ports::Presence<mill_model::ItemFacts>, _>| head.unwrap().present().unwrap().version;
-        let seal = site.seals.get(&Fixture::pair(), &at("x").id).await.unwrap().unwrap();
-        assert!(seal.holds(&version(source), &version(destination)));
+        let sync_proof = site.sync_proofs.get(&Fixture::pair(), &at("x").id).await.unwrap().unwrap();
+        assert!(sync_proof.holds(&version(source), &version(destination)));
     }
 }
 
-/// Stores whose items are too young to be sealed for two seconds, and a repository of seals that counts.
+/// Stores whose items are too young for sync proofs for two seconds, and a repository of sync proofs that counts its
+/// calls.
 fn young() -> (Fixture, Arc<CallRecorder<dyn Table>>) {
     let young = || StoreBehavior { settles_after: Duration::from_secs(2), ..plain() };
     let mut site = Fixture::of(young(), young());
     let table: Arc<dyn Table> = Arc::new(MemoryTable::new("seals"));
     let table = Arc::new(CallRecorder::new(table));
-    site.seals = SyncProofs::new(table.clone());
+    site.sync_proofs = SyncProofs::new(table.clone());
     (site, table)
 }
 
@@ -156,11 +157,11 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
         let (site, _) = young();
         site.source.insert(&at("x"), "same", noted("n"));
         site.settle("x").await;
-        assert!(site.sealed("x").await);
+        assert!(site.has_sync_proof("x").await);
         site.source.insert(&at("x"), bytes, noted("n"));
         site.run("x").await.unwrap();
         assert!(site.in_sync());
-        assert!(!site.sealed("x").await, "it would vouch for bytes that are not there any more");
+        assert!(!site.has_sync_proof("x").await, "it would vouch for bytes that are not there any more");
     }
     // Somebody replaced both sides alike.
     let (site, _) = young();
@@ -170,14 +171,13 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
         side.insert(&at("x"), "else", noted("n"));
     }
     site.run("x").await.unwrap();
-    assert_eq!((site.totals().unchanged > 0, site.sealed("x").await), (true, false));
+    assert_eq!((site.totals().unchanged > 0, site.has_sync_proof("x").await), (true, false));
 }
 
-/// What the repository of seals holds of the only item there is: whether the copy as it stands is this pair's, and whether
-/// there is a proof.
+/// What is known of the only item: whether the current copy is this pair's, and whether there is a sync proof.
 async fn known(site: &Fixture) -> Option<(bool, bool)> {
     let version = site.destination.head(&at("x")).await.unwrap().present().unwrap().version;
-    let all: Vec<_> = site.seals.stream(&Fixture::pair(), None).try_collect().await.unwrap();
+    let all: Vec<_> = site.sync_proofs.stream(&Fixture::pair(), None).try_collect().await.unwrap();
     assert!(all.len() <= 1);
     all.first().map(|(_, row)| (row.is_ours(&version), row.proof.is_some()))
 }
@@ -230,7 +230,7 @@ async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
 async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
     let table = Arc::new(MemoryTable::new("seals"));
     let mut site = Fixture::of(plain(), plain());
-    site.seals = SyncProofs::new(table.clone());
+    site.sync_proofs = SyncProofs::new(table.clone());
     site.source.insert(&at("x"), "same", noted("n"));
     site.settle("x").await;
     let (key, _) = table.rows().pop().unwrap();

@@ -1,4 +1,4 @@
-//! Destinations that take names for one another: nothing is replaced under another name than its own.
+//! Destinations that fold names: an item is replaced only under its own name.
 
 use futures::TryStreamExt as _;
 use mill_ports::{RefusalReason, SourceStore as _};
@@ -104,12 +104,12 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
                 assert!(is_discard(&outcome, "takes its name for that of"), "{outcome:?}");
             }
             assert_eq!(at_destination(&site), pairs(&[(there, "original")]));
-            // Of what only a reading told apart, the producer must learn.
+            // The producer must learn that a read found the two items to be different.
             let version = site.destination.head(&at(there)).await.unwrap().present().unwrap().version;
-            let known: Vec<_> = site.seals.stream(&Fixture::pair(), None).try_collect().await.unwrap();
+            let known: Vec<_> = site.sync_proofs.stream(&Fixture::pair(), None).try_collect().await.unwrap();
             let told = known.iter().any(|(id, row)| id.as_str() == there && row.is_no_twin(&version));
             assert_eq!(told, bytes.len() == "original".len());
-            // Once that is deleted, there is room.
+            // Once that is deleted, the name is free.
             site.destination.remove(&at(there));
             site.run(here).await.unwrap();
             assert!(site.in_sync());

@@ -1,9 +1,9 @@
-//! Items that the service behind both stores brings by itself.
+//! Items that the service behind both stores copies by itself.
 
 use super::*;
 use mill_ports::StoreErrorKind;
 
-/// Two stores of one service, which keeps a checksum of all that it holds.
+/// Two stores of one service that stores a checksum of each item.
 fn one_service() -> Fixture {
     let behavior = || StoreBehavior { service: Some(1), ..telling(Algorithm::Crc64Nvme) };
     Fixture::of(behavior(), behavior())
@@ -18,7 +18,7 @@ async fn a_service_brings_new_and_changed_items_and_no_byte_is_read() {
         assert!(site.in_sync());
         assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 0));
         assert!(!site.destination_port.calls().contains(&"put"));
-        assert!(site.sealed("x").await);
+        assert!(site.has_sync_proof("x").await);
     }
     let totals = site.totals();
     assert_eq!((totals.copied, totals.updated, totals.bytes), (1, 1, 11));
@@ -53,7 +53,7 @@ async fn damage_at_rest_is_not_brought_over() {
         site.source.rot(&at("x"), |bytes| bytes[0] ^= 1);
         site.run("x").await.unwrap_err();
         assert_eq!(site.destination.content(&at("x")), stood);
-        assert!(!site.sealed("x").await);
+        assert!(!site.has_sync_proof("x").await);
     }
 }
 
@@ -63,7 +63,7 @@ async fn a_service_that_tells_another_checksum_of_what_it_brought_is_not_believe
     site.source.insert(&at("x"), "same", noted("n"));
     site.destination_port.meet("take", [ProbeFault::Lies]);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
-    assert!(!site.sealed("x").await);
+    assert!(!site.has_sync_proof("x").await);
     assert_eq!(site.totals().bytes, 0);
 }
 
@@ -87,6 +87,6 @@ async fn errors_of_a_service_that_brings_items_are_tried_again() {
         site.destination_port.meet("take", [way]);
         site.run("x").await.unwrap();
         assert!(site.in_sync());
-        assert!(site.sealed("x").await);
+        assert!(site.has_sync_proof("x").await);
     }
 }

@@ -1,4 +1,4 @@
-//! Spaces, their owners, and what cannot be held.
+//! Spaces, their owners, and ids that cannot be stored.
 
 use super::*;
 use mill_ports::{Presence, RefusalReason, SourceStore as _, StoreErrorKind};
@@ -61,7 +61,7 @@ async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
 
 #[tokio::test(start_paused = true)]
 async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
-    // The second finds it gone again after it was seen: only the write tells.
+    // The second finds it gone again after it was seen: only the write shows that.
     for gone_again in [false, true] {
         let site = Fixture::new();
         let registry = site.registry(policy(true));

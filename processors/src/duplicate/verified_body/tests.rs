@@ -25,7 +25,7 @@ fn of(pieces: &[&'static str]) -> Body {
     stream::iter(pieces).boxed()
 }
 
-/// What is let through before the end or an error, and that error.
+/// The bytes that pass before the end or an error, and the error.
 async fn through(mut body: Body) -> (String, Option<StoreErrorKind>) {
     let mut seen = String::new();
     loop {

@@ -1,4 +1,4 @@
-//! The table at the head of the kind, row by row.
+//! The decision table of the kind, row by row.
 
 use std::time::Duration;
 
@@ -82,13 +82,13 @@ async fn a_policy_that_does_not_ask_for_it_deletes_nothing() {
     }
 }
 
-/// Runs the task of a row whose last item waits in the middle, while the policy becomes what `change` makes of it.
+/// Runs the task of a row whose last item is delayed, while `change` edits the policy.
 async fn while_policy_changes(change: impl FnOnce(&PolicyFilesFixture) + Send + 'static) -> (Fixture, TaskOutcome) {
     let site = vanished(&["a", "b"]).await;
     let files = PolicyFilesFixture::of(&site);
     site.granted(&["a", "b"]).await;
     let book = files.book(&site);
-    // The store's wish lets time pass, so that the policy is read anew.
+    // The store's `retry_after` lets time pass, so that the policy is read again.
     let retry_after = Some(Duration::from_secs(4));
     site.source_port.meet("head", [ProbeFault::Clear, ProbeFault::Fails(StoreErrorKind::Throttled { retry_after })]);
     site.destination_port.meet("delete", [ProbeFault::Before(Box::new(move || change(&files)))]);
@@ -224,7 +224,7 @@ async fn what_is_back_at_the_source_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_back_or_is_refused_while_the_row_is_done_is_kept() {
-    // In the middle of the looks at it.
+    // Between the calls that check it.
     for (op, back) in [("places", true), ("head", true), ("head", false)] {
         let site = vanished(&["x"]).await;
         site.granted(&["x"]).await;

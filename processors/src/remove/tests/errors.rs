@@ -5,7 +5,7 @@ use mill_ports::{RowKey, RowPrecondition, StoreErrorKind, Table};
 use mill_testkit::PortCall;
 use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 
-/// What a task answers, and the result that its row has then.
+/// The expected outcome of a task, and the result of its row.
 fn expected(port: &str, op: &str, kind: &StoreErrorKind, last: bool) -> (Option<FailureClass>, Option<RowResult>) {
     let store = store_address(port);
     let class = match kind {
@@ -86,7 +86,7 @@ async fn a_last_attempt_writes_what_it_could_not_do_and_is_then_dead_lettered() 
     assert_eq!(class(run), FailureClass::Retryable, "which is the last of its failures");
     let result = RowResult { deleted: 1, failed: 2, ..RowResult::default() };
     assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["a".to_owned(), "b".to_owned()], Some(result)));
-    // Sent again by a person, it deletes nothing: the next survey finds what is left.
+    // If a person retries it, it deletes nothing: the next survey finds what is left.
     assert!(is_discard(&site.remove().await.unwrap(), "has its result already"));
     assert_eq!(site.left().unwrap().len(), 2);
 }
@@ -154,7 +154,7 @@ async fn a_book_that_does_not_answer_deletes_nothing() {
 async fn a_result_that_cannot_be_written_is_written_by_the_next_attempt() {
     for (fault, result) in [
         (InjectedFault::Before(FaultKind::Unavailable), gone(1)),
-        // It was written, and only its answer lost.
+        // It was written, and only the response was lost.
         (InjectedFault::After(FaultKind::Unavailable), deleted(1)),
     ] {
         let (site, plan) = with_faulty_book().await;
@@ -217,7 +217,7 @@ async fn a_book_of_seals_that_does_not_answer_stops_no_delete() {
     let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
     plan.set_outage(Some(FaultKind::Unavailable));
     let table: Arc<dyn Table> = Arc::new(mill_testkit::MemoryTable::new("seals"));
-    site.seals = SyncProofs::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan)));
+    site.sync_proofs = SyncProofs::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan)));
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!(site.result(0).await, Some(deleted(1)));
 }

@@ -20,7 +20,7 @@ enum Step {
     Duplicate(usize),
     /// All at once, some twice.
     All(u64),
-    /// Another store call fails, done or not.
+    /// Another store call fails, with or without its effect.
     Fault(&'static str, bool, StoreErrorKind),
     Source(usize, bool),
     Destination(usize, bool),
@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What stood where before a step.
+/// The state of both sides before a step.
 struct Before {
     destination: BTreeMap<ContentId, Version>,
     source: BTreeSet<ContentId>,
@@ -113,7 +113,8 @@ impl Trial {
         }
     }
 
-    /// Deleted is only what the list names, in the state it saw, while it is granted, of what the source surely lacks.
+    /// Checks that only listed items are deleted, in the listed state, while the list is granted and the source
+    /// certainly lacks them.
     async fn check(&self, before: &Before) {
         let after = self.before().await;
         let has_space = self.site.source.contents(&space()).is_some();
@@ -140,7 +141,7 @@ impl Trial {
 
 async fn run(site: &Fixture, task: Task, failures: u32) {
     let attempt = site.attempt_after(failures);
-    // It may fail: then it is as if it had not run.
+    // It may fail: then it counts as not run.
     if task.kind == RemoveTask::KIND {
         let _ = site.remove_under(policy(true), task, &attempt).await;
     } else {

@@ -35,7 +35,7 @@ async fn while_all_places_are_those_of_the_survey_both_are_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_goes_before_during_or_after_the_look_keeps_what_lies_beneath() {
-    // Ids are gone through one after the other here; the first is the one on the mount.
+    // Ids are processed one after the other here; the first is on the mount.
     for (op, nth) in [("none", 0), ("places", 1), ("head", 1), ("places", 2)] {
         let done = with(op, nth, |site| site.source.set_mounted(&space(), "disk/", false)).await;
         assert_eq!(done, kept_on_disk(), "{op} {nth}");
@@ -81,7 +81,7 @@ async fn a_place_that_is_as_the_survey_saw_it_again_lets_its_items_go() {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_that_is_out_of_sight_beneath_a_mount_is_never_taken_for_gone() {
-    // It is at the source all the while; only its mount goes, at each moment in turn.
+    // It is at the source all the time; only its mount disappears, at a different moment each time.
     for (op, nth) in [("none", 0), ("places", 1), ("head", 1), ("places", 2)] {
         let done = with(op, nth, |site| {
             site.source.insert(&at("disk/x"), "here", noted("n"));

@@ -21,7 +21,7 @@ async fn of_many() -> Fixture {
 async fn a_row_that_runs_twice_deletes_nothing_more() {
     let site = of_many().await;
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
-    // Written anew in the very same way: no list names that one.
+    // Written again identically: no list names the new one.
     site.destination.insert(&at("000"), "000", noted("n"));
     assert!(is_discard(&site.remove().await.unwrap(), "has its result already"));
     assert_eq!((site.left().unwrap(), site.totals().deleted), (vec!["000".to_owned()], MANY as u64));

@@ -66,7 +66,7 @@ async fn a_space_waits_for_all_its_rows_then_goes_and_releases_its_owner() {
     assert_eq!(site.state().await, person_done(2));
     assert!(is_discard(&run(&site, None).await.unwrap(), "not granted"), "twice is harmless");
     assert_eq!(site.source.writes(), 0);
-    // Another source may have it now.
+    // Another source may claim it now.
     site.owners.claim(&Fixture::place(), &store_address("t")).await.unwrap();
 }
 
@@ -98,7 +98,7 @@ async fn a_space_that_comes_back_while_its_rows_are_done_keeps_what_is_left() {
     site.source_port.meet("space", [ProbeFault::Before(Box::new(move || source.insert_space(&space())))]);
     run(&site, Some(1)).await.unwrap();
     assert_eq!((site.left().unwrap(), site.result(1).await), (vec!["b".to_owned()], Some(kept(1))));
-    // And one that is back when all its items are gone stays, empty, for what comes next.
+    // A space that is back when all its items are gone stays, empty.
     let site = granted().await;
     rows(&site).await;
     site.source.insert_space(&space());
