@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use mill_ports::{Engine, TableErrorKind};
+use mill_ports::{Backoff, Engine};
 use mill_records::installation::{InstallationError, InstallationTables};
 
 use crate::config::Config;
@@ -12,10 +12,7 @@ use crate::state_marker::StateMarker;
 /// How often a service that fails is asked again, over some seconds. Processes that work try longer.
 const RECOGNISE_TRIES: u32 = 4;
 const RECOGNISE_TRIES_TO_WORK: u32 = 5;
-
-fn may_pass(kind: TableErrorKind) -> bool {
-    matches!(kind, TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected)
-}
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_secs(10));
 
 /// Checks that the tables of an engine are the remembered ones of the state `at`. A process that `works` also writes
 /// the installation's id into new tables.
@@ -30,9 +27,9 @@ pub(crate) async fn recognise_tables(engine: &dyn Engine, at: &str, config: &Con
     let mut tries = 0;
     let recognised = loop {
         match installation.recognise(marker.remembered(at), works.then_some(&*rng)).await {
-            Err(InstallationError::Table(error)) if tries < tries_max && may_pass(error.kind) => {
+            Err(InstallationError::Table(error)) if tries < tries_max && error.kind.is_retryable() => {
                 tries += 1;
-                clock.sleep(Duration::from_millis(200) * 2_u32.pow(tries)).await;
+                clock.sleep(BACKOFF.pause(tries)).await;
             }
             other => break other,
         }

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use mill_ports::{StoreError, StoreErrorKind, error_chain};
+use mill_ports::{Backoff, StoreError, StoreErrorKind, error_chain};
 use mill_run::silence::{one_answer_max, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::stop_tokens::StoppedError;
 
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// A message reports an operation that takes longer.
 const SAID_AFTER: Duration = Duration::from_secs(10);
@@ -90,7 +89,7 @@ impl WaitLimit {
     /// # Errors
     /// Any other error of the store, at once; or, after the time limit, that it does not answer.
     pub async fn wait_for<T>(&self, asked: impl AsyncFn() -> Result<T, StoreError>) -> Result<T> {
-        let (began, mut pause) = (Instant::now(), PAUSE);
+        let (began, mut failures) = (Instant::now(), 0);
         loop {
             let error = match asked().await {
                 Err(error) if error.kind == StoreErrorKind::Unreachable => error,
@@ -99,14 +98,14 @@ impl WaitLimit {
             if began.elapsed() >= self.give_up_after {
                 return Err(error.into());
             }
+            failures += 1;
             tracing::warn!("waits for store `{}`: {}", error.store, error_chain(&error));
             tokio::select! {
                 () = self.stop.cancelled() => {
                     return Err(StoppedError(format!(", while it waited: {}", error_chain(&error))).into());
                 }
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(BACKOFF.pause(failures)) => {}
             }
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 }

@@ -66,6 +66,11 @@ pub trait RngExt: Rng {
         let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.next_u64() % millis.saturating_add(1).max(1))
     }
+
+    /// A duration drawn evenly from half of `most` to all of it ("equal jitter"): a pause that is never too short.
+    fn equal_jitter(&self, most: Duration) -> Duration {
+        most / 2 + self.jitter(most / 2)
+    }
 }
 
 impl<C: Rng + ?Sized> RngExt for C {}

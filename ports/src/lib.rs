@@ -3,11 +3,13 @@
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and random numbers),
 //! [`engine`] (the queues and tables of one installation), [`placed_store`] (what is at a store's root), [`processor`]
 //! (runs a task), [`store_caps`] (how many tasks may use a store at once), [`statistics`] and [`task_ledger`]
-//! (counters), [`rate_limited_log`] (limits repeated warnings).
+//! (counters), [`backoff`] (pauses between tries), [`rate_limited_log`] (limits
+//! repeated warnings).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.
 
+pub mod backoff;
 pub mod clock;
 pub mod engine;
 pub mod placed_store;
@@ -20,6 +22,7 @@ pub mod store_caps;
 pub mod table;
 pub mod task_ledger;
 
+pub use backoff::Backoff;
 pub use clock::{Clock, Rng, RngExt, SecondClockReading};
 pub use engine::{Engine, EngineExt, PollingProfile};
 pub use placed_store::{

@@ -138,3 +138,13 @@ pub enum TableErrorKind {
     #[error("unexpected answer")]
     Unexpected,
 }
+
+impl TableErrorKind {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Throttled | Self::Unavailable | Self::Unexpected => true,
+            Self::Conflict | Self::TooLarge | Self::Denied => false,
+        }
+    }
+}

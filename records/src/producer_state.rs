@@ -25,7 +25,9 @@ use bytes::Bytes;
 use futures::stream::{self, TryStreamExt as _};
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::AccountId;
-use mill_ports::{Clock, KeyRange, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
+use mill_ports::{
+    Backoff, Clock, KeyRange, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind,
+};
 use tracing::warn;
 
 pub use account_run::{AccountRun, RunOfAllAccounts};
@@ -104,7 +106,7 @@ pub struct ProducerState<R> {
 
 impl<R: PlanRows> ProducerState<R> {
     const TRIES_MAX: u32 = 5;
-    const PAUSE_FIRST: Duration = Duration::from_millis(100);
+    const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     const PAGE_ROWS: usize = 1_000;
     const WRITES_AT_ONCE: usize = 16;
 
@@ -419,14 +421,10 @@ impl<R: PlanRows> ProducerState<R> {
 
     async fn pause_or_fail(&self, tries: &mut u32, error: TableError) -> Result<(), ProducerStateError> {
         *tries += 1;
-        let retryable = match error.kind {
-            TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected => true,
-            TableErrorKind::Conflict | TableErrorKind::TooLarge | TableErrorKind::Denied => false,
-        };
-        if !retryable || *tries >= Self::TRIES_MAX {
+        if !error.kind.is_retryable() || *tries >= Self::TRIES_MAX {
             return Err(error.into());
         }
-        self.clock.sleep(Self::PAUSE_FIRST * 2_u32.pow(*tries - 1)).await;
+        self.clock.sleep(Self::BACKOFF.pause(*tries)).await;
         Ok(())
     }
 }

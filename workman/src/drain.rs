@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_hooks::crash_point;
-use mill_ports::{Clock, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, error_chain};
+use mill_ports::{Backoff, Clock, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, error_chain};
 use mill_records::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use tracing::{info, warn};
 
@@ -52,7 +52,7 @@ pub enum DrainError {
 impl DeadLetterDrain {
     /// The pause between two looks, where a receive does not wait or fails.
     const PAUSE: Duration = Duration::from_secs(1);
-    const PAUSE_MAX: Duration = Duration::from_mins(1);
+    const BACKOFF: Backoff = Backoff::new(Self::PAUSE, Duration::from_mins(1));
     /// How long a gentle stop waits for a receive under way. One that has found nothing by then would only go on waiting.
     const LAST_RECEIVE: Duration = Duration::from_secs(1);
 
@@ -77,7 +77,7 @@ impl DeadLetterDrain {
     /// [`DrainError::Queue`] when a person must act: the queue is missing or not permitted.
     pub async fn run(&self, until: &StopSignal) -> Result<(), DrainError> {
         let warnings = Warnings::default();
-        let mut pause = Self::PAUSE;
+        let mut failures = 0;
         while !until.gentle.is_cancelled() && !until.immediate.is_cancelled() {
             let began = self.clock.monotonic();
             let drained = tokio::select! {
@@ -88,12 +88,12 @@ impl DeadLetterDrain {
             };
             match drained {
                 Ok(0) => {
-                    pause = Self::PAUSE;
+                    failures = 0;
                     let passed = self.clock.monotonic().since(began);
                     self.pause(Self::PAUSE.saturating_sub(passed), until).await;
                 }
                 Ok(letters) => {
-                    pause = Self::PAUSE;
+                    failures = 0;
                     info!(letters, "dead letters were written down");
                 }
                 Err(DrainError::Queue(error))
@@ -108,8 +108,8 @@ impl DeadLetterDrain {
                             suppressed, "dead letters could not be written down for now"
                         );
                     }
-                    self.pause(pause, until).await;
-                    pause = (pause * 2).min(Self::PAUSE_MAX);
+                    failures += 1;
+                    self.pause(Self::BACKOFF.pause(failures), until).await;
                 }
             }
         }

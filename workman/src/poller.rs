@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::Monotonic;
+use mill_ports::Backoff;
 
 pub(crate) use self::listening::share_of;
 
@@ -158,9 +159,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The longest wait of a receive while anything is in flight or a queue has just failed, so that new or missed tasks are soon
 /// received.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(1);
-/// The pause before a failed queue is polled again; doubled each time up to the maximum.
-const ERROR_PAUSE: Duration = Duration::from_secs(1);
-const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
+/// The pauses before a failed queue is polled again.
+const ERROR_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 /// For a planted bug.
 const HOURS: Duration = Duration::from_hours(6);
 
@@ -269,9 +269,8 @@ impl Poller {
         queue.in_use += summary.received;
         queue.has_more = summary.received >= request.max;
         if summary.failed {
-            let pause = ERROR_PAUSE.saturating_mul(1 << queue.errors.min(6)).min(ERROR_PAUSE_MAX);
-            queue.retry_at = Some(now.plus(pause));
-            queue.errors += 1;
+            queue.errors = queue.errors.saturating_add(1);
+            queue.retry_at = Some(now.plus(ERROR_BACKOFF.pause(queue.errors)));
         } else {
             (queue.retry_at, queue.errors) = (None, 0);
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mill_model::{Monotonic, SpaceId, StoreAddress};
-use mill_ports::{Rng, RngExt as _};
+use mill_ports::{Backoff, Rng, RngExt as _};
 use parking_lot::{Mutex, MutexGuard};
 
 /// Why a store is backed off from.
@@ -58,11 +58,9 @@ impl BackoffState {
         let pause = self.backoff.entry(key).or_insert(new_entry);
         pause.noted = now;
         if pause.until <= now {
-            let pause_max = StoreBackoff::FIRST.saturating_mul(1 << pause.repeats.min(16)).min(reason.pause_max());
+            pause.repeats = pause.repeats.saturating_add(1);
             // Half of it is jitter, so that many workmen do not come back at once.
-            let length = pause_max / 2 + chance.jitter(pause_max / 2);
-            pause.until = now.plus(length);
-            pause.repeats += 1;
+            pause.until = now.plus(chance.equal_jitter(reason.backoff().pause(pause.repeats)));
         }
         if let BackoffReason::Throttled(Some(retry_after)) = reason {
             pause.until = pause.until.max(now.plus(retry_after));
@@ -97,12 +95,12 @@ impl BackoffState {
 }
 
 impl BackoffReason {
-    /// The longest pause.
-    fn pause_max(self) -> Duration {
-        match self {
+    fn backoff(self) -> Backoff {
+        let longest = match self {
             Self::Throttled(_) | Self::Unreachable => StoreBackoff::PASSING_MAX,
             Self::Unavailable => StoreBackoff::UNAVAILABLE_MAX,
-        }
+        };
+        Backoff::new(StoreBackoff::FIRST, longest)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mill_hooks::crash_point;
 use mill_model::{Monotonic, StoreAddress};
-use mill_ports::{StoreWait, error_chain};
+use mill_ports::{Backoff, StoreWait, error_chain};
 use mill_records::Versioned;
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{MorselRow as _, MorselSubject as _};
@@ -239,6 +239,6 @@ impl<P: Plan> Session<'_, P> {
         if streak.tries >= Self::ATTEMPTS_MAX && now.since(streak.since) >= self.settings.give_up_after {
             return None;
         }
-        Some(Self::PAUSE.saturating_mul(1 << (streak.tries - 1).min(16)).min(Self::PAUSE_MAX))
+        Some(Backoff::new(Self::PAUSE, Self::PAUSE_MAX).pause(streak.tries))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::select;
 use mill_model::Timestamp;
-use mill_ports::{Clock, TableErrorKind, error_chain};
+use mill_ports::{Backoff, Clock, error_chain};
 use mill_records::producer_state::ProducerStateError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -44,7 +44,7 @@ pub(crate) async fn run_until_stopped<F>(
             }
             Err(error) if may_pass(&error) => {
                 failures += 1;
-                let pause = (pauses.least * 2_u32.pow(failures.min(10) - 1)).min(pauses.most);
+                let pause = Backoff::new(pauses.least, pauses.most).pause(failures);
                 warn!(error = error_chain(&error), ?pause, "the session failed; the next one goes on after a pause");
                 pause
             }
@@ -68,10 +68,7 @@ fn pause_after(ended: &SessionEnd, now: Timestamp, SessionPauses { least, most }
 fn may_pass(error: &ProducerError) -> bool {
     match error {
         ProducerError::Queue(error) => error.kind.is_retryable(),
-        ProducerError::State(ProducerStateError::Table(error)) => match error.kind {
-            TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected => true,
-            TableErrorKind::Conflict | TableErrorKind::TooLarge | TableErrorKind::Denied => false,
-        },
+        ProducerError::State(ProducerStateError::Table(error)) => error.kind.is_retryable(),
         // Policy files may be fixed, and another producer's lease ends.
         ProducerError::Accounts(_)
         | ProducerError::DeleteLists(_)

@@ -7,7 +7,9 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, Envelope, TaskArgs};
-use mill_ports::{Clock, OutgoingMessage, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics, TaskQueue};
+use mill_ports::{
+    Backoff, Clock, OutgoingMessage, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics, TaskQueue,
+};
 
 use super::report::ProducerError;
 use crate::crash_points;
@@ -24,7 +26,7 @@ pub(super) struct TaskSender {
 
 impl TaskSender {
     const ATTEMPTS_MAX: u32 = 6;
-    const PAUSE_FIRST: Duration = Duration::from_millis(100);
+    const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
     /// Queues tasks of an account, and returns how many.
     ///
@@ -109,8 +111,7 @@ impl TaskSender {
         if !error.kind.is_retryable() || *tries >= Self::ATTEMPTS_MAX {
             return Err(error.into());
         }
-        let most = Self::PAUSE_FIRST * 2_u32.pow(*tries);
-        let mut pause = most / 2 + self.chance.jitter(most / 2);
+        let mut pause = self.chance.equal_jitter(Self::BACKOFF.pause(*tries));
         if let QueueErrorKind::Throttled { retry_after: Some(wish) } = error.kind {
             pause = pause.max(wish);
         }

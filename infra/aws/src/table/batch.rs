@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use mill_ports::{RngExt as _, RowKey, TableError, TableErrorKind};
+use mill_ports::{Backoff, RngExt as _, RowKey, TableError, TableErrorKind};
 
 use super::{DynamoTable, item};
 use crate::sdk_error::CallError;
@@ -17,10 +17,9 @@ const ROWS_AT_ONCE: usize = 25;
 /// Requests at once.
 const REQUESTS_AT_ONCE: usize = 8;
 
-/// How often rows left undone are sent again, and the first and the longest pause before.
+/// How often rows left undone are sent again, and the pauses before.
 const TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 impl DynamoTable {
     pub(super) async fn write_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
@@ -49,8 +48,7 @@ impl DynamoTable {
 
     /// Writes a batch until nothing of it is left.
     async fn write_all(&self, mut left: Vec<WriteRequest>) -> Result<(), TableError> {
-        let mut pause = PAUSE;
-        for _ in 0..TRIES {
+        for tries in 1..=TRIES {
             let request = self.client.batch_write_item().request_items(&*self.table, left);
             let answer =
                 request.send().await.map_err(|error| self.call_error("put_many", &CallError::from_sdk(error)))?;
@@ -66,8 +64,7 @@ impl DynamoTable {
             if left.is_empty() {
                 return Ok(());
             }
-            self.clock.sleep(pause / 2 + self.rng.jitter(pause / 2)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            self.clock.sleep(self.rng.equal_jitter(BACKOFF.pause(tries))).await;
         }
         Err(self.error("put_many", TableErrorKind::Throttled))
     }
