@@ -3,7 +3,7 @@
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and random numbers),
 //! [`engine`] (the queues and tables of one installation), [`placed_store`] (what is at a store's root), [`processor`]
 //! (runs a task), [`store_caps`] (how many tasks may use a store at once), [`statistics`] and [`task_ledger`]
-//! (counters), [`backoff`] (pauses between tries), [`rate_limited_log`] (limits
+//! (counters), [`complete_listing`] (checks a listing), [`backoff`] (pauses between tries), [`rate_limited_log`] (limits
 //! repeated warnings).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
@@ -11,6 +11,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod complete_listing;
 pub mod engine;
 pub mod placed_store;
 pub mod processor;
@@ -24,6 +25,7 @@ pub mod task_ledger;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, Rng, RngExt, SecondClockReading};
+pub use complete_listing::{CompleteListing, ListingError};
 pub use engine::{Engine, EngineExt, PollingProfile};
 pub use placed_store::{
     OwnerMark, PlaceInHolder, PlacedStore, RootFacts, SharedContentError, SpaceLocation, StorePairGuard,

@@ -29,7 +29,7 @@
 //! young for that, a sync proof of replaced bytes is deleted.
 //!
 //! Reading order: this file (the handler), `item` and `space` (the tables), `compare` (the comparison), `respelling`
-//! (folded names), `transfer`, `verified_body` and `checksum_capabilities` (the copy), `context` (the calls),
+//! (folded names), `transfer`, `copy_check` and `checksum_capabilities` (the copy), `context` (the calls),
 //! `ownership_cache` (the owner).
 //!
 //! **Invariant:** the destination is held by a type that has no method that deletes.
@@ -37,12 +37,12 @@
 mod checksum_capabilities;
 mod compare;
 mod context;
+mod copy_check;
 mod item;
 mod ownership_cache;
 mod respelling;
 mod space;
 mod transfer;
-mod verified_body;
 
 use async_trait::async_trait;
 use mill_model::{

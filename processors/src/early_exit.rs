@@ -1,6 +1,7 @@
 //! Why the work on a task ended early.
 
-use mill_ports::{BoxError, FailureClass, ProcessorError, StoreError, TaskOutcome};
+use mill_ports::{BoxError, FailureClass, ProcessorError, StoreError, TaskOutcome, error_chain};
+use mill_records::owners::OwnerError;
 
 use crate::retry::HasStoreError;
 
@@ -40,6 +41,15 @@ impl From<StoreError> for EarlyExit {
 impl From<ProcessorError> for EarlyExit {
     fn from(error: ProcessorError) -> Self {
         Self::Failed { class: error.class.clone(), source: error.into() }
+    }
+}
+
+impl From<OwnerError> for EarlyExit {
+    fn from(error: OwnerError) -> Self {
+        match error {
+            OwnerError::Table(error) => Self::Failed { class: FailureClass::Retryable, source: error.into() },
+            other => Self::Refused { reason: error_chain(&other) },
+        }
     }
 }
 

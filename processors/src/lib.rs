@@ -8,9 +8,11 @@
 //!
 //! Reading order: [`registry`] (all kinds), [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind
 //! that deletes), `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure`
-//! (what a store's failure means for a task), `retry` (the few tries of one call), `slow_items` (items at which a store
-//! always asks to slow down), [`refusals`] (what cannot be copied, by name); then [`verify`] (both sides of a space,
-//! read byte by byte) and [`restore`] (a space from one of its copies, verified by the sync proofs).
+//! (what a store's failure means for a task), `retry` (the few tries of one call), `item_lookup` (an item at either
+//! side), `slow_items` (items at which a store always asks to slow down), [`refusals`] (what cannot be copied, by name);
+//! then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a space from one of its copies, verified
+//! by the sync proofs). Shared by both: `digest_item` (the checksums of bytes), `verified_body` (bytes verified while
+//! they pass) and `each_item` (a few items at once).
 //!
 //! **Invariant:** no queue and no receipt appears here. Stores that are only read (a task's source, both sides of a verification,
 //! the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is read as absence. Every
@@ -18,17 +20,20 @@
 
 mod crash_points;
 mod current_policy;
+mod digest_item;
 pub mod duplicate;
+mod each_item;
 mod early_exit;
 mod failure;
 #[cfg(test)]
 mod fixture;
-pub mod listing;
+mod item_lookup;
 pub mod refusals;
 pub mod remove;
 pub mod restore;
 mod retry;
 mod slow_items;
+mod verified_body;
 pub mod verify;
 
 use std::sync::Arc;

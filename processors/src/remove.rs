@@ -120,7 +120,7 @@ impl RemoveHandler {
     /// Makes sure that the destination space belongs to this source now. A space without an owner is claimed to delete items of
     /// a list; it is not claimed to be deleted as a whole.
     async fn belongs_to_source(&self, pair: &SpacePair, of: DeletionScope, attempt: &Attempt) -> Result<(), EarlyExit> {
-        let place = DestinationSpace { store: pair.destination_address(), space: pair.space.clone() };
+        let place = DestinationSpace::of(pair);
         let asked = pair.source_address();
         match self.deps.owners.owner(&place).await {
             Ok(Some(owner)) if owner == asked => Ok(()),
@@ -129,10 +129,10 @@ impl RemoveHandler {
             }
             Ok(None) if of == DeletionScope::Items => {
                 attempt.may_act()?;
-                self.deps.owners.claim(&place, &asked).await.map_err(owner_exit)
+                Ok(self.deps.owners.claim(&place, &asked).await?)
             }
             Ok(None) => Err(EarlyExit::discard("its space at the destination is not this source's")),
-            Err(error) => Err(owner_exit(error)),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -160,13 +160,6 @@ async fn removing_policy(deps: &ProcessorDeps, pair: &SpacePair, subject: &str) 
 
 fn list_exit(error: DeleteListError) -> EarlyExit {
     EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
-}
-
-fn owner_exit(error: OwnerError) -> EarlyExit {
-    match error {
-        OwnerError::Table(error) => EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() },
-        other => EarlyExit::Refused { reason: mill_ports::error_chain(&other) },
-    }
 }
 
 #[cfg(test)]

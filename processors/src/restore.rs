@@ -11,15 +11,16 @@ use mill_model::{
     Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, SpacePair, StoreAddress,
 };
 use mill_ports::{
-    Body, DestinationStore, ListEntry, OpenItem, Precondition, Presence, PutRequest, SourceStore, StoreError,
-    StoreErrorKind, error_chain,
+    CompleteListing, DestinationStore, ListingError, OpenItem, Precondition, Presence, PutRequest, SourceStore,
+    StoreError, StoreErrorKind, error_chain,
 };
 use mill_records::sync_proofs::{SyncProof, SyncProofs};
-use tokio::task::JoinSet;
 
 use crate::crash_points;
-use crate::listing::{CompleteListing, SpaceListingError};
-use crate::verify::{CopyFault, ItemFinding, checksums, is_implied_directory};
+use crate::digest_item::digest_item;
+use crate::each_item::{EachItem, ItemReport, ItemResult};
+use crate::verified_body::{BodyCheck, verify_body};
+use crate::verify::{CopyFault, ItemFinding, is_implied_directory};
 
 /// Why nothing could be restored.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub enum RestoreError {
     },
     /// The copy cannot be listed.
     #[error(transparent)]
-    Listing(#[from] SpaceListingError),
+    Listing(#[from] ListingError),
     /// One of the stores failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -97,7 +98,7 @@ impl RestorationReport {
     }
 }
 
-enum RestoreOutcome {
+pub(crate) enum RestoreOutcome {
     Restored { bytes: u64, proven: bool },
     AlreadyPresent { proven: bool },
     Skipped(String),
@@ -135,10 +136,10 @@ impl Restoration {
         self.to.create_space(&self.space).await?;
         crash_point(crash_points::RESTORE_BEGUN);
         let mut report = RestorationReport::default();
-        let mut running = JoinSet::new();
-        let mut entries = CompleteListing::of(&*self.copy, &self.space);
+        let mut running = EachItem::new(&mut report, self.concurrency);
+        let mut entries = CompleteListing::open(&*self.copy, &self.space, None);
         let broken = loop {
-            let page = match entries.next().await {
+            let page = match entries.next_page().await {
                 Ok(Some(page)) => page,
                 Ok(None) => break None,
                 Err(error) => match entries.last() {
@@ -146,27 +147,9 @@ impl Restoration {
                     Some(last) => break Some((last.clone(), error)),
                 },
             };
-            for entry in page {
-                match entry {
-                    ListEntry::Refused { shown, reason } => {
-                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
-                    }
-                    ListEntry::Hidden { shown } => {
-                        let why = "a directory that could not be entered".to_owned();
-                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
-                    }
-                    ListEntry::Item(id, facts) => {
-                        while running.len() >= self.concurrency.get() {
-                            report.note(running.join_next().await);
-                        }
-                        running.spawn(self.clone().restore(id, facts));
-                    }
-                }
-            }
+            running.begin(page.entries, |id, facts| self.clone().restore(id, facts)).await;
         };
-        while let Some(joined) = running.join_next().await {
-            report.note(Some(joined));
-        }
+        running.finish().await;
         if let Some((last, error)) = &broken {
             let (behind, why) = (last.to_string(), error_chain(error));
             report
@@ -246,9 +229,8 @@ impl Restoration {
         let body = match expected {
             Some(expected) => {
                 let digester = Digester::new(&[expected.algorithm]);
-                let error = self.damaged(item);
-                let checked = ChecksummedBody { body, held: None, digester, expected: expected.clone(), error };
-                futures::stream::unfold(Some(checked), next).boxed()
+                let (expected, damaged) = (expected.clone(), self.damaged(item));
+                verify_body(body, ProvenBytes { digester, expected, damaged })
             }
             None => body,
         };
@@ -269,13 +251,13 @@ impl Restoration {
         // A sync proof may have another algorithm than Mill's own.
         let algorithms: Vec<_> =
             [Algorithm::Sha256].into_iter().chain(expected.map(|expected| expected.algorithm)).collect();
-        let Presence::Present((ours, ours_facts)) = checksums(&*self.copy, item, &algorithms).await? else {
+        let Presence::Present((ours, ours_facts)) = digest_item(&*self.copy, item, &algorithms).await? else {
             return Ok(None);
         };
         if expected.is_some_and(|expected| !ours.contains(expected)) {
             return Err(self.damaged(item));
         }
-        let Presence::Present((theirs, theirs_facts)) = checksums(&*self.to, item, &algorithms).await? else {
+        let Presence::Present((theirs, theirs_facts)) = digest_item(&*self.to, item, &algorithms).await? else {
             return Ok(Some(false));
         };
         let alike = Properties::difference(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
@@ -345,12 +327,11 @@ impl Restoration {
     }
 }
 
-type RestoreJoinResult = Result<(ContentId, Result<RestoreOutcome, StoreError>), tokio::task::JoinError>;
+impl ItemReport for RestorationReport {
+    type Outcome = RestoreOutcome;
 
-impl RestorationReport {
-    fn note(&mut self, joined: Option<RestoreJoinResult>) {
-        let Some(joined) = joined else { return };
-        let (item, why) = match joined {
+    fn note(&mut self, result: ItemResult<RestoreOutcome>) {
+        let (item, why) = match result {
             Ok((id, Ok(outcome))) => match outcome {
                 RestoreOutcome::Restored { bytes, proven } => return self.note_restored(bytes, proven),
                 RestoreOutcome::AlreadyPresent { proven } => {
@@ -371,9 +352,15 @@ impl RestorationReport {
             Ok((id, Err(error))) => (id.to_string(), error_chain(&error)),
             Err(error) => ("?".to_owned(), error.to_string()),
         };
-        self.faults.push(ItemFinding { item, what: CopyFault::NotRestored(why) });
+        self.add_fault(ItemFinding { item, what: CopyFault::NotRestored(why) });
     }
 
+    fn add_fault(&mut self, fault: ItemFinding) {
+        self.faults.push(fault);
+    }
+}
+
+impl RestorationReport {
     fn note_restored(&mut self, bytes: u64, proven: bool) {
         self.copied += 1;
         self.proven += u64::from(proven);
@@ -401,33 +388,22 @@ fn is_in_proven_state(sync_proof: &SyncProof, listed: &ItemFacts) -> bool {
     sync_proof.checksum_of_destination(&listed.version).is_some()
 }
 
-/// A body whose last bytes pass only when all bytes have the expected checksum.
-struct ChecksummedBody {
-    body: Body,
-    held: Option<Bytes>,
+/// Checks that bytes have the checksum of their sync proof.
+struct ProvenBytes {
     digester: Digester,
     expected: Checksum,
-    error: StoreError,
+    damaged: StoreError,
 }
 
-/// The next chunk. `None` as state means that the body is over.
-async fn next(state: Option<ChecksummedBody>) -> Option<(Result<Bytes, StoreError>, Option<ChecksummedBody>)> {
-    let mut checked = state?;
-    loop {
-        match checked.body.next().await {
-            Some(Ok(chunk)) => {
-                checked.digester.update(&chunk);
-                if let Some(before) = checked.held.replace(chunk) {
-                    return Some((Ok(before), Some(checked)));
-                }
-            }
-            Some(Err(error)) => return Some((Err(error), None)),
-            None => {
-                let good = checked.digester.finish().first() == Some(&checked.expected);
-                let last = if good { checked.held.map(Ok) } else { Some(Err(checked.error)) };
-                return last.map(|last| (last, None));
-            }
-        }
+impl BodyCheck for ProvenBytes {
+    fn update(mut self, chunk: &Bytes) -> Result<Self, StoreError> {
+        self.digester.update(chunk);
+        Ok(self)
+    }
+
+    fn finish(self) -> Result<(), StoreError> {
+        let good = self.digester.finish().first() == Some(&self.expected);
+        if good { Ok(()) } else { Err(self.damaged) }
     }
 }
 

@@ -3,18 +3,14 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId};
 use mill_ports::{
-    ListEntry, Presence, Rng, SourceStore, StoreError, StoreErrorKind, directory_has_entries, error_chain,
-    is_same_object,
+    CompleteListing, ListEntry, ListingError, Presence, Rng, SourceStore, StoreError, directory_has_entries,
+    error_chain, is_same_object,
 };
-use tokio::task::JoinSet;
-use tracing::warn;
 
-use crate::listing::CompleteListing;
-pub use crate::listing::SpaceListingError;
+use crate::digest_item::digest_item;
+use crate::each_item::{EachItem, ItemReport, ItemResult};
 
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
@@ -116,33 +112,18 @@ impl Verification {
     ///
     /// # Errors
     /// When a listing fails or breaks off: the findings until then are not complete.
-    pub async fn run(self, chance: &dyn Rng) -> Result<VerificationReport, SpaceListingError> {
+    pub async fn run(self, chance: &dyn Rng) -> Result<VerificationReport, ListingError> {
         let mut report = VerificationReport::default();
-        let mut reading = JoinSet::new();
-        let mut entries = CompleteListing::of(&*self.source, &self.space);
-        while let Some(page) = entries.next().await? {
-            for entry in page {
-                match entry {
-                    ListEntry::Refused { shown, reason } => {
-                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
-                    }
-                    ListEntry::Hidden { shown } => {
-                        let why = "a directory that could not be entered".to_owned();
-                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
-                    }
-                    ListEntry::Item(id, _) => {
-                        while reading.len() >= self.concurrency.get() {
-                            report.note(reading.join_next().await);
-                        }
-                        let read = chance.next_u64() % 100 < u64::from(self.sample);
-                        reading.spawn(self.clone().examine(id, read));
-                    }
-                }
-            }
+        let mut reading = EachItem::new(&mut report, self.concurrency);
+        let mut entries = CompleteListing::open(&*self.source, &self.space, None);
+        while let Some(page) = entries.next_page().await? {
+            let examine = |id, _| {
+                let read = chance.next_u64() % 100 < u64::from(self.sample);
+                self.clone().examine(id, read)
+            };
+            reading.begin(page.entries, examine).await;
         }
-        while let Some(joined) = reading.join_next().await {
-            report.note(Some(joined));
-        }
+        reading.finish().await;
         self.report_only_at_destination(&mut report).await?;
         report.faults.sort_by(|a, b| a.item.cmp(&b.item));
         Ok(report)
@@ -156,10 +137,10 @@ impl Verification {
         }
     }
 
-    async fn report_only_at_destination(&self, report: &mut VerificationReport) -> Result<(), SpaceListingError> {
-        let mut entries = CompleteListing::of(&*self.destination, &self.space);
-        while let Some(page) = entries.next().await? {
-            for entry in page {
+    async fn report_only_at_destination(&self, report: &mut VerificationReport) -> Result<(), ListingError> {
+        let mut entries = CompleteListing::open(&*self.destination, &self.space, None);
+        while let Some(page) = entries.next_page().await? {
+            for entry in page.entries {
                 let (item, what) = match entry {
                     ListEntry::Refused { shown, .. } | ListEntry::Hidden { shown } => {
                         (shown, CopyFault::OnlyAtDestination)
@@ -194,7 +175,7 @@ impl Verification {
                 Presence::Absent => ExamineResult::Faulty(CopyFault::Missing),
             });
         }
-        let (from, to) = futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
+        let (from, to) = futures::try_join!(sha256(&*self.source, address), sha256(&*self.destination, address))?;
         let (from, to) = match (from, to) {
             (Presence::Present(from), Presence::Present(to)) => (from, to),
             (Presence::Present((_, from)), Presence::Absent)
@@ -232,7 +213,7 @@ pub(crate) async fn is_implied_directory(store: &dyn SourceStore, item: &ItemAdd
     Ok(may_be && directory_has_entries(store, &item.space, &item.id).await?)
 }
 
-enum ExamineResult {
+pub(crate) enum ExamineResult {
     Present,
     /// The bytes are equal, and the properties if they are known.
     Equal {
@@ -242,57 +223,36 @@ enum ExamineResult {
     Faulty(CopyFault),
 }
 
-type VerifyJoinResult = Result<(ContentId, Result<ExamineResult, StoreError>), tokio::task::JoinError>;
+impl ItemReport for VerificationReport {
+    type Outcome = ExamineResult;
 
-impl VerificationReport {
-    fn note(&mut self, joined: Option<VerifyJoinResult>) {
+    fn note(&mut self, result: ItemResult<ExamineResult>) {
         self.examined += 1;
-        let (item, what) = match joined {
-            Some(Ok((_, Ok(ExamineResult::Present)))) | None => return,
-            Some(Ok((_, Ok(ExamineResult::Equal { bytes, properties })))) => {
+        let (item, what) = match result {
+            Ok((_, Ok(ExamineResult::Present))) => return,
+            Ok((_, Ok(ExamineResult::Equal { bytes, properties }))) => {
                 self.equal += 1;
                 self.properties_unknown += u64::from(!properties);
                 self.bytes += bytes;
                 return;
             }
-            Some(Ok((id, Ok(ExamineResult::Faulty(fault))))) => (id.to_string(), fault),
-            Some(Ok((id, Err(error)))) => (id.to_string(), CopyFault::Unreadable(error_chain(&error))),
-            Some(Err(error)) => ("?".to_owned(), CopyFault::Unreadable(error.to_string())),
+            Ok((id, Ok(ExamineResult::Faulty(fault)))) => (id.to_string(), fault),
+            Ok((id, Err(error))) => (id.to_string(), CopyFault::Unreadable(error_chain(&error))),
+            Err(error) => ("?".to_owned(), CopyFault::Unreadable(error.to_string())),
         };
-        self.faults.push(ItemFinding { item, what });
+        self.add_fault(ItemFinding { item, what });
+    }
+
+    fn add_fault(&mut self, fault: ItemFinding) {
+        self.faults.push(fault);
     }
 }
 
-/// Reads a whole item. Returns the SHA-256 of its bytes.
-pub(crate) async fn checksum(
-    store: &dyn SourceStore,
-    item: &ItemAddress,
-) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
-    Ok(match checksums(store, item, &[Algorithm::Sha256]).await? {
+async fn sha256(store: &dyn SourceStore, item: &ItemAddress) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
+    Ok(match digest_item(store, item, &[Algorithm::Sha256]).await? {
         Presence::Present((mut checksums, facts)) => Presence::Present((checksums.swap_remove(0), facts)),
         Presence::Absent => Presence::Absent,
     })
-}
-
-/// Reads a whole item, past the cache where that is possible. Returns the checksums of its bytes, in the order of `algorithms`.
-pub(crate) async fn checksums(
-    store: &dyn SourceStore,
-    item: &ItemAddress,
-    algorithms: &[Algorithm],
-) -> Result<Presence<(Vec<Checksum>, ItemFacts)>, StoreError> {
-    let opened = match store.open_uncached(item, None).await {
-        Err(error) if error.kind == StoreErrorKind::OnlyCached => {
-            warn!(space = %item.space, item = %item.id, "its bytes can be read only through the cache of this host");
-            store.open(item, None, None).await
-        }
-        other => other,
-    };
-    let Presence::Present(mut reading) = opened? else { return Ok(Presence::Absent) };
-    let mut digester = Digester::new(algorithms);
-    while let Some(bytes) = reading.body.next().await {
-        digester.update(&bytes?);
-    }
-    Ok(Presence::Present((digester.finish(), reading.facts)))
 }
 
 #[cfg(test)]
@@ -415,7 +375,7 @@ mod tests {
             ] {
                 plan.fail(PortCall::List, 1, InjectedFault::Truncate);
                 let error = one.run(&SeededRng::new(1)).await.unwrap_err();
-                assert!(matches!(error, SpaceListingError::BrokenOff { .. }), "{error}");
+                assert!(matches!(error, ListingError::BrokenOff { .. }), "{error}");
             }
         }
     }

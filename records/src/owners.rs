@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_hooks::{PlantedBug, is_planted};
-use mill_model::{AccountId, IdError, SpaceId, StoreAddress, StoreId};
+use mill_model::{AccountId, IdError, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_ports::{RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 
 /// A space of a destination store.
@@ -20,6 +20,11 @@ pub struct DestinationSpace {
 }
 
 impl DestinationSpace {
+    /// The space of a pair that is written.
+    pub fn of(pair: &SpacePair) -> Self {
+        Self { store: pair.destination_address(), space: pair.space.clone() }
+    }
+
     fn key(&self) -> RowKey {
         // No id contains a `/`, so two stores never share a partition.
         let StoreAddress { account, store } = &self.store;

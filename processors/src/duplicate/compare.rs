@@ -1,14 +1,14 @@
 //! Compares the bytes of both sides: by known checksums, otherwise by reading.
 
-use futures::StreamExt as _;
+use futures::stream::{self, StreamExt as _};
 use mill_hooks::{PlantedBug, is_planted};
-use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
 use mill_ports::{Presence, StoreErrorKind, is_same_object};
 use mill_records::sync_proofs::SyncProof;
 use tracing::debug;
 
 use super::context::{AttemptContext, Side, source_exit};
+use crate::digest_item::digest_body;
 use crate::early_exit::EarlyExit;
 
 /// The result of a comparison of bytes.
@@ -128,8 +128,8 @@ impl AttemptContext<'_> {
     async fn read(&self, known: &SideChecksums<'_>, algorithm: Algorithm) -> Result<Checksum, EarlyExit> {
         let SideChecksums { side, item, facts, .. } = known;
         let found = |kind, why| EarlyExit::Store(self.store_error(*side, item, kind, why));
-        let mut digester = Digester::new(&[algorithm]);
         // An empty item, such as an empty directory, is not read.
+        let mut body = stream::empty().boxed();
         if facts.size > 0 {
             let opened = match side {
                 Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(source_exit)?,
@@ -139,17 +139,16 @@ impl AttemptContext<'_> {
                 // Cached bytes of a copy may never have reached the disk.
                 Side::Destination => self.destination.open_uncached(item, Some(&facts.version)).await?,
             };
-            let Presence::Present(mut reading) = opened else {
+            let Presence::Present(reading) = opened else {
                 return Err(found(StoreErrorKind::Changed, "it went away between being seen and being read"));
             };
-            while let Some(chunk) = reading.body.next().await {
-                digester.update(&chunk?);
-            }
+            body = reading.body;
         }
-        if digester.bytes() != facts.size {
+        let (mut checksums, bytes) = digest_body(body, &[algorithm]).await?;
+        if bytes != facts.size {
             return Err(found(StoreErrorKind::Unexpected, "fewer or more bytes came than announced"));
         }
-        digester.finish().pop().ok_or_else(|| found(StoreErrorKind::Unexpected, "nothing was computed"))
+        checksums.pop().ok_or_else(|| found(StoreErrorKind::Unexpected, "nothing was computed"))
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use mill_hooks::{PlantedBug, crash_point, is_planted};
+use mill_hooks::crash_point;
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, ItemState, SpacePair, Version};
 use mill_ports::{
-    Attempt, DestinationStore, FailureClass, Presence, RefusalReason, SourceStore, SpaceFacts, StoreError,
-    StoreErrorKind, TableError, error_chain,
+    Attempt, BoxError, DestinationStore, Presence, RefusalReason, SourceStore, SpaceFacts, StoreError, StoreErrorKind,
+    TableError, error_chain,
 };
-use mill_records::owners::{DestinationSpace, OwnerError};
+use mill_records::owners::DestinationSpace;
 use mill_records::sync_proofs::SyncProof;
 use tracing::{debug, warn};
 
@@ -31,12 +31,7 @@ pub(super) struct AttemptContext<'a> {
 impl AttemptContext<'_> {
     /// The facts of an item at the source. `Absent` is a definite no.
     pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, EarlyExit> {
-        match self.shared.retry.run(|| self.source.head(item)).await {
-            Err(error) if is_planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
-                Ok(Presence::Absent)
-            }
-            other => other.map_err(source_exit),
-        }
+        self.shared.retry.source_head(&*self.source, item).await.map_err(source_exit)
     }
 
     /// Whether the source space exists. `Absent` only if its store answers.
@@ -46,10 +41,7 @@ impl AttemptContext<'_> {
 
     /// The facts of an item at the destination. An absent space has no item.
     pub(super) async fn destination_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, EarlyExit> {
-        match self.shared.retry.run(|| self.destination.head(item)).await {
-            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(Presence::Absent),
-            other => Ok(other?),
-        }
+        Ok(self.shared.retry.destination_head(&*self.destination, item).await?)
     }
 
     /// Makes sure that the destination space belongs to this source and exists, before anything in it is written.
@@ -76,14 +68,9 @@ impl AttemptContext<'_> {
     async fn claim_ownership(&self) -> Result<(), EarlyExit> {
         self.attempt.may_act()?;
         let source = self.pair.source_address();
-        match self.shared.deps.owners.claim(&self.place(), &source).await {
-            Ok(()) => {
-                crash_point(crash_points::DUPLICATE_CLAIMED);
-                Ok(())
-            }
-            Err(OwnerError::Table(error)) => Err(retryable(error)),
-            Err(refusal) => Err(EarlyExit::Refused { reason: error_chain(&refusal) }),
-        }
+        self.shared.deps.owners.claim(&DestinationSpace::of(self.pair), &source).await?;
+        crash_point(crash_points::DUPLICATE_CLAIMED);
+        Ok(())
     }
 
     /// `false` if the space does not exist. A space that cannot be looked at may exist: the write finds out.
@@ -140,10 +127,6 @@ impl AttemptContext<'_> {
             && matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Present(_)))
     }
 
-    pub(super) fn place(&self) -> DestinationSpace {
-        DestinationSpace { store: self.pair.destination_address(), space: self.pair.space.clone() }
-    }
-
     /// The sync proof of an item. One that cannot be read counts as none.
     pub(super) async fn sync_proof(&self, id: &ContentId) -> Option<SyncProof> {
         self.shared.deps.sync_proofs.get(self.pair, id).await.unwrap_or_else(|error| {
@@ -198,7 +181,7 @@ impl AttemptContext<'_> {
         side: Side,
         item: &ItemAddress,
         kind: StoreErrorKind,
-        why: &'static str,
+        why: impl Into<BoxError>,
     ) -> StoreError {
         let store = match side {
             Side::Source => self.pair.source_address(),
@@ -239,9 +222,4 @@ pub(super) fn source_exit(error: StoreError) -> EarlyExit {
         StoreErrorKind::SpaceAbsent => EarlyExit::discard("its source space is not there; nothing is deleted for that"),
         _ => EarlyExit::Store(error),
     }
-}
-
-/// The exit for a repository that failed, where to go on without it is not safe.
-pub(super) fn retryable(error: TableError) -> EarlyExit {
-    EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
 }

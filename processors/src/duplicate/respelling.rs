@@ -14,12 +14,14 @@
 
 use std::ops::ControlFlow;
 
-use futures::StreamExt as _;
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::ids::escape_for_display;
 use mill_model::name_folding::fold_name;
 use mill_model::{ContentId, ItemAddress, ItemOutcome, Version};
-use mill_ports::{FailureClass, ListEntry, Presence, RefusalReason, Respelling, StoreError, StoreErrorKind};
+use mill_ports::{
+    CompleteListing, FailureClass, ListEntry, ListingError, Presence, RefusalReason, Respelling, SourceStore,
+    StoreError, StoreErrorKind,
+};
 use tracing::info;
 
 use super::compare::ByteComparison;
@@ -192,22 +194,23 @@ impl AttemptContext<'_> {
         prefix: &str,
         mut decide: impl FnMut(&ListEntry) -> ControlFlow<T> + Send,
     ) -> Result<Option<T>, EarlyExit> {
-        let after = ContentId::new(prefix).ok();
-        let mut pages = match side {
-            Side::Source => self.source.list(&item.space, after),
-            Side::Destination => self.destination.list(&item.space, after),
+        let store: &dyn SourceStore = match side {
+            Side::Source => &*self.source,
+            Side::Destination => &*self.destination,
         };
-        while let Some(page) = pages.next().await {
-            let page = page?;
+        let mut pages = CompleteListing::open(store, &item.space, ContentId::new(prefix).ok().as_ref());
+        loop {
+            let page = match pages.next_page().await {
+                Ok(Some(page)) => page,
+                Ok(None) => return Ok(None),
+                Err(ListingError::Store(error)) => return Err(error.into()),
+                Err(error) => return Err(self.store_error(side, item, StoreErrorKind::Unexpected, error).into()),
+            };
             for listed in &page.entries {
                 if let ControlFlow::Break(found) = decide(listed) {
                     return Ok(Some(found));
                 }
             }
-            if page.end {
-                return Ok(None);
-            }
         }
-        Err(self.store_error(side, item, StoreErrorKind::Unexpected, "the listing broke off before its end").into())
     }
 }

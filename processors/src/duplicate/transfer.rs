@@ -11,7 +11,7 @@ use mill_ports::{
 use tracing::warn;
 
 use super::context::{AttemptContext, Side, VerifiedPair, source_exit};
-use super::verified_body;
+use super::copy_check;
 use crate::crash_points;
 use crate::early_exit::EarlyExit;
 
@@ -177,7 +177,7 @@ impl AttemptContext<'_> {
         let ItemFacts { size, version, checksums, .. } = reading.facts;
         let transfer_guard = self.begin_transfer(item, size);
         let destination = self.pair.destination_address();
-        let options = verified_body::VerifyOptions {
+        let options = copy_check::VerifyOptions {
             size,
             stated: checksums,
             computed: self.shared.checksum_capabilities.of(&destination),
@@ -191,7 +191,7 @@ impl AttemptContext<'_> {
                 "its bytes are not those of its checksum",
             ),
         };
-        let (body, verified) = verified_body::verify_body(reading.body, options).await?;
+        let (body, verified) = copy_check::verify_copy(reading.body, options).await?;
         self.attempt.may_act()?;
         crash_point(crash_points::DUPLICATE_BEFORE_WRITE);
         let written = self.destination.put(item, content, when, body).await?;

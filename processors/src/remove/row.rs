@@ -3,7 +3,7 @@
 use futures::stream::{self, StreamExt as _};
 use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{ContentId, ItemFacts};
-use mill_ports::{FailureClass, Place, Precondition, Presence, StoreError, StoreErrorKind};
+use mill_ports::{FailureClass, Place, Precondition, Presence, StoreErrorKind};
 use mill_records::delete_lists::{DeletionScope, ListedId, RowResult};
 use mill_records::sync_proofs::VersionDigest;
 use tracing::{debug, info, warn};
@@ -97,13 +97,7 @@ impl Removal<'_> {
 
     /// The facts of an item at the destination. An absent space has no item.
     async fn destination_head(&self, id: &ContentId) -> Result<Option<ItemFacts>, EarlyExit> {
-        let item = self.item(id);
-        match self.shared.retry.run(|| self.destination.head(&item)).await {
-            Ok(Presence::Present(found)) => Ok(Some(found)),
-            Ok(Presence::Absent) => Ok(None),
-            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.shared.retry.destination_head(&*self.destination, &self.item(id)).await?.present())
     }
 
     /// Whether the item is surely gone at the source: the places above it are those of the survey, before and after the look, and
@@ -114,8 +108,8 @@ impl Removal<'_> {
             return Ok(false);
         }
         let absent = match self.head.record.of {
-            DeletionScope::Items => match self.source_head(id).await {
-                Ok(found) => found == Presence::Absent,
+            DeletionScope::Items => match self.shared.retry.source_head(&*self.source, &self.item(id)).await {
+                Ok(found) => found.present().is_none(),
                 Err(error) if error.kind == StoreErrorKind::SpaceAbsent => {
                     if is_planted(PlantedBug::AbsentSpaceReadAsGone) {
                         return Ok(true);
@@ -136,18 +130,6 @@ impl Removal<'_> {
             self.keep(id, "a place of its source changed while it was looked for");
         }
         Ok(same)
-    }
-
-    async fn source_head(&self, id: &ContentId) -> Result<Presence<()>, StoreError> {
-        let item = self.item(id);
-        match self.shared.retry.run(|| self.source.head(&item)).await {
-            Ok(Presence::Present(_)) => Ok(Presence::Present(())),
-            Ok(Presence::Absent) => Ok(Presence::Absent),
-            Err(error) if is_planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
-                Ok(Presence::Absent)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     async fn has_same_places(&self, id: &ContentId) -> Result<bool, EarlyExit> {

@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use mill_model::{SpacePair, StoreAddress};
-use mill_ports::{Presence, StoreErrorKind, TaskOutcome};
+use mill_ports::{Backoff, Presence, StoreErrorKind, TaskOutcome};
 use mill_records::delete_lists::{DeleteListState, DeletionScope, RowResult};
 use mill_records::owners::DestinationSpace;
 use tracing::{info, warn};
 
-use super::{Removal, list_exit, owner_exit};
+use super::{Removal, list_exit};
 use crate::early_exit::EarlyExit;
 
 /// How often the removal of a space waits for its items to be deleted: about a quarter of an hour in all, in which a queue full
 /// of deletes is worked off.
 const WAITS_MAX: u32 = 20;
-/// The longest of these waits; the first is a second, and each the double of the one before.
-const WAIT_MAX: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 impl Removal<'_> {
     /// Removes the space if it is empty.
@@ -47,10 +45,8 @@ impl Removal<'_> {
     }
 
     async fn release_owner(&self) -> Result<(), EarlyExit> {
-        let SpacePair { account, destination, space, .. } = self.pair;
-        let store = StoreAddress { account: account.clone(), store: destination.clone() };
-        let place = DestinationSpace { store, space: space.clone() };
-        self.shared.deps.owners.release(&place).await.map(drop).map_err(owner_exit)
+        self.shared.deps.owners.release(&DestinationSpace::of(self.pair)).await?;
+        Ok(())
     }
 
     /// Marks the list as done.
@@ -73,7 +69,7 @@ impl Removal<'_> {
                 "the space stays after all this while; the next run finds it again");
             return Ok(());
         }
-        let delay = WAIT_MAX.min(Duration::from_secs(1) * 2_u32.saturating_pow(waits));
+        let delay = BACKOFF.pause(waits + 1);
         Err(EarlyExit::TaskOutcome(TaskOutcome::Snooze { delay, task: None }))
     }
 }

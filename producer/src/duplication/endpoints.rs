@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mill_model::{ContentId, SpacePair, StoreAddress, SumMismatch};
 use mill_policy::{Compare, StorePolicy};
-use mill_ports::{Presence, RefusalReason, SourceStore, StoreError, StoreErrorKind};
+use mill_ports::{ListingError, Presence, RefusalReason, SourceStore, StoreError, StoreErrorKind};
 use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::sync_proofs::SyncProofs;
@@ -13,7 +13,7 @@ use super::merge::{Merge, MergeError};
 use super::nibble::Nibble;
 use super::paths::PathRules;
 use super::plan::PairBasis;
-use crate::listing::{ListingError, OrderedListing};
+use crate::listing::OrderedListing;
 use crate::looping::report::SpaceFailureKind;
 use crate::looping::{MorselError, ReadBasis, ReaderPanicked};
 use crate::timed_stores::{SilenceError, TimedStores};
@@ -139,10 +139,8 @@ impl Endpoints {
         stores.is_kept(pair).await?;
         let source_present = is_present(&*source, pair).await?;
         let destination_present = is_present(&*destination, pair).await?;
-        let store = |store: &_| StoreAddress { account: pair.account.clone(), store: Clone::clone(store) };
-        let place = DestinationSpace { store: store(&pair.destination), space: pair.space.clone() };
-        let owned = match owners.owner(&place).await? {
-            Some(owner) if owner == store(&pair.source) => true,
+        let owned = match owners.owner(&DestinationSpace::of(pair)).await? {
+            Some(owner) if owner == pair.source_address() => true,
             Some(owner) => return Err(SpaceError::OwnedByAnother { owner }),
             None => false,
         };

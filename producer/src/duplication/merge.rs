@@ -7,12 +7,12 @@ use futures::StreamExt as _;
 use futures::stream::{BoxStream, Peekable};
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{ContentId, ItemFacts, Version};
-use mill_ports::{ListEntry, Place, RefusalReason, TableError, error_chain};
+use mill_ports::{ListEntry, ListingError, Place, RefusalReason, TableError, error_chain};
 use mill_records::sync_proofs::SyncProofRow;
 use tracing::warn;
 
 use super::paths::PathRules;
-use crate::listing::{ListingError, OrderedListing};
+use crate::listing::OrderedListing;
 
 /// Why a merge failed.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use mill_model::{
     AccountId, ContentId, Properties, SpaceId, StoreAddress, StoreId, SurveySum, Task, TaskArgs, TaskKind,
 };
 use mill_policy::AccountPolicy;
-use mill_ports::{DeletableStore, KeyRange, ListEntry, StoreError};
+use mill_ports::{DeletableStore, KeyRange, ListEntry, ListingError, StoreError};
 use mill_records::Versioned;
 use mill_records::producer_state::{
     MorselRow, MorselSubject, PlanRows, ProducerState, ProducerStateError, Record, SurveyRow, SurveySubject,
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{World, address, item, policy};
-use crate::listing::{ListingError, OrderedListing};
+use crate::listing::OrderedListing;
 use crate::looping::report::LoopingReport;
 use crate::looping::{
     LoopingProducer, MorselCoverage, MorselError, OpenAs, Plan, ReadBasis, ReadKey, ReadOutcome, ReaderPanicked,

@@ -1,6 +1,6 @@
 use futures::{StreamExt as _, stream};
 use mill_model::{AccountId, ItemFacts, ItemState, SpaceId, StoreId, Version};
-use mill_ports::{ListEntry, ListPage, StoreError, StoreErrorKind};
+use mill_ports::{CompleteListing, ListEntry, ListPage, StoreError, StoreErrorKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -69,7 +69,7 @@ fn opened(entries: &[Entry], after: Option<&ContentId>, page: usize, pages_max: 
         let kind = StoreErrorKind::Unexpected;
         pages.push(Err(StoreError { kind, op: "list", store, subject: "s".into(), source: None }));
     }
-    let listing = OrderedListing::of(&pair().space, stream::iter(pages).boxed(), after);
+    let listing = OrderedListing::of(CompleteListing::of(&pair().space, stream::iter(pages).boxed(), after));
     Merge::new(listing, None, None)
 }
 

@@ -43,7 +43,7 @@ async fn through(mut body: Body) -> (String, Option<StoreErrorKind>) {
 #[tokio::test]
 async fn a_good_body_passes_unchanged_and_leaves_its_checksums() {
     for pieces in [&["abcdef"][..], &["abc", "", "def"], &["a", "b", "c", "d", "e", "f", ""]] {
-        let (body, verified) = verify_body(of(pieces), options_for(b"abcdef")).await.unwrap();
+        let (body, verified) = verify_copy(of(pieces), options_for(b"abcdef")).await.unwrap();
         assert!(verified.get().is_none());
         assert_eq!(through(body).await, ("abcdef".to_owned(), None));
         let algorithms: Vec<_> = verified.get().unwrap().iter().map(|sum| sum.algorithm).collect();
@@ -55,6 +55,7 @@ async fn a_good_body_passes_unchanged_and_leaves_its_checksums() {
 async fn all_announced_bytes_are_let_through_only_after_all_were_found_good() {
     for (pieces, kind) in [
         (&["abc", "deX"][..], StoreErrorKind::Damaged),
+        (&["abc", "deX", ""], StoreErrorKind::Damaged),
         (&["abcdeX"], StoreErrorKind::Damaged),
         (&["Xbc", "def"], StoreErrorKind::Damaged),
         (&["abc", "de"], StoreErrorKind::Unexpected),
@@ -62,7 +63,7 @@ async fn all_announced_bytes_are_let_through_only_after_all_were_found_good() {
         (&["abc", "defg"], StoreErrorKind::Unexpected),
         (&["abc", "def", "g"], StoreErrorKind::Unexpected),
     ] {
-        let (body, verified) = verify_body(of(pieces), options_for(b"abcdef")).await.unwrap();
+        let (body, verified) = verify_copy(of(pieces), options_for(b"abcdef")).await.unwrap();
         let (seen, error) = through(body).await;
         assert!(seen.len() < 6, "{pieces:?}");
         assert_eq!(error, Some(kind), "{pieces:?}");
@@ -72,9 +73,9 @@ async fn all_announced_bytes_are_let_through_only_after_all_were_found_good() {
 
 #[tokio::test]
 async fn an_empty_body_is_judged_before_any_store_sees_it() {
-    let (body, verified) = verify_body(of(&[""]), options_for(b"")).await.unwrap();
+    let (body, verified) = verify_copy(of(&[""]), options_for(b"")).await.unwrap();
     assert!(verified.get().is_some());
     assert_eq!(through(body).await, (String::new(), None));
-    let error = verify_body(of(&["a"]), options_for(b"")).await.err().unwrap();
+    let error = verify_copy(of(&["a"]), options_for(b"")).await.err().unwrap();
     assert_eq!(error.kind, StoreErrorKind::Unexpected);
 }

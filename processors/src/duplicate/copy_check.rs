@@ -1,5 +1,4 @@
-//! Verifies the bytes of a copy while they pass. The last bytes pass only after all were found good, so that a destination
-//! never holds the whole of an item that was cut, changed or damaged on the way.
+//! What the bytes of a copy must be: as many as announced, with the checksums that the source states, under a lease that holds.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +10,8 @@ use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum};
 use mill_ports::{Body, DeliveryLease, StoreError, StoreErrorKind, TransferGuard};
 use tokio_util::sync::CancellationToken;
+
+use crate::verified_body::{BodyCheck, verify_body};
 
 /// What the body is verified against.
 pub(super) struct VerifyOptions {
@@ -36,7 +37,7 @@ pub(super) type VerifiedChecksums = Arc<OnceLock<Vec<Checksum>>>;
 ///
 /// # Errors
 /// The error of an empty body.
-pub(super) async fn verify_body(body: Body, options: VerifyOptions) -> Result<(Body, VerifiedChecksums), StoreError> {
+pub(super) async fn verify_copy(body: Body, options: VerifyOptions) -> Result<(Body, VerifiedChecksums), StoreError> {
     let stated = options.stated.iter().map(|stated| stated.algorithm);
     let mut others: BTreeSet<_> = stated.chain(options.computed.iter().copied()).collect();
     others.remove(&Algorithm::Sha256);
@@ -45,9 +46,8 @@ pub(super) async fn verify_body(body: Body, options: VerifyOptions) -> Result<(B
     let algorithms: Vec<_> = [Algorithm::Sha256].into_iter().chain(others).collect();
     let verified = VerifiedChecksums::default();
     let empty = options.size == 0;
-    let verifying =
-        VerifyingStream { body, held: None, digester: Digester::new(&algorithms), options, verified: verified.clone() };
-    let mut verifying = stream::unfold(Some(verifying), next).boxed();
+    let check = CopyCheck { digester: Digester::new(&algorithms), options, verified: verified.clone() };
+    let mut verifying = verify_body(body, check);
     if empty {
         if let Some(chunk) = verifying.next().await {
             chunk?; // No bytes ever pass of none announced, so this is an error.
@@ -57,57 +57,39 @@ pub(super) async fn verify_body(body: Body, options: VerifyOptions) -> Result<(B
     Ok((verifying, verified))
 }
 
-struct VerifyingStream {
-    body: Body,
-    /// The last chunk, until it is known whether another follows.
-    held: Option<Bytes>,
+struct CopyCheck {
     digester: Digester,
     options: VerifyOptions,
     verified: VerifiedChecksums,
 }
 
-/// The next chunk. `None` as state means that the body is over.
-async fn next(state: Option<VerifyingStream>) -> Option<(Result<Bytes, StoreError>, Option<VerifyingStream>)> {
-    let mut verifying = state?;
-    loop {
-        let chunk = match verifying.body.next().await {
-            Some(Ok(chunk)) => chunk,
-            Some(Err(error)) => return Some((Err(error), None)),
-            None => return verifying.finish().map(|last| (last, None)),
-        };
-        verifying.digester.update(&chunk);
-        if verifying.digester.bytes() > verifying.options.size {
-            return Some((Err(verifying.options.error("more bytes came than announced")), None));
+impl BodyCheck for CopyCheck {
+    fn update(mut self, chunk: &Bytes) -> Result<Self, StoreError> {
+        self.digester.update(chunk);
+        if self.digester.bytes() > self.options.size {
+            return Err(self.options.error("more bytes came than announced"));
         }
-        verifying.options.transfer_guard.moved(chunk.len() as u64);
-        if chunk.is_empty() {
-            continue;
-        }
-        if let Some(before) = verifying.held.replace(chunk) {
-            return Some((Ok(before), Some(verifying)));
-        }
+        self.options.transfer_guard.moved(chunk.len() as u64);
+        Ok(self)
     }
-}
 
-impl VerifyingStream {
-    /// Verifies the whole, and returns the last chunk.
-    fn finish(self) -> Option<Result<Bytes, StoreError>> {
-        let Self { held, digester, options, verified, .. } = self;
+    fn finish(self) -> Result<(), StoreError> {
+        let Self { digester, options, verified } = self;
         if digester.bytes() != options.size {
-            return Some(Err(options.error("fewer bytes came than announced")));
+            return Err(options.error("fewer bytes came than announced"));
         }
         let checksums = digester.finish();
         let differs = |ours: &Checksum| {
             options.stated.iter().any(|stated| stated.algorithm == ours.algorithm && stated.value != ours.value)
         };
         if checksums.iter().any(differs) && !is_planted(PlantedBug::DamageLetThrough) {
-            return Some(Err(options.damaged));
+            return Err(options.damaged);
         }
         if options.cancelled.is_cancelled() || !options.lease.holds() {
-            return Some(Err(options.error("the task's lease ended while the item was copied")));
+            return Err(options.error("the task's lease ended while the item was copied"));
         }
-        let _ = verified.set(checksums); // Set once: the state is consumed here.
-        held.map(Ok)
+        let _ = verified.set(checksums); // Set once: the check is consumed here.
+        Ok(())
     }
 }
 
