@@ -4,7 +4,7 @@
 //! deleted as gone. So no space is released while a policy of today still copies there.
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_model::{AccountId, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Coverage};
 use mill_ports::PlacedStore;
 use mill_records::destinations::DestinationKeeper;
@@ -99,9 +99,13 @@ impl<'i> SpaceOwners<'i> {
     /// Checks that today's policy does not copy the space from that source there.
     async fn ensure_not_copied(&self, space: &DestinationSpace, source: &StoreAddress) -> Result<()> {
         let policy = self.installation.policies.account(&space.store.account).await?;
-        if source.account != space.store.account
-            || matches!(policy.coverage(&space.space, &source.store, &space.store.store), Coverage::NotCovered)
-        {
+        let pair = SpacePair {
+            account: space.store.account.clone(),
+            source: source.store.clone(),
+            destination: space.store.store.clone(),
+            space: space.space.clone(),
+        };
+        if source.account != space.store.account || matches!(policy.coverage(&pair), Coverage::NotCovered) {
             return Ok(());
         }
         let writer = CurrentWriter {
@@ -144,10 +148,11 @@ impl<'i> SpaceOwners<'i> {
 
 /// The source from which a destination is written: for one space, or for any.
 fn source_of<'p>(policy: &'p AccountPolicy, destination: &StoreId, space: Option<&SpaceId>) -> Option<&'p StoreId> {
-    let covers = |source: &StoreId| match space {
+    let covers = |source: &StoreId| {
+        let Some(space) = space.cloned() else { return true };
+        let (account, source, destination) = (policy.account().clone(), source.clone(), destination.clone());
         // A contradictory policy may be corrected so that it copies there.
-        Some(space) => !matches!(policy.coverage(space, source, destination), Coverage::NotCovered),
-        None => true,
+        !matches!(policy.coverage(&SpacePair { account, source, destination, space }), Coverage::NotCovered)
     };
     policy.pairs().into_iter().find(|(source, to)| *to == destination && covers(source)).map(|(source, _)| source)
 }

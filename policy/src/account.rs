@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mill_model::{AccountId, SpaceId, StoreId};
+use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 
 use crate::decision::{Compare, Coverage, PolicyDecision, Rule, SettingOrigin, SettingOrigins, StorePolicy};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -157,21 +157,21 @@ impl AccountPolicy {
         }
     }
 
-    /// Today's policy for a task, or whether it is certain that there is none.
-    pub fn coverage(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Coverage {
-        let rules = match self.applying(space) {
+    /// Today's policy for a pair of this account, or whether it is certain that there is none.
+    pub fn coverage(&self, pair: &SpacePair) -> Coverage {
+        let rules = match self.applying(&pair.space) {
             ApplicableRules::Nothing(_) => return Coverage::NotCovered,
             ApplicableRules::Rules(rules, _) if rules.stopped.is_some() => return Coverage::Stopped,
             ApplicableRules::Rules(rules, _) => rules,
         };
-        let asked = |policy: &&StorePolicy| policy.source == *source && policy.destination == *destination;
+        let asked = |policy: &&StorePolicy| policy.source == pair.source && policy.destination == pair.destination;
         rules.policies.iter().find(asked).cloned().map_or(Coverage::NotCovered, Coverage::Covered)
     }
 
-    /// Today's policy for a task. `None` also if the space is stopped. A caller that would discard something must use
+    /// Today's policy for a pair. `None` also if the space is stopped. A caller that would discard something must use
     /// [`AccountPolicy::coverage`], which distinguishes the two.
-    pub fn covering(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Option<StorePolicy> {
-        match self.coverage(space, source, destination) {
+    pub fn covering(&self, pair: &SpacePair) -> Option<StorePolicy> {
+        match self.coverage(pair) {
             Coverage::Covered(policy) => Some(policy),
             Coverage::NotCovered | Coverage::Stopped => None,
         }

@@ -33,7 +33,7 @@ pub(crate) enum CurrentPolicy {
 /// Looks up the store policy that covers a pair.
 pub(crate) async fn look_up(policies: &PolicyRepository, pair: &SpacePair) -> CurrentPolicy {
     match policies.account(&pair.account).await {
-        Ok(account) => match account.coverage(&pair.space, &pair.source, &pair.destination) {
+        Ok(account) => match account.coverage(pair) {
             Coverage::Covered(policy) => CurrentPolicy::Covers(policy),
             Coverage::NotCovered => CurrentPolicy::Discard { reason: "no store policy covers it any more" },
             Coverage::Stopped => CurrentPolicy::Unknown { reason: "the policy of its space contradicts itself".into() },

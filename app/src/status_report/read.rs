@@ -144,7 +144,7 @@ async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Res
     }
     for (pair, survey) in others {
         let Some(policy) = within(installation.policies.account(&pair.account)).await else { break };
-        if policy.is_ok_and(|policy| policy.covering(&pair.space, &pair.source, &pair.destination).is_some()) {
+        if policy.is_ok_and(|policy| policy.covering(&pair).is_some()) {
             rows.push(of_pair(&pair, survey.as_ref(), &failures));
         }
     }

@@ -18,6 +18,10 @@ fn space(id: &str) -> SpaceId {
     SpaceId::new(id).unwrap()
 }
 
+fn pair(of: &str, source: &str, destination: &str) -> SpacePair {
+    SpacePair { account: account(), source: store(source), destination: store(destination), space: space(of) }
+}
+
 fn policy(text: &str) -> AccountPolicy {
     AccountPolicy::parse(account(), text.as_bytes(), STORES).unwrap()
 }
@@ -33,9 +37,9 @@ fn the_sample_of_duracloud_s_wiki_means_what_it_meant() {
     assert_eq!(pairs(&policy, "spaceB"), ["12", "13"]);
     assert_eq!(policy.for_space(&space("spaceC")).rule, Rule::None);
     assert_eq!(policy.named_spaces(), [&space("spaceA"), &space("spaceB")]);
-    let covering = policy.covering(&space("spaceA"), &store("1"), &store("2")).unwrap();
+    let covering = policy.covering(&pair("spaceA", "1", "2")).unwrap();
     assert_eq!((covering.compare, covering.remove_vanished), (Compare::Everything, true));
-    assert_eq!(policy.coverage(&space("spaceA"), &store("1"), &store("3")), Coverage::NotCovered);
+    assert_eq!(policy.coverage(&pair("spaceA", "1", "3")), Coverage::NotCovered);
     assert_eq!((policy.primary(), policy.workers()), (Some(&store("1")), None));
 }
 
@@ -75,8 +79,8 @@ fn a_contradiction_stops_its_space_only() {
     for stopped in ["round", "two"] {
         let decision = policy.for_space(&space(stopped));
         assert!(matches!(decision.rule, Rule::Stopped { .. }) && decision.policies.is_empty(), "{decision}");
-        assert_eq!(policy.covering(&space(stopped), &store("1"), &store("2")), None);
-        assert_eq!(policy.coverage(&space(stopped), &store("1"), &store("2")), Coverage::Stopped);
+        assert_eq!(policy.covering(&pair(stopped, "1", "2")), None);
+        assert_eq!(policy.coverage(&pair(stopped, "1", "2")), Coverage::Stopped);
     }
     assert_eq!(pairs(&policy, "fine"), ["12"]);
 }
@@ -138,10 +142,10 @@ fn a_mirror_covers_its_space_alone() {
         AccountPolicy::mirror(account(), space("content"), from, to, Compare::Differences, false)
     };
     let policy = mirror("destination");
-    let covering = policy.covering(&space("content"), &store("source"), &store("destination")).unwrap();
+    let covering = policy.covering(&pair("content", "source", "destination")).unwrap();
     assert_eq!((covering.compare, covering.remove_vanished), (Compare::Differences, false));
-    assert_eq!(policy.coverage(&space("other"), &store("source"), &store("destination")), Coverage::NotCovered);
-    assert_eq!(mirror("source").coverage(&space("content"), &store("source"), &store("source")), Coverage::Stopped);
+    assert_eq!(policy.coverage(&pair("other", "source", "destination")), Coverage::NotCovered);
+    assert_eq!(mirror("source").coverage(&pair("content", "source", "source")), Coverage::Stopped);
 }
 
 /// A valid policy file and a valid stores file, each with a random set of members.
@@ -228,9 +232,10 @@ proptest! {
         for id in parsed.named_spaces().into_iter().chain([&space("any")]) {
             let decision = parsed.for_space(id);
             for (source, destination) in [("1", "2"), ("1", "3"), ("2", "3"), ("2", "1"), ("3", "1"), ("3", "2")] {
-                let (source, destination) = (store(source), store(destination));
-                let decided = decision.policies.iter().find(|p| p.source == source && p.destination == destination);
-                prop_assert_eq!(parsed.covering(id, &source, &destination), decided.cloned());
+                let pair = pair(id.as_str(), source, destination);
+                let is_asked = |p: &&StorePolicy| p.source == pair.source && p.destination == pair.destination;
+                let decided = decision.policies.iter().find(is_asked);
+                prop_assert_eq!(parsed.covering(&pair), decided.cloned());
             }
             // No destination has two sources, and none can be reached from itself.
             let destinations: BTreeSet<_> = decision.policies.iter().map(|policy| &policy.destination).collect();

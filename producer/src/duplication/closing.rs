@@ -175,7 +175,7 @@ impl<'a> ClosingSurvey<'a> {
             if self.session.stop.is_cancelled() {
                 return Ok(());
             }
-            let Some(rule) = policy.covering(&pair.space, &pair.source, &pair.destination) else { continue };
+            let Some(rule) = policy.covering(&pair) else { continue };
             let (stores, owners) = (self.session.stores, &self.session.plan.owners);
             let looking = self.session.unless_stopped(Endpoints::open(&pair, rule, stores, owners));
             let Some(endpoints) = looking.await else { return Ok(()) };

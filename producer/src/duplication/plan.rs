@@ -157,7 +157,7 @@ impl Plan for Duplication {
     }
 
     fn coverage(policy: &AccountPolicy, pair: &SpacePair) -> MorselCoverage<Self> {
-        match policy.coverage(&pair.space, &pair.source, &pair.destination) {
+        match policy.coverage(pair) {
             mill_policy::Coverage::Covered(policy) => MorselCoverage::Covered(policy),
             mill_policy::Coverage::NotCovered => MorselCoverage::NotCovered,
             mill_policy::Coverage::Stopped => {

@@ -10,12 +10,12 @@ use mill_records::producer_state::AccountRun;
 use mill_testkit::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededRng};
 use tokio_util::sync::CancellationToken;
 
-use super::world::{ONE, World, account, policy, space, store};
+use super::world::{ONE, World, account, policy};
 use crate::duplication::plan::{DuplicationSession, PairBasis, PairRead};
 use crate::looping::{ActiveRun, ReadBasis, ReadKey, ReadOutcome};
 
 fn basis(file: &str, marker: Option<&str>) -> ReadBasis<PairBasis> {
-    let rule = policy("a", file).covering(&space("s"), &store("1"), &store("2")).unwrap();
+    let rule = policy("a", file).covering(&World::pair()).unwrap();
     let marker = marker.map(|marker| marker.parse().unwrap());
     ReadBasis::Morsel(PairBasis { policy: rule, found: None, marker })
 }

@@ -1,6 +1,6 @@
 mod place;
 
-use mill_model::StoreId;
+use mill_model::{SpacePair, StoreId};
 use mill_ports::StoreErrorKind;
 
 use self::place::{Place, warnings};
@@ -20,7 +20,8 @@ fn account(id: &str) -> AccountId {
 /// Whether the policy asks for the copies of `photos`.
 fn covers(policy: &AccountPolicy) -> bool {
     let (space, id) = (SpaceId::new("photos").unwrap(), |id| StoreId::new(id).unwrap());
-    policy.covering(&space, &id("1"), &id("2")).is_some()
+    let pair = SpacePair { account: account("alice"), source: id("1"), destination: id("2"), space };
+    policy.covering(&pair).is_some()
 }
 
 /// A book of two accounts, both in order.
