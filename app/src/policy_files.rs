@@ -7,10 +7,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use futures::TryStreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
-use mill_policy::{AccountPolicy, Diagnostic, Severity};
-use mill_ports::{DeletableStore, ListEntry};
+use mill_policy::{AccountPolicy, Diagnostic, FILE_BYTES_MAX, FileContent, Severity};
+use mill_ports::{CompleteListing, DeletableStore, ListEntry, Presence};
+use mill_records::policies::read_policy_object;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -145,14 +145,11 @@ impl PolicyFiles {
         let account = AccountId::new(account)?;
         let policy = self.of_account(&account, AccountPolicy::policy_file_name(&account)).await?;
         let stores = self.of_account(&account, AccountPolicy::stores_file_name(&account)).await?;
-        AccountPolicy::parse(account.clone(), &policy, &stores).map_err(|faults| {
-            let diagnostics = faults.into_iter().map(PolicyDiagnostic::from).collect();
-            PolicyUnreadable { account, diagnostics }.into()
-        })
+        AccountPolicy::parse(account.clone(), &policy, &stores).map_err(|faults| unreadable(account, faults))
     }
 
     /// All files, by name.
-    async fn all(&self) -> Result<Vec<(String, Vec<u8>)>> {
+    async fn all(&self) -> Result<Vec<(String, FileContent)>> {
         match &self.place {
             PolicyLocation::Folder(folder) => look_in(folder, files).await,
             PolicyLocation::Bucket { store, space, .. } => objects(&**store, space).await.context(UNREADABLE_BUCKET),
@@ -160,20 +157,31 @@ impl PolicyFiles {
     }
 
     async fn of_account(&self, account: &AccountId, name: String) -> Result<Vec<u8>> {
-        let (bytes, shown) = match &self.place {
+        let (content, shown) = match &self.place {
             PolicyLocation::Folder(folder) => {
                 let path = folder.join(&name);
                 let shown = path.display().to_string();
-                let read = look_in(folder, move |_| Ok(std::fs::read(&path)));
+                let read = look_in(folder, move |_| Ok(read_file(&path)));
                 (read.await?.map_err(anyhow::Error::from), shown)
             }
             PolicyLocation::Bucket { shown, store, space } => {
-                let read = object(&**store, space, ContentId::new(name.as_str())?).await.context(UNREADABLE_BUCKET)?;
-                (read.context("there is no such object"), format!("{shown}/{name}"))
+                let item = ItemAddress { space: space.clone(), id: ContentId::new(name.as_str())? };
+                let read = read_policy_object(&**store, &item).await.context(UNREADABLE_BUCKET)?.present();
+                (read.map(|(content, _)| content).context("there is no such object"), format!("{shown}/{name}"))
             }
         };
-        bytes.with_context(|| format!("account `{account}` has no readable file `{shown}`"))
+        match content.with_context(|| format!("account `{account}` has no readable file `{shown}`"))? {
+            FileContent::Whole(bytes) => Ok(bytes),
+            FileContent::TooLarge { bytes } => {
+                Err(unreadable(account.clone(), vec![Diagnostic::of_large_file(name, bytes)]))
+            }
+        }
     }
+}
+
+fn unreadable(account: AccountId, faults: Vec<Diagnostic>) -> anyhow::Error {
+    let diagnostics = faults.into_iter().map(PolicyDiagnostic::from).collect();
+    PolicyUnreadable { account, diagnostics }.into()
 }
 
 const UNREADABLE_BUCKET: &str = "the bucket of the policy files cannot be read";
@@ -188,7 +196,7 @@ async fn look_in<T: Send + 'static>(
 }
 
 /// All files of the folder, by name.
-fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+fn files(folder: &Path) -> Result<Vec<(String, FileContent)>> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("the policy folder `{}` cannot be read", folder.display()))?;
     let mut files = Vec::new();
@@ -196,40 +204,46 @@ fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             let path = entry.path();
-            let bytes = std::fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-            files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
+            let content = read_file(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+            files.push((entry.file_name().to_string_lossy().into_owned(), content));
         }
     }
-    files.sort();
+    files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(files)
 }
 
-/// All objects that could be files of one folder, by name.
-async fn objects(store: &dyn DeletableStore, space: &SpaceId) -> Result<Vec<(String, Vec<u8>)>> {
-    let (mut files, mut pages) = (Vec::new(), store.list(space, None));
-    while let Some(page) = pages.try_next().await? {
+/// Reads a file, unless it is too large for a policy file.
+fn read_file(path: &Path) -> std::io::Result<FileContent> {
+    let bytes = std::fs::metadata(path)?.len();
+    if bytes > FILE_BYTES_MAX as u64 {
+        return Ok(FileContent::TooLarge { bytes });
+    }
+    Ok(FileContent::Whole(std::fs::read(path)?))
+}
+
+/// All objects that a folder could hold as files, by name.
+async fn objects(store: &dyn DeletableStore, space: &SpaceId) -> Result<Vec<(String, FileContent)>> {
+    let (mut files, mut pages) = (Vec::new(), CompleteListing::open(store, space, None));
+    while let Some(page) = pages.next_page().await? {
         for entry in page.entries {
             let ListEntry::Item(id, _) = entry else { continue };
             if !is_file_name(&id) {
                 continue;
             }
-            if let Some(bytes) = object(store, space, id.clone()).await? {
-                files.push((id.as_str().to_owned(), bytes));
+            let item = ItemAddress { space: space.clone(), id };
+            if let Presence::Present((content, _)) = read_policy_object(store, &item).await? {
+                files.push((item.id.as_str().to_owned(), content));
             }
         }
     }
-    files.sort();
+    files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(files)
-}
-
-async fn object(store: &dyn DeletableStore, space: &SpaceId, id: ContentId) -> Result<Option<Vec<u8>>> {
-    let item = ItemAddress { space: space.clone(), id };
-    let Some(reading) = store.open(&item, None, None).await?.present() else { return Ok(None) };
-    let bytes: Vec<bytes::Bytes> = reading.body.try_collect().await?;
-    Ok(Some(bytes.concat()))
 }
 
 /// Whether an id is the name of a file in one folder.
 fn is_file_name(id: &ContentId) -> bool {
     !id.as_str().contains('/') && ![".", ".."].contains(&id.as_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use mill_model::AccountId;
 
 use crate::account::AccountPolicy;
 use crate::diagnostic::{Diagnostic, MemberPath, Severity};
+use crate::file_content::FileContent;
 use crate::json_schema::{self, quoted};
 use crate::policy_file;
 use crate::store_types::lexically_normalized;
@@ -14,8 +15,6 @@ use crate::stores_file::{self, ParsedStores};
 
 /// The file that lists the accounts: a JSON list of account ids.
 pub const ACCOUNTS_FILE: &str = "duplication-accounts.json";
-/// The largest policy file that is read, in bytes.
-pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 const DUPLICATION_SUFFIX: &str = "-duplication-policy.json";
 const STORES_SUFFIX: &str = "-stores.json";
@@ -71,13 +70,13 @@ impl AccountPolicy {
 /// Every diagnostic, if one is an error. A list with one unreadable entry is rejected as a whole: otherwise an account
 /// in the unreadable part would seem to have no policies.
 pub fn accounts_list(bytes: &[u8]) -> Result<Vec<AccountId>, Vec<Diagnostic>> {
-    let (accounts, faults) = examine_accounts(bytes);
+    let (accounts, faults) = examine_accounts(bytes.into());
     accounts.ok_or(faults)
 }
 
 /// Reads the accounts list and reports every diagnostic. Returns no list if one is an error.
-fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
-    let (mut faults, document) = json_schema::open(ACCOUNTS_FILE, bytes);
+fn examine_accounts(content: FileContent<&[u8]>) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
+    let (mut faults, document) = json_schema::open(ACCOUNTS_FILE, content);
     let mut accounts = Vec::new();
     let mut seen = BTreeSet::new();
     let root = MemberPath::Root;
@@ -98,10 +97,10 @@ fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
 }
 
 /// All diagnostics of a policy folder, in the order of file names and positions. Other files are ignored.
-pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Diagnostic> {
+pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, FileContent<B>)]) -> Vec<Diagnostic> {
     let mut folder = PolicyFolder { files: BTreeMap::new(), listed: None, faults: Vec::new(), roots: Vec::new() };
-    for (name, bytes) in files {
-        folder.add(name.as_ref(), bytes.as_ref());
+    for (name, content) in files {
+        folder.add(name.as_ref(), content.as_ref());
     }
     folder.list();
     folder.accounts();
@@ -112,8 +111,11 @@ pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Diagnostic>
 
 /// The policies of all accounts of a policy folder that have a valid one. [`check`] reports what is wrong with the
 /// others.
-pub fn policies<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<AccountPolicy> {
-    let file = |name: &str| files.iter().find(|(file, _)| file.as_ref() == name).map(|(_, bytes)| bytes.as_ref());
+pub fn policies<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, FileContent<B>)]) -> Vec<AccountPolicy> {
+    let file = |name: &str| match files.iter().find(|(file, _)| file.as_ref() == name)?.1.as_ref() {
+        FileContent::Whole(bytes) => Some(bytes),
+        FileContent::TooLarge { .. } => None,
+    };
     let accounts = file(ACCOUNTS_FILE).and_then(|bytes| accounts_list(bytes).ok()).unwrap_or_default();
     let policy = |account: AccountId| {
         let policy = file(&AccountPolicy::policy_file_name(&account))?;
@@ -124,7 +126,7 @@ pub fn policies<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<AccountP
 }
 
 struct PolicyFolder<'b> {
-    files: BTreeMap<PolicyFile, &'b [u8]>,
+    files: BTreeMap<PolicyFile, FileContent<&'b [u8]>>,
     /// The accounts, if the list can be read.
     listed: Option<BTreeSet<AccountId>>,
     faults: Vec<Diagnostic>,
@@ -133,9 +135,9 @@ struct PolicyFolder<'b> {
 }
 
 impl<'b> PolicyFolder<'b> {
-    fn add(&mut self, name: &str, bytes: &'b [u8]) {
+    fn add(&mut self, name: &str, content: FileContent<&'b [u8]>) {
         match PolicyFile::named(name) {
-            Some(file) => _ = self.files.insert(file, bytes),
+            Some(file) => _ = self.files.insert(file, content),
             None if Path::new(name).extension().is_some_and(|end| end == "json") && !name.contains('/') => {
                 let message = format!(
                     "mill reads no file of this name, so it has no effect; read are {ACCOUNTS_FILE}, \
@@ -148,12 +150,12 @@ impl<'b> PolicyFolder<'b> {
     }
 
     fn list(&mut self) {
-        let Some(bytes) = self.files.get(&PolicyFile::Accounts) else {
+        let Some(content) = self.files.get(&PolicyFile::Accounts) else {
             let message = "the list of accounts is missing, so no account is served; write it, such as [\"alice\"]";
             self.faults.push(Diagnostic::of_file(ACCOUNTS_FILE, message));
             return;
         };
-        let (accounts, faults) = examine_accounts(bytes);
+        let (accounts, faults) = examine_accounts(*content);
         self.faults.extend(faults);
         self.listed = accounts.map(|accounts| accounts.into_iter().collect());
     }
@@ -176,8 +178,8 @@ impl<'b> PolicyFolder<'b> {
         let (policy, stores) = (PolicyFile::Duplication(account.clone()), PolicyFile::Stores(account.clone()));
         let mut found = Vec::new();
         let read_stores = match self.files.get(&stores) {
-            Some(bytes) => {
-                let (read, faults) = stores_file::read(&stores.name(), bytes);
+            Some(content) => {
+                let (read, faults) = stores_file::read(&stores.name(), *content);
                 found.extend(faults);
                 Some(read)
             }
@@ -188,7 +190,7 @@ impl<'b> PolicyFolder<'b> {
             }
         };
         match self.files.get(&policy) {
-            Some(bytes) => found.extend(policy_file::read(&policy.name(), bytes, read_stores.as_ref()).1),
+            Some(content) => found.extend(policy_file::read(&policy.name(), *content, read_stores.as_ref()).1),
             None if unlisted => {}
             None => found.push(Diagnostic::of_file(policy.name(), missing(account, "an empty policy is {}"))),
         }

@@ -6,17 +6,19 @@ use std::ops::RangeInclusive;
 use mill_model::ids::escape_for_display;
 
 use crate::diagnostic::{Diagnostics, MemberPath};
-use crate::folder::FILE_BYTES_MAX;
+use crate::file_content::{FILE_BYTES_MAX, FileContent};
 use crate::json::{self, JsonDocument, JsonNode, JsonPathStep, JsonSyntaxError, JsonValue, Member};
 
 /// The text of a file: UTF-8, without a byte order mark at its start.
 ///
 /// # Errors
 /// The readable part of the text, and what is wrong after it.
-pub(crate) fn file_text(bytes: &[u8]) -> Result<&str, (&str, String)> {
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(("", too_large(bytes.len() as u64)));
-    }
+pub(crate) fn file_text(content: FileContent<&[u8]>) -> Result<&str, (&str, String)> {
+    let bytes = match content {
+        FileContent::Whole(bytes) if bytes.len() > FILE_BYTES_MAX => return Err(("", too_large(bytes.len() as u64))),
+        FileContent::Whole(bytes) => bytes,
+        FileContent::TooLarge { bytes } => return Err(("", too_large(bytes))),
+    };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let readable = bytes.split_at_checked(error.valid_up_to()).map_or(&b""[..], |(readable, _)| readable);
@@ -31,8 +33,8 @@ pub(crate) fn too_large(bytes: u64) -> String {
 }
 
 /// Parses a file and records its errors. `None` if nothing of it can be read.
-pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<JsonDocument>) {
-    match file_text(bytes) {
+pub(crate) fn open<'t>(file: &str, content: FileContent<&'t [u8]>) -> (Diagnostics<'t>, Option<JsonDocument>) {
+    match file_text(content) {
         Ok(text) => {
             let mut faults = Diagnostics::new(file, text);
             let document = json::parse(text);

@@ -3,8 +3,8 @@
 //! Promise: the bytes of an account's files give either a valid policy or all errors at once, each with its file, line,
 //! column and member. DuraCloud's own files are read unchanged.
 //!
-//! Reading order: [`diagnostic`] (what is wrong with a file), `json` (a tree with the position of each value),
-//! `json_schema` (checks that tree), [`members`] (all members), [`store_types`] (the types of stores), [`stores`]
+//! Reading order: [`file_content`] (what was read of a file), [`diagnostic`] (what is wrong with it), `json` (a tree
+//! with the position of each value), `json_schema` (checks that tree), [`members`] (all members), [`store_types`] (the types of stores), [`stores`]
 //! (`<account>-stores.json`), `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for
 //! one destination), [`account`] (the validated whole), [`decision`] (what applies to a space), `print` (writes the
 //! files again), [`folder`] (all files of a folder together).
@@ -17,6 +17,7 @@ pub mod account;
 mod conflict;
 pub mod decision;
 pub mod diagnostic;
+pub mod file_content;
 pub mod folder;
 mod json;
 mod json_schema;
@@ -31,6 +32,7 @@ mod stores_file;
 pub use account::AccountPolicy;
 pub use decision::{Compare, Coverage, PolicyDecision, Rule, SettingOrigin, StorePolicy};
 pub use diagnostic::{Diagnostic, Severity};
-pub use folder::{ACCOUNTS_FILE, FILE_BYTES_MAX, PolicyFile, accounts_list, check, policies};
+pub use file_content::{FILE_BYTES_MAX, FileContent};
+pub use folder::{ACCOUNTS_FILE, PolicyFile, accounts_list, check, policies};
 pub use store_types::{Buckets, Credentials, Dialect, FolderSpec, RoleSpec, S3Spec, SecretReference, StoreKind};
 pub use stores::StoreSpec;

@@ -7,6 +7,7 @@ use mill_model::{SpaceId, StoreId};
 use crate::conflict::conflicts;
 use crate::decision::{Compare, SettingOrigin, SettingOrigins, StorePolicy};
 use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
+use crate::file_content::FileContent;
 use crate::json::JsonNode;
 use crate::json_schema::{self, Members, quoted};
 use crate::members::{POLICY_FILE, STORE_POLICY, names};
@@ -54,8 +55,12 @@ pub(crate) fn is_internal(space: &SpaceId) -> bool {
 }
 
 /// Reads a policy file. `stores`, if known, are the stores that its ids must name.
-pub(crate) fn read(file: &str, bytes: &[u8], stores: Option<&ParsedStores>) -> (ParsedPolicyFile, Vec<Diagnostic>) {
-    let (mut faults, document) = json_schema::open(file, bytes);
+pub(crate) fn read<'b>(
+    file: &str,
+    content: impl Into<FileContent<&'b [u8]>>,
+    stores: Option<&ParsedStores>,
+) -> (ParsedPolicyFile, Vec<Diagnostic>) {
+    let (mut faults, document) = json_schema::open(file, content.into());
     let mut out = ParsedPolicyFile::default();
     if let Some(document) = document {
         let whole = document.whole;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mill_model::StoreId;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
+use crate::file_content::FileContent;
 use crate::json::JsonNode;
 use crate::json_schema::{self, Members, quoted};
 use crate::members::{STORE, names};
@@ -31,8 +32,8 @@ impl ParsedStores {
 }
 
 /// Reads a stores file.
-pub(crate) fn read(file: &str, bytes: &[u8]) -> (ParsedStores, Vec<Diagnostic>) {
-    let (mut faults, document) = json_schema::open(file, bytes);
+pub(crate) fn read<'b>(file: &str, content: impl Into<FileContent<&'b [u8]>>) -> (ParsedStores, Vec<Diagnostic>) {
+    let (mut faults, document) = json_schema::open(file, content.into());
     let mut out = ParsedStores::default();
     if let Some(document) = document {
         StoresFileReader { faults: &mut faults, whole: document.whole }.read_file(&document.root, &mut out);

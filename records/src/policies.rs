@@ -6,9 +6,10 @@
 //! is known. One account's files never delay or stop another's.
 //!
 //! Reading order: this file (requests and results), `cached_policy` (a file's last good version), `policy_watcher`
-//! (reading).
+//! (reading), `policy_object` (one file).
 
 mod cached_policy;
+mod policy_object;
 mod policy_watcher;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use mill_model::{AccountId, SpaceId, Timestamp};
 use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, Severity};
 use mill_ports::{Clock, SourceStore, StoreError};
 
+pub use self::policy_object::read_policy_object;
 use self::policy_watcher::PolicyWatcher;
 
 /// Why there is no policy to return.

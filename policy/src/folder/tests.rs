@@ -1,13 +1,19 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::file_content::FILE_BYTES_MAX;
 
-fn testdata(folder: &str) -> Vec<(String, Vec<u8>)> {
+use FileContent::Whole;
+
+fn testdata(folder: &str) -> Vec<(String, FileContent)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
         .filter(|path| path.extension().is_some_and(|end| end == "json"))
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()))
+        .map(|path| {
+            let content = Whole(std::fs::read(&path).unwrap());
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), content)
+        })
         .collect()
 }
 
@@ -34,7 +40,7 @@ fn duracloud_s_own_files_have_no_fault() {
 
 #[test]
 fn a_broken_accounts_list_hides_no_fault_of_the_accounts() {
-    let files = [("duplication-accounts.json", "[\"a\","), ("a-duplication-policy.json", "{\"x\": 1}")];
+    let files = [("duplication-accounts.json", Whole("[\"a\",")), ("a-duplication-policy.json", Whole("{\"x\": 1}"))];
     let told = lines(&check(&files));
     assert!(told.contains("duplication-accounts.json:1:1: error"), "{told}");
     assert!(told.contains("a-duplication-policy.json:1:2: error: x: unknown member"), "{told}");
@@ -44,13 +50,13 @@ fn a_broken_accounts_list_hides_no_fault_of_the_accounts() {
 
 #[test]
 fn a_folder_without_a_list_says_so() {
-    let none: [(&str, &[u8]); 0] = [];
+    let none: [(&str, FileContent); 0] = [];
     assert!(lines(&check(&none)).contains("duplication-accounts.json: error: the list of accounts is missing"));
 }
 
 #[test]
 fn an_unlisted_file_is_a_warning_whatever_is_in_it() {
-    let files = [("duplication-accounts.json", "[]"), ("a-duplication-policy.json", "nonsense")];
+    let files = [("duplication-accounts.json", Whole("[]")), ("a-duplication-policy.json", Whole("nonsense"))];
     let faults = check(&files);
     assert_eq!(faults.len(), 2, "{}", lines(&faults));
     assert!(faults.iter().all(|fault| fault.severity == Severity::Warning));
@@ -78,15 +84,30 @@ fn a_file_too_large_is_refused_with_its_size() {
 }
 
 #[test]
+fn a_file_too_large_to_be_read_is_refused_by_name_and_not_missing() {
+    let large = FileContent::TooLarge { bytes: 7_000_000 };
+    let files = [
+        ("duplication-accounts.json", Whole("[\"a\"]")),
+        ("a-duplication-policy.json", large),
+        ("a-stores.json", large),
+    ];
+    let faults = check(&files);
+    assert_eq!(faults.len(), 2, "{}", lines(&faults));
+    for (fault, file) in faults.iter().zip(["a-duplication-policy.json", "a-stores.json"]) {
+        assert!(fault.file == file && fault.message.contains("7000000 bytes"), "{fault}");
+    }
+}
+
+#[test]
 fn stores_of_two_accounts_in_one_place_are_warned_of() {
     let stores =
         |root: &str| format!("{{\"stores\": [{{\"id\": \"1\", \"type\": \"folder\", \"root\": \"{root}\"}}]}}");
     let files = [
-        ("duplication-accounts.json".to_owned(), "[\"a\", \"b\"]".to_owned()),
-        ("a-duplication-policy.json".to_owned(), "{}".to_owned()),
-        ("b-duplication-policy.json".to_owned(), "{}".to_owned()),
-        ("a-stores.json".to_owned(), stores("/srv/all")),
-        ("b-stores.json".to_owned(), stores("/srv/all/b")),
+        ("duplication-accounts.json", Whole("[\"a\", \"b\"]".to_owned())),
+        ("a-duplication-policy.json", Whole("{}".to_owned())),
+        ("b-duplication-policy.json", Whole("{}".to_owned())),
+        ("a-stores.json", Whole(stores("/srv/all"))),
+        ("b-stores.json", Whole(stores("/srv/all/b"))),
     ];
     let faults = check(&files);
     assert_eq!(faults.len(), 1, "{}", lines(&faults));

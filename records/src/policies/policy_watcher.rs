@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, Version};
-use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, FILE_BYTES_MAX, Severity, accounts_list};
-use mill_ports::{Clock, OpenItem, Presence, SourceStore, StoreError, StoreErrorKind};
+use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, FileContent, Severity, accounts_list};
+use mill_ports::{Clock, Presence, SourceStore, StoreError};
 use parking_lot::Mutex;
 
 use super::cached_policy::{CachedPolicy, LookResult, LookTime, PolicyAnswer};
+use super::policy_object::read_policy_object;
 use super::{AccountPolicies, PolicyError, PolicyStatus};
 
 /// How many accounts' files are read at once when all are needed.
 const ACCOUNTS_AT_ONCE: usize = 8;
-/// How often a file is read again at once because it changed during the read.
-const TRIES: u32 = 3;
 
 type AccountList = BTreeSet<AccountId>;
 /// The parsed files and their warnings, or all diagnostics of files that cannot be used.
@@ -199,22 +198,10 @@ impl PolicyWatcher {
         let item = self.item(file)?;
         let unreadable =
             |source: StoreError| PolicyError::Unreadable { file: file.to_owned(), source: Arc::new(source) };
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let read = match self.store.open(&item, None, None).await {
-                Ok(Presence::Absent) => return Err(PolicyError::MissingSpace { file: file.to_owned() }),
-                Ok(Presence::Present(reading)) if reading.facts.size > FILE_BYTES_MAX as u64 => {
-                    return Err(too_large(file, reading.facts.size));
-                }
-                Ok(Presence::Present(reading)) => read_whole(reading).await,
-                Err(error) => Err(error),
-            };
-            match read {
-                Ok((bytes, _)) if bytes.len() > FILE_BYTES_MAX => return Err(too_large(file, bytes.len() as u64)),
-                Err(error) if error.kind == StoreErrorKind::Changed && tries < TRIES => {}
-                read => return read.map_err(unreadable),
-            }
+        match read_policy_object(&*self.store, &item).await.map_err(unreadable)? {
+            Presence::Absent => Err(PolicyError::MissingSpace { file: file.to_owned() }),
+            Presence::Present((FileContent::TooLarge { bytes }, _)) => Err(too_large(file, bytes)),
+            Presence::Present((FileContent::Whole(bytes), version)) => Ok((bytes, version)),
         }
     }
 
@@ -233,18 +220,6 @@ fn judge(account: &AccountId, texts: &[Vec<u8>]) -> JudgeResult<AccountPolicy> {
         (Some(policy), faults) => Ok((policy, faults)),
         (None, faults) => Err(faults),
     }
-}
-
-/// All bytes of an item. Stops after the chunk that exceeds the size limit of a policy file.
-async fn read_whole(mut reading: OpenItem) -> Result<(Vec<u8>, Version), StoreError> {
-    let mut bytes = Vec::with_capacity(usize::try_from(reading.facts.size).unwrap_or(0).min(FILE_BYTES_MAX));
-    while let Some(chunk) = reading.body.next().await {
-        bytes.extend_from_slice(&chunk?);
-        if bytes.len() > FILE_BYTES_MAX {
-            break;
-        }
-    }
-    Ok((bytes, reading.facts.version))
 }
 
 fn too_large(file: &str, bytes: u64) -> PolicyError {
