@@ -78,7 +78,31 @@ impl Config {
     }
 }
 
-/// Reads a section. Adds each value that cannot be read to `wrong`.
+impl ProducerConfig {
+    /// The defaults of the table of settings.
+    ///
+    /// # Errors
+    /// None: a test reads them.
+    pub(crate) fn defaults() -> Result<Self> {
+        defaults("producer")
+    }
+}
+
+impl WorkmanConfig {
+    /// The defaults of the table of settings.
+    ///
+    /// # Errors
+    /// None: a test reads them.
+    pub(crate) fn defaults() -> Result<Self> {
+        defaults("workman")
+    }
+}
+
+fn defaults<T: DeserializeOwned>(section: &str) -> Result<T> {
+    Ok(T::deserialize(MapDeserializer::<_, ValueError>::new(section_defaults(section)))?)
+}
+
+/// A section, if all its values can be read; else `wrong` is told each that cannot.
 fn section<T: DeserializeOwned>(name: &str, layers: &SettingLayers, wrong: &mut Vec<String>) -> Option<T> {
     let values: Vec<(&str, &str)> = layers.section(name).collect();
     let read = |values: &[(&str, &str)]| T::deserialize(MapDeserializer::<_, ValueError>::new(values.iter().copied()));

@@ -26,7 +26,7 @@ use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDe
 use mill_wrappers::{TrackedStore, TrackedStores};
 use parking_lot::Mutex;
 
-use crate::config::{Config, QueueMax};
+use crate::config::{Config, ProducerConfig, QueueMax, WorkmanConfig};
 use crate::crash_points;
 use crate::destination_places::DestinationPlaces;
 use crate::engine_choice;
@@ -295,31 +295,26 @@ const QUEUE_LASTS: Duration = Duration::from_mins(2);
 
 /// The producer's settings by configuration.
 pub fn producer_settings(config: &Config) -> Result<mill_producer::ProducerSettings> {
-    let producer = &config.producer;
-    let (queue_max, queue_sizing) = match producer.queue_max {
-        QueueMax::Auto => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
-        QueueMax::Tasks(tasks) => (tasks, QueueSizing::Fixed),
-    };
-    let defaults = producer_defaults()?;
-    let looping = mill_producer::LoopingSettings {
-        queue_max,
-        queue_sizing,
-        nibble: producer.nibble,
-        frequency: producer.frequency,
-        ..defaults.looping
-    };
-    Ok(mill_producer::ProducerSettings { looping, ..defaults })
+    producer_with(&config.producer)
 }
 
 /// The producer's default settings.
 pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
+    producer_with(&ProducerConfig::defaults()?)
+}
+
+fn producer_with(producer: &ProducerConfig) -> Result<mill_producer::ProducerSettings> {
+    let (queue_max, queue_sizing) = match producer.queue_max {
+        QueueMax::Auto => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
+        QueueMax::Tasks(tasks) => (tasks, QueueSizing::Fixed),
+    };
     let looping = mill_producer::LoopingSettings {
         holder: process::this_process(),
         lease_timeout: Duration::from_mins(1),
-        queue_max: QUEUE_MAX_FIRST,
-        queue_sizing: QueueSizing::Fixed,
-        nibble: 1_000.try_into()?,
-        frequency: Duration::ZERO,
+        queue_max,
+        queue_sizing,
+        nibble: producer.nibble,
+        frequency: producer.frequency,
         when_full: mill_producer::WhenFull::Leave,
         run_start: mill_producer::RunStart::WhenDue,
         listings_open_max: 16,
@@ -333,38 +328,33 @@ pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
 
 /// The workman's settings by configuration. `workers` is the command line's, if it is given.
 pub fn workman_settings(config: &Config, workers: Option<u32>) -> WorkmanSettings {
-    let workman = &config.workman;
-    let share = |percent: u8| f32::from(percent.min(100)) / 100.0;
-    WorkmanSettings {
-        workers: unlimited(workers.unwrap_or(workman.workers)),
-        visibility: workman.visibility,
-        idle_backoff: workman.idle_backoff.clone(),
-        failures_max: workman.failures_max,
-        reserved_low: share(workman.reserved_low),
-        reserved_high: share(workman.reserved_high),
-        grace: workman.grace,
-        ..workman_defaults()
-    }
+    let settings = workman_with(&config.workman);
+    WorkmanSettings { workers: workers.map_or(settings.workers, unlimited), ..settings }
 }
 
 /// The workman's default settings. The engine decides how it polls its queues.
-pub fn workman_defaults() -> WorkmanSettings {
+pub fn workman_defaults() -> Result<WorkmanSettings> {
+    Ok(workman_with(&WorkmanConfig::defaults()?))
+}
+
+fn workman_with(workman: &WorkmanConfig) -> WorkmanSettings {
+    let share = |percent: u8| f32::from(percent.min(100)) / 100.0;
     WorkmanSettings {
         name: process::this_process(),
-        workers: 64,
-        visibility: Duration::from_mins(1),
-        failures_max: 3,
+        workers: unlimited(workman.workers),
+        visibility: workman.visibility,
+        failures_max: workman.failures_max,
         retry_delays: vec![Duration::from_secs(1), Duration::from_secs(5)],
-        // A poll of an empty local queue is almost free, so it is not delayed by minutes as on a fleet.
-        idle_backoff: [100, 200, 500, 1_000].map(Duration::from_millis).to_vec(),
+        idle_backoff: workman.idle_backoff.clone(),
         poll_wait: Duration::from_secs(20),
+        // How it asks its queues is the engine's to say.
         batch_linger: Duration::ZERO,
         recheck: Duration::ZERO,
-        reserved_low: 0.0,
-        reserved_high: 0.05,
+        reserved_low: share(workman.reserved_low),
+        reserved_high: share(workman.reserved_high),
         on_final_failure: mill_workman::OnFinalFailure::Drain,
         on_unavailable: mill_workman::OnUnavailable::Wait,
-        grace: Duration::from_secs(30),
+        grace: workman.grace,
     }
 }
 

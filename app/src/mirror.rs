@@ -17,7 +17,7 @@ use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
     DestinationStore as _, Engine, PlacedStore, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind,
 };
-use mill_producer::{AbsentSource, WhenFull};
+use mill_producer::{AbsentSource, QueueSizing, WhenFull};
 use mill_records::destinations::DestinationKeeper;
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
@@ -128,14 +128,14 @@ pub fn workman_settings(
     installation: &Installation,
     workers: u32,
     on_final_failure: OnFinalFailure,
-) -> WorkmanSettings {
-    WorkmanSettings {
+) -> Result<WorkmanSettings> {
+    Ok(WorkmanSettings {
         workers,
         on_final_failure,
         on_unavailable: OnUnavailable::Stop,
         poll_wait: installation.engine.polling().poll_wait,
-        ..workman_defaults()
-    }
+        ..workman_defaults()?
+    })
 }
 
 /// The settings of a mirror's producer.
@@ -144,6 +144,8 @@ pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::Produ
     let looping = mill_producer::LoopingSettings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20), poll_most: Duration::from_millis(20) },
         run_start: mill_producer::RunStart::Together,
+        queue_sizing: QueueSizing::Fixed,
+        frequency: Duration::ZERO,
         give_up_after,
         silence_max: one_answer_max(give_up_after),
         ..defaults.looping

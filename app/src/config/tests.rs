@@ -113,3 +113,10 @@ fn the_page_of_settings_is_what_their_table_generates() {
     let written = std::fs::read_to_string(&page).unwrap_or_default();
     assert!(written == settings_page(), "docs/settings.md differs: run this test with MILL_WRITE_DOCS=1");
 }
+
+#[test]
+fn the_defaults_of_a_section_are_those_of_an_empty_file() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(WorkmanConfig::defaults().unwrap(), config.workman);
+    assert_eq!(ProducerConfig::defaults().unwrap(), config.producer);
+}

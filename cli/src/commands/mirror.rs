@@ -41,7 +41,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     installation.purge_queues().await?;
     crash_point(crash_points::MIRROR_PURGED);
     let on_final_failure = if args.options.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain };
-    let workman = mirror::workman_settings(&installation, args.workers, on_final_failure);
+    let workman = mirror::workman_settings(&installation, args.workers, on_final_failure)?;
     let workman = installation.workman(&[QueueName::DuplicationLow], workman);
     let producer = installation.producer(mirror::producer_settings(args.options.give_up_after)?);
     producer.reset().await.context("the state of the last run cannot be cleared")?;
