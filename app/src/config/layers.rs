@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use toml::de::{DeTable, DeValue};
 
 use super::settings::{Setting, nearest, settings};
 use crate::redact::without_password;
@@ -14,8 +15,13 @@ use crate::redact::without_password;
 pub enum ConfigOrigin {
     /// It is the default.
     Default,
-    /// This file.
-    File(PathBuf),
+    /// A file.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The line, from 1; 0 where it is not known.
+        line: usize,
+    },
     /// The environment variable of this name.
     Environment(String),
 }
@@ -24,7 +30,7 @@ impl fmt::Display for ConfigOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File { path, .. } => write!(f, "{}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
         }
     }
@@ -67,13 +73,19 @@ impl SettingLayers {
             settings().map(|setting| (setting.key, (setting.default.to_owned(), ConfigOrigin::Default))).collect();
         let file: toml::Table =
             toml::from_str(text).with_context(|| format!("the configuration `{}` is malformed", path.display()))?;
+        let lines = key_lines(text);
         for (key, value) in flatten(&file) {
+            let line = lines.get(&key).copied().unwrap_or(0);
             let Some(setting) = settings().find(|setting| setting.key == key) else {
                 let meant = nearest(&key).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
                 let known: Vec<&str> = settings().map(|setting| setting.key).collect();
-                bail!("`{}` has an unknown setting `{key}`{meant}; known are: {}", path.display(), known.join(", "));
+                bail!(
+                    "`{}` has an unknown setting `{key}` in line {line}{meant}; known are: {}",
+                    path.display(),
+                    known.join(", ")
+                );
             };
-            values.insert(setting.key, (value, ConfigOrigin::File(path.to_owned())));
+            values.insert(setting.key, (value, ConfigOrigin::File { path: path.to_owned(), line }));
         }
         for setting in settings() {
             let name = setting.variable();
@@ -108,7 +120,11 @@ impl SettingLayers {
             Some((value, origin)) => (value.as_str(), origin),
             None => ("", &ConfigOrigin::Default),
         };
-        format!("setting `{key}` = \"{value}\" (from {origin}): {why}")
+        let line = match origin {
+            ConfigOrigin::File { line, .. } => format!(", line {line}"),
+            ConfigOrigin::Default | ConfigOrigin::Environment(_) => String::new(),
+        };
+        format!("setting `{key}` = \"{value}\" (from {origin}{line}): {why}")
     }
 
     /// Each value, its origin and its meaning, in the order of the documentation.
@@ -142,7 +158,28 @@ fn find() -> Option<PathBuf> {
     user.is_file().then_some(user)
 }
 
-/// Flattens nested tables into dotted keys with texts.
+/// The line of each dotted key of a file.
+fn key_lines(text: &str) -> BTreeMap<String, usize> {
+    fn add(table: &DeTable<'_>, within: &str, text: &str, lines: &mut BTreeMap<String, usize>) {
+        for (name, value) in table {
+            let key = format!("{within}{}", name.get_ref());
+            match value.get_ref() {
+                DeValue::Table(inner) => add(inner, &format!("{key}."), text, lines),
+                _ => {
+                    let before = text.get(..name.span().start).unwrap_or_default();
+                    lines.insert(key, 1 + before.matches('\n').count());
+                }
+            }
+        }
+    }
+    let mut lines = BTreeMap::new();
+    if let Ok(table) = DeTable::parse(text) {
+        add(table.get_ref(), "", text, &mut lines);
+    }
+    lines
+}
+
+/// A table of tables as dotted keys with texts.
 fn flatten(table: &toml::Table) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for (name, value) in table {

@@ -31,14 +31,15 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_default() {
 
 #[test]
 fn an_unknown_setting_is_named_with_the_nearest_and_those_there_are() {
-    for (text, unknown, meant) in [
-        ("[workman]\nworker = 7", "workman.worker", Some("workman.workers")),
-        ("workers = 7", "workers", Some("workman.workers")),
-        ("[producer]\nqueue_max = 7", "producer.queue_max", Some("producer.queue-max")),
-        ("[engine]\ncolour = 7", "engine.colour", None),
+    for (text, unknown, line, meant) in [
+        ("[workman]\nworker = 7", "workman.worker", 2, Some("workman.workers")),
+        ("workers = 7", "workers", 1, Some("workman.workers")),
+        ("\n# é\n[producer]\nqueue_max = 7", "producer.queue_max", 4, Some("producer.queue-max")),
+        ("engine.colour = 7", "engine.colour", 1, None),
     ] {
         let error = load(text, &[]).unwrap_err().to_string();
-        assert!(error.contains(&format!("`{unknown}`")) && error.contains("producer.nibble, "), "{error}");
+        assert!(error.contains(&format!("`{unknown}` in line {line}")), "{error}");
+        assert!(error.contains("producer.nibble, "), "{error}");
         match meant {
             Some(meant) => assert!(error.contains(&format!("did you mean `{meant}`?")), "{error}"),
             None => assert!(!error.contains("did you mean"), "{error}"),
@@ -51,9 +52,9 @@ fn all_wrong_values_are_named_with_their_origins() {
     let text = "[workman]\nworkers = \"many\"\nidle-backoff = \"1s,soon\"\n[engine]\ntype = \"cloud\"";
     let error = load(text, &[("MILL_PRODUCER_NIBBLE", "0")]).unwrap_err().to_string();
     for named in [
-        "setting `workman.workers` = \"many\" (from /etc/mill/mill.toml): it must be a whole number",
-        "setting `workman.idle-backoff` = \"1s,soon\" (from /etc/mill/mill.toml): ",
-        "setting `engine.type` = \"cloud\" (from /etc/mill/mill.toml): the engines are `local` and `aws`",
+        "setting `workman.workers` = \"many\" (from /etc/mill/mill.toml, line 2): it must be a whole number",
+        "setting `workman.idle-backoff` = \"1s,soon\" (from /etc/mill/mill.toml, line 3): ",
+        "setting `engine.type` = \"cloud\" (from /etc/mill/mill.toml, line 5): the engines are `local` and `aws`",
         "setting `producer.nibble` = \"0\" (from environment variable MILL_PRODUCER_NIBBLE): it must be 1 or more",
     ] {
         assert!(error.contains(named), "{named}: {error}");
