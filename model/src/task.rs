@@ -71,10 +71,14 @@ pub trait TaskArgs: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 's
     fn stores(&self) -> Vec<StoreAddress>;
 
     /// The space that it is about, if it is about one: a store may fail for that space alone.
-    fn space(&self) -> Option<&SpaceId>;
+    fn space(&self) -> Option<&SpaceId> {
+        None
+    }
 
     /// The items whose outcomes it records; empty for a task that is not about items.
-    fn items(&self) -> &[ContentId];
+    fn items(&self) -> &[ContentId] {
+        &[]
+    }
 
     /// The task to send.
     ///

@@ -57,7 +57,7 @@ pub trait TaskProcessor: Send {
 /// The factories of all kinds of task that a workman can run. The first that recognises a task makes its processor.
 ///
 /// ```
-/// use mill_model::{AccountId, ContentId, SpaceId, StoreAddress, TaskArgs, TaskKind};
+/// use mill_model::{AccountId, StoreAddress, TaskArgs, TaskKind};
 /// use mill_ports::{Attempt, ProcessorError, Registry, TaskHandler, TaskOutcome};
 ///
 /// /// Say a word.
@@ -78,12 +78,6 @@ pub trait TaskProcessor: Send {
 ///     }
 ///     fn stores(&self) -> Vec<StoreAddress> {
 ///         Vec::new()
-///     }
-///     fn space(&self) -> Option<&SpaceId> {
-///         None
-///     }
-///     fn items(&self) -> &[ContentId] {
-///         &[]
 ///     }
 /// }
 ///

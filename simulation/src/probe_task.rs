@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, ContentId, Envelope, QueueName, SpaceId, StoreAddress, StoreId, Task, TaskArgs, TaskKind};
+use mill_model::{AccountId, Envelope, QueueName, StoreAddress, StoreId, Task, TaskArgs, TaskKind};
 use mill_ports::{Attempt, Clock as _, FailureClass, FollowUp, ProcessorError, TaskHandler, TaskOutcome};
 use serde::{Deserialize, Serialize};
 
@@ -58,14 +58,6 @@ impl TaskArgs for ProbeTask {
 
     fn stores(&self) -> Vec<StoreAddress> {
         Vec::new()
-    }
-
-    fn space(&self) -> Option<&SpaceId> {
-        None
-    }
-
-    fn items(&self) -> &[ContentId] {
-        &[]
     }
 }
 

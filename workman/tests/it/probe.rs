@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use mill_model::{AccountId, ContentId, Monotonic, SpaceId, StoreAddress, StoreId, Task, TaskArgs, TaskKind};
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId, Task, TaskArgs, TaskKind};
 use mill_ports::{Attempt, Clock, FailureClass, ProcessorError, TaskHandler, TaskOutcome};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -94,14 +94,6 @@ impl TaskArgs for ProbeTask {
 
     fn stores(&self) -> Vec<StoreAddress> {
         vec![store_of(self.account.as_str())]
-    }
-
-    fn space(&self) -> Option<&SpaceId> {
-        None
-    }
-
-    fn items(&self) -> &[ContentId] {
-        &[]
     }
 }
 
