@@ -1,21 +1,22 @@
 //! Stores: content is read from them and written to them.
 
+mod error;
+mod listing;
+
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{
-    AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
-    Version,
+    AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreId, Timestamp, Version,
 };
 
-use crate::BoxError;
+pub use self::error::{RefusalReason, StoreError, StoreErrorKind};
+pub use self::listing::{LeftOutEntries, ListEntry, ListPage, Listing, Place, SpaceList, directory_has_entries};
 
 /// The answer to a lookup. `Absent` is a definite no from a store (for items: from a space) that answers; any doubt is
 /// an error.
@@ -47,10 +48,6 @@ impl<T> Presence<T> {
 
 /// The bytes of an item, as a stream that is read once.
 pub type Body = BoxStream<'static, Result<Bytes, StoreError>>;
-
-/// The pages of a listing. A stream that ends before a page with `end` is an error of the store, never a complete
-/// listing.
-pub type Listing = BoxStream<'static, Result<ListPage, StoreError>>;
 
 /// A store that can only be read, such as the source of duplication. No method changes anything.
 #[async_trait]
@@ -331,28 +328,6 @@ pub struct Capabilities {
     pub ids_are_paths: bool,
 }
 
-/// Whether the space lists any entry in `directory`, an id that ends in `/`; the directory itself does not count.
-/// `false` if the space does not exist.
-///
-/// # Errors
-/// Those of the listing.
-pub async fn directory_has_entries<S: SourceStore + ?Sized>(
-    store: &S,
-    space: &SpaceId,
-    directory: &ContentId,
-) -> Result<bool, StoreError> {
-    let mut pages = store.list(space, Some(directory.clone()));
-    while let Some(page) = pages.next().await {
-        match page {
-            Ok(page) if page.entries.is_empty() && !page.end => {}
-            Ok(page) => return Ok(page.entries.first().is_some_and(|entry| entry.lies_in(directory))),
-            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(false)
-}
-
 /// Whether an item of one store and an item of another are the same object, so that neither is a copy of the other.
 pub fn is_same_object<A, B>((a, of_a): (&A, &Version), (b, of_b): (&B, &Version)) -> bool
 where
@@ -428,210 +403,4 @@ pub struct PutResult {
     pub checksums: Vec<Checksum>,
     /// When the store wrote it.
     pub at: Option<Timestamp>,
-}
-
-/// A place that holds content: a store's root, or a file system mounted beneath it.
-///
-/// If a place changed, what seems absent beneath it may only be out of sight.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// Where it begins, relative to the space: empty for the place that holds the space itself, else a path that ends
-    /// in `/`.
-    pub path: String,
-    /// Distinguishes it from anything else that may be at this path. It survives remounts and reboots.
-    pub identity: String,
-}
-
-/// Some entries of a listing, in order.
-#[derive(Debug, Clone)]
-pub struct ListPage {
-    /// The entries found; may be empty.
-    pub entries: Vec<ListEntry>,
-    /// The places that were entered for this page. The first page of a listing has the place with an empty path.
-    pub places: Vec<Place>,
-    /// Whether the listing is complete with this page.
-    pub end: bool,
-}
-
-/// The spaces of a store.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SpaceList {
-    /// All spaces, in order.
-    pub spaces: Vec<SpaceId>,
-    /// The entries beside them that cannot be spaces.
-    pub left_out: LeftOutEntries,
-}
-
-/// Entries of a store that lie in no space, so that no listing of a space names them: a file or link beside the spaces,
-/// a directory whose name is no valid space id, a key without a slash.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftOutEntries {
-    /// The first of them: the name, escaped for a message, and the reason.
-    pub first: Vec<(String, RefusalReason)>,
-    /// How many there are.
-    pub count: u64,
-}
-
-impl LeftOutEntries {
-    /// The most entries that are kept by name.
-    pub const NAMED_MAX: usize = 100;
-
-    /// Adds an entry.
-    pub fn add(&mut self, shown: impl FnOnce() -> String, reason: RefusalReason) {
-        self.count += 1;
-        if self.first.len() < Self::NAMED_MAX {
-            self.first.push((shown(), reason));
-        }
-    }
-}
-
-/// One entry of a listing.
-#[derive(Debug, Clone)]
-pub enum ListEntry {
-    /// A content item. Its facts may lack properties.
-    Item(ContentId, ItemFacts),
-    /// An entry that cannot be a content item. It is reported by name, never skipped.
-    Refused {
-        /// Its name, escaped for a message.
-        shown: String,
-        /// Why.
-        reason: RefusalReason,
-    },
-    /// A directory that cannot be read. What it contains is unknown in this pass.
-    Hidden {
-        /// Its name, escaped for a message.
-        shown: String,
-    },
-}
-
-impl ListEntry {
-    /// Whether it lies in `directory`, an id that ends in `/`.
-    pub fn lies_in(&self, directory: &ContentId) -> bool {
-        match self {
-            Self::Item(id, _) => id.as_str().starts_with(directory.as_str()),
-            Self::Refused { shown, .. } | Self::Hidden { shown } => {
-                shown.starts_with(&mill_model::ids::escape_for_display(directory.as_str()))
-            }
-        }
-    }
-}
-
-/// Why something cannot be an item of a store.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RefusalReason {
-    /// A symbolic link: its target may be anywhere.
-    #[error("a symbolic link")]
-    SymbolicLink,
-    /// A pipe, socket or device.
-    #[error("not a file or directory ({0})")]
-    SpecialFile(&'static str),
-    /// A name whose bytes are not UTF-8.
-    #[error("its name is not UTF-8")]
-    NotUtf8,
-    /// An id longer than the limit.
-    #[error("its path is longer than 1,024 bytes")]
-    TooLong,
-    /// A name that Mill needs for itself.
-    #[error("its name is reserved for mill")]
-    Reserved,
-    /// An id that this back end cannot hold.
-    #[error("this store cannot hold such an id: {0}")]
-    UnrepresentableId(String),
-    /// A name already taken by something else, such as `a` by `a/b`.
-    #[error("its place is taken by {0}")]
-    PathConflict(String),
-    /// A name that this store treats as equal to an existing one. Holds the existing path in the space: the item's, or
-    /// that of the first directory on the way to it with another spelling.
-    #[error("this store takes its name for that of `{0}`")]
-    Twin(String),
-    /// It may not be read.
-    #[error("it may not be read")]
-    Unreadable,
-    /// It may not be written, while other items of the store may.
-    #[error("it may not be written: {0}")]
-    Unwritable(String),
-    /// Its bytes are in an archive tier, named as the service names it. A person must bring them back first.
-    #[error("it lies in the archive tier {0}; bring it back to be copied")]
-    Archived(String),
-    /// It is beside the spaces and is no space.
-    #[error("it lies in no space")]
-    OutsideSpaces,
-    /// Another Mill keeps this place in sync from another source.
-    #[error("{0}")]
-    ForeignDestination(String),
-    /// A name that no space can have.
-    #[error("no space can bear its name: {0}")]
-    InvalidSpaceName(&'static str),
-}
-
-/// A call on a store that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{op} of `{subject}` in store `{store}` failed: {kind}")]
-pub struct StoreError {
-    /// The kind of failure, as far as any caller acts on it.
-    pub kind: StoreErrorKind,
-    /// The operation.
-    pub op: &'static str,
-    /// The store.
-    pub store: StoreAddress,
-    /// The space or item, escaped for a message.
-    pub subject: String,
-    /// The back end's own error.
-    #[source]
-    pub source: Option<BoxError>,
-}
-
-/// The kinds of failure on which some caller acts differently.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreErrorKind {
-    /// Too many requests: slow down, nothing is wrong.
-    #[error("throttled")]
-    Throttled {
-        /// How long to wait before the next call, if the store says so.
-        retry_after: Option<Duration>,
-    },
-    /// The store as a whole cannot be used now, and a person must act: no credentials, full, read-only, not mounted.
-    /// Nothing is known of any item.
-    #[error("the store is unavailable")]
-    Unavailable,
-    /// The store as a whole does not answer, or has a failure of its own that may pass by itself. Nothing is known of
-    /// any item.
-    #[error("the store does not answer")]
-    Unreachable,
-    /// The space does not exist, and the store answers.
-    #[error("the space is not there")]
-    SpaceAbsent,
-    /// This item cannot be stored or read, or may not be; trying again does not help.
-    #[error("refused: {0}")]
-    Refused(RefusalReason),
-    /// The condition of a write did not hold.
-    #[error("the item is not in the expected state")]
-    Precondition,
-    /// The item changed while it was read.
-    #[error("the item changed while it was read")]
-    Changed,
-    /// The bytes do not match the announced or recorded checksum.
-    #[error("the bytes are damaged")]
-    Damaged,
-    /// The bytes can be read only from a cache, which may hold data that never reached the disk.
-    #[error("its bytes cannot be read from the disk itself")]
-    OnlyCached,
-    /// The configuration names no such store, or it cannot be used as configured.
-    #[error("the store is not configured")]
-    NotConfigured,
-    /// Anything else.
-    #[error("unexpected answer")]
-    Unexpected,
-}
-
-impl StoreErrorKind {
-    /// Whether the same call may succeed when it is repeated within the attempt.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Unexpected)
-    }
-
-    /// Whether the failure may pass by itself in a while.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Unexpected | Self::Unreachable)
-    }
 }
