@@ -1,5 +1,7 @@
 //! Restores a space from one of its copies: items with proven bytes are restored, the others are named.
 
+mod report;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -16,9 +18,11 @@ use mill_ports::{
 };
 use mill_records::sync_proofs::{SyncProof, SyncProofs};
 
+pub use self::report::RestorationReport;
+use self::report::RestoreOutcome;
 use crate::crash_points;
 use crate::digest_item::digest_item;
-use crate::each_item::{EachItem, ItemReport, ItemResult};
+use crate::each_item::EachItem;
 use crate::verified_body::{BodyCheck, verify_body};
 use crate::verify::{CopyFault, ItemFinding, is_implied_directory};
 
@@ -74,36 +78,6 @@ pub struct Restoration {
     pub unproven: bool,
     /// How many items are restored at once.
     pub concurrency: NonZeroUsize,
-}
-
-/// The report of a restoration.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RestorationReport {
-    /// Items restored.
-    pub copied: u64,
-    /// Items that were there already, byte for byte.
-    pub unchanged: u64,
-    /// How many of both had a sync proof of their bytes.
-    pub proven: u64,
-    /// Content bytes written.
-    pub bytes: u64,
-    /// Each item that was not restored, or not as it was proven, and why.
-    pub faults: Vec<ItemFinding>,
-}
-
-impl RestorationReport {
-    /// Items at the destination whose bytes no sync proof covers.
-    pub fn unproven(&self) -> u64 {
-        (self.copied + self.unchanged).saturating_sub(self.proven)
-    }
-}
-
-pub(crate) enum RestoreOutcome {
-    Restored { bytes: u64, proven: bool },
-    AlreadyPresent { proven: bool },
-    Skipped(String),
-    RestoredUnproven { bytes: u64, why: String },
-    PresentUnproven(String),
 }
 
 /// The sync proof of an item, if there is one.
@@ -324,62 +298,6 @@ impl Restoration {
             }
         }
         Ok(())
-    }
-}
-
-impl ItemReport for RestorationReport {
-    type Outcome = RestoreOutcome;
-
-    fn note(&mut self, result: ItemResult<RestoreOutcome>) {
-        let (item, why) = match result {
-            Ok((id, Ok(outcome))) => match outcome {
-                RestoreOutcome::Restored { bytes, proven } => return self.note_restored(bytes, proven),
-                RestoreOutcome::AlreadyPresent { proven } => {
-                    self.unchanged += 1;
-                    self.proven += u64::from(proven);
-                    return;
-                }
-                RestoreOutcome::RestoredUnproven { bytes, why } => {
-                    self.note_restored(bytes, false);
-                    (id.to_string(), format!("brought back, but {why}"))
-                }
-                RestoreOutcome::PresentUnproven(why) => {
-                    self.unchanged += 1;
-                    (id.to_string(), format!("there already, but {why}"))
-                }
-                RestoreOutcome::Skipped(why) => (id.to_string(), why),
-            },
-            Ok((id, Err(error))) => (id.to_string(), error_chain(&error)),
-            Err(error) => ("?".to_owned(), error.to_string()),
-        };
-        self.add_fault(ItemFinding { item, what: CopyFault::NotRestored(why) });
-    }
-
-    fn add_fault(&mut self, fault: ItemFinding) {
-        self.faults.push(fault);
-    }
-}
-
-impl RestorationReport {
-    fn note_restored(&mut self, bytes: u64, proven: bool) {
-        self.copied += 1;
-        self.proven += u64::from(proven);
-        self.bytes += bytes;
-    }
-}
-
-impl RestoreOutcome {
-    /// The same outcome, but it is not known whether the bytes are those that were copied.
-    fn unproven_because(self, why: &str) -> Self {
-        let why = format!("whether its bytes are those that were copied could not be told: {why}");
-        match self {
-            Self::Restored { bytes, .. } => Self::RestoredUnproven { bytes, why },
-            Self::AlreadyPresent { .. } => Self::PresentUnproven(why),
-            Self::RestoredUnproven { bytes, why: more } => {
-                Self::RestoredUnproven { bytes, why: format!("{why}; and {more}") }
-            }
-            Self::PresentUnproven(_) | Self::Skipped(_) => self,
-        }
     }
 }
 

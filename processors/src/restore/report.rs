@@ -1,0 +1,93 @@
+//! What became of the items of a restoration.
+
+use mill_ports::error_chain;
+
+use crate::each_item::{ItemReport, ItemResult};
+use crate::verify::{CopyFault, ItemFinding};
+
+/// The report of a restoration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestorationReport {
+    /// Items restored.
+    pub copied: u64,
+    /// Items that were there already, byte for byte.
+    pub unchanged: u64,
+    /// How many of both had a sync proof of their bytes.
+    pub proven: u64,
+    /// Content bytes written.
+    pub bytes: u64,
+    /// Each item that was not restored, or not as it was proven, and why.
+    pub faults: Vec<ItemFinding>,
+}
+
+impl RestorationReport {
+    /// Items at the destination whose bytes no sync proof covers.
+    pub fn unproven(&self) -> u64 {
+        (self.copied + self.unchanged).saturating_sub(self.proven)
+    }
+}
+
+/// What became of one item.
+pub(crate) enum RestoreOutcome {
+    Restored { bytes: u64, proven: bool },
+    AlreadyPresent { proven: bool },
+    Skipped(String),
+    RestoredUnproven { bytes: u64, why: String },
+    PresentUnproven(String),
+}
+
+impl ItemReport for RestorationReport {
+    type Outcome = RestoreOutcome;
+
+    fn note(&mut self, result: ItemResult<RestoreOutcome>) {
+        let (item, why) = match result {
+            Ok((id, Ok(outcome))) => match outcome {
+                RestoreOutcome::Restored { bytes, proven } => return self.note_restored(bytes, proven),
+                RestoreOutcome::AlreadyPresent { proven } => {
+                    self.unchanged += 1;
+                    self.proven += u64::from(proven);
+                    return;
+                }
+                RestoreOutcome::RestoredUnproven { bytes, why } => {
+                    self.note_restored(bytes, false);
+                    (id.to_string(), format!("brought back, but {why}"))
+                }
+                RestoreOutcome::PresentUnproven(why) => {
+                    self.unchanged += 1;
+                    (id.to_string(), format!("there already, but {why}"))
+                }
+                RestoreOutcome::Skipped(why) => (id.to_string(), why),
+            },
+            Ok((id, Err(error))) => (id.to_string(), error_chain(&error)),
+            Err(error) => ("?".to_owned(), error.to_string()),
+        };
+        self.add_fault(ItemFinding { item, what: CopyFault::NotRestored(why) });
+    }
+
+    fn add_fault(&mut self, fault: ItemFinding) {
+        self.faults.push(fault);
+    }
+}
+
+impl RestorationReport {
+    fn note_restored(&mut self, bytes: u64, proven: bool) {
+        self.copied += 1;
+        self.proven += u64::from(proven);
+        self.bytes += bytes;
+    }
+}
+
+impl RestoreOutcome {
+    /// The same outcome, but it is not known whether the bytes are those that were copied.
+    pub(super) fn unproven_because(self, why: &str) -> Self {
+        let why = format!("whether its bytes are those that were copied could not be told: {why}");
+        match self {
+            Self::Restored { bytes, .. } => Self::RestoredUnproven { bytes, why },
+            Self::AlreadyPresent { .. } => Self::PresentUnproven(why),
+            Self::RestoredUnproven { bytes, why: more } => {
+                Self::RestoredUnproven { bytes, why: format!("{why}; and {more}") }
+            }
+            Self::PresentUnproven(_) | Self::Skipped(_) => self,
+        }
+    }
+}
