@@ -35,7 +35,7 @@ pub enum PolicyError {
     },
     /// A required file is certainly absent. Its content is unknown.
     #[error("the policy file `{file}` is missing")]
-    MissingSpace {
+    MissingFile {
         /// Its name.
         file: String,
     },
@@ -63,7 +63,7 @@ impl PolicyError {
     pub fn faults(&self) -> &[Diagnostic] {
         match self {
             Self::Broken { faults, .. } => faults,
-            Self::NotListed { .. } | Self::MissingSpace { .. } | Self::Unreadable { .. } => &[],
+            Self::NotListed { .. } | Self::MissingFile { .. } | Self::Unreadable { .. } => &[],
         }
     }
 }

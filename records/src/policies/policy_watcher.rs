@@ -138,7 +138,7 @@ impl PolicyWatcher {
         }
         let looked = self.look(&files, &cached.versions(), judge).await;
         let at = LookTime { now: self.clock.now(), monotonic, refresh: self.refresh };
-        let missing = || PolicyAnswer::Nothing(PolicyError::MissingSpace { file: files.join(", ") });
+        let missing = || PolicyAnswer::Nothing(PolicyError::MissingFile { file: files.join(", ") });
         cached.update(looked, at).unwrap_or_else(missing)
     }
 
@@ -199,7 +199,7 @@ impl PolicyWatcher {
         let unreadable =
             |source: StoreError| PolicyError::Unreadable { file: file.to_owned(), source: Arc::new(source) };
         match read_policy_object(&*self.store, &item).await.map_err(unreadable)? {
-            Presence::Absent => Err(PolicyError::MissingSpace { file: file.to_owned() }),
+            Presence::Absent => Err(PolicyError::MissingFile { file: file.to_owned() }),
             Presence::Present((FileContent::TooLarge { bytes }, _)) => Err(too_large(file, bytes)),
             Presence::Present((FileContent::Whole(bytes), version)) => Ok((bytes, version)),
         }
@@ -209,7 +209,7 @@ impl PolicyWatcher {
         match ContentId::new(file) {
             Ok(id) => Ok(ItemAddress { space: self.space.clone(), id }),
             // Cannot happen: file names are made of account ids, which are far shorter than the limit.
-            Err(_) => Err(PolicyError::MissingSpace { file: file.to_owned() }),
+            Err(_) => Err(PolicyError::MissingFile { file: file.to_owned() }),
         }
     }
 }

@@ -131,8 +131,8 @@ async fn only_a_list_that_was_read_says_that_an_account_is_not_listed() {
 async fn a_missing_list_is_not_an_empty_one() {
     let (place, book) = book();
     place.remove(LIST);
-    assert!(matches!(book.accounts().await, Err(PolicyError::MissingSpace { file }) if file == LIST));
-    assert!(matches!(book.account(&account("alice")).await, Err(PolicyError::MissingSpace { .. })));
+    assert!(matches!(book.accounts().await, Err(PolicyError::MissingFile { file }) if file == LIST));
+    assert!(matches!(book.account(&account("alice")).await, Err(PolicyError::MissingFile { .. })));
     place.write(LIST, "[]");
     place.pass(REFRESH);
     assert!(book.accounts().await.unwrap().is_empty());
@@ -161,7 +161,7 @@ async fn a_policy_file_that_is_gone_does_not_end_the_policy_of_a_listed_account(
     place.pass(REFRESH);
     assert!(covers(&book.account(&account("alice")).await.unwrap()));
     let asked = again(&place).account(&account("alice")).await;
-    assert!(matches!(asked, Err(PolicyError::MissingSpace { file }) if file == ALICE));
+    assert!(matches!(asked, Err(PolicyError::MissingFile { file }) if file == ALICE));
 }
 
 #[tokio::test]
