@@ -163,12 +163,11 @@ fn key_lines(text: &str) -> BTreeMap<String, usize> {
     fn add(table: &DeTable<'_>, within: &str, text: &str, lines: &mut BTreeMap<String, usize>) {
         for (name, value) in table {
             let key = format!("{within}{}", name.get_ref());
-            match value.get_ref() {
-                DeValue::Table(inner) => add(inner, &format!("{key}."), text, lines),
-                _ => {
-                    let before = text.get(..name.span().start).unwrap_or_default();
-                    lines.insert(key, 1 + before.matches('\n').count());
-                }
+            if let DeValue::Table(inner) = value.get_ref() {
+                add(inner, &format!("{key}."), text, lines);
+            } else {
+                let before = text.get(..name.span().start).unwrap_or_default();
+                lines.insert(key, 1 + before.matches('\n').count());
             }
         }
     }
