@@ -179,7 +179,7 @@ impl Installation {
     pub fn drain(&self) -> DeadLetterDrain {
         DeadLetterDrain {
             queue: self.engine.queue(QueueName::DeadLetter),
-            book: self.dead_letters(),
+            dead_letters: self.dead_letters(),
             registry: self.registry(),
             clock: self.engine.clock(),
             settings: DrainSettings { visibility: Duration::from_mins(1), poll_wait: Duration::from_secs(20) },

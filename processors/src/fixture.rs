@@ -264,7 +264,7 @@ pub(crate) enum NoPolicy {
 }
 
 impl NoPolicy {
-    pub(crate) fn book(self) -> PolicyRepository {
+    pub(crate) fn repository(self) -> PolicyRepository {
         let SpacePair { account, source, destination, space } = Fixture::pair();
         let of = |space, source: &StoreId, destination| {
             let compare = Compare::Everything;

@@ -351,7 +351,7 @@ async fn work(handle: &ProcessHandle) {
     };
     let drain = DeadLetterDrain {
         queue: process_deps.queues[&QueueName::DeadLetter].clone(),
-        book: process_deps.dead_letters(),
+        dead_letters: process_deps.dead_letters(),
         registry: process_deps.registry(),
         clock: process.clock.clone(),
         settings: DrainSettings { visibility: seconds(60), poll_wait: seconds(300) },

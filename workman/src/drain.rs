@@ -29,7 +29,7 @@ pub struct DeadLetterDrain {
     /// The dead-letter queue.
     pub queue: Arc<dyn TaskQueue>,
     /// Where they are recorded.
-    pub book: DeadLetters,
+    pub dead_letters: DeadLetters,
     /// Says what a task is about.
     pub registry: Registry,
     /// Time.
@@ -174,6 +174,6 @@ impl DeadLetterDrain {
 
     async fn record(&self, delivery: &Delivery) -> Result<(), DeadLetterError> {
         let letter = DeadLetter::read(delivery, |task| subject_of(&self.registry, task));
-        self.book.note(&letter).await
+        self.dead_letters.note(&letter).await
     }
 }

@@ -35,7 +35,7 @@ const PARTITION_BYTES_MAX: usize = 2048;
 #[derive(Debug, Clone)]
 pub struct DynamoTable {
     client: Client,
-    book: Arc<str>,
+    name: Arc<str>,
     table: Arc<str>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
@@ -44,16 +44,16 @@ pub struct DynamoTable {
 type DynamoItem = HashMap<String, AttributeValue>;
 
 impl DynamoTable {
-    /// The table that Mill calls `book`, and the service `table`.
-    pub fn new(connection: &Connection, book: &str, table: &str, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
+    /// The table that Mill calls `name` and the service calls `table`.
+    pub fn new(connection: &Connection, name: &str, table: &str, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(&connection.config)
             .interceptor(connection.request_counter())
             .interceptor(CompleteResponses);
-        Self { client: Client::from_conf(config.build()), book: book.into(), table: table.into(), clock, rng }
+        Self { client: Client::from_conf(config.build()), name: name.into(), table: table.into(), clock, rng }
     }
 
     fn error(&self, op: &'static str, kind: TableErrorKind) -> TableError {
-        TableError { kind, op, table: self.book.to_string(), source: None }
+        TableError { kind, op, table: self.name.to_string(), source: None }
     }
 
     fn call_error(&self, op: &'static str, failure: &CallError) -> TableError {
@@ -120,7 +120,7 @@ impl DynamoTable {
 #[async_trait]
 impl Table for DynamoTable {
     fn name(&self) -> &str {
-        &self.book
+        &self.name
     }
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {

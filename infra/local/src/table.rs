@@ -27,17 +27,17 @@ const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct SqliteTable {
     database: Arc<Database>,
-    book: Arc<str>,
+    name: Arc<str>,
 }
 
 impl SqliteTable {
-    /// The table `book` of the database. All handles made with one name are the same table.
-    pub fn new(database: Arc<Database>, book: &str) -> Self {
-        Self { database, book: book.into() }
+    /// The table `name` of the database. All handles made with one name are the same table.
+    pub fn new(database: Arc<Database>, name: &str) -> Self {
+        Self { database, name: name.into() }
     }
 
     fn error(&self, op: &'static str, kind: TableErrorKind) -> TableError {
-        TableError { kind, op, table: self.book.to_string(), source: None }
+        TableError { kind, op, table: self.name.to_string(), source: None }
     }
 
     fn failed(&self, op: &'static str) -> impl Fn(DatabaseError) -> TableError {
@@ -55,18 +55,18 @@ impl SqliteTable {
 #[async_trait]
 impl Table for SqliteTable {
     fn name(&self) -> &str {
-        &self.book
+        &self.name
     }
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
-        let (book, key) = (Arc::clone(&self.book), key.clone());
-        self.database.read(move |connection| read(connection, &book, &key)).await.map_err(self.failed("get"))
+        let (name, key) = (Arc::clone(&self.name), key.clone());
+        self.database.read(move |connection| read(connection, &name, &key)).await.map_err(self.failed("get"))
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.check_value("put", &value)?;
-        let (book, key, bytes) = (Arc::clone(&self.book), key.clone(), value.len());
-        let work = move |transaction: &mut WriteTransaction<'_>| write(transaction, &book, &key, &value, &when);
+        let (name, key, bytes) = (Arc::clone(&self.name), key.clone(), value.len());
+        let work = move |transaction: &mut WriteTransaction<'_>| write(transaction, &name, &key, &value, &when);
         let written = self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("put"))?;
         written.map(version).ok_or_else(|| self.error("put", TableErrorKind::Conflict))
     }
@@ -74,11 +74,11 @@ impl Table for SqliteTable {
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
         rows.iter().try_for_each(|(_, value)| self.check_value("put_many", value))?;
         for rows in rows.chunks(ROWS_AT_ONCE) {
-            let (book, rows) = (Arc::clone(&self.book), rows.to_vec());
+            let (name, rows) = (Arc::clone(&self.name), rows.to_vec());
             let bytes = rows.iter().map(|(_, value)| value.len()).sum();
             let work = move |transaction: &mut WriteTransaction<'_>| {
                 rows.iter().try_for_each(|(key, value)| {
-                    write(transaction, &book, key, value, &RowPrecondition::Always).map(|_| ())
+                    write(transaction, &name, key, value, &RowPrecondition::Always).map(|_| ())
                 })
             };
             self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("put_many"))?;
@@ -87,16 +87,16 @@ impl Table for SqliteTable {
     }
 
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
-        let (book, key) = (Arc::clone(&self.book), key.clone());
-        let work = move |transaction: &mut WriteTransaction<'_>| remove(transaction, &book, &key, &when);
+        let (name, key) = (Arc::clone(&self.name), key.clone());
+        let work = move |transaction: &mut WriteTransaction<'_>| remove(transaction, &name, &key, &when);
         let done = self.database.write(Durability::Power, 0, work).await.map_err(self.failed("delete"))?;
         if done { Ok(()) } else { Err(self.error("delete", TableErrorKind::Conflict)) }
     }
 
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
         let bounds = KeyBounds::of(range);
-        let (book, partition, limit) = (Arc::clone(&self.book), partition.to_owned(), limit.clamp(1, PAGE_ROWS_MAX));
-        let work = move |connection: &Connection| page(connection, &book, &partition, &bounds, limit);
+        let (name, partition, limit) = (Arc::clone(&self.name), partition.to_owned(), limit.clamp(1, PAGE_ROWS_MAX));
+        let work = move |connection: &Connection| page(connection, &name, &partition, &bounds, limit);
         self.database.read(work).await.map_err(self.failed("query"))
     }
 }
@@ -110,10 +110,10 @@ fn number(version: &RowVersion) -> Option<i64> {
     version.0.parse().ok()
 }
 
-fn read(connection: &Connection, book: &str, key: &RowKey) -> rusqlite::Result<Option<Row>> {
+fn read(connection: &Connection, name: &str, key: &RowKey) -> rusqlite::Result<Option<Row>> {
     let mut statement = connection
         .prepare_cached("SELECT value, version FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
-    let found = statement.query_row(params![book, key.partition.as_bytes(), key.sort.as_bytes()], |row| {
+    let found = statement.query_row(params![name, key.partition.as_bytes(), key.sort.as_bytes()], |row| {
         Ok((Bytes::from(row.get::<_, Vec<u8>>(0)?), row.get(1)?))
     });
     let row = |(value, number)| Row { sort: key.sort.clone(), value, version: version(number) };
@@ -123,13 +123,13 @@ fn read(connection: &Connection, book: &str, key: &RowKey) -> rusqlite::Result<O
 /// Writes a row and returns its version's number; `None` when the precondition does not hold.
 fn write(
     transaction: &mut WriteTransaction<'_>,
-    book: &str,
+    name: &str,
     key: &RowKey,
     value: &Bytes,
     when: &RowPrecondition,
 ) -> rusqlite::Result<Option<i64>> {
     let new_version = transaction.next_number()?;
-    let values = params![book, key.partition.as_bytes(), key.sort.as_bytes(), new_version, &value[..]];
+    let values = params![name, key.partition.as_bytes(), key.sort.as_bytes(), new_version, &value[..]];
     let changed = match when {
         RowPrecondition::Always => transaction
             .statement(
@@ -151,7 +151,7 @@ fn write(
                      WHERE book = ?1 AND partition = ?2 AND sort = ?3 AND version = ?6",
                 )?
                 .execute(params![
-                    book,
+                    name,
                     key.partition.as_bytes(),
                     key.sort.as_bytes(),
                     new_version,
@@ -166,7 +166,7 @@ fn write(
 /// Deletes a row. Returns `false` when the precondition does not hold.
 fn remove(
     transaction: &mut WriteTransaction<'_>,
-    book: &str,
+    name: &str,
     key: &RowKey,
     when: &RowPrecondition,
 ) -> rusqlite::Result<bool> {
@@ -175,19 +175,19 @@ fn remove(
         RowPrecondition::Always => {
             let mut statement =
                 transaction.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
-            statement.execute(params![book, partition, sort])?;
+            statement.execute(params![name, partition, sort])?;
             Ok(true)
         }
         RowPrecondition::Absent => {
             let mut statement =
                 transaction.statement("SELECT 1 FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
-            Ok(!statement.exists(params![book, partition, sort])?)
+            Ok(!statement.exists(params![name, partition, sort])?)
         }
         RowPrecondition::VersionIs(expected) => {
             let Some(expected) = number(expected) else { return Ok(false) };
             let mut statement = transaction
                 .statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3 AND version = ?4")?;
-            Ok(statement.execute(params![book, partition, sort, expected])? > 0)
+            Ok(statement.execute(params![name, partition, sort, expected])? > 0)
         }
     }
 }
@@ -215,7 +215,7 @@ impl KeyBounds {
 
 fn page(
     connection: &Connection,
-    book: &str,
+    name: &str,
     partition: &str,
     bounds: &KeyBounds,
     limit: usize,
@@ -224,7 +224,7 @@ fn page(
         "SELECT sort, value, version FROM entry
          WHERE book = ?1 AND partition = ?2 AND sort >= ?3 AND sort < ?4 ORDER BY sort",
     )?;
-    let mut rows = statement.query(params![book, partition.as_bytes(), bounds.from, bounds.before])?;
+    let mut rows = statement.query(params![name, partition.as_bytes(), bounds.from, bounds.before])?;
     let mut page = RowPage::default();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {

@@ -58,14 +58,14 @@ fn waiting(settings: &mut ProducerSettings) {
     settings.looping.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(30) };
 }
 
-async fn book(world: &World) -> ProducerRows<DuplicationRows> {
+async fn stored_rows(world: &World) -> ProducerRows<DuplicationRows> {
     let state =
         ProducerState::<DuplicationRows>::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::NAME);
     state.load(false).await.unwrap()
 }
 
 async fn runs(world: &World) -> Vec<AccountRun> {
-    book(world).await.runs.into_iter().map(|kept| kept.record).collect()
+    stored_rows(world).await.runs.into_iter().map(|kept| kept.record).collect()
 }
 
 async fn run_of(world: &World, name: &str) -> Option<AccountRun> {
@@ -82,7 +82,7 @@ async fn work_for_b(world: &World, writer: &mut Option<CountsWriter>) -> usize {
 }
 
 fn writer(world: &World) -> Option<CountsWriter> {
-    world.counts().map(|book| CountsWriter::new(book, "workman".to_owned()))
+    world.counts().map(|counts| CountsWriter::new(counts, "workman".to_owned()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ async fn in_one_session_too_each_account_begins_its_loops_when_they_are_due() {
 /// How many entries of an account's current run were surveyed.
 async fn run_surveyed(world: &World, name: &str) -> u64 {
     let of_account = |morsel: &PairMorsel| morsel.pair.account == account(name);
-    book(world)
+    stored_rows(world)
         .await
         .morsels
         .into_iter()
@@ -171,7 +171,7 @@ async fn loops_that_are_short_and_many_do_not_keep_a_long_one_waiting() {
         world.pass(Duration::from_mins(1)).await;
     }
     let AccountRun { finished, .. } = run_of(&world, "a").await.unwrap();
-    let left = book(&world).await.morsels.iter().map(|kept| kept.record.nibbles).max();
+    let left = stored_rows(&world).await.morsels.iter().map(|kept| kept.record.nibbles).max();
     assert!(finished.is_none() && left > Some(100), "{left:?} nibbles of a after a hundred loops of b");
 }
 
@@ -266,7 +266,7 @@ async fn the_run_of_an_earlier_version_is_gone_on_with_as_each_accounts_own() {
     assert!(is_finished(&report) && report.resumed, "{report:?}");
     let ids = world.ids();
     assert_eq!((ids.len(), &*ids[0]), (40, "of a00020"), "nothing is queued again, and nothing lost");
-    let ProducerRows { run_of_all, runs, .. } = book(&world).await;
+    let ProducerRows { run_of_all, runs, .. } = stored_rows(&world).await;
     assert!(run_of_all.is_none());
     assert!(runs.len() == 2 && runs.iter().all(|kept| kept.record.finished.is_some()), "{runs:?}");
     assert!(matches!(world.session_with(small).await.ended, SessionEnd::NotDue { .. }));
@@ -311,7 +311,7 @@ async fn what_an_earlier_version_ran_since_counts_as_each_accounts_last_run() {
     write_run_of_all(&world, started, Some(started.as_millis())).await;
     world.pass(HOUR / 2).await;
     assert_eq!(world.session().await.ended, SessionEnd::NotDue { next_run: started.plus(HOUR) });
-    assert!(book(&world).await.run_of_all.is_none());
+    assert!(stored_rows(&world).await.run_of_all.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,7 +413,7 @@ async fn of_an_account_that_is_taken_out_of_the_list_nothing_is_left_and_another
             unlisting.await;
             world.session_with(small).await;
         }
-        let ProducerRows { runs, accounts, morsels, .. } = book(&world).await;
+        let ProducerRows { runs, accounts, morsels, .. } = stored_rows(&world).await;
         let owners =
             runs.iter().map(|kept| &kept.record.account).chain(accounts.iter().map(|kept| &kept.record.account));
         let owners = owners.chain(morsels.iter().map(|kept| &kept.record.pair.account));
@@ -435,8 +435,8 @@ async fn where_the_list_of_accounts_cannot_be_read_runs_going_on_are_gone_on_wit
     let mut world = world;
     // A process that has never read the list.
     let nothing = Arc::new(world.store("2").clone());
-    let book = PolicyRepository::of_store(nothing, space("none"), world.clock.clone(), Duration::from_mins(5));
-    world.policies = Arc::new(book);
+    let repository = PolicyRepository::of_store(nothing, space("none"), world.clock.clone(), Duration::from_mins(5));
+    world.policies = Arc::new(repository);
     let report = world.session_with(small).await;
     assert!(report.resumed && report.accounts_failed.len() == 1, "{report:?}");
     assert!(run_of(&world, "a").await.is_some(), "it is not taken for one that is no longer listed");

@@ -15,7 +15,7 @@ use crate::{DuplicationProducer, ProducerSettings};
 const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
 
 /// All rows of the table except for the lease.
-async fn book(world: &World) -> Vec<(String, Vec<u8>)> {
+async fn stored_rows(world: &World) -> Vec<(String, Vec<u8>)> {
     let (mut rows, mut range) = (Vec::new(), KeyRange { prefix: String::new(), after: None });
     loop {
         let page = world.state.query(DuplicationProducer::NAME, &range, 100).await.unwrap();
@@ -64,11 +64,11 @@ async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
         };
         world.session_with(other).await;
     }
-    let before = book(&world).await;
+    let before = stored_rows(&world).await;
     world.fuse.thawed.notify_one();
     // What it sends twice does no harm.
     let _ = session.await;
-    let after = book(&world).await;
+    let after = stored_rows(&world).await;
     let text = |rows: Vec<(String, Vec<u8>)>| -> Vec<String> {
         rows.into_iter().map(|(sort, value)| format!("{sort} {}", String::from_utf8_lossy(&value))).collect()
     };
@@ -145,11 +145,11 @@ async fn taking_over_is_left_to_the_next(deed: Deed) {
         settings.looping.queue_max = 0;
     });
     assert_eq!(next.await.ended, crate::SessionEnd::QueueFull);
-    let before = book(&world).await;
+    let before = stored_rows(&world).await;
     world.fuse.thawed.notify_one();
     let _ = session.await;
     // A row may come late where there is none.
-    let mut after = book(&world).await;
+    let mut after = stored_rows(&world).await;
     after.retain(|(sort, _)| before.iter().any(|(known, _)| known == sort));
     assert_eq!(after, before, "{deed:?}");
 }

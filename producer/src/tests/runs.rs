@@ -198,8 +198,8 @@ pub(super) fn files(world: &mut World) -> MemoryStore {
         put(&files, file, "{}");
     }
     let store = Arc::new(files.clone());
-    let book = PolicyRepository::of_store(store, space("policies"), world.clock.clone(), Duration::from_mins(5));
-    world.policies = Arc::new(book);
+    let repository = PolicyRepository::of_store(store, space("policies"), world.clock.clone(), Duration::from_mins(5));
+    world.policies = Arc::new(repository);
     files
 }
 

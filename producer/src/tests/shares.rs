@@ -63,7 +63,7 @@ async fn an_account_whose_tasks_are_slow_has_no_more_than_its_share_of_the_queue
         let stop = CancellationToken::new();
         let working = async {
             let (mut done, mut most) = (0, 0);
-            let mut writer = world.counts().map(|book| CountsWriter::new(book, "workman".to_owned()));
+            let mut writer = world.counts().map(|counts| CountsWriter::new(counts, "workman".to_owned()));
             // The space, and its items.
             for second in 0..1_200 {
                 world.pass(Duration::from_secs(1)).await;
@@ -102,8 +102,8 @@ async fn a_session_from_cron_fills_the_share_of_each_and_leaves() {
         }
         // Nothing of a was done: the next one is b's alone.
         world.queue.drain_of(&account("b")).await;
-        if let Some(book) = world.counts() {
-            world.write_counts(&mut CountsWriter::new(book, "workman".to_owned())).await;
+        if let Some(counts) = world.counts() {
+            world.write_counts(&mut CountsWriter::new(counts, "workman".to_owned())).await;
         }
         let before = world.depth_of(&account("a"));
         assert_eq!(world.session_with(small).await.ended, SessionEnd::QueueFull);

@@ -3,7 +3,7 @@ use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault, ManualClo
 use super::*;
 
 struct Desk {
-    book: AccountCounts,
+    repository: AccountCounts,
     clock: Arc<ManualClock>,
 }
 
@@ -18,8 +18,9 @@ fn of(name: &str, received: u64, ended: u64) -> CountsByAccount {
 impl Desk {
     fn over(table: impl Table) -> Self {
         let clock = Arc::new(ManualClock::new());
-        let book = AccountCounts { table: Arc::new(table), clock: clock.clone(), queue: QueueName::DuplicationLow };
-        Self { book, clock }
+        let repository =
+            AccountCounts { table: Arc::new(table), clock: clock.clone(), queue: QueueName::DuplicationLow };
+        Self { repository, clock }
     }
 
     fn faulty() -> (Self, Arc<FaultPlan>) {
@@ -29,15 +30,15 @@ impl Desk {
     }
 
     fn writer(&self, holder: &str) -> CountsWriter {
-        CountsWriter::new(self.book.clone(), holder.to_owned())
+        CountsWriter::new(self.repository.clone(), holder.to_owned())
     }
 
     async fn read(&self) -> CountsByAccount {
-        self.book.read(&["a", "b"].map(account).into()).await.unwrap()
+        self.repository.read(&["a", "b"].map(account).into()).await.unwrap()
     }
 
     async fn rows(&self) -> usize {
-        self.book.rows().await.unwrap().len()
+        self.repository.rows().await.unwrap().len()
     }
 }
 
@@ -61,7 +62,7 @@ async fn a_write_that_was_not_answered_counts_once() {
     writer.add(&of("a", 1, 1), false).await.unwrap();
     plan.fail(PortCall::PutRow, 1, InjectedFault::After(FaultKind::Unavailable));
     writer.add(&of("a", 2, 2), false).await.unwrap_err();
-    // The same again, with what was counted meanwhile.
+    // The same counts again, with those of the meantime.
     writer.add(&of("a", 5, 5), false).await.unwrap();
     assert_eq!(desk.read().await, of("a", 6, 6));
 }
@@ -115,9 +116,9 @@ async fn a_workman_that_meets_many_accounts_has_rows_of_bounded_size() {
             writer.add(&of(&format!("account-{number}"), 1, 1), round == 2 && number == 1_199).await.unwrap();
         }
     }
-    let rows = desk.book.rows().await.unwrap();
+    let rows = desk.repository.rows().await.unwrap();
     assert!(rows.iter().all(|row| row.value.len() < 32 << 10), "no row is larger than DynamoDB writes cheaply");
     let known = (0..1_200).map(|number| account(&format!("account-{number}"))).collect();
-    let counts = desk.book.read(&known).await.unwrap();
+    let counts = desk.repository.read(&known).await.unwrap();
     assert!(counts.len() == 1_200 && counts.values().all(|counted| *counted == AccountCount { received: 3, ended: 3 }));
 }

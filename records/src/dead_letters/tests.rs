@@ -44,7 +44,7 @@ fn letter_at(millis: u64, account: &str) -> DeadLetter {
     DeadLetter::read(&delivery(body), |task| Some(format!("{}/thing", task.account)))
 }
 
-fn book() -> DeadLetters {
+fn dead_letters() -> DeadLetters {
     DeadLetters::new(Arc::new(TestTable::with_page_max(3)))
 }
 
@@ -52,7 +52,7 @@ fn by(who: &str) -> OperatorDecision {
     OperatorDecision { by: who.into(), at: at(9_000) }
 }
 
-/// A queue that only takes in, or refuses.
+/// A queue that only accepts bodies, or refuses them.
 #[derive(Debug, Default)]
 struct Inbox {
     sent: Mutex<Vec<OutgoingMessage>>,
@@ -106,11 +106,11 @@ fn queues(inbox: &Arc<Inbox>) -> BTreeMap<QueueName, Arc<dyn TaskQueue>> {
 
 #[tokio::test]
 async fn a_letter_is_kept_whole() {
-    let (book, letter) = (book(), letter_at(1_000, "a"));
+    let (dead_letters, letter) = (dead_letters(), letter_at(1_000, "a"));
     assert_eq!((letter.failures, letter.history.len(), letter.reason.as_str()), (1, 1, "it broke for good"));
     assert_eq!((letter.subject.as_deref(), letter.origin), (Some("a/thing"), Some(QueueName::DuplicationLow)));
-    book.note(&letter).await.unwrap();
-    assert_eq!(book.get(&letter.id).await.unwrap(), letter);
+    dead_letters.note(&letter).await.unwrap();
+    assert_eq!(dead_letters.get(&letter.id).await.unwrap(), letter);
 }
 
 #[tokio::test]
@@ -127,73 +127,73 @@ async fn a_body_that_came_bare_was_moved_by_the_queue_itself() {
 
 #[tokio::test]
 async fn letters_are_listed_by_time_page_by_page_and_once_however_often_drained() {
-    let book = book();
+    let dead_letters = dead_letters();
     for n in [5, 1, 9, 3, 7, 1, 9] {
-        book.note(&letter_at(n, if n % 4 == 1 { "a" } else { "b" })).await.unwrap();
+        dead_letters.note(&letter_at(n, if n % 4 == 1 { "a" } else { "b" })).await.unwrap();
     }
     let times = |page: &DeadLetterPage| page.letters.iter().map(|letter| letter.at.as_millis()).collect::<Vec<_>>();
     let all = DeadLetterFilter::default();
-    let first = book.list(&all, None, 2).await.unwrap();
-    let second = book.list(&all, first.next.as_ref(), 2).await.unwrap();
-    let third = book.list(&all, second.next.as_ref(), 2).await.unwrap();
+    let first = dead_letters.list(&all, None, 2).await.unwrap();
+    let second = dead_letters.list(&all, first.next.as_ref(), 2).await.unwrap();
+    let third = dead_letters.list(&all, second.next.as_ref(), 2).await.unwrap();
     assert_eq!([times(&first), times(&second), times(&third)], [vec![1, 3], vec![5, 7], vec![9]]);
     assert_eq!(third.next, None);
     let of_a = DeadLetterFilter { account: Some(AccountId::new("a").unwrap()), ..DeadLetterFilter::default() };
-    assert_eq!(times(&book.list(&of_a, None, 100).await.unwrap()), [1, 5, 9]);
-    assert_eq!((book.count(&of_a).await.unwrap(), book.count(&all).await.unwrap()), (3, 5));
+    assert_eq!(times(&dead_letters.list(&of_a, None, 100).await.unwrap()), [1, 5, 9]);
+    assert_eq!((dead_letters.count(&of_a).await.unwrap(), dead_letters.count(&all).await.unwrap()), (3, 5));
     let late = DeadLetterFilter { since: Some(at(5)), ..of_a };
-    assert_eq!(times(&book.list(&late, None, 100).await.unwrap()), [5, 9]);
+    assert_eq!(times(&dead_letters.list(&late, None, 100).await.unwrap()), [5, 9]);
 }
 
 #[tokio::test]
 async fn a_retry_is_sent_before_it_is_marked_and_only_once() {
-    let (book, letter) = (book(), letter_at(1_000, "a"));
-    book.note(&letter).await.unwrap();
+    let (dead_letters, letter) = (dead_letters(), letter_at(1_000, "a"));
+    dead_letters.note(&letter).await.unwrap();
     let refusing = Arc::new(Inbox { refuses: true, ..Inbox::default() });
-    let refused = book.retry(&letter.id, None, &queues(&refusing), by("op")).await;
+    let refused = dead_letters.retry(&letter.id, None, &queues(&refusing), by("op")).await;
     assert!(matches!(refused, Err(DeadLetterError::Queue { .. })), "{refused:?}");
-    assert_eq!(book.get(&letter.id).await.unwrap().state, DeadLetterState::Open);
+    assert_eq!(dead_letters.get(&letter.id).await.unwrap().state, DeadLetterState::Open);
     let inbox = Arc::new(Inbox::default());
-    book.retry(&letter.id, None, &queues(&inbox), by("op")).await.unwrap();
+    dead_letters.retry(&letter.id, None, &queues(&inbox), by("op")).await.unwrap();
     let sent = inbox.sent.lock().clone();
     let again = decode_body(&sent[0].body, at(0)).unwrap();
     assert_eq!((sent.len(), again.failures, again.history.len(), sent[0].group.as_str()), (1, 0, 1, "a"));
-    let twice = book.retry(&letter.id, None, &queues(&inbox), by("op")).await;
+    let twice = dead_letters.retry(&letter.id, None, &queues(&inbox), by("op")).await;
     assert!(matches!(twice, Err(DeadLetterError::Decided { state: "retried", .. })), "{twice:?}");
-    book.note(&letter).await.unwrap();
+    dead_letters.note(&letter).await.unwrap();
     assert!(
-        matches!(book.get(&letter.id).await.unwrap().state, DeadLetterState::Retried { .. }),
+        matches!(dead_letters.get(&letter.id).await.unwrap().state, DeadLetterState::Retried { .. }),
         "a late copy reopens"
     );
 }
 
 #[tokio::test]
 async fn a_letter_that_cannot_be_opened_goes_back_as_it_is() {
-    let (book, inbox) = (book(), Arc::new(Inbox::default()));
+    let (dead_letters, inbox) = (dead_letters(), Arc::new(Inbox::default()));
     let letter = DeadLetter::read(&delivery(Bytes::from_static(b"\xff")), |_| None);
-    book.note(&letter).await.unwrap();
-    let nowhere = book.retry(&letter.id, None, &queues(&inbox), by("op")).await;
+    dead_letters.note(&letter).await.unwrap();
+    let nowhere = dead_letters.retry(&letter.id, None, &queues(&inbox), by("op")).await;
     assert!(matches!(nowhere, Err(DeadLetterError::NoQueue(_))), "{nowhere:?}");
-    book.retry(&letter.id, Some(QueueName::DuplicationLow), &queues(&inbox), by("op")).await.unwrap();
+    dead_letters.retry(&letter.id, Some(QueueName::DuplicationLow), &queues(&inbox), by("op")).await.unwrap();
     assert_eq!(&inbox.sent.lock()[0].body[..], b"\xff");
 }
 
 #[tokio::test]
 async fn a_discarded_letter_stays_with_its_reason_and_is_not_retried() {
-    let (book, letter) = (book(), letter_at(1_000, "a"));
-    book.note(&letter).await.unwrap();
-    book.discard(&letter.id, "deleted on purpose", by("op")).await.unwrap();
-    let state = book.get(&letter.id).await.unwrap().state;
+    let (dead_letters, letter) = (dead_letters(), letter_at(1_000, "a"));
+    dead_letters.note(&letter).await.unwrap();
+    dead_letters.discard(&letter.id, "deleted on purpose", by("op")).await.unwrap();
+    let state = dead_letters.get(&letter.id).await.unwrap().state;
     assert_eq!(
         state,
         DeadLetterState::Discarded { reason: "deleted on purpose".into(), by: "op".into(), at: at(9_000) }
     );
     let inbox = Arc::new(Inbox::default());
-    assert!(book.retry(&letter.id, None, &queues(&inbox), by("op")).await.is_err());
+    assert!(dead_letters.retry(&letter.id, None, &queues(&inbox), by("op")).await.is_err());
     assert!(inbox.sent.lock().is_empty());
     let open = DeadLetterFilter { state: Some("open"), ..DeadLetterFilter::default() };
-    assert!(book.list(&open, None, 10).await.unwrap().letters.is_empty());
-    assert!(matches!(book.get(&DeadLetterId::new("none")).await, Err(DeadLetterError::Unknown(_))));
+    assert!(dead_letters.list(&open, None, 10).await.unwrap().letters.is_empty());
+    assert!(matches!(dead_letters.get(&DeadLetterId::new("none")).await, Err(DeadLetterError::Unknown(_))));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What the book of delete lists promises, over a table in memory.
+//! The promises of the repository of delete lists, on a table in memory.
 
 mod held;
 mod pair;
@@ -49,12 +49,12 @@ fn held_state() -> DeleteListState {
     DeleteListState::Held { reason: HoldReason::TooMany { unasked_today: 0 } }
 }
 
-fn book() -> (DeleteLists, Arc<MemoryTable>) {
+fn repository() -> (DeleteLists, Arc<MemoryTable>) {
     let table = Arc::new(MemoryTable::with_pages_of("delete-lists", 3));
     (DeleteLists::new(table.clone()), table)
 }
 
-/// Puts a list that waits for a person into the book, as the producer does.
+/// Adds a held list, as the producer does.
 async fn hold(lists: &DeleteLists, pair: &SpacePair, id: DeleteListId, head: DeleteListHead) -> HeldList {
     lists.note_held(pair, id).await.unwrap();
     lists.add_head(pair, id, head).await.unwrap();

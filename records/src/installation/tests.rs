@@ -14,7 +14,7 @@ impl Room {
         Self { tables: NAMES.iter().map(|name| fresh(name)).collect() }
     }
 
-    /// With a seed of 0 it only looks.
+    /// With a seed of 0 it only reads.
     async fn recognise(&self, remembered: Option<&str>, seed: u64) -> Result<Option<String>, InstallationError> {
         let [first, others @ ..] = &self.tables[..] else { panic!() };
         let installation = InstallationTables { first: first.clone(), others: others.to_vec() };

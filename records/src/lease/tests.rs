@@ -44,7 +44,7 @@ async fn a_lease_that_was_given_back_is_taken_at_once_under_a_higher_epoch() {
     let start = world.clock.monotonic();
     for epoch in 1..4 {
         let lease = world.take("a").await.unwrap();
-        // Without a row nobody knows who held it before.
+        // Without a row the previous holder is unknown.
         assert_eq!((lease.epoch(), lease.taken_over()), (epoch, epoch == 1));
         lease.release().await;
     }
@@ -71,7 +71,7 @@ async fn a_lease_without_beats_is_taken_over_after_the_timeout_and_not_before() 
     let world = World::new();
     let dead = world.take("a").await.unwrap();
     world.clock.sleep(Duration::from_hours(1)).await;
-    // Only what was watched counts: no clock is compared with the dead one's.
+    // Only watched time counts: no clock is compared with the dead process's.
     let start = world.clock.monotonic();
     let lease = world.take("b").await.unwrap();
     assert_eq!(world.since(start), TIMEOUT);
@@ -117,7 +117,7 @@ async fn of_two_that_ask_at_once_one_gets_it() {
 async fn a_beat_that_was_written_but_not_answered_does_not_lose_the_lease() {
     let world = World::new();
     let lease = world.take("a").await.unwrap();
-    // As if a cancelled beat had been written after all.
+    // As if a cancelled beat had been written nevertheless.
     let row = world.table.get(&world.config("a").key).await.unwrap().unwrap();
     let beat = encode("a", 1, 1, false);
     world.table.put(&world.config("a").key, beat, RowPrecondition::VersionIs(row.version)).await.unwrap();
@@ -142,7 +142,7 @@ async fn who_cannot_beat_for_a_timeout_stops_working() {
     assert_eq!(world.since(start), TIMEOUT);
 }
 
-/// Found by simulation: a beat that came while the first look was on its way did not count.
+/// Found by simulation: a beat during the first read did not count.
 #[tokio::test(start_paused = true)]
 async fn a_slow_look_takes_nothing_over_before_the_timeout() {
     let world = World::new();
@@ -151,7 +151,7 @@ async fn a_slow_look_takes_nothing_over_before_the_timeout() {
     let beats = async {
         let _ = tokio::time::timeout(Duration::from_secs(25), lease.hold(std::future::pending::<()>())).await;
     };
-    // The first look comes after the last beat; those that follow are fast.
+    // The first read ends after the last beat; the following ones are fast.
     let plan = mill_testkit::FaultPlan::new(world.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
     plan.fail(mill_testkit::PortCall::GetRow, 1, mill_testkit::InjectedFault::Delay(Duration::from_secs(30)));
     let table = Arc::new(mill_testkit::FaultInjector::<dyn Table>::new(world.table.clone(), plan));

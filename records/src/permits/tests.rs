@@ -26,7 +26,7 @@ impl Clock for ManualClock {
 }
 
 struct Fleet {
-    book: PermitRepository,
+    repository: PermitRepository,
     clock: Arc<ManualClock>,
     watched: BTreeMap<&'static str, WatchedHolders>,
 }
@@ -34,19 +34,19 @@ struct Fleet {
 impl Fleet {
     fn of(table: TestTable) -> Self {
         let clock = Arc::<ManualClock>::default();
-        let book = PermitRepository {
+        let repository = PermitRepository {
             table: Arc::new(table),
             clock: clock.clone(),
             timeout: Duration::from_mins(1),
             holder_is_dead: Arc::new(|holder| holder == "killed"),
         };
-        Self { book, clock, watched: BTreeMap::new() }
+        Self { repository, clock, watched: BTreeMap::new() }
     }
 
     async fn ask(&mut self, holder: &'static str, held: u32, wanted: u32, cap: u32) -> GrantedPermits {
         let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
         let request = PermitRequest { store, holder: holder.into(), held, wanted, cap };
-        self.book.hold(&request, self.watched.entry(holder).or_default()).await.unwrap()
+        self.repository.hold(&request, self.watched.entry(holder).or_default()).await.unwrap()
     }
 
     async fn permits(&mut self, holder: &'static str, held: u32, wanted: u32, cap: u32) -> u32 {
@@ -117,8 +117,8 @@ async fn many_that_ask_at_once_never_get_more_than_there_is() {
     let ask = |holder: u32| {
         let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
         let request = PermitRequest { store, holder: holder.to_string(), held: 0, wanted: 2, cap: 5 };
-        let book = fleet.book.clone();
-        async move { book.hold(&request, &mut WatchedHolders::default()).await }
+        let repository = fleet.repository.clone();
+        async move { repository.hold(&request, &mut WatchedHolders::default()).await }
     };
     let granted = futures::future::join_all((0..20).map(ask)).await;
     let sum: u32 = granted.iter().flatten().map(|granted| granted.permits).sum();

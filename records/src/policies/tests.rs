@@ -17,15 +17,15 @@ fn account(id: &str) -> AccountId {
     AccountId::new(id).unwrap()
 }
 
-/// Whether the policy asks for the copies of `photos`.
+/// Whether the policy covers `photos`.
 fn covers(policy: &AccountPolicy) -> bool {
     let (space, id) = (SpaceId::new("photos").unwrap(), |id| StoreId::new(id).unwrap());
     let pair = SpacePair { account: account("alice"), source: id("1"), destination: id("2"), space };
     policy.covering(&pair).is_some()
 }
 
-/// A book of two accounts, both in order.
-fn book() -> (Arc<Place>, PolicyRepository) {
+/// The policies of two accounts, both valid.
+fn policies() -> (Arc<Place>, PolicyRepository) {
     let place = Place::new();
     place.write(LIST, r#"["alice", "bob"]"#);
     for (file, text) in [(ALICE, ONE_TO_TWO), ("alice-stores.json", STORES)] {
@@ -34,11 +34,11 @@ fn book() -> (Arc<Place>, PolicyRepository) {
     for (file, text) in [("bob-duplication-policy.json", "{}"), ("bob-stores.json", STORES)] {
         place.write(file, text);
     }
-    let book = again(&place);
-    (place, book)
+    let policies = again(&place);
+    (place, policies)
 }
 
-/// The same files, nothing of them read yet.
+/// The same files, not read yet.
 fn again(place: &Arc<Place>) -> PolicyRepository {
     let space = SpaceId::new("policies").unwrap();
     PolicyRepository::of_store(Arc::<Place>::clone(place), space, Arc::<Place>::clone(place), REFRESH)
@@ -46,52 +46,52 @@ fn again(place: &Arc<Place>) -> PolicyRepository {
 
 #[tokio::test]
 async fn a_policy_is_read_once_and_then_only_looked_at() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     for _ in 0..100 {
-        assert!(covers(&book.account(&account("alice")).await.unwrap()));
+        assert!(covers(&policies.account(&account("alice")).await.unwrap()));
     }
     assert_eq!(place.calls(), (3, 0), "the list and two files are opened");
     place.pass(REFRESH);
-    book.account(&account("alice")).await.unwrap();
+    policies.account(&account("alice")).await.unwrap();
     assert_eq!(place.calls(), (3, 3), "unchanged files are not read again");
 }
 
 #[tokio::test]
 async fn a_change_is_obeyed_after_the_refreshing_time_and_not_before() {
-    let (place, book) = book();
-    assert!(covers(&book.account(&account("alice")).await.unwrap()));
+    let (place, policies) = policies();
+    assert!(covers(&policies.account(&account("alice")).await.unwrap()));
     place.write(ALICE, "{}");
     place.pass(Duration::from_millis(299_999));
-    assert!(covers(&book.account(&account("alice")).await.unwrap()));
+    assert!(covers(&policies.account(&account("alice")).await.unwrap()));
     place.pass(Duration::from_millis(1));
-    let policy = book.account(&account("alice")).await.unwrap();
+    let policy = policies.account(&account("alice")).await.unwrap();
     assert!(!covers(&policy) && policy.named_spaces().is_empty());
 }
 
 #[tokio::test]
 async fn a_version_too_young_to_prove_anything_is_read_again() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     place.unsettle(true);
-    book.account(&account("alice")).await.unwrap();
+    policies.account(&account("alice")).await.unwrap();
     place.write_unseen(ALICE, "{}");
     place.unsettle(false);
     place.pass(REFRESH);
-    assert!(!covers(&book.account(&account("alice")).await.unwrap()));
+    assert!(!covers(&policies.account(&account("alice")).await.unwrap()));
 }
 
 #[tokio::test]
 async fn a_broken_file_stops_its_account_only_and_the_last_good_version_stays() {
-    let (place, book) = book();
-    book.account(&account("alice")).await.unwrap();
+    let (place, policies) = policies();
+    policies.account(&account("alice")).await.unwrap();
     place.write(ALICE, r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "9"}]}"#);
     place.pass(REFRESH);
-    assert!(covers(&book.account(&account("alice")).await.unwrap()));
-    let states = book.states();
+    assert!(covers(&policies.account(&account("alice")).await.unwrap()));
+    let states = policies.states();
     let alice = states.iter().find(|state| state.account == Some(account("alice"))).unwrap();
     assert_eq!((alice.in_use, alice.since), (PolicyFreshness::LastGood, place.now()));
     assert_eq!((alice.faults[0].line, alice.faults[0].column), (1, 57));
 
-    // Without a good version nothing is known of it; the other account goes on.
+    // Without a good version nothing is known of the account; the other one goes on.
     let fresh = again(&place);
     let error = fresh.account(&account("alice")).await.unwrap_err();
     assert!(matches!(&error, PolicyError::Broken { file, .. } if file == ALICE), "{error}");
@@ -103,51 +103,51 @@ async fn a_broken_file_stops_its_account_only_and_the_last_good_version_stays() 
 
 #[tokio::test]
 async fn what_was_corrected_is_obeyed_soon() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     place.write(ALICE, "{");
-    book.account(&account("alice")).await.unwrap_err();
+    policies.account(&account("alice")).await.unwrap_err();
     place.write(ALICE, ONE_TO_TWO);
     place.pass(Duration::from_secs(10));
-    assert!(covers(&book.account(&account("alice")).await.unwrap()));
-    assert!(book.states().iter().all(|state| state.in_use == PolicyFreshness::Current && state.trouble.is_none()));
+    assert!(covers(&policies.account(&account("alice")).await.unwrap()));
+    assert!(policies.states().iter().all(|state| state.in_use == PolicyFreshness::Current && state.trouble.is_none()));
 }
 
 #[tokio::test]
 async fn only_a_list_that_was_read_says_that_an_account_is_not_listed() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     let not_listed = |asked: Result<_, PolicyError>| matches!(asked, Err(PolicyError::NotListed { .. }));
-    assert!(not_listed(book.account(&account("carol")).await));
+    assert!(not_listed(policies.account(&account("carol")).await));
     place.write(LIST, "[\"alice\", ");
     place.pass(REFRESH);
-    assert!(matches!(book.account(&account("carol")).await, Err(PolicyError::Broken { .. })));
-    assert!(book.account(&account("alice")).await.is_ok(), "the last good list stays in use");
+    assert!(matches!(policies.account(&account("carol")).await, Err(PolicyError::Broken { .. })));
+    assert!(policies.account(&account("alice")).await.is_ok(), "the last good list stays in use");
     place.write(LIST, "[\"bob\"]");
     place.pass(REFRESH);
-    assert!(not_listed(book.account(&account("alice")).await));
-    assert_eq!(book.accounts().await.unwrap().len(), 1);
+    assert!(not_listed(policies.account(&account("alice")).await));
+    assert_eq!(policies.accounts().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_missing_list_is_not_an_empty_one() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     place.remove(LIST);
-    assert!(matches!(book.accounts().await, Err(PolicyError::MissingFile { file }) if file == LIST));
-    assert!(matches!(book.account(&account("alice")).await, Err(PolicyError::MissingFile { .. })));
+    assert!(matches!(policies.accounts().await, Err(PolicyError::MissingFile { file }) if file == LIST));
+    assert!(matches!(policies.account(&account("alice")).await, Err(PolicyError::MissingFile { .. })));
     place.write(LIST, "[]");
     place.pass(REFRESH);
-    assert!(book.accounts().await.unwrap().is_empty());
+    assert!(policies.accounts().await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_takes_no_policy_away() {
-    let (place, book) = book();
-    book.accounts().await.unwrap();
+    let (place, policies) = policies();
+    policies.accounts().await.unwrap();
     for kind in [StoreErrorKind::Unavailable, StoreErrorKind::SpaceAbsent, StoreErrorKind::Unexpected] {
         place.fail(Some(kind));
         place.pass(REFRESH);
-        assert!(covers(&book.account(&account("alice")).await.unwrap()));
-        assert_eq!(book.accounts().await.unwrap().len(), 2);
-        assert!(matches!(book.account(&account("carol")).await, Err(PolicyError::Unreadable { .. })));
+        assert!(covers(&policies.account(&account("alice")).await.unwrap()));
+        assert_eq!(policies.accounts().await.unwrap().len(), 2);
+        assert!(matches!(policies.account(&account("carol")).await, Err(PolicyError::Unreadable { .. })));
     }
     let error = again(&place).accounts().await.unwrap_err();
     assert!(matches!(error, PolicyError::Unreadable { .. }), "{error}");
@@ -155,47 +155,47 @@ async fn a_store_that_does_not_answer_takes_no_policy_away() {
 
 #[tokio::test]
 async fn a_policy_file_that_is_gone_does_not_end_the_policy_of_a_listed_account() {
-    let (place, book) = book();
-    book.account(&account("alice")).await.unwrap();
+    let (place, policies) = policies();
+    policies.account(&account("alice")).await.unwrap();
     place.remove(ALICE);
     place.pass(REFRESH);
-    assert!(covers(&book.account(&account("alice")).await.unwrap()));
+    assert!(covers(&policies.account(&account("alice")).await.unwrap()));
     let asked = again(&place).account(&account("alice")).await;
     assert!(matches!(asked, Err(PolicyError::MissingFile { file }) if file == ALICE));
 }
 
 #[tokio::test]
 async fn a_file_too_large_is_refused_unread() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     place.write(ALICE, &" ".repeat(mill_policy::FILE_BYTES_MAX + 1));
-    let error = book.account(&account("alice")).await.unwrap_err();
+    let error = policies.account(&account("alice")).await.unwrap_err();
     assert!(error.to_string().contains("1048577 bytes"), "{error}");
-    assert_eq!(book.faults().len(), 1);
+    assert_eq!(policies.faults().len(), 1);
     assert!(place.bytes_read() < 1024, "{} bytes were read", place.bytes_read());
 }
 
 #[tokio::test]
 async fn a_file_saved_while_it_is_read_is_read_again() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     place.change_while_read(2);
-    assert!(book.account(&account("alice")).await.is_ok());
+    assert!(policies.account(&account("alice")).await.is_ok());
     place.change_while_read(100);
     place.pass(REFRESH);
     place.write(ALICE, "{}");
-    assert!(covers(&book.account(&account("alice")).await.unwrap()), "half a file is never obeyed");
+    assert!(covers(&policies.account(&account("alice")).await.unwrap()), "half a file is never obeyed");
 }
 
 #[tokio::test]
 async fn a_slow_account_holds_up_no_other_and_is_read_once_for_all_who_ask() {
-    let (place, book) = book();
-    book.account(&account("bob")).await.unwrap();
+    let (place, policies) = policies();
+    policies.account(&account("bob")).await.unwrap();
     let (opened, looked_at) = place.calls();
     place.hold(ALICE);
     let alice = account("alice");
-    let asking = futures::future::join_all((0..50).map(|_| book.account(&alice)));
+    let asking = futures::future::join_all((0..50).map(|_| policies.account(&alice)));
     let mut asking = std::pin::pin!(asking);
     assert!(futures::poll!(asking.as_mut()).is_pending());
-    assert!(book.account(&account("bob")).await.is_ok());
+    assert!(policies.account(&account("bob")).await.is_ok());
     place.hold("");
     assert!(asking.await.iter().all(Result::is_ok));
     assert_eq!(place.calls(), (opened + 2, looked_at));
@@ -203,42 +203,42 @@ async fn a_slow_account_holds_up_no_other_and_is_read_once_for_all_who_ask() {
 
 #[tokio::test]
 async fn while_one_looks_again_the_others_have_the_answer_so_far() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     let alice = account("alice");
-    book.account(&alice).await.unwrap();
+    policies.account(&alice).await.unwrap();
     place.write(ALICE, "{}");
     place.hold(ALICE);
     place.pass(REFRESH);
-    let mut first = std::pin::pin!(book.account(&alice));
+    let mut first = std::pin::pin!(policies.account(&alice));
     assert!(futures::poll!(first.as_mut()).is_pending());
-    assert!(covers(&book.account(&alice).await.unwrap()));
+    assert!(covers(&policies.account(&alice).await.unwrap()));
     place.hold("");
     assert!(!covers(&first.await.unwrap()));
 }
 
 #[tokio::test]
 async fn a_look_that_is_given_up_is_taken_up_by_the_next() {
-    let (place, book) = book();
+    let (place, policies) = policies();
     let alice = account("alice");
     place.hold(ALICE);
     {
-        let mut given_up = std::pin::pin!(book.account(&alice));
+        let mut given_up = std::pin::pin!(policies.account(&alice));
         assert!(futures::poll!(given_up.as_mut()).is_pending());
     }
     place.hold("");
-    assert!(covers(&book.account(&alice).await.unwrap()));
+    assert!(covers(&policies.account(&alice).await.unwrap()));
 }
 
 #[test]
 fn a_fault_is_said_once_and_again_only_when_it_is_another() {
     let said = warnings(async {
-        let (place, book) = book();
-        book.account(&account("alice")).await.unwrap();
+        let (place, policies) = policies();
+        policies.account(&account("alice")).await.unwrap();
         for text in ["{", "{", "{\"x\": 1}", ONE_TO_TWO] {
             place.write(ALICE, text);
             for _ in 0..30 {
                 place.pass(REFRESH);
-                book.account(&account("alice")).await.unwrap();
+                policies.account(&account("alice")).await.unwrap();
             }
         }
     });
@@ -251,11 +251,11 @@ fn a_fault_is_said_once_and_again_only_when_it_is_another() {
 #[test]
 fn faults_that_come_and_go_are_not_said_each_time() {
     let said = warnings(async {
-        let (place, book) = book();
+        let (place, policies) = policies();
         for n in 0..600 {
             place.write(ALICE, if n % 2 == 0 { "{" } else { "{}}" });
             place.pass(Duration::from_secs(10));
-            _ = book.account(&account("alice")).await;
+            _ = policies.account(&account("alice")).await;
         }
     });
     assert!((50..=100).contains(&said.len()), "at most once a minute in 100 minutes, not {}", said.len());
@@ -264,11 +264,11 @@ fn faults_that_come_and_go_are_not_said_each_time() {
 #[test]
 fn a_space_that_is_stopped_is_said_though_the_account_goes_on() {
     let said = warnings(async {
-        let (place, book) = book();
+        let (place, policies) = policies();
         let round = r#"{"srcStoreId": "1", "destStoreId": "2"}, {"srcStoreId": "2", "destStoreId": "1"}"#;
         place.write(ALICE, &format!("{{\"spaceDuplicationStorePolicies\": {{\"round\": [{round}]}}}}"));
-        book.account(&account("alice")).await.unwrap();
-        assert_eq!(book.faults().len(), 1);
+        policies.account(&account("alice")).await.unwrap();
+        assert_eq!(policies.faults().len(), 1);
     });
     assert!(said.len() == 1 && said[0].contains("cycle"), "{said:#?}");
 }
@@ -279,9 +279,9 @@ async fn a_fixed_book_knows_its_accounts_and_no_others() {
     let space = SpaceId::new("photos").unwrap();
     let compare = mill_policy::Compare::Differences;
     let policy = AccountPolicy::mirror(account("mirror"), space, id("1"), id("2"), compare, true);
-    let book = PolicyRepository::fixed(vec![policy]);
-    assert!(covers(&book.account(&account("mirror")).await.unwrap()));
-    assert!(matches!(book.account(&account("alice")).await, Err(PolicyError::NotListed { .. })));
-    assert_eq!(book.accounts().await.unwrap().len(), 1);
-    assert!(book.states().is_empty());
+    let policies = PolicyRepository::fixed(vec![policy]);
+    assert!(covers(&policies.account(&account("mirror")).await.unwrap()));
+    assert!(matches!(policies.account(&account("alice")).await, Err(PolicyError::NotListed { .. })));
+    assert_eq!(policies.accounts().await.unwrap().len(), 1);
+    assert!(policies.states().is_empty());
 }

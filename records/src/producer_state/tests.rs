@@ -71,7 +71,7 @@ fn share(sent: u64) -> AccountShare {
     AccountShare { account: pair("s").account, sent, since, received: 5, received_of_all: 9 }
 }
 
-/// A sum in which each counter differs from every other.
+/// A sum in which all counters differ.
 fn sum_of_each() -> SurveySum {
     let mut next = 0;
     SurveySum::read(|_| {
@@ -80,11 +80,11 @@ fn sum_of_each() -> SurveySum {
     })
 }
 
-/// An older Mill's rows are read by every later one.
+/// Every later version reads the rows of an older one.
 #[test]
 fn the_first_written_form_is_read_for_ever() {
     for (written, deletes) in [
-        // Nothing is known of deletes that a person let go by their number alone: they are looked for anew.
+        // Deletes that a person confirmed only by their number are unknown: they are determined again.
         (r#"{"confirmed":{"left":4,"marker":"m"}}"#, DeleteProgress::Pending),
         (r#"{"confirmed":{"left":4}}"#, DeleteProgress::Pending),
         (r#"{"held":{"count":21,"items_total":30}}"#, DeleteProgress::Held { count: 21, items_total: 30 }),
@@ -194,7 +194,7 @@ async fn of_two_producers_only_the_later_one_says_what_was_sent_of_an_account() 
     assert!(matches!(late, Err(ProducerStateError::TakenOver { .. })), "{late:?}");
     of_later.record.sent = 20;
     later.save_over_earlier(&mut of_later).await.unwrap();
-    // What the earlier one writes late and anew is written over, and neither of them fails by it before its time.
+    // Late new rows of the earlier holder are overwritten, and neither holder fails too early because of them.
     later.remove(&of_later).await.unwrap();
     earlier.save_over_earlier(&mut Versioned::unsaved(share(30))).await.unwrap();
     later.save_over_earlier(&mut Versioned::unsaved(share(40))).await.unwrap();
@@ -234,7 +234,7 @@ async fn what_a_later_holder_surveyed_stays_whatever_an_earlier_one_writes_late(
     assert!(matches!(late, Err(ProducerStateError::TakenOver { .. })), "{late:?}");
     later.note_surveys(&[survey(2, 9)]).await.unwrap();
     assert_eq!(later.surveys().await.unwrap()[0].record, survey(2, 9));
-    // Where the row of the lease was lost, a lower epoch claims them.
+    // If the lease's row was lost, a lower epoch claims them.
     let anew = world.state(1);
     anew.load(true).await.unwrap();
     anew.note_surveys(&[survey(3, 1)]).await.unwrap();
@@ -248,8 +248,8 @@ fn no_two_runs_of_an_account_have_one_number_whatever_lease_or_row_is_lost() {
         AccountRun { account, number, started, listed: false, finished: None }
     };
     let mut numbers = std::collections::BTreeSet::new();
-    // Three leases, under each of which four runs begin; the row of every other one is lost, as of an account that is taken
-    // out of the list and put back.
+    // Three leases with four runs each. The row of every other run is lost, as for an account that is removed from the
+    // list and added again.
     for epoch in 1..4 {
         let mut last: Option<AccountRun> = None;
         for nth in 0..4 {
@@ -258,7 +258,7 @@ fn no_two_runs_of_an_account_have_one_number_whatever_lease_or_row_is_lost() {
             last = Some(run(number));
         }
     }
-    // Where the row of the lease is lost, epochs begin anew, and runs go on.
+    // If the lease's row is lost, epochs start again, and runs continue.
     let last = run(*numbers.last().unwrap());
     assert!(AccountRun::number(1, 0, Some(&last)) > last.number);
 }

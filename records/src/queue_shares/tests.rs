@@ -8,13 +8,13 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_795_249_800_000).plus(Duration::from_secs(seconds))
 }
 
-/// Accounts with what was received and ended of each.
+/// Accounts with their received and ended tasks.
 fn counts<const N: usize>(counted: [(&str, u64, u64); N]) -> CountsByAccount {
     let counted = counted.map(|(name, received, ended)| (account(name), AccountCount { received, ended }));
     counted.into_iter().collect()
 }
 
-/// 500 of `slow` and 500 of `quick` were sent at second 0, of which nobody has received any.
+/// 500 tasks of `slow` and 500 of `quick` were sent at second 0, and none was received.
 fn both_have_their_share() -> QueueShares {
     let mut shares = QueueShares::default();
     shares.update(CountsByAccount::new(), 0, at(0));
@@ -46,7 +46,7 @@ fn what_had_ended_before_an_account_is_known_takes_nothing_off() {
 #[test]
 fn tasks_that_ended_and_were_never_sent_make_no_debt() {
     let mut shares = both_have_their_share();
-    // Dead letters that an operator sent again, or tasks that were delivered twice.
+    // Retried dead letters, or tasks that were delivered twice.
     shares.update(counts([("quick", 900, 900)]), 500, at(30));
     assert_eq!(shares.in_queue(&account("quick")), 0);
     shares.note_sends(&account("quick"), 20, at(31));
@@ -61,7 +61,7 @@ fn where_ends_were_lost_an_empty_queue_holds_nothing_of_anyone() {
     assert_eq!(shares.in_queue(&account("slow")), 100, "its depth may be late");
     shares.update(counted.clone(), 0, at(91));
     assert_eq!([shares.in_queue(&account("slow")), shares.in_queue(&account("quick"))], [0, 0]);
-    // And it is forgotten, not only hidden.
+    // The account is forgotten, not only hidden.
     shares.note_sends(&account("slow"), 7, at(92));
     shares.update(counted, 7, at(93));
     assert_eq!(shares.in_queue(&account("slow")), 7);
@@ -70,7 +70,8 @@ fn where_ends_were_lost_an_empty_queue_holds_nothing_of_anyone() {
 #[test]
 fn where_ends_were_lost_an_account_is_not_kept_out_by_a_slow_one_for_ever() {
     let mut shares = both_have_their_share();
-    // Those of `quick` are done, and the workman died before it could write that down. Those of `slow` come round and round.
+    // Those of `quick` are done, and the workman died before it could write its counts. Those of `slow` are delivered
+    // again and again.
     let mut minutes = 0;
     while shares.in_queue(&account("quick")) > 0 {
         minutes += 1;
@@ -86,7 +87,7 @@ fn an_account_is_not_forgotten_while_nobody_receives_anything() {
     let mut shares = both_have_their_share();
     shares.update(CountsByAccount::new(), 1_000, at(100_000));
     assert_eq!([shares.in_queue(&account("slow")), shares.in_queue(&account("quick"))], [500, 500]);
-    // Nor while less was received than the queue holds: its own may be among the rest.
+    // Nor while fewer tasks were received than the queue holds: its own may be among the rest.
     shares.update(counts([("slow", 900, 0)]), 1_000, at(200_000));
     assert_eq!(shares.in_queue(&account("quick")), 500);
 }
@@ -104,7 +105,7 @@ fn no_account_holds_more_than_the_queue() {
     shares.update(counts([("quick", 1, 1), ("slow", 1, 1)]), 990, at(10));
     shares.update(counts([("quick", 1, 1), ("slow", 1, 1)]), 30, at(80));
     assert_eq!([shares.in_queue(&account("slow")), shares.in_queue(&account("quick"))], [30, 30]);
-    // A depth may be wrong for a moment: then nothing is lost by it.
+    // A depth that is wrong for a moment does no harm.
     shares.update(counts([("quick", 1, 1), ("slow", 1, 1)]), 990, at(90));
     assert_eq!(shares.in_queue(&account("slow")), 499);
 }

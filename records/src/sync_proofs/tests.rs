@@ -143,7 +143,7 @@ async fn a_stream_gives_both_forms_in_order_over_many_pages() {
     assert_eq!((&*ids, &*proofs), ("012345678", "p-p-p-p-p"));
 }
 
-/// What is streamed of a pair of which one item is known.
+/// The stream of a pair with one known item.
 async fn only_row(proofs: &SyncProofs) -> SyncProofRow {
     let all: Vec<(ContentId, SyncProofRow)> = proofs.stream(&pair(), None).try_collect().await.unwrap();
     assert_eq!((all.len(), &all[0].0), (1, &id("x")));

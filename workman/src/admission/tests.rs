@@ -64,7 +64,7 @@ fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_the
     assert_eq!((admission.benched(), delays.len()), (14, 3_000 - 2 - 14));
     assert!(delays.is_sorted() && delays[0] >= TURN_MIN, "{delays:?}");
     assert_eq!(delays.last(), Some(&TURN_MAX), "but for no longer than that");
-    // A quarter of what was guessed: those that come again wait for a shorter time.
+    // A quarter of the estimate: tasks that are delivered again wait for a shorter time.
     for second in 1..=20 {
         admission.note_ended(&account("a"), &[store("1")], Duration::from_millis(250), at(second));
         assert!(admission.next_ready(0).is_some());
@@ -140,7 +140,7 @@ fn an_account_is_received_again_once_a_whole_receive_has_room_on_its_bench() {
     assert!(placed.collect::<Vec<_>>().iter().all(|placed| !matches!(placed, Placement::Requeue(..))));
 }
 
-/// Nothing of the store begins here; a task that is put back comes as often as it may.
+/// No task of the store begins here; a snoozed task is delivered as often as possible.
 fn delays_while_shut(admission: &mut Admission<u32>, seconds: u64) -> Vec<Duration> {
     (0..14).for_each(|number| drop(admission.place(0, task(number, "a", &["1"]), SLOT, at(0))));
     let (mut delays, mut now) = (Vec::new(), 0);

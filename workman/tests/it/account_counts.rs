@@ -1,4 +1,4 @@
-//! What a workman writes down of each account, for producers that share the queue out.
+//! The counts that a workman writes for each account, for producers that divide the queue.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::admission::send;
 use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::{failed, store_of, task};
 
-/// What all workmen have counted of an account.
+/// All workmen's counts of an account.
 async fn counted(fixture: &Fixture, account: &str) -> AccountCount {
     let account = AccountId::new(account).unwrap();
     let known: BTreeSet<_> = ["a", "b", "c", "slow"].map(|name| AccountId::new(name).unwrap()).into();
@@ -67,7 +67,7 @@ async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_n
         clock.sleep(secs(1)).await;
         Ok(TaskOutcome::done())
     });
-    let book = fixture.counts();
+    let table = fixture.counts();
     let working = async {
         for _ in 0..60 {
             for account in ["a", "b", "c"] {
@@ -77,9 +77,9 @@ async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_n
         }
         fixture.emptied().await;
         fixture.pass(secs(15)).await;
-        let busy = book.calls(PortCall::PutRow).calls;
+        let busy = table.calls(PortCall::PutRow).calls;
         fixture.pass(secs(3_600)).await;
-        let idle = book.calls(PortCall::PutRow).calls - busy;
+        let idle = table.calls(PortCall::PutRow).calls - busy;
         fixture.stop.gentle.cancel();
         (busy, idle)
     };
@@ -90,7 +90,7 @@ async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_n
     };
     assert!(busy <= took / 10 + 1, "{busy} writes in {took} s");
     assert_eq!(idle, 0);
-    let all: u64 = book.all().values().map(|calls| calls.calls).sum();
+    let all: u64 = table.all().values().map(|calls| calls.calls).sum();
     assert_eq!(all, busy + 1, "and nothing but writes: the last says that nothing follows");
     assert_eq!(counted(&fixture, "a").await.ended, 240);
 }

@@ -1,4 +1,4 @@
-//! Fair admission: a task takes a slot only with room at all its stores, and a capped store slows only itself.
+//! Fair admission: a task takes a slot only with permits at all its stores, and a capped store slows only itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn fixture() -> Fixture {
     fixture_of(1, false)
 }
 
-/// Whose queues pass accounts over, or cannot.
+/// Whether the queues can exclude accounts.
 fn fixture_of(seed: u64, knows_accounts: bool) -> Fixture {
     Fixture::with(seed, &QueueBehavior { knows_accounts, ..QueueBehavior::well_behaved() }, |clock, call| async move {
         if call.item.starts_with("slow/") {
@@ -26,7 +26,7 @@ fn fixture_of(seed: u64, knows_accounts: bool) -> Fixture {
     })
 }
 
-/// How many tasks of an account ran at once, at most.
+/// The most concurrent tasks of an account.
 pub(crate) fn most_at_once(events: &[Event], account: &str) -> usize {
     let (mut now, mut most) = (0_usize, 0);
     for event in events {
@@ -67,7 +67,7 @@ async fn a_capped_slow_account_does_not_hold_up_another() {
     }
 }
 
-/// Nobody has set a cap, and what hangs never ends.
+/// There is no cap, and hanging tasks never end.
 #[tokio::test(start_paused = true)]
 async fn an_account_whose_tasks_hang_leaves_slots_to_others() {
     for hanging in [1, 2] {
@@ -239,7 +239,8 @@ async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
         ended.unwrap();
         assert_eq!(fixture.probe.ended().len(), 60, "its store always has something to do");
         let put_back = counted[1].calls(PortCall::Acknowledge).entries - 60;
-        // Once when it is read over, once before it is known how long a task takes, and then not twice in five minutes.
+        // Once when it is received past the limit, once before the duration of a task is known, and then not twice in
+        // five minutes.
         assert!(put_back <= 4 * 150, "{put_back}");
     }
 }

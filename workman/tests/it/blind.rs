@@ -1,5 +1,5 @@
-//! Where nothing tells when a task's turn comes (its store's cap is not known, or the dead have all permits), it comes for nothing
-//! ever more seldom, and begins soon once that is over.
+//! A task whose turn cannot be predicted (its store's cap is unknown, or dead workmen hold all permits) is received in
+//! vain less and less often, and begins soon once that is over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,19 +13,19 @@ use crate::admission::send;
 use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::store_of;
 
-/// And as long as the dead are not known as such.
+/// Plus the time until dead workmen are known to be dead.
 const BROKEN: Duration = Duration::from_mins(10);
-/// What is away comes within a minute; then it is received, and done within a second.
+/// A snoozed task becomes visible within a minute; then it is received, and done within a second.
 const SOON: Duration = Duration::from_secs(63);
 
-/// As on a fleet, whose queues cannot pass accounts over. A task that begins while policies are broken comes again after
-/// 52 seconds, as one does whose policy cannot be told.
+/// As on a fleet, whose queues cannot exclude accounts. A task that begins while policies are broken is delivered again
+/// after 52 seconds, like one whose policy is unknown.
 fn fixture(broken: &Arc<AtomicBool>) -> Fixture {
     let broken = broken.clone();
     let mut fixture = Fixture::new(move |clock, _| {
         let broken = broken.load(Ordering::Acquire);
         async move {
-            // It looks at the file again.
+            // It reads the file again.
             clock.sleep(Duration::from_millis(200)).await;
             let waits = TaskOutcome::Snooze { delay: secs(52), task: None };
             Ok(if broken { waits } else { TaskOutcome::done() })
@@ -37,7 +37,7 @@ fn fixture(broken: &Arc<AtomicBool>) -> Fixture {
     fixture
 }
 
-/// The queues of a fleet, which count what they are asked.
+/// The queues of a fleet, which count their calls.
 struct Counted(Vec<Arc<CallRecorder<dyn TaskQueue>>>);
 
 impl Counted {

@@ -1,4 +1,4 @@
-//! What became of items is counted by task, when a task was settled and acknowledged.
+//! Outcomes of items are counted once for each task, when it is settled and acknowledged.
 
 use mill_model::{ItemOutcome, ItemOutcomes};
 use mill_ports::{FailureClass, TaskOutcome};
@@ -17,7 +17,7 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
                 attempt.outcome.note(ItemOutcome::Updated);
                 return Ok(TaskOutcome::Snooze { delay: secs(5), task: None });
             }
-            // What an attempt noted that came to nothing does not count.
+            // The outcome of a failed attempt does not count.
             "late" if attempt.envelope.failures == 0 => {
                 attempt.outcome.note(ItemOutcome::Updated);
                 return Err(failed(FailureClass::Retryable, "it did not work"));
@@ -40,7 +40,7 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
         fixture.statistics.open_task(envelope.id, item != "space");
         fixture.send_body(HIGH, mill_model::wire::encode(&envelope).unwrap()).await;
     }
-    // Nothing is acknowledged at first: all of it comes again.
+    // Nothing is acknowledged at first: everything is delivered again.
     for nth in 1..=3 {
         fixture.plan.fail(PortCall::Acknowledge, nth, InjectedFault::Before(FaultKind::Unavailable));
     }

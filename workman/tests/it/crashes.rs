@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::{failed, task};
 
-/// Lets a future go on for so many polls, and drops it then.
+/// Polls a future this many times, and then drops it.
 struct CrashAfter<F> {
     running: Pin<Box<F>>,
     polls: u32,
@@ -65,7 +65,7 @@ fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Fixture {
 
 const JOBS: u32 = 40;
 
-/// Each task is done with its follow-up, or lies among the dead letters with all its failures.
+/// Checks that each task is done with its follow-up, or is a dead letter with all its failures.
 fn assert_nothing_lost(fixture: &Fixture, done: &Mutex<BTreeSet<String>>, seed: u64) {
     let dead: BTreeSet<String> = fixture
         .letters()

@@ -1,4 +1,4 @@
-//! Dead letters go into their book before they leave their queue.
+//! Dead letters are written to their table before they leave their queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) fn drain(fixture: &Fixture) -> DeadLetterDrain {
             fixture.queues.get(QueueName::DeadLetter) as Arc<dyn mill_ports::TaskQueue>,
             fixture.plan.clone(),
         )),
-        book: DeadLetters::new(Arc::new(FaultInjector::new(table, fixture.plan.clone()))),
+        dead_letters: DeadLetters::new(Arc::new(FaultInjector::new(table, fixture.plan.clone()))),
         registry: fixture.registry(),
         clock: fixture.clock.clone(),
         settings: DrainSettings { visibility: secs(60), poll_wait: secs(20) },
@@ -28,7 +28,7 @@ pub(crate) fn drain(fixture: &Fixture) -> DeadLetterDrain {
 }
 
 async fn all(drain: &DeadLetterDrain) -> Vec<mill_records::dead_letters::DeadLetter> {
-    drain.book.list(&DeadLetterFilter::default(), None, 100).await.unwrap().letters
+    drain.dead_letters.list(&DeadLetterFilter::default(), None, 100).await.unwrap().letters
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,13 +50,16 @@ async fn a_letter_is_listed_with_its_history_and_retried_to_where_it_came_from()
     assert_eq!((poison.origin, poison.account.is_none(), &poison.body[..]), (Some(HIGH), true, &b"\xff poison"[..]));
     assert_eq!((task.origin, task.subject.as_deref(), task.history.len()), (Some(LOW), Some("acct/a"), 3));
     let deciding = || OperatorDecision { by: "op".into(), at: fixture.clock.now() };
-    let sent_to = drain.book.retry(&task.id, None, &fixture.queues.ports(), deciding()).await.unwrap();
+    let sent_to = drain.dead_letters.retry(&task.id, None, &fixture.queues.ports(), deciding()).await.unwrap();
     assert_eq!(sent_to, LOW);
     let again = fixture.open(&fixture.bodies(LOW)[0]);
     assert_eq!((again.failures, again.history.len()), (0, 3), "forgiven, not forgotten");
-    drain.book.discard(&poison.id, "noise", deciding()).await.unwrap();
-    assert!(matches!(drain.book.get(&poison.id).await.unwrap().state, DeadLetterState::Discarded { .. }));
-    assert!(drain.book.retry(&poison.id, None, &fixture.queues.ports(), deciding()).await.is_err(), "decided already");
+    drain.dead_letters.discard(&poison.id, "noise", deciding()).await.unwrap();
+    assert!(matches!(drain.dead_letters.get(&poison.id).await.unwrap().state, DeadLetterState::Discarded { .. }));
+    assert!(
+        drain.dead_letters.retry(&poison.id, None, &fixture.queues.ports(), deciding()).await.is_err(),
+        "decided already"
+    );
 }
 
 #[tokio::test(start_paused = true)]

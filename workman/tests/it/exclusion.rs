@@ -1,4 +1,5 @@
-//! Accounts of which enough waits are passed over, so that others come past them; and their stores are never idle for it.
+//! Accounts with enough waiting tasks are excluded, so that tasks of others come past them, and their stores never
+//! become idle because of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::admission::send;
 use crate::fixture::{Fixture, HIGH, LOW, secs};
 use crate::probe::store_of;
 
-/// Tasks of account `slow` take so long, all others no time; the queues tell accounts apart.
+/// Tasks of account `slow` take this long, all others no time; the queues can exclude accounts.
 fn fixture(slow: Duration) -> Fixture {
     let behavior = QueueBehavior { knows_accounts: true, ..QueueBehavior::well_behaved() };
     Fixture::with(1, &behavior, move |clock, call| async move {
@@ -23,7 +24,7 @@ fn fixture(slow: Duration) -> Fixture {
     })
 }
 
-/// Runs a workman over these queues beside `during`, and gives them back counted.
+/// Runs a workman over these queues while `during` runs, and returns the queues with their call counts.
 async fn work(
     fixture: &Fixture,
     names: &[QueueName],
@@ -79,7 +80,7 @@ async fn a_capped_store_of_short_tasks_always_has_one_to_do() {
         send(&fixture, "slow", 5_000).await;
         work(&fixture, names, fixture.emptied()).await;
         let took = fixture.clock.monotonic().since_origin();
-        // Half of them one after the other; the last few may have been put back.
+        // Half of them one after the other; the last few may have been snoozed.
         assert!(took < secs(52), "{took:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a task, by what its processor answers.
+//! What becomes of a task, by the result of its processor.
 
 use std::time::Duration;
 
@@ -235,7 +235,7 @@ async fn fail_fast_stops_at_the_first_dead_letter_and_drain_goes_on() {
 }
 
 impl Fixture {
-    /// As `work_off`, for a workman that may end by itself before.
+    /// Like `work_off`, for a workman that may end by itself before.
     async fn work_off_or_end(&self) -> Result<WorkmanEndReason, WorkmanError> {
         let (workman, heartbeat) = self.workman(&[HIGH, LOW]);
         let run = async {

@@ -52,7 +52,7 @@ impl Caps {
         self.1.store(true, Ordering::Release);
     }
 
-    /// Zero for no limit, the most for one that cannot be told.
+    /// Zero for no limit, the maximum for an unknown one.
     pub(crate) fn set(&self, store: &StoreAddress, cap: u32) {
         self.0.lock().insert(store.clone(), cap);
     }
@@ -143,7 +143,7 @@ impl Fixture {
         recorded
     }
 
-    /// From now on workmen write down what they do of each account of the low queue. Returns the table of the counts.
+    /// From now on workmen count the tasks of each account of the low queue. Returns the table of the counts.
     pub(crate) fn counts(&mut self) -> Arc<CallRecorder<dyn Table>> {
         let table: Arc<dyn Table> = Arc::new(MemoryTable::new(AccountCounts::TABLE));
         let faulty: Arc<dyn Table> = Arc::new(FaultInjector::new(table, self.plan.clone()));
@@ -165,7 +165,7 @@ impl Fixture {
         Workman::new(self.deps(names), self.settings.clone())
     }
 
-    /// Runs a workman over both queues beside `during`, and stops it gently when that is over.
+    /// Runs a workman over both queues while `during` runs, and then stops it gently.
     pub(crate) async fn work(&self, during: impl Future<Output = ()>) -> Result<WorkmanEndReason, WorkmanError> {
         let (workman, heartbeat) = self.workman(&[HIGH, LOW]);
         let during = async {
@@ -221,7 +221,7 @@ impl Fixture {
         self.queues.get(queue).bodies()
     }
 
-    /// What is visible now.
+    /// The visible bodies.
     pub(crate) async fn receive(&self, queue: QueueName) -> Vec<Delivery> {
         let queue: Arc<MemoryQueue> = self.queues.get(queue);
         queue.receive(NonZeroU32::new(10).unwrap(), secs(60), Duration::ZERO).await.unwrap()

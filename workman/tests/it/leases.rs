@@ -1,4 +1,4 @@
-//! Keeping what was taken hidden from others, and letting go in time where that fails.
+//! Leases: received tasks stay hidden from others, and a workman stops in time if it cannot extend them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,10 +42,10 @@ async fn extensions_go_in_batches_and_only_for_long_tasks() {
     assert!(fixture.plan.fired().is_empty());
 }
 
-/// Receive count, when it acted, and until when it might.
+/// The receive count, when it acted, and until when it was allowed to.
 type Acts = Arc<Mutex<Vec<(u32, Monotonic, Monotonic)>>>;
 
-/// Acts each second as long as it may, and notes when.
+/// Acts each second as long as it may, and records when.
 fn acting(acts: &Acts) -> Fixture {
     let acts = acts.clone();
     Fixture::new(move |clock, call| {

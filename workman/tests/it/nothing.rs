@@ -1,4 +1,4 @@
-//! Tasks that take no work, for measurements of all that is around it.
+//! Tasks without work, to measure everything else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use mill_model::{
 };
 use mill_ports::{Attempt, Clock as _, OutgoingMessage, ProcessorError, RngExt as _, TaskHandler, TaskOutcome};
 
-/// Counts what it is given to do.
+/// Counts the tasks that it receives.
 #[derive(Debug, Default)]
 pub(crate) struct Nothing(pub(crate) Arc<AtomicU64>);
 

@@ -1,4 +1,4 @@
-//! Which tasks come first, and what happens when there are none.
+//! The order of tasks, and the pauses when there are none.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn low_tasks_use_all_slots_that_are_not_reserved_without_a_pause() {
     }
     fixture
         .work(async {
-            // Three at once, ten seconds each, and what it lingers in between.
+            // Three at once, ten seconds each, plus the linger in between.
             fixture.pass(secs(1_001)).await;
             assert_eq!(fixture.probe.begun().len(), 300);
             fixture.emptied().await;
@@ -119,12 +119,12 @@ async fn the_lower_queue_is_left_alone_for_1_2_4_8_8_minutes_and_the_higher_is_s
     let fixture = Fixture::new(|_, _| async { Ok(TaskOutcome::done()) });
     fixture
         .work(async {
-            // Asked at 0, 1, 3, 7, 15 minutes while nothing is found.
+            // Polled at 0, 1, 3, 7, 15 minutes while nothing is found.
             fixture.pass(Duration::from_mins(7) + secs(30)).await;
             fixture.send(LOW, "low").await;
             fixture.pass(Duration::from_mins(10)).await;
             assert_eq!(fixture.probe.begun_at("low"), [15 * 60]);
-            // Work has reset it: asked until 15:00, then at 16:00, 18:00.
+            // Work has reset the pauses: polled until 15:00, then at 16:00, 18:00.
             fixture.send(LOW, "low 2").await;
             fixture.pass(secs(1)).await;
             assert_eq!(fixture.probe.begun_at("low 2"), [0; 0]);

@@ -1,4 +1,4 @@
-//! A kind of task for tests: what it does is the test's to say. One file, and one registration in `fixture`.
+//! A kind of task for tests: the test decides what it does. One file, and one registration in `fixture`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) struct Call {
     pub(crate) attempt: Attempt,
 }
 
-/// What was begun and ended, in order.
+/// The beginnings and ends, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Begun(String),
@@ -66,7 +66,7 @@ impl Probe {
         self.events().into_iter().filter_map(ended).collect()
     }
 
-    /// When executions of an item were begun, in whole seconds since the start.
+    /// When executions of an item began, in whole seconds since the start.
     pub(crate) fn begun_at(&self, item: &str) -> Vec<u64> {
         let events = self.events.lock();
         let of = events.iter().filter(|(_, event)| *event == Event::Begun(item.to_owned()));
@@ -74,7 +74,7 @@ impl Probe {
     }
 }
 
-/// What a test's task is about.
+/// The subject of a test's task.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ProbeTask {
     account: AccountId,
@@ -116,7 +116,7 @@ pub(crate) fn failed(class: FailureClass, message: &str) -> ProcessorError {
     ProcessorError { class, message: message.into(), source: Some("as the test wants".into()) }
 }
 
-/// Does probe tasks: all that a new kind needs, besides its arguments and its registration.
+/// Runs probe tasks: all that a new kind needs, besides its arguments and its registration.
 #[derive(Debug)]
 pub(crate) struct ProbeHandler(pub(crate) Arc<Probe>);
 

@@ -1,4 +1,4 @@
-//! What a task costs in requests where requests are the bill.
+//! The cost of a task in requests, on a service that charges for requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::fixture::{Fixture, HIGH, LOW, secs};
 
 const TASKS: u64 = 2_000;
 
-/// With what is sent in full batches by who queues tasks, that is three requests for ten tasks, and one in thirty for all
-/// else: looks at a queue that is empty, and batches that are not full.
+/// Together with the producer's full batches, that is three requests for ten tasks, plus one in thirty for everything
+/// else: polls of an empty queue, and batches that are not full.
 #[tokio::test(start_paused = true)]
 async fn a_task_of_a_busy_fleet_is_received_and_acknowledged_with_a_fifth_of_a_request() {
     let mut fixture = Fixture::new(|clock, call| async move {
-        // Each takes a time of its own, so that no two end together by themselves.
+        // Each takes a different time, so that no two end together by chance.
         let millis = 100 + u64::from(crc(&call.item)) % 400;
         clock.sleep(Duration::from_millis(millis)).await;
         Ok(TaskOutcome::done())

@@ -1,4 +1,4 @@
-//! What a store takes at once holds over all workmen, by a book that they share.
+//! A store's cap applies to all workmen together, by a table that they share.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::admission::{most_at_once, send};
 use crate::fixture::{Fixture, secs};
 use crate::probe::store_of;
 
-/// Tasks take ten seconds; of account `slow` two may run at once, over all workmen.
+/// Tasks take ten seconds; of account `slow` two may run at once, across all workmen.
 fn fixture() -> Fixture {
     let fixture = Fixture::new(|clock, _| async move {
         clock.sleep(secs(10)).await;
@@ -82,16 +82,16 @@ async fn a_workman_that_stops_leaves_its_permits_to_others_at_once() {
 #[tokio::test(start_paused = true)]
 async fn permits_cost_no_row_a_task_and_none_where_a_store_has_no_cap() {
     let mut fixture = fixture();
-    let book = fixture.shares();
+    let table = fixture.shares();
     send(&fixture, "quick", 100).await;
     fixture.work_off().await.unwrap();
-    assert_eq!(book.calls(PortCall::GetRow).calls + book.calls(PortCall::PutRow).calls, 0);
+    assert_eq!(table.calls(PortCall::GetRow).calls + table.calls(PortCall::PutRow).calls, 0);
     fixture.stop = StopSignal::default();
     send(&fixture, "slow", 60).await;
     let began = fixture.clock.monotonic();
     fixture.work_off().await.unwrap();
     let beats = fixture.clock.monotonic().since(began).as_secs() / 20;
-    let written = book.calls(PortCall::PutRow).calls;
+    let written = table.calls(PortCall::PutRow).calls;
     assert!(written <= beats + 3, "{written} writes in {beats} thirds of the timeout");
 }
 
@@ -145,7 +145,7 @@ async fn a_cap_that_is_lowered_beneath_what_runs_asks_the_book_no_more_often() {
         Ok(TaskOutcome::done())
     });
     fixture.caps.set(&store_of("slow"), 3);
-    let book = fixture.shares();
+    let table = fixture.shares();
     send(&fixture, "slow", 5).await;
     fixture
         .work(async {
@@ -156,10 +156,10 @@ async fn a_cap_that_is_lowered_beneath_what_runs_asks_the_book_no_more_often() {
         .await
         .unwrap();
     let minutes = fixture.clock.monotonic().since_origin().as_secs() / 60;
-    // Three beats a minute, and a question for those that wait every two seconds.
+    // Three beats a minute, and one request every two seconds for waiting tasks.
     assert!(
-        book.calls(PortCall::PutRow).calls <= minutes * 35,
+        table.calls(PortCall::PutRow).calls <= minutes * 35,
         "{:?} in {minutes} minutes",
-        book.calls(PortCall::PutRow)
+        table.calls(PortCall::PutRow)
     );
 }

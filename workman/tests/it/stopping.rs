@@ -1,4 +1,4 @@
-//! Stopping: what was begun is finished or given back, nothing is lost, nothing hangs.
+//! Stopping: begun tasks are finished or released, nothing is lost, nothing hangs.
 
 use std::time::Duration;
 

@@ -101,7 +101,7 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
     let name = fresh("roles");
     deployed(ministack(), &name, &["Workmen=hosts", "SourceBuckets=master,attic-*", "DestinationBuckets=copy"]);
     let queue = |queue: &str| format!("arn:aws:sqs:us-east-1:000000000000:{name}-{queue}");
-    let table = |book: &str| format!("arn:aws:dynamodb:us-east-1:000000000000:table/{name}-{book}");
+    let table = |table_name: &str| format!("arn:aws:dynamodb:us-east-1:000000000000:table/{name}-{table_name}");
     let bucket = |bucket: &str| format!("arn:aws:s3:::{bucket}");
     let item = |bucket: &str| format!("arn:aws:s3:::{bucket}/item");
     let policies = format!("{name}-policies-000000000000-us-east-1");
@@ -139,12 +139,12 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
         questions.only(&["Workman"], "dynamodb:PutItem", &table("permits"));
         questions.only(&["Producer", "Workman"], "dynamodb:PutItem", &table("account-counts"));
         questions.only(&["Producer"], "dynamodb:DeleteItem", &table("account-counts"));
-        for book in table_names() {
+        for table_name in table_names() {
             if ["Producer", "Workman"].contains(&role) {
-                questions.recognise("dynamodb:GetItem", &table(book));
+                questions.recognise("dynamodb:GetItem", &table(table_name));
             }
             if role == "Workman" {
-                questions.recognise("dynamodb:PutItem", &table(book));
+                questions.recognise("dynamodb:PutItem", &table(table_name));
             }
         }
         for (action, resource) in [

@@ -64,7 +64,7 @@ fn the_templates_tables_are_the_contracts_and_outlive_the_stack() {
     let template = template();
     let tables = resources(template, "AWS::DynamoDB::Table");
     let found: BTreeSet<String> = tables.values().map(|table| text(&table["Properties"]["TableName"])).collect();
-    assert_eq!(found, table_names().map(|book| names().table(book)).collect());
+    assert_eq!(found, table_names().map(|table_name| names().table(table_name)).collect());
     for (name, table) in tables {
         let keys = json!([
             {"AttributeName": PARTITION_KEY, "KeyType": "HASH"},

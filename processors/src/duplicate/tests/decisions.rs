@@ -24,11 +24,11 @@ enum Policy {
 }
 
 impl Policy {
-    fn book(self) -> PolicyRepository {
+    fn repository(self) -> PolicyRepository {
         match self {
             Self::Removes => policy(true),
             Self::Keeps => policy(false),
-            Self::Not(reason) => reason.book(),
+            Self::Not(reason) => reason.repository(),
         }
     }
 }
@@ -83,7 +83,7 @@ async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tel
                 }
             }
             let before = site.destination.contents(&space());
-            let outcome = site.run_under(row.policy.book(), &Fixture::task(Some(&at("x")))).await.unwrap();
+            let outcome = site.run_under(row.policy.repository(), &Fixture::task(Some(&at("x")))).await.unwrap();
             assert_eq!(done(&site, &outcome), row.done, "{:?} {:?} {:?}", row.source, row.destination, row.policy);
             assert_eq!(site.source.writes(), 0);
             match row.policy {

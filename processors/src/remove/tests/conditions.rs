@@ -67,15 +67,15 @@ async fn a_row_that_has_its_result_deletes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_does_not_ask_for_it_deletes_nothing() {
-    for (book, discards) in [
+    for (repository, discards) in [
         (policy(false), true),
-        (NoPolicy::CoversNothing.book(), true),
-        (NoPolicy::NotListed.book(), true),
-        (NoPolicy::ContradictsItself.book(), false),
+        (NoPolicy::CoversNothing.repository(), true),
+        (NoPolicy::NotListed.repository(), true),
+        (NoPolicy::ContradictsItself.repository(), false),
     ] {
         let site = vanished(&["x"]).await;
         site.granted(&["x"]).await;
-        let outcome = site.remove_under(book, row_task(0), &site.attempt()).await.unwrap();
+        let outcome = site.remove_under(repository, row_task(0), &site.attempt()).await.unwrap();
         let waits = matches!(outcome, TaskOutcome::Snooze { task: None, .. });
         assert!(is_discard(&outcome, "") == discards && waits != discards, "{outcome:?}");
         site.assert_untouched(&["x"]).await;
@@ -87,12 +87,12 @@ async fn while_policy_changes(change: impl FnOnce(&PolicyFilesFixture) + Send + 
     let site = vanished(&["a", "b"]).await;
     let files = PolicyFilesFixture::of(&site);
     site.granted(&["a", "b"]).await;
-    let book = files.book(&site);
+    let repository = files.repository(&site);
     // The store's `retry_after` lets time pass, so that the policy is read again.
     let retry_after = Some(Duration::from_secs(4));
     site.source_port.meet("head", [ProbeFault::Clear, ProbeFault::Fails(StoreErrorKind::Throttled { retry_after })]);
     site.destination_port.meet("delete", [ProbeFault::Before(Box::new(move || change(&files)))]);
-    let outcome = site.remove_under(book, row_task(0), &site.attempt()).await.unwrap();
+    let outcome = site.remove_under(repository, row_task(0), &site.attempt()).await.unwrap();
     (site, outcome)
 }
 

@@ -174,15 +174,15 @@ async fn a_space_goes_only_by_grant_policy_and_owner() {
     for case in ["held", "withdrawn", "policy keeps", "not covered", "nobody's", "another's"] {
         let site = granted().await;
         rows(&site).await;
-        let mut book = policy(true);
+        let mut repository = policy(true);
         match case {
             "held" => {
                 let reason = HoldReason::SpaceMissing { since: 1, for_a_day: true };
                 site.set_state(DeleteListState::Held { reason }).await;
             }
             "withdrawn" => site.set_state(DeleteListState::Withdrawn).await,
-            "policy keeps" => book = policy(false),
-            "not covered" => book = NoPolicy::CoversNothing.book(),
+            "policy keeps" => repository = policy(false),
+            "not covered" => repository = NoPolicy::CoversNothing.repository(),
             "nobody's" => drop(site.owners.release(&Fixture::place()).await.unwrap()),
             _ => {
                 site.owners.release(&Fixture::place()).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_space_goes_only_by_grant_policy_and_owner() {
             }
         }
         let before = (owner(&site).await, site.state().await);
-        let outcome = site.remove_under(book, task(None), &site.attempt()).await.unwrap();
+        let outcome = site.remove_under(repository, task(None), &site.attempt()).await.unwrap();
         assert!(is_discard(&outcome, ""), "{case} {outcome:?}");
         assert!(site.left().is_some(), "{case}");
         assert_eq!((owner(&site).await, site.state().await), before, "{case}");

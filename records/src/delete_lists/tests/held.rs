@@ -1,4 +1,4 @@
-//! Lists that wait for a person: which one a token names, and who grants or withdraws it.
+//! Lists that wait for a person: which one a token identifies, and how it is granted or withdrawn.
 
 use super::*;
 
@@ -36,7 +36,7 @@ async fn a_token_names_one_pair_list_count_and_digest() {
         named(pair(), 1, 21, "e"),
     ];
     for (at, other) in others.iter().enumerate() {
-        // Beyond the count, which stands before it.
+        // The part after the count.
         let hash = |token: &str| token.split_once('-').unwrap().1.to_owned();
         assert!(hash(other) != hash(&token) && !others[..at].contains(other), "{at}");
     }
@@ -44,7 +44,7 @@ async fn a_token_names_one_pair_list_count_and_digest() {
 
 #[tokio::test]
 async fn the_reason_of_a_hold_is_no_part_of_its_token() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     let token = held.token();
     held.head.record.state = DeleteListState::Held { reason: HoldReason::TooMuchHidden };
@@ -55,7 +55,7 @@ async fn the_reason_of_a_hold_is_no_part_of_its_token() {
 
 #[tokio::test]
 async fn a_token_finds_its_list_among_all_that_are_held_and_no_other() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     let mut tokens = Vec::new();
     for number in 0..10 {
         let pair = pair_of_space(&format!("Fotos {number}"));
@@ -74,7 +74,7 @@ async fn a_token_finds_its_list_among_all_that_are_held_and_no_other() {
 
 #[tokio::test]
 async fn a_grant_says_who_and_when_and_ends_the_hold() {
-    let (lists, table) = book();
+    let (lists, table) = repository();
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     assert!(!held.head.record.is_granted());
     lists.grant(&mut held, "ann", NOW).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_grant_says_who_and_when_and_ends_the_hold() {
 
 #[tokio::test]
 async fn a_withdrawn_list_is_neither_held_nor_granted() {
-    let (lists, table) = book();
+    let (lists, table) = repository();
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     lists.withdraw(&mut held).await.unwrap();
     assert_eq!(state(&lists, list(1)).await, DeleteListState::Withdrawn);
@@ -97,7 +97,7 @@ async fn a_withdrawn_list_is_neither_held_nor_granted() {
 
 #[tokio::test]
 async fn a_space_that_was_not_missing_for_a_day_is_not_granted() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     let missing = |for_a_day| DeleteListState::Held { reason: HoldReason::SpaceMissing { since: 1, for_a_day } };
     let of_space = |for_a_day| DeleteListHead { of: DeletionScope::Space, ..head(3, missing(for_a_day)) };
     let mut held = hold(&lists, &pair(), list(1), of_space(false)).await;
@@ -135,7 +135,7 @@ async fn of_two_people_who_decide_at_once_one_does() {
 
 #[tokio::test]
 async fn a_list_that_changed_since_it_was_shown_is_not_granted_by_that_look() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     let stale = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     for now in [held_state(), DeleteListState::Withdrawn] {
         let mut head = lists.head(&pair(), list(1)).await.unwrap().unwrap();
@@ -149,7 +149,7 @@ async fn a_list_that_changed_since_it_was_shown_is_not_granted_by_that_look() {
 
 #[tokio::test]
 async fn a_decision_that_was_written_but_not_answered_stands_when_it_is_made_again() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     let mut again = held.clone();
     lists.grant(&mut held, "ann", NOW).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_decision_that_was_written_but_not_answered_stands_when_it_is_made_aga
 #[tokio::test]
 async fn a_decision_about_one_list_leaves_the_next_one_of_its_pair_findable() {
     for grants in [false, true] {
-        let (lists, _) = book();
+        let (lists, _) = repository();
         let mut old = hold(&lists, &pair(), list(1), head(21, held_state())).await;
         // While the person decides, the producer surveys and holds another list.
         let next = hold(&lists, &pair(), list(2), head(22, held_state())).await;
@@ -177,7 +177,7 @@ async fn a_decision_about_one_list_leaves_the_next_one_of_its_pair_findable() {
 
 #[tokio::test]
 async fn a_head_that_cannot_be_read_grants_nothing_and_is_named() {
-    let (lists, table) = book();
+    let (lists, table) = repository();
     let mut held = hold(&lists, &pair(), list(1), head(21, held_state())).await;
     let key = head_key(&pair(), list(1));
     let written = table.get(&key).await.unwrap().unwrap().value;
@@ -203,7 +203,7 @@ async fn a_head_that_cannot_be_read_grants_nothing_and_is_named() {
 
 #[tokio::test]
 async fn an_index_that_points_at_nothing_or_at_nonsense_holds_nothing() {
-    let (lists, table) = book();
+    let (lists, table) = repository();
     lists.note_held(&pair(), list(1)).await.unwrap();
     assert!(lists.held().await.unwrap().is_empty(), "the head was never written");
     for state in [DeleteListState::Withdrawn, DeleteListState::Granted { by: GrantedBy::Rule, at: 1 }] {

@@ -1,4 +1,4 @@
-//! What is remembered of a pair: places, and what was deleted unasked, by two clocks.
+//! The state of a pair: places, and deletes that the rule granted, by two clocks.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn accepted_places_are_those_of_now_but_for_the_excepted() {
     state.accept_places([place("", "root")], &["disk/".into()]);
     assert_eq!(state.changed_places(&[place("", "root"), place("disk/", "one")]), [""; 0]);
     assert_eq!(state.changed_places(&now), ["disk/", "more/"], "a place that went is forgotten with what was in it");
-    // One that is new and excepted is new the next time, too.
+    // A place that is new and excepted is new the next time too.
     let mut state = knows();
     let now = [place("", "root"), place("disk/", "one"), place("more/", "new")];
     state.accept_places(now.clone(), &["more/".into()]);
@@ -75,7 +75,7 @@ fn places_seen_for_the_first_time_are_added_and_those_known_stay() {
 
 #[tokio::test]
 async fn what_is_remembered_of_a_pair_comes_back_and_only_from_its_last_writer() {
-    let (lists, table) = book();
+    let (lists, table) = repository();
     let mut first = lists.pair(&pair()).await.unwrap();
     assert_eq!(first.record, DeletePairState::default());
     let mut second = first.clone();
@@ -96,11 +96,11 @@ async fn what_is_remembered_of_a_pair_comes_back_and_only_from_its_last_writer()
     assert_eq!(lists.pair(&pair_of_space("q")).await.unwrap().record, DeletePairState::default());
     let key = RowKey::new(pair_key(&pair()), "pair");
     table.put(&key, "{".into(), RowPrecondition::Always).await.unwrap();
-    // As a pair never seen before it would accept every place, and count nothing that was deleted unasked.
+    // As a new pair it would accept every place, and count no deletes.
     assert!(matches!(lists.pair(&pair()).await, Err(DeleteListError::Unreadable { .. })));
 }
 
-/// A wall clock and a second one, in hours, each set by hand; the second one's domain, if it is there at all.
+/// A wall clock and a second clock, in hours, each set by the test; and the second clock's domain, if there is one.
 #[derive(Debug)]
 struct Clocks(Mutex<(u64, u64, Option<&'static str>)>);
 
@@ -138,7 +138,7 @@ impl Clock for Clocks {
     }
 }
 
-/// A pair of which the rule let 20 deletes go, just now.
+/// A pair for which the rule has just granted 20 deletes.
 fn let_go_twenty(clock: &Clocks) -> DeletePairState {
     let mut state = DeletePairState::default();
     assert_eq!(state.unasked_today(clock), 0);

@@ -1,4 +1,4 @@
-//! Rows: how many ids they take, that none is lost, and that each has one result.
+//! Rows: how many ids they hold, that no id is lost, and that each row has one result.
 
 use super::*;
 use crate::delete_lists::rows::IdsDigest;
@@ -28,7 +28,7 @@ fn a_row_takes_256_short_ids() {
     assert_eq!(rows.iter().map(|row| row.ids.len()).collect::<Vec<_>>(), [256, 256, 88]);
 }
 
-/// DynamoDB takes 400 KB a row, names and keys included; a control character takes six bytes in JSON.
+/// DynamoDB accepts 400 KB for a row, names and keys included; a control character takes six bytes in JSON.
 #[test]
 fn a_row_of_the_nastiest_ids_fits_every_table() {
     for bytes in [1, 234, 235, 1_024] {
@@ -39,7 +39,7 @@ fn a_row_of_the_nastiest_ids_fits_every_table() {
             }
         }
     }
-    // As much as fits before it is full, then the longest id there is.
+    // As many ids as fit before it is full, then the longest possible id.
     let mut row = split((0..254).map(|_| listed(&"\u{1}".repeat(235)))).remove(0);
     row.ids.push(listed(&"\u{1}".repeat(309)));
     assert!(!row.is_full());
@@ -57,12 +57,12 @@ fn assert_fits(row: &DeleteListRow) {
 
 #[tokio::test]
 async fn ids_come_in_order_over_many_rows_and_pages() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     let ids: Vec<ListedId> = (0..3_000).map(|number| listed(&format!("{number:05}/ü\u{0}\n\""))).collect();
     let rows = split(ids.clone());
     assert_eq!(rows.len(), 12, "more rows than one page of the table");
     write(&lists, list(1), &rows).await;
-    // Lists beside it, of this pair and of another, are not mixed in.
+    // Other lists, of this pair and of another, are not mixed in.
     write(&lists, list(2), &split([listed("other")])).await;
     lists.put_row(&pair_of_space("q"), list(1), 0, &split([listed("other")])[0]).await.unwrap();
     lists.record(&pair(), list(1), 0, &RowResult::default()).await.unwrap();
@@ -74,7 +74,7 @@ async fn ids_come_in_order_over_many_rows_and_pages() {
 
 #[tokio::test]
 async fn rows_are_in_order_beyond_ten_thousand() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     for number in [0, 9, 10, 99_999, 100_000, 3_906_250] {
         let row = DeleteListRow { ids: vec![listed(&format!("{number:08}"))] };
         lists.put_row(&pair(), list(1), number, &row).await.unwrap();
@@ -85,7 +85,7 @@ async fn rows_are_in_order_beyond_ten_thousand() {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_an_error_and_no_end() {
-    let (lists, table) = book();
+    let (lists, table) = repository();
     write(&lists, list(1), &split((0..600).map(|number| listed(&format!("{number:05}"))))).await;
     let key = row_key(&pair(), list(1), 1);
     let digest = "0".repeat(32);
@@ -109,7 +109,7 @@ async fn a_row_that_cannot_be_read_is_an_error_and_no_end() {
 
 #[tokio::test]
 async fn the_first_result_of_a_row_stands() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     let result = |deleted, gone| RowResult { deleted, gone, ..RowResult::default() };
     assert_eq!(lists.result(&pair(), list(1), 0).await.unwrap(), None);
     lists.record(&pair(), list(1), 0, &result(5, 2)).await.unwrap();
@@ -121,7 +121,7 @@ async fn the_first_result_of_a_row_stands() {
 
 #[tokio::test]
 async fn results_of_a_list_come_by_row_over_many_pages() {
-    let (lists, table) = book();
+    let (lists, table) = repository();
     let result = |row| RowResult { deleted: row, gone: 1, kept: 2, failed: 3 };
     for row in [7, 0, 12, 3, 10, 1] {
         lists.record(&pair(), list(1), row, &result(row.into())).await.unwrap();
@@ -138,7 +138,7 @@ async fn results_of_a_list_come_by_row_over_many_pages() {
 
 #[tokio::test]
 async fn rows_of_a_list_that_is_dropped_go_and_nothing_else() {
-    let (lists, _) = book();
+    let (lists, _) = repository();
     for id in [list(1), list(2)] {
         write(&lists, id, &split((0..1_500).map(|number| listed(&format!("{number:05}"))))).await;
         lists.add_head(&pair(), id, head(1_500, DeleteListState::Withdrawn)).await.unwrap();

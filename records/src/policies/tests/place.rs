@@ -1,4 +1,4 @@
-//! A store with one space of policy files, and a clock: both as a test sets them.
+//! A store with one space of policy files, and a clock, both controlled by a test.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +52,7 @@ impl Place {
         inner.files.insert(file.to_owned(), (Bytes::copy_from_slice(text.as_bytes()), version));
     }
 
-    /// A change that leaves the version as it was, as is possible within a clock's tick.
+    /// A change that keeps the version, as is possible within a clock tick.
     pub(super) fn write_unseen(&self, file: &str, text: &str) {
         self.inner().files.get_mut(file).unwrap().0 = Bytes::copy_from_slice(text.as_bytes());
     }
@@ -74,12 +74,12 @@ impl Place {
         self.inner().fail = kind;
     }
 
-    /// The next so many readings find the item changed.
+    /// This many reads find the item changed.
     pub(super) fn change_while_read(&self, times: u32) {
         self.inner().changes = times;
     }
 
-    /// Reading this file takes until another is held.
+    /// A read of this file blocks until another file is held.
     pub(super) fn hold(&self, file: &str) {
         file.clone_into(&mut self.inner().held);
         self.released.notify_waiters();
@@ -89,7 +89,7 @@ impl Place {
         self.inner().passed += time;
     }
 
-    /// How often items were opened, and only looked at.
+    /// How often items were opened, and how often only `head` was called.
     pub(super) fn calls(&self) -> (usize, usize) {
         let inner = self.inner();
         (inner.opens, inner.heads)
@@ -198,9 +198,10 @@ impl Clock for Place {
     }
 }
 
-/// What is warned of while `work` is done; it may not wait for anything.
+/// The warnings during `work`, which must not wait for anything.
 pub(super) fn warnings(work: impl Future<Output = ()>) -> Vec<String> {
-    // Lives on, so that a line which another thread logs first, where nobody listens, is not switched off for all threads.
+    // Kept alive, so that a log line that another thread emits first without a listener is not disabled for all
+    // threads.
     static LISTENS: OnceLock<tracing::Dispatch> = OnceLock::new();
     LISTENS.get_or_init(|| tracing::Dispatch::new(Said::default()));
     let said = Arc::new(Said::default());
@@ -213,7 +214,7 @@ pub(super) fn warnings(work: impl Future<Output = ()>) -> Vec<String> {
 struct Said(Mutex<Vec<String>>);
 
 impl tracing::Subscriber for Said {
-    /// Each line asks anew: who listens differs from thread to thread.
+    /// Each line is checked again: listeners differ between threads.
     fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
         tracing::subscriber::Interest::sometimes()
     }

@@ -24,8 +24,8 @@ impl Room {
     }
 
     /// Creates a database with rows, and returns its identity.
-    async fn filled(&self, book: &str, rows: usize) -> Identity {
-        self.filled_with(book, rows, 100).await
+    async fn filled(&self, table_name: &str, rows: usize) -> Identity {
+        self.filled_with(table_name, rows, 100).await
     }
 
     /// Creates one that is too large to be checked completely at each opening.
@@ -33,9 +33,9 @@ impl Room {
         self.filled_with("seals", 10_000, 1_000).await
     }
 
-    async fn filled_with(&self, book: &str, rows: usize, bytes: usize) -> Identity {
+    async fn filled_with(&self, table_name: &str, rows: usize, bytes: usize) -> Identity {
         let database = self.open(&RememberedDatabase::Nothing).unwrap();
-        let table = SqliteTable::new(Arc::clone(&database), book);
+        let table = SqliteTable::new(Arc::clone(&database), table_name);
         let many: Vec<_> = (0..rows).map(|n| (key(format!("{n:06}")), Bytes::from(vec![7; bytes]))).collect();
         table.put_many(&many).await.unwrap();
         database.identity().get()
@@ -160,15 +160,15 @@ async fn of_a_long_value_the_length_is_summed_up() {
 async fn every_write_keeps_the_sum_by_which_damage_is_found() {
     let room = Room::new();
     let database = room.open(&RememberedDatabase::Nothing).unwrap();
-    for book in ["owners", "seals", "folder-properties", "zebra"] {
-        let table = SqliteTable::new(Arc::clone(&database), book);
+    for table_name in ["owners", "seals", "folder-properties", "zebra"] {
+        let table = SqliteTable::new(Arc::clone(&database), table_name);
         let version = table.put(&key("a"), Bytes::from("1"), RowPrecondition::Absent).await.unwrap();
         table.put(&key("a"), Bytes::from("2"), RowPrecondition::VersionIs(version)).await.unwrap();
         table.put(&key("a"), Bytes::from("3"), RowPrecondition::Always).await.unwrap();
         table.put(&key("b"), Bytes::from("3"), RowPrecondition::Always).await.unwrap();
         table.delete(&key("b"), RowPrecondition::Always).await.unwrap();
         table.delete(&key("never there"), RowPrecondition::Always).await.unwrap();
-        assert_eq!(database.check().await.unwrap(), Vec::<String>::new(), "{book}");
+        assert_eq!(database.check().await.unwrap(), Vec::<String>::new(), "{table_name}");
     }
 }
 
