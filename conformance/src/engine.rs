@@ -1,4 +1,4 @@
-//! The promises of every engine, beside those of its queues and tables.
+//! The promises of every engine, besides those of its queues and tables.
 
 pub mod parts;
 

@@ -1,4 +1,4 @@
-//! When a run is over: there is nothing more to do, or what it waits for does not come.
+//! When a run is over: there is nothing more to do, or it has waited in vain for too long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,20 +20,21 @@ pub(crate) struct StuckReason {
     pub(crate) remedy: Remedy,
 }
 
-/// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
+/// How long nothing may progress while tasks are snoozed, before the run counts as waiting for something that does not
+/// pass by itself.
 const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
-/// A write that failed is taken to say for so long that none succeeds; after that one may have.
+/// How long a failed write shows that no write succeeds; after that one may have succeeded.
 const FAILS_NOW: Duration = Duration::from_secs(1);
 
-/// How often it is said where a run stands.
+/// How often the progress of a run is reported.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Watches until there is nothing more to do.
 pub(crate) struct CompletionMonitor<'a, W> {
     pub(crate) deps: &'a RunDeps,
     pub(crate) workers: &'a W,
-    /// Cancelled when the work is to end gently, by whomever.
+    /// Cancelled when the work must end gently, for any reason.
     pub(crate) workers_end: &'a CancellationToken,
     pub(crate) stopping: &'a StopSignal,
     pub(crate) produced: &'a AtomicBool,
@@ -42,15 +43,15 @@ pub(crate) struct CompletionMonitor<'a, W> {
     pub(crate) give_up_after: Duration,
 }
 
-/// What is known from one look to the next.
+/// What is known from one check to the next.
 struct Looks {
     stillness: IdleTimer,
     shown: Monotonic,
-    /// How many looks in a row have found the queues empty.
+    /// How many checks in a row have found the queues empty.
     empty: u32,
 }
 
-/// What one look finds.
+/// The result of one check.
 enum LookResult {
     GoOn,
     Over(Option<StuckReason>),
@@ -77,7 +78,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         (clock.awake().since(began), stuck)
     }
 
-    /// Looks once.
+    /// Checks once.
     async fn look(&self, looks: &mut Looks, progress: &mpsc::Sender<RunProgress>) -> LookResult {
         let (snapshot, now) = (self.snapshot(), self.deps.clock.awake());
         if now.since(looks.shown) >= PROGRESS_EVERY {
@@ -120,10 +121,10 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         snapshot
     }
 
-    /// Why nothing could be written to Mill's own state for so long that it is given up.
+    /// Why the run gives up: nothing could be written to Mill's own state for too long.
     fn state_in_vain(&self, still: Option<&StateStandstill>) -> Option<StuckReason> {
         let still = still?;
-        // Only while it fails right now: otherwise it may have passed.
+        // Only while writes fail right now: otherwise the failure may have passed.
         if still.first_failed <= self.give_up_after || still.last_failed > FAILS_NOW {
             return None;
         }
@@ -131,11 +132,11 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         Some(StuckReason { why, remedy: Remedy::SetRight })
     }
 
-    /// The stores that have not answered for so long that they are given up. Ends what waits for them.
+    /// The stores that the run gives up because they have not answered for too long. Ends the work that waits for them.
     fn silent(&self, snapshot: &RunProgress, (still, unanswered): (Duration, Duration)) -> Option<StuckReason> {
         let most = whole_run_max(self.give_up_after);
         let silent = SilentStoresError::after(unanswered, most, &snapshot.asked)?;
-        // Who waits for such an answer would not end gently.
+        // Work that waits for such an answer would not end gently.
         self.producing.cancel();
         self.stopping.immediate.cancel();
         Some(if snapshot.awaited.is_empty() {
@@ -145,7 +146,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         })
     }
 
-    /// What the tasks that are left wait for in vain, when nothing has moved for so long that they are given up.
+    /// What the remaining tasks wait for in vain, if nothing has progressed for too long.
     fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<StuckReason> {
         if awaited.is_empty() {
             return (ready == 0 && still > NOTHING_MOVES).then(|| StuckReason {
@@ -158,7 +159,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         (still > most).then(|| unusable(still, awaited))
     }
 
-    /// Tasks ready or in hand, and tasks put off.
+    /// The number of tasks that are visible or in flight, and of snoozed tasks.
     async fn depth(&self) -> Result<(u64, u64), QueueError> {
         let mut sum = (0, 0);
         for queue in &self.deps.queues {
@@ -170,7 +171,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
     }
 }
 
-/// That stores could not be used for so long, in their own words.
+/// The stores that could not be used, with their own messages.
 fn unusable(still: Duration, awaited: &AwaitedStores) -> StuckReason {
     let stores = awaited.iter().map(|(store, awaited)| format!("store `{store}` cannot be used: {}", awaited.reason));
     let stores = stores.collect::<Vec<_>>().join("; ");

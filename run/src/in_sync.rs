@@ -1,7 +1,7 @@
-//! Whether all copies are in sync after a run, and by which evidence.
+//! Whether all copies are in sync after a run, and the evidence for it.
 //!
-//! "In sync" is said where the run's sum shows it, every listed entry being equal or named, or else where a closing survey
-//! finds that. A run that has failed in part is not asked: it is to be run again anyway.
+//! A run is in sync if its sum shows that every listed entry is equal or reported, or else if a closing survey finds
+//! that. A run that failed in part is not examined: it must be run again anyway.
 
 use std::time::Duration;
 
@@ -25,19 +25,19 @@ pub enum InSync {
     ClosingSurvey,
 }
 
-/// What is to tell whether all is in sync after a run.
+/// The evidence that is still needed after a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProofNeeded {
     /// The run's sum shows that it is.
     Nothing,
     /// A closing survey.
     ClosingSurvey,
-    /// Nothing can: the run has failed in part, or its sum is wrong.
+    /// No evidence is possible: the run has failed in part, or its sum is wrong.
     AnotherRun,
 }
 
 impl RunReport {
-    /// Whether it has failed in part, and so is to be run again.
+    /// Whether it has failed in part, so that it must be run again.
     pub fn is_partial(&self) -> bool {
         self.produced.failed_in_part() || self.cut_short.is_some() || self.totals.dead_lettered() > 0
     }
@@ -48,7 +48,7 @@ impl RunReport {
         RunSum { survey: self.produced.survey, outcomes }.evidence()
     }
 
-    /// What is to tell whether all is in sync.
+    /// The evidence that is still needed.
     pub fn proof_needed(&self) -> ProofNeeded {
         if self.is_partial() {
             return ProofNeeded::AnotherRun;
@@ -66,13 +66,13 @@ impl RunReport {
 pub struct ClosingCheck<'a> {
     /// The producer of the run.
     pub producer: &'a DuplicationProducer,
-    /// What the stores of the run count.
+    /// The counters of the run's stores.
     pub statistics: &'a Statistics,
     /// The time.
     pub clock: &'a dyn Clock,
     /// Cancelled when the run is to stop.
     pub stop: &'a CancellationToken,
-    /// How long a store that does not answer is waited for.
+    /// How long to wait for a store that does not answer.
     pub give_up_after: Duration,
 }
 
@@ -90,8 +90,8 @@ impl ClosingCheck<'_> {
     }
 }
 
-/// What a closing survey shows. A space that was refused as a whole was named by the run, or else it could be looked into
-/// then: `is_new` tells which of the two it is.
+/// The result of a closing survey. `is_new` returns whether a space that failed as a whole was readable during the run;
+/// otherwise the run has reported it.
 pub fn by_closing_survey(closing: &ClosingReport, is_new: impl FnMut(&SpaceFailure) -> bool) -> InSync {
     let newly_failed = closing.session.spaces_failed.iter().any(is_new);
     if closing.is_in_sync() && !newly_failed { InSync::ClosingSurvey } else { InSync::No }

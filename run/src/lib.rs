@@ -1,12 +1,12 @@
-//! A run that ends by itself: it produces and works at once until every copy is in sync, and then reports what it came to.
+//! A run that ends by itself: it produces and works at once until every copy is in sync, and then reports the result.
 //!
-//! Reading order: [`until_done`] (the run and its report), `completion` (when it is over, or stuck), [`silence`] (a store that
-//! does not answer, told from work that takes long), [`progress`] (where a run stands), [`in_sync`] (whether all is in sync,
-//! and by which evidence).
+//! Reading order: [`until_done`] (the run and its report), `completion` (when it is over, or stuck), [`silence`]
+//! (distinguishes a store that does not answer from long work), [`progress`] (the progress of a run), [`in_sync`]
+//! (whether all is in sync, and the evidence).
 //!
-//! **Invariant:** a run ends. While a store does not answer, work waits, or Mill's own state cannot be written, it gives up
-//! after a time, and what it leaves stays queued. It takes time from a [`Clock`](mill_ports::Clock) and has its workers behind
-//! a port, so the simulation of the fleet runs this very code.
+//! **Invariant:** a run ends. If a store does not answer, work waits, or Mill's own state cannot be written, it gives
+//! up after a time, and remaining tasks stay queued. It takes time from a [`Clock`](mill_ports::Clock) and has its
+//! workers behind a port, so the simulation of the fleet runs this very code.
 
 // Every `select!` of this crate is `biased`, so that simulation replays. (The lint cannot be allowed for less than a crate.)
 #![allow(clippy::disallowed_macros)]

@@ -1,4 +1,4 @@
-//! Where a run stands, over everything that goes on.
+//! The progress of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,32 +8,32 @@ use std::time::Duration;
 use mill_model::{RunSum, RunTotals, StoreAddress};
 use mill_ports::{Clock, Statistics, StoreWait};
 
-/// Where a run stands, summed over all its processes.
+/// The progress of a run, summed over all its processes.
 #[derive(Debug, Clone, Default)]
 pub struct RunProgress {
-    /// What is done, for whichever run its tasks were sent.
+    /// What is done, for tasks of any run.
     pub totals: RunTotals,
-    /// What the run's survey has listed so far, and what became of that.
+    /// What the run's survey has listed so far, and the outcomes.
     pub run: RunSum,
     /// Tasks sent so far.
     pub sent: u64,
-    /// Tasks ended so far. Others' may be among them, and one that was delivered twice counts twice.
+    /// Tasks ended so far. Tasks of other runs may be among them, and one that was delivered twice counts twice.
     pub ended: u64,
     /// Content bytes queued so far, as far as they were known.
     pub bytes_queued: u64,
-    /// Bytes of transfers going on.
+    /// Bytes of transfers in flight.
     pub bytes_moving: u64,
     /// Whether work is still being found.
     pub producing: bool,
-    /// The larger transfers going on: what, bytes moved, size.
+    /// The larger transfers in flight: subject, bytes moved, size.
     pub in_hand: Vec<(String, u64, u64)>,
     /// The stores for which work waits.
     pub awaited: AwaitedStores,
     /// How often stores have answered.
     pub answers: u64,
-    /// The stores that have not answered all that they were asked.
+    /// The stores with unanswered calls.
     pub asked: BTreeSet<StoreAddress>,
-    /// The stores that are waited for to write, and for how long at the longest.
+    /// The stores whose writes wait, and the longest wait of each.
     pub writes: BTreeMap<StoreAddress, Duration>,
     /// Whether Mill's own state cannot be written.
     pub still: Option<StateStandstill>,
@@ -42,7 +42,7 @@ pub struct RunProgress {
 /// The stores for which work waits, and why.
 pub type AwaitedStores = BTreeMap<StoreAddress, StoreWait>;
 
-/// That nothing can be written to Mill's own state.
+/// A failure of all writes to Mill's own state.
 #[derive(Debug, Clone)]
 pub struct StateStandstill {
     /// The cause, and what to do.
@@ -54,7 +54,7 @@ pub struct StateStandstill {
 }
 
 impl RunProgress {
-    /// Where this process stands. Whether it still finds work is the caller's to say, and whether its state can be written.
+    /// The progress of this process. The caller adds whether it still finds work and whether its state can be written.
     pub fn of(statistics: &Statistics, clock: &dyn Clock) -> Self {
         let now = clock.monotonic();
         Self {

@@ -1,4 +1,4 @@
-//! Telling a store that is silent from work that takes long.
+//! Distinguishes a silent store from work that takes long.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -10,27 +10,27 @@ use mill_ports::{Clock, Statistics};
 
 use crate::progress::RunProgress;
 
-/// How often it is looked whether anybody answers.
+/// How often answers are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A client tries a call several times, and then says why it failed. For that it is given so long at least.
+/// The shortest time that a client gets: it tries a call several times before it reports the failure.
 const SILENT_MIN: Duration = Duration::from_secs(10);
 
-/// The producer gives up a space that does not answer, asks whether its store does, and goes on with others. For that it is
-/// given so long before a run ends.
+/// The additional time before a run ends: the producer first gives up a space that does not answer, checks its store,
+/// and continues with others.
 const PRODUCER_FIRST: Duration = Duration::from_secs(12);
 
-/// How long one answer is waited for, with `--give-up-after`.
+/// How long to wait for one answer, with `--give-up-after`.
 pub fn one_answer_max(give_up_after: Duration) -> Duration {
     give_up_after.max(SILENT_MIN)
 }
 
-/// How long a run goes on while no store answers, with `--give-up-after`.
+/// How long a run continues while no store answers, with `--give-up-after`.
 pub fn whole_run_max(give_up_after: Duration) -> Duration {
     one_answer_max(give_up_after).saturating_add(PRODUCER_FIRST)
 }
 
-/// For how long nothing has moved.
+/// Measures how long nothing has progressed.
 #[derive(Debug)]
 pub(super) struct IdleTimer {
     work: (RunTotals, u64),
@@ -44,8 +44,8 @@ impl IdleTimer {
         Self { work: (RunTotals::default(), 0), work_since: now, answers: 0, silent_since: now }
     }
 
-    /// For how long by now no count and no byte has moved, and for how long no store has answered either. A store that takes
-    /// nothing more answers all the same.
+    /// Returns how long no count and no byte has changed, and how long no store has answered either. A store that
+    /// accepts nothing more still answers.
     pub(super) fn look(&mut self, snapshot: &RunProgress, now: Monotonic) -> (Duration, Duration) {
         let work = (snapshot.totals, snapshot.bytes_moving);
         if self.work != work {
@@ -58,7 +58,7 @@ impl IdleTimer {
     }
 }
 
-/// A store was silent for so long that it is given up.
+/// The stores that were silent for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing went on for {}: {} not answer; `--give-up-after` allows longer", time(*.waited), shown(.stores))]
 pub struct SilentStoresError {
@@ -67,13 +67,13 @@ pub struct SilentStoresError {
 }
 
 impl SilentStoresError {
-    /// The stores that do not answer, if nothing has moved for longer than `most`.
+    /// The stores that do not answer, if nothing has progressed for longer than `most`.
     pub(super) fn after(waited: Duration, most: Duration, stores: &BTreeSet<StoreAddress>) -> Option<Self> {
         (waited > one_answer_max(most) && !stores.is_empty()).then(|| Self { waited, stores: stores.clone() })
     }
 }
 
-/// What `work` gives, unless all stores that it asks are silent for so long.
+/// Runs `work`, unless all stores that it calls are silent for too long.
 pub async fn unless_silent<W: Future>(
     work: W,
     (statistics, clock): (&Statistics, &dyn Clock),

@@ -1,4 +1,4 @@
-//! Producing and working at once, until every copy is in sync.
+//! Produces and works at the same time, until every copy is in sync.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,37 +20,37 @@ use crate::progress::{RunProgress, StateStandstill};
 /// A run that ends by itself.
 #[derive(Debug)]
 pub struct RunUntilDone<'a, W> {
-    /// What it stands on.
+    /// Its dependencies.
     pub deps: RunDeps,
-    /// What finds the work.
+    /// The producer, which finds the work.
     pub producer: &'a DuplicationProducer,
-    /// Who does it.
+    /// The workers.
     pub workers: W,
     /// How it is stopped.
     pub stopping: StopSignal,
-    /// Where the run stands, again and again, until its work is over. What is not taken in time is left out.
+    /// Receives the progress repeatedly until the work is over. Progress that is not received in time is dropped.
     pub progress: mpsc::Sender<RunProgress>,
-    /// How long a store that does not answer is waited for.
+    /// How long to wait for a store that does not answer.
     pub give_up_after: Duration,
 }
 
-/// What a run stands on.
+/// The dependencies of a run.
 #[derive(Debug, Clone)]
 pub struct RunDeps {
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What this process has done so far: its producer, its workers and its stores count there.
+    /// The counters of this process: its producer, workers and stores.
     pub statistics: Arc<Statistics>,
     /// The queues that must be empty at the end.
     pub queues: Vec<Arc<dyn TaskQueue>>,
-    /// How often they are asked.
+    /// How often they are polled.
     pub polling: PollingProfile,
     /// Whether Mill's own state can be written.
     pub state: Arc<dyn StateWatch>,
 }
 
 impl RunDeps {
-    /// Where this process stands.
+    /// The progress of this process.
     pub(crate) fn snapshot(&self) -> RunProgress {
         RunProgress { still: self.state.standstill(), ..RunProgress::of(&self.statistics, &*self.clock) }
     }
@@ -58,59 +58,60 @@ impl RunDeps {
 
 /// Reports whether Mill's own state can be written.
 pub trait StateWatch: fmt::Debug + Send + Sync {
-    /// Since when nothing can be written to the state of this process, and why; only where nothing can.
+    /// If nothing can be written to the state of this process: since when, and why.
     fn standstill(&self) -> Option<StateStandstill>;
 
-    /// Has what is still to be written fail soon, where nothing can be written.
+    /// Makes pending writes fail soon, if nothing can be written.
     fn abandon(&self);
 }
 
-/// Who does the work of a run: workmen of this process, or processes of their own.
+/// The workers of a run: a workman in this process, or worker processes.
 #[async_trait]
 pub trait RunWorkers: fmt::Debug + Send + Sync {
     /// Whether all tasks end in this process, and so are counted once each.
     fn is_exact(&self) -> bool;
 
-    /// Begins to work, until `stop` is cancelled. Whoever ends before that by itself cancels `stop.gentle`.
+    /// Begins to work, until `stop` is cancelled. A worker that ends by itself before that cancels `stop.gentle`.
     fn begin(&mut self, stop: StopSignal);
 
     /// Adds what other processes have reported.
     fn add_to(&self, progress: &mut RunProgress);
 
-    /// Waits until they have ended. A text says why they ended early.
+    /// Waits until they have ended. Returns the reason if they ended early.
     async fn join(&mut self) -> Result<Option<String>>;
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct RunReport {
-    /// What was done. Of items, what became of those that this run queued.
+    /// What was done. For items, the outcomes of those that this run queued.
     pub totals: RunTotals,
     /// What became of the items of tasks that an earlier run had sent.
     pub earlier: ItemOutcomes,
-    /// Whether all tasks ended in this process, each counted once. Else counts are least ones, which prove nothing.
+    /// Whether all tasks ended in this process, each counted once. Otherwise the counts are lower bounds, which prove
+    /// nothing.
     pub exact: bool,
     /// How long it took.
     pub took: Duration,
-    /// What the producer's last session said.
+    /// The report of the producer's last session.
     pub produced: SessionReport,
     /// Why the work ended early, if it did.
     pub cut_short: Option<String>,
-    /// Whether that was since stores could not be used.
+    /// Whether it ended early because stores could not be used.
     pub for_stores: bool,
-    /// What is to be done about it.
+    /// What to do about it.
     pub remedy: Remedy,
 }
 
-/// What brings the rest, where a run has not done all: the more a person must do, the later it stands.
+/// What to do about the rest, if a run has not done all. The variants are ordered by the effort of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Remedy {
     /// It may pass by itself: the next run tries again.
     #[default]
     RunAgain,
-    /// A person must set something right first.
+    /// A person must fix something first.
     SetRight,
-    /// It was stopped, and goes on where it was.
+    /// It was stopped, and the next run continues.
     GoOn,
 }
 
@@ -154,10 +155,10 @@ impl<W: RunWorkers> RunUntilDone<'_, W> {
             bail!("another producer is at work on this installation: {holder}");
         }
         let ended = ended?;
-        // Workmen's processes tell no more than that they are gone.
+        // Worker processes report no more than that they are gone.
         let for_stores = stuck.is_some() || exact && ended.is_some();
         let stopped = || StuckReason { why: "it was stopped".into(), remedy: Remedy::GoOn };
-        // Workmen end by themselves only for what a person must look at.
+        // Workmen end by themselves only for problems that need a person.
         let ended = ended.map(|why| StuckReason { why, remedy: Remedy::SetRight });
         let cut_short = ended.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(stopped));
         let remedy = cut_short.as_ref().map_or(Remedy::RunAgain, |stuck| stuck.remedy);
@@ -180,10 +181,10 @@ pub fn ended_early(reason: WorkmanEndReason) -> Option<String> {
     }
 }
 
-/// How long a producer rests that finds its own state standing still.
+/// The pause of a producer whose own state cannot be written.
 const STATE_REST: Duration = Duration::from_secs(2);
 
-/// The same as [`whole_loop`]; while nothing can be written to Mill's own state, it is waited for as for a store.
+/// The same as [`whole_loop`], but waits while nothing can be written to Mill's own state, as for a store.
 async fn enduring_loop(
     producer: &DuplicationProducer,
     deps: &RunDeps,
@@ -202,8 +203,8 @@ async fn enduring_loop(
     }
 }
 
-/// Produces one loop that began after it was asked for. A loop that an earlier process left unfinished is brought to its
-/// end first; but what changed behind its markers since would be found only by the next one.
+/// Produces one loop that begins after this call. A loop that an earlier process left unfinished is finished first; but
+/// changes before its markers are found only by the next loop.
 async fn whole_loop(producer: &DuplicationProducer, stop: &CancellationToken) -> Result<SessionReport, ProducerError> {
     let report = producer.run_session(stop).await?;
     let finished = matches!(report.ended, SessionEnd::Finished { .. });

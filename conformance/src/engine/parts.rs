@@ -1,4 +1,4 @@
-//! What an engine is made of.
+//! The parts of an engine.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn received(queue: &dyn TaskQueue) -> Vec<Bytes> {
     deliveries.into_iter().map(|delivery| delivery.body).collect()
 }
 
-/// A queue that is asked for twice is the same, and bears its name.
+/// Two calls for a queue return the same queue, with its name.
 pub async fn each_name_is_one_queue_and_no_other(subject: EngineSubject) {
     let engine = subject.engine;
     send(&*engine.queue(QueueName::DuplicationLow), "low", Duration::ZERO).await;
@@ -44,7 +44,7 @@ pub async fn each_name_is_one_queue_and_no_other(subject: EngineSubject) {
     assert_eq!(received(&*engine.queue(QueueName::DuplicationLow)).await, ["low"]);
 }
 
-/// A table that is asked for twice has the same rows, and bears its name.
+/// Two calls for a table return the same rows, with its name.
 pub async fn each_name_is_one_table_and_no_other(subject: EngineSubject) {
     let engine = subject.engine;
     let key = RowKey::new("partition", "row");
@@ -55,7 +55,7 @@ pub async fn each_name_is_one_table_and_no_other(subject: EngineSubject) {
     assert_eq!((engine.table(one).name(), engine.table(other).name()), (one, other));
 }
 
-/// Where they are not, workmen count in a table.
+/// If they are not reported, workmen count in a table.
 pub async fn depths_by_account_are_reported_just_where_that_is_said(subject: EngineSubject) {
     let queue = subject.engine.queue(QueueName::DuplicationLow);
     send(&*queue, "body", Duration::ZERO).await;
@@ -63,7 +63,7 @@ pub async fn depths_by_account_are_reported_just_where_that_is_said(subject: Eng
     assert_eq!(depth, subject.engine.reports_depth_by_account().then_some(1));
 }
 
-/// Also what is in flight or delayed is gone then.
+/// Messages in flight or delayed are gone too.
 pub async fn purging_empties_all_queues_or_none(subject: EngineSubject) {
     let (low, high) =
         (subject.engine.queue(QueueName::DuplicationLow), subject.engine.queue(QueueName::DuplicationHigh));
@@ -76,7 +76,7 @@ pub async fn purging_empties_all_queues_or_none(subject: EngineSubject) {
     assert!([[0, 0], [2, 1]].contains(&left), "{left:?}");
 }
 
-/// What is in flight stays so.
+/// Messages in flight stay in flight.
 pub async fn delayed_bodies_become_due_at_once_or_stay(subject: EngineSubject) {
     let queue = subject.engine.queue(QueueName::DuplicationLow);
     send(&*queue, "in flight", Duration::ZERO).await;

@@ -29,7 +29,7 @@ fn of(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Each part at all places where it may stand.
+/// Each part in all positions.
 fn everywhere(parts: &[&str]) -> Vec<String> {
     let places = |part: &&str| {
         [(*part).to_owned(), format!("p/{part}"), format!("{part}/s"), format!("p/{part}/s"), format!("p{part}s")]
@@ -37,7 +37,7 @@ fn everywhere(parts: &[&str]) -> Vec<String> {
     parts.iter().flat_map(places).collect()
 }
 
-/// Ways out of a folder, and names that are none.
+/// Paths out of a folder, and names that are none.
 fn paths() -> Vec<String> {
     let parts = [
         ".",
@@ -66,7 +66,7 @@ fn paths() -> Vec<String> {
     [everywhere(&parts), windows].concat()
 }
 
-/// Names that another system takes for devices, and what it strips.
+/// Names that another system treats as devices, and characters that it strips.
 fn devices() -> Vec<String> {
     let devices = ["CON", "prn", "AUX", "nul", "COM1", "COM9", "LPT1", "CONIN$", "CLOCK$"];
     let forms = |name: &&str| [(*name).to_owned(), format!("{name}.txt"), format!("d/{name}"), format!("{name} ")];
@@ -81,7 +81,7 @@ fn controls() -> Vec<String> {
     all.flat_map(|control| [control.to_string(), format!("a{control}b")]).collect()
 }
 
-/// Lengths at which something ends.
+/// Lengths at limits.
 fn lengths() -> Vec<String> {
     let parts = |length: usize| "x".repeat(length);
     let mut names: Vec<String> = [1, 127, 128, 254, 255, 256, 1_023, 1_024].into_iter().map(parts).collect();
@@ -187,7 +187,7 @@ fn letters() -> Vec<String> {
     marked.chain(of(&names)).collect()
 }
 
-/// Pairs that somebody takes for one.
+/// Pairs that some system treats as one.
 fn alike() -> Vec<String> {
     let names = [
         "caf\u{e9}",
@@ -230,7 +230,7 @@ fn alike() -> Vec<String> {
     names.iter().flat_map(|name| [(*name).to_owned(), format!("alike/{name}.jpg")]).collect()
 }
 
-/// A name and what stands beneath it.
+/// A name and names beneath it.
 fn nested() -> Vec<String> {
     of(&[
         "n", "n/", "n/a", "n/a/", "n/a/b", "n/a/b/", "n-", "n.", "n0", "n/a-b", "m/a/b", "m/a", "m", "o/", "o/x",
@@ -238,7 +238,7 @@ fn nested() -> Vec<String> {
     ])
 }
 
-/// What a shell, a query, a page or a table reads as more than a name.
+/// Characters with a meaning in a shell, a query, a page or a table.
 fn injections() -> Vec<String> {
     let names = [
         "-rf",
@@ -337,7 +337,7 @@ fn edges() -> Vec<String> {
     of(&names)
 }
 
-/// What Mill itself, or a tool beside it, keeps its own things under.
+/// Names that Mill itself or another tool uses for its own files.
 fn mills_own() -> Vec<String> {
     let names = [
         ".mill-in-progress",

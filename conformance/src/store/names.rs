@@ -1,4 +1,4 @@
-//! Names that were meant to do harm, or do it by accident: a faithful copy or a typed refusal, never another item.
+//! Names that do harm, on purpose or by accident: a faithful copy or a typed refusal, never another item.
 
 use mill_model::{ContentId, ItemAddress, Properties, SpaceId};
 use mill_ports::{Precondition, Presence, StoreErrorKind};
@@ -72,7 +72,7 @@ const HOSTILE: [&str; 62] = [
     "\u{1F468}\u{200D}\u{1F469}",
 ];
 
-/// Writes an id where a neighbour stands: it is kept to the byte or refused, and the neighbour stays as it is.
+/// Writes an id beside a neighbour: it is kept to the byte or refused, and the neighbour is unchanged.
 pub(crate) async fn kept_or_refused(subject: &StoreSubject, id: &str, size: usize) -> bool {
     let address = item(id);
     let read = (pattern(size, 1), properties(&[("k", "v")]));
@@ -107,7 +107,7 @@ pub async fn ids_of_the_greatest_length(subject: StoreSubject) {
     }
 }
 
-/// Two ids are two items, also where they look alike.
+/// Two ids are two items, even if they look alike.
 async fn two_items(subject: &StoreSubject, first: &str, second: &str) {
     let (one, two) = ((pattern(10, 1), Properties::default()), (pattern(20, 2), Properties::default()));
     assert!(kept(subject.put_when(&item(first), &one, &Precondition::Absent).await, first), "{first:?}");
@@ -139,7 +139,7 @@ pub async fn upper_and_lower_case_are_two_ids(subject: StoreSubject) {
     two_items(&subject, "\u{130}", "i\u{307}").await;
 }
 
-/// What a folder cannot hold it refuses, whichever came first.
+/// A folder refuses what it cannot hold, whichever came first.
 pub async fn an_id_and_one_beneath_it(subject: StoreSubject) {
     let subject = subject.with_space().await;
     two_items(&subject, "a", "a/b").await;
@@ -147,7 +147,7 @@ pub async fn an_id_and_one_beneath_it(subject: StoreSubject) {
     two_items(&subject, "a/b/c", "a/b").await;
 }
 
-/// An empty directory, where the store has any.
+/// An empty directory, if the store has them.
 pub async fn a_directory_is_an_empty_item(subject: StoreSubject) {
     let subject = subject.with_space().await;
     kept_or_refused(&subject, "photos/", 0).await;
@@ -174,7 +174,7 @@ pub async fn hostile_ids_beneath_a_prefix_are_kept_or_refused(subject: StoreSubj
     }
 }
 
-/// An id that cannot be held is not there. Nothing that lies elsewhere answers to it.
+/// An id that cannot be stored is absent, and no other item is returned for it.
 pub async fn hostile_ids_are_absent_until_they_are_written(subject: StoreSubject) {
     let subject = subject.with_space().await;
     for id in ["x", "y/z", "p/x", "p/y"] {
@@ -220,7 +220,7 @@ pub async fn hostile_spaces_are_kept_or_refused(subject: StoreSubject) {
     }
 }
 
-/// Properties as well: all of them to the byte, or none of the item.
+/// Properties too: all of them to the byte, or the item is refused.
 pub async fn odd_properties_are_kept_or_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let large = "value ".repeat(20_000);

@@ -1,4 +1,4 @@
-//! Items that the service behind a store brings by itself. The cases take from the store itself: it is of its own service.
+//! Items that the service behind a store copies by itself. The cases copy within one store.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,14 +12,14 @@ use crate::subject::StoreSubject;
 const BYTES: usize = 6_000_017;
 
 impl StoreSubject {
-    /// Writes the item `from`, and gives its bytes and its place.
+    /// Writes the item `from`, and returns its bytes and its copy source.
     async fn origin(&self, seed: usize) -> (Bytes, CopySource) {
         let (bytes, _) = self.put("from", pattern(BYTES, seed), &[("k", "from")]).await;
         let facts = self.facts(&item("from")).await.unwrap();
         (bytes, self.store.copy_source(&item("from"), &facts).expect("it has a place that its service knows"))
     }
 
-    /// Has the item `to` taken, with properties of its own.
+    /// Copies to the item `to`, with its own properties.
     async fn take(&self, note: &str, when: &Precondition, origin: &CopySource) -> Result<PutResult, StoreError> {
         let content = PutRequest { size: BYTES as u64, properties: properties(&[("note", note)]) };
         Ok(self
@@ -35,7 +35,7 @@ impl StoreSubject {
     }
 }
 
-/// The bytes of the origin, and the properties that were given.
+/// The copy has the source's bytes and the given properties.
 pub async fn what_is_taken_has_the_bytes_of_its_origin_and_the_properties_given(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, origin) = subject.origin(1).await;
@@ -49,7 +49,7 @@ pub async fn what_is_taken_has_the_bytes_of_its_origin_and_the_properties_given(
     subject.assert_reads(&item("from"), &(bytes, properties(&[("k", "from")]))).await;
 }
 
-/// As of any write.
+/// As for any write.
 pub async fn taking_is_done_only_in_the_expected_state(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (older, origin) = subject.origin(1).await;
@@ -65,7 +65,7 @@ pub async fn taking_is_done_only_in_the_expected_state(subject: StoreSubject) {
     subject.assert_taken(&newer, "always").await;
 }
 
-/// The caller is told of all bytes, and may give up to the very last.
+/// The callback receives all bytes, and may abort up to the last one.
 pub async fn what_the_caller_gives_up_is_not_taken(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, origin) = subject.origin(1).await;
@@ -89,7 +89,7 @@ pub async fn what_the_caller_gives_up_is_not_taken(subject: StoreSubject) {
     subject.assert_taken(&bytes, "a").await;
 }
 
-/// Neither of an origin that changed nor of one that went.
+/// A source that changed or is gone is not copied.
 pub async fn of_an_origin_in_another_state_nothing_is_taken(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (_, origin) = subject.origin(1).await;

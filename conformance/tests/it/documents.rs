@@ -1,10 +1,10 @@
-//! What the documents name is there: each `room::module::item` of a document that describes today's code.
+//! Each `room::module::item` in a document about today's code exists.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Documents of today. Decision records and the change log tell of their day.
+/// Documents of today. Decision records and the change log describe their time.
 const DOCUMENTS: &[&str] = &["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs"];
 
 /// Whether the path leads from a crate's root to a module, or to a word of the last module on it.

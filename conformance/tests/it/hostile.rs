@@ -1,4 +1,4 @@
-//! Hostile names on the back ends that stand, and what only a folder can hold: names that are not UTF-8.
+//! Hostile names on the back ends, and what only a folder can hold: names that are not UTF-8.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -32,7 +32,7 @@ fn open(root: &Path, layout: Layout) -> FolderStore {
     })
 }
 
-/// Every path below `root` but what lies in `but`, with its bytes and its time.
+/// Every path below `root` except those in `but`, with its bytes and its time.
 fn told(root: &Path, but: &Path) -> Vec<String> {
     let mut all = Vec::new();
     for entry in fs::read_dir(root).unwrap() {
@@ -52,7 +52,7 @@ fn told(root: &Path, but: &Path) -> Vec<String> {
     all
 }
 
-/// A root some levels down, and beside it and above it what a name that gets out would meet.
+/// A root some levels down, with files beside and above it that an escaping name would hit.
 fn folder_in(layout: &Layout) -> HostileSubject {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("a/b/root");

@@ -1,4 +1,4 @@
-//! No two types of one name: a reader who meets a name anywhere knows which type it is, and finds it with one search.
+//! No two types have the same name: a reader of any name knows the type, and finds it with one search.
 //!
 //! Looks at `struct`, `enum`, `trait`, `union` and free-standing `type` of every crate's sources, private ones included. Code of
 //! tests alone may name its types as it likes.
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Names that several types bear on purpose, with the reason.
+/// Names that several types have on purpose, with the reason.
 const SHARED: &[(&str, &str)] = &[];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
