@@ -52,7 +52,7 @@ struct Looks {
 }
 
 /// The result of one check.
-enum LookResult {
+enum CompletionCheck {
     GoOn,
     Over(Option<StuckReason>),
 }
@@ -70,7 +70,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
                 () = self.stopping.gentle.cancelled() => break None,
                 () = clock.sleep(self.deps.polling.look_every) => {}
             }
-            if let LookResult::Over(stuck) = self.look(&mut looks, &progress).await {
+            if let CompletionCheck::Over(stuck) = self.look(&mut looks, &progress).await {
                 break stuck;
             }
         };
@@ -79,7 +79,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
     }
 
     /// Checks once.
-    async fn look(&self, looks: &mut Looks, progress: &mpsc::Sender<RunProgress>) -> LookResult {
+    async fn look(&self, looks: &mut Looks, progress: &mpsc::Sender<RunProgress>) -> CompletionCheck {
         let (snapshot, now) = (self.snapshot(), self.deps.clock.awake());
         if now.since(looks.shown) >= PROGRESS_EVERY {
             let _ = progress.try_send(snapshot.clone());
@@ -89,29 +89,29 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         if let Some(why) = self.state_in_vain(snapshot.still.as_ref()) {
             self.deps.state.abandon();
             self.producing.cancel();
-            return LookResult::Over(Some(why));
+            return CompletionCheck::Over(Some(why));
         }
         if let Some(why) = self.silent(&snapshot, (still, unanswered)) {
-            return LookResult::Over(Some(why));
+            return CompletionCheck::Over(Some(why));
         }
         if !self.produced.load(Ordering::Acquire) {
-            return LookResult::GoOn;
+            return CompletionCheck::GoOn;
         }
         let depth = self.depth().await;
         looks.empty = if matches!(depth, Ok((0, 0))) { looks.empty + 1 } else { 0 };
         match depth {
             Ok((0, 0)) if looks.empty >= self.deps.polling.looks(snapshot.sent, snapshot.ended) => {
-                return LookResult::Over(None);
+                return CompletionCheck::Over(None);
             }
             Ok((0, 0)) => {}
             Ok(left) => {
                 if let Some(why) = self.in_vain(still, left, &snapshot.awaited) {
-                    return LookResult::Over(Some(why));
+                    return CompletionCheck::Over(Some(why));
                 }
             }
             Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::error_chain(&error)),
         }
-        LookResult::GoOn
+        CompletionCheck::GoOn
     }
 
     fn snapshot(&self) -> RunProgress {
