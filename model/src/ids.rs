@@ -18,25 +18,27 @@ pub struct IdError {
     pub why: &'static str,
 }
 
-/// The most characters of a text in a message.
+/// Most characters of a text in a message.
 const SHOWN_MAX: usize = 200;
 
-/// Makes a text fit for one line of a message: control characters are escaped, and at most 200 characters are kept.
-pub fn escape_for_display(text: &str) -> String {
-    let mut out: String = text.escape_debug().take(SHOWN_MAX).collect();
-    if text.chars().count() > SHOWN_MAX {
+/// Makes a name fit for a message: control characters are escaped. Different names stay different, so none is cut.
+pub fn escape_for_display(name: &str) -> String {
+    name.escape_debug().collect()
+}
+
+/// Makes any text fit for one line of a message: control characters are escaped, and at most 200 characters are kept.
+pub fn shorten_for_display(text: &str) -> String {
+    let mut shown = text.escape_debug();
+    let mut out: String = shown.by_ref().take(SHOWN_MAX).collect();
+    if shown.next().is_some() {
         out.push('…');
     }
     out
 }
 
-/// The same for a name that may not be UTF-8: each invalid byte is escaped by itself, so that different names stay
-/// different.
+/// The same as [`escape_for_display`] for a name that may not be UTF-8: each invalid byte is escaped by itself.
 pub fn escape_bytes_for_display(name: &[u8]) -> String {
     use std::fmt::Write as _;
-    if let Ok(text) = std::str::from_utf8(name) {
-        return escape_for_display(text);
-    }
     let mut out = String::new();
     for chunk in name.utf8_chunks() {
         out.extend(chunk.valid().escape_debug());
@@ -44,10 +46,7 @@ pub fn escape_bytes_for_display(name: &[u8]) -> String {
             let _ = write!(out, "\\x{byte:02x}");
         }
     }
-    match out.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{}…", &out[..end]),
-        None => out,
-    }
+    out
 }
 
 macro_rules! text_id {
@@ -66,7 +65,7 @@ macro_rules! text_id {
                 let text = text.into();
                 match $check(&text) {
                     Ok(()) => Ok(Self(text.into_boxed_str())),
-                    Err(why) => Err(IdError { what: $what, shown: escape_for_display(&text), why }),
+                    Err(why) => Err(IdError { what: $what, shown: shorten_for_display(&text), why }),
                 }
             }
 
@@ -214,7 +213,7 @@ impl TaskId {
     pub fn parse(text: &str) -> Result<Self, IdError> {
         uuid::Uuid::try_parse(text).map(Self).map_err(|_| IdError {
             what: "task id",
-            shown: escape_for_display(text),
+            shown: shorten_for_display(text),
             why: "it must be a UUID",
         })
     }
@@ -242,7 +241,7 @@ impl DeleteListId {
     /// # Errors
     /// [`IdError`] when it is no UUID.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let wrong = |_| IdError { what: "delete list id", shown: escape_for_display(text), why: "it must be a UUID" };
+        let wrong = |_| IdError { what: "delete list id", shown: shorten_for_display(text), why: "it must be a UUID" };
         uuid::Uuid::try_parse(text).map(Self).map_err(wrong)
     }
 }
@@ -275,6 +274,23 @@ mod tests {
         for text in [" a ", "/a", "a//b", "../a", "a\nb", "\u{1F600}", "."] {
             assert_eq!(ContentId::new(text).unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn names_that_differ_at_their_ends_alone_are_shown_as_two() {
+        for begin in ["a".repeat(1000), "\u{1}".repeat(1000)] {
+            let shown = |end: &str| ContentId::new(format!("{begin}{end}")).unwrap().to_string();
+            assert_ne!(shown("1"), shown("2"));
+            let bytes = |end: &[u8]| escape_bytes_for_display(&[begin.as_bytes(), end].concat());
+            assert_ne!(bytes(b"\xff"), bytes(b"\xfe"));
+        }
+    }
+
+    #[test]
+    fn a_text_of_any_length_fits_a_line_of_a_message() {
+        assert_eq!(shorten_for_display(&"a".repeat(200)), "a".repeat(200));
+        assert_eq!(shorten_for_display(&"a".repeat(201)), format!("{}…", "a".repeat(200)));
+        assert_eq!(shorten_for_display(&"\n".repeat(150)).chars().count(), 201);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{IdError, escape_for_display};
+use crate::ids::{IdError, shorten_for_display};
 
 /// The name of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +62,7 @@ impl FromStr for QueueName {
     fn from_str(text: &str) -> Result<Self, IdError> {
         Self::ALL.into_iter().find(|queue| queue.as_str() == text).ok_or_else(|| IdError {
             what: "queue",
-            shown: escape_for_display(text),
+            shown: shorten_for_display(text),
             why: "the queues are audit, duplication-high, duplication-low, bit-integrity, bit-error, bit-report \
                   and dead-letter",
         })

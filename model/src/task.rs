@@ -37,7 +37,7 @@ impl TaskKind {
 
 impl fmt::Display for TaskKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::ids::escape_for_display(&self.0))
+        f.write_str(&crate::ids::shorten_for_display(&self.0))
     }
 }
 

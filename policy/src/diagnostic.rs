@@ -102,7 +102,7 @@ impl fmt::Display for MemberPath<'_> {
                     (true, MemberPath::Root) => f.write_str(name),
                     (true, _) => write!(f, "{parent}.{name}"),
                     // Dots are common in space ids; within quotes a dot cannot be mistaken for a separator.
-                    (false, _) => write!(f, "{parent}[\"{}\"]", mill_model::ids::escape_for_display(name)),
+                    (false, _) => write!(f, "{parent}[\"{}\"]", mill_model::ids::shorten_for_display(name)),
                 }
             }
         }

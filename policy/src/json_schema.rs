@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use mill_model::ids::escape_for_display;
+use mill_model::ids::shorten_for_display;
 
 use crate::diagnostic::{Diagnostics, MemberPath};
 use crate::file_content::{FILE_BYTES_MAX, FileContent};
@@ -237,5 +237,5 @@ fn differ_by_one(a: &str, b: &str) -> bool {
 
 /// A short text for a message.
 pub(crate) fn quoted(text: &str) -> String {
-    format!("`{}`", escape_for_display(text))
+    format!("`{}`", shorten_for_display(text))
 }

@@ -54,7 +54,7 @@ impl DeadLetterId {
 
 impl fmt::Display for DeadLetterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mill_model::ids::escape_for_display(&self.0))
+        f.write_str(&mill_model::ids::shorten_for_display(&self.0))
     }
 }
 

@@ -5,7 +5,7 @@ use mill_app::config::Config;
 use mill_app::dead_letters::{DeadLetterEntry, DeadLetterReview};
 use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
-use mill_model::ids::escape_for_display;
+use mill_model::ids::shorten_for_display;
 
 use crate::args::DeadLettersCommand as Args;
 use crate::output::{line, table};
@@ -70,7 +70,7 @@ async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result
     } else {
         let rows = letters.into_iter().map(|letter| {
             let DeadLetterEntry { id, at, reason, subject, state, .. } = letter;
-            [id, at, state.as_str().to_owned(), subject.unwrap_or_else(|| "?".into()), escape_for_display(&reason)]
+            [id, at, state.as_str().to_owned(), subject.unwrap_or_else(|| "?".into()), shorten_for_display(&reason)]
         });
         line(table(["id", "dead-lettered", "state", "about", "reason"], rows));
         line(

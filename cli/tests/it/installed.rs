@@ -119,14 +119,14 @@ fn only_these(differing: &BTreeSet<Vec<u8>>, refused: &BTreeSet<Vec<u8>>) {
     assert!(lost.is_empty() && copied.is_empty(), "not refused and not equal: {lost:?}; to be refused: {copied:?}");
 }
 
-/// A path as Mill prints it: invalid UTF-8 is escaped byte by byte, and at most 200 characters are kept.
+/// A path as Mill prints it: invalid UTF-8 is escaped byte by byte.
 fn shown(path: &[u8]) -> String {
     let mut name = String::new();
     for chunk in path.utf8_chunks() {
         name.extend(chunk.valid().escape_debug());
         name.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
-    name.chars().take(200).collect()
+    name
 }
 
 fn nobody(world: &World, more: &[&str]) -> Ran {

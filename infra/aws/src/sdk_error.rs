@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use mill_model::ids::escape_for_display;
+use mill_model::ids::shorten_for_display;
 use mill_ports::error_chain;
 
 use crate::many_headers;
@@ -165,7 +165,7 @@ fn describe_uncoded_response(answer: &HttpResponse) -> String {
     match (sort.as_str(), header("content-length")) {
         (_, "0") => "an empty answer without a code".to_owned(),
         ("" | "application/xml" | "text/xml", _) => "an answer without a code".to_owned(),
-        (sort, _) => format!("an answer of type `{}` without a code", escape_for_display(sort)),
+        (sort, _) => format!("an answer of type `{}` without a code", shorten_for_display(sort)),
     }
 }
 
@@ -174,7 +174,7 @@ fn redirect_target(answer: &HttpResponse) -> Option<String> {
     let to: hyper::Uri = answer.headers().get("location")?.parse().ok()?;
     let (scheme, host) = (to.scheme_str()?, to.host()?);
     let port = to.port_u16().map_or_else(String::new, |port| format!(":{port}"));
-    Some(format!("{scheme}://{}{port}", escape_for_display(host)))
+    Some(format!("{scheme}://{}{port}", shorten_for_display(host)))
 }
 
 fn has_html_body(answer: &HttpResponse) -> bool {

@@ -14,7 +14,7 @@ pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, W
     let found = properties(text);
     let kind = found.get("type").ok_or_else(|| WireError::Malformed("it has no `type`".into()))?;
     if kind != "DUP" {
-        return Err(WireError::DuraCloudType(crate::ids::escape_for_display(kind)));
+        return Err(WireError::DuraCloudType(crate::ids::shorten_for_display(kind)));
     }
     let member =
         |name: &str| found.get(name).cloned().ok_or_else(|| WireError::Malformed(format!("it has no `{name}`")));

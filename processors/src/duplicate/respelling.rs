@@ -131,7 +131,7 @@ impl AttemptContext<'_> {
             ListEntry::Item(id, _) if id.as_str() > prefix.as_str() => ControlFlow::Break(false),
             ListEntry::Item(..) => ControlFlow::Continue(()),
             ListEntry::Refused { shown: name, .. } | ListEntry::Hidden { shown: name } => {
-                let (name, prefix) = (name.trim_end_matches(['/', '…']), escape_for_display(&prefix));
+                let (name, prefix) = (name.trim_end_matches('/'), escape_for_display(&prefix));
                 if name.starts_with(&*prefix) || prefix.starts_with(name) {
                     ControlFlow::Break(true)
                 } else {

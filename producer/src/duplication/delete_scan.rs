@@ -228,8 +228,7 @@ impl UnreadablePrefixes {
         }
         let id = escape_for_display(id.as_str());
         self.names.iter().any(|hidden| match id.strip_prefix(&**hidden) {
-            // A name too long to be shown whole ends in `…`. No item that begins like it is known to be gone.
-            Some(rest) => rest.is_empty() || rest.starts_with(['/', '…']),
+            Some(rest) => rest.is_empty() || rest.starts_with('/'),
             None => false,
         })
     }

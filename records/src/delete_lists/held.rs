@@ -110,7 +110,7 @@ impl DeleteLists {
     pub async fn by_token(&self, token: &str) -> Result<HeldList, DeleteListError> {
         let held = self.held().await?;
         let found = held.into_iter().find(|held| held.token().0 == token);
-        found.ok_or_else(|| DeleteListError::NoSuchToken { token: mill_model::ids::escape_for_display(token) })
+        found.ok_or_else(|| DeleteListError::NoSuchToken { token: mill_model::ids::shorten_for_display(token) })
     }
 
     /// Grants a held list. Each of its ids is deleted if it is still gone from the source by then.

@@ -91,7 +91,7 @@ fn holder_in(locks: &str, directory: &FileState) -> Option<u32> {
 /// The name of a program, without its arguments, which may contain a password.
 fn command(pid: u32) -> String {
     match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(name) if !name.trim().is_empty() => format!("`{}`", mill_model::ids::escape_for_display(name.trim())),
+        Ok(name) if !name.trim().is_empty() => format!("`{}`", mill_model::ids::shorten_for_display(name.trim())),
         _ => "its name is not known".to_owned(),
     }
 }
