@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::FolderInner;
+use super::access_list;
 use super::buffer_budget::BufferBudget;
 use super::dirents::Dirents;
 use super::error::{FileOperation, FolderError};
@@ -200,12 +201,13 @@ fn opened(
     let (size, range) = (state.content_size(), options.range.filter(|_| mode == ReadMode::Cached));
     let at = range.map_or(0, |range| range.offset.min(size));
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
+    let shown = access_list::with_group_right(&file, state);
     let mut rest = ItemReader { file, mode, before: state, at, end: end.max(at) };
     let first = rest
         .chunk(chunks)
         .map_err(|error| failure_scope::scope_read_error(root, item_path.space(), Some(item_path), error));
     let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
-    Ok(Presence::Present(OpenedItem { state, stored, first, rest }))
+    Ok(Presence::Present(OpenedItem { state: shown, stored, first, rest }))
 }
 
 impl ItemReader {

@@ -13,6 +13,7 @@
 //! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and
 //! only under the root lock. A store that is only read is never written, not even to create that directory.
 
+mod access_list;
 mod apply;
 mod blocking_pool;
 mod buffer_budget;

@@ -17,6 +17,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
+use super::access_list;
 use super::file_state::{FileState, FileTime};
 use crate::crash_points;
 
@@ -160,7 +161,7 @@ impl PropertyPlan {
     /// Stores in the map the mode and time that the file does not hold as given, which does not change its mtime. `now`
     /// is the file's state after both were set, and `fit` the result of storing the map before.
     pub(super) fn store_lost(&self, file: impl AsFd, now: &FileState, fit: PropertyFit) -> Result<PropertyFit, Errno> {
-        let lost = self.lost(now);
+        let lost = self.lost(&access_list::with_group_right(&file, *now));
         if lost.is_empty() {
             return Ok(fit);
         }

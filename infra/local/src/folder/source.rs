@@ -17,10 +17,10 @@ use super::dirents::Dirents;
 use super::error::{FileOperation, FolderError};
 use super::in_progress::InProgress;
 use super::item_path::{IN_PROGRESS, Layout};
-use super::item_reader::{self, ItemReader, OpenedItem, ReadOptions};
+use super::item_reader::{self, FoundItem, ItemReader, OpenedItem, ReadOptions};
 use super::listing::FolderWalk;
 use super::root::RootDir;
-use super::{FolderInner, FolderStore, failure_scope, places, properties, space_subject, spelling};
+use super::{FolderInner, FolderStore, access_list, failure_scope, places, properties, space_subject, spelling};
 
 #[async_trait]
 impl SourceStore for FolderStore {
@@ -59,7 +59,9 @@ impl SourceStore for FolderStore {
             let item_path = self.0.item_path(item)?;
             let found = self.on_root(move |_, root| match item_path {
                 Ok(item_path) => Ok(match item_reader::find(root, &item_path)? {
-                    Presence::Present(found) => Presence::Present((found.state, found.stored)),
+                    Presence::Present(FoundItem { file, state, stored }) => {
+                        Presence::Present((access_list::with_group_right(&file, state), stored))
+                    }
                     Presence::Absent => Presence::Absent,
                 }),
                 // The root can be read, and no folder can hold such an item.

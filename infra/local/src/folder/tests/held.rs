@@ -139,3 +139,46 @@ async fn a_right_to_run_as_the_owner_is_a_property_and_no_copys_right() {
     let copy = head(&scratch.store, "copy").await.unwrap().properties.unwrap();
     assert_eq!(copy.get("file-mode"), Some("0700"), "somebody changed it since");
 }
+
+/// The attribute of a list that gives user 1234 a right to read and write, the file's group this one, and others none.
+fn access_list(group: u16) -> Vec<u8> {
+    const NONE: u32 = u32::MAX;
+    let entries = [(0x01_u16, 6_u16, NONE), (0x02, 6, 1234), (0x04, group, NONE), (0x10, 6, NONE), (0x20, 0, NONE)];
+    let entries = entries
+        .into_iter()
+        .flat_map(|(tag, right, id)| [&tag.to_le_bytes()[..], &right.to_le_bytes(), &id.to_le_bytes()].concat());
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
+#[tokio::test]
+async fn a_copy_gives_the_group_what_an_access_list_gives_it_and_not_the_mask() {
+    let scratch = Scratch::new();
+    let set = |id: &str, group| {
+        let file = std::fs::File::open(scratch.path(id)).unwrap();
+        let list = access_list(group);
+        rustix::fs::fsetxattr(&file, "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty()).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o660, "the mode shows the mask");
+    };
+    for (group, told) in [(0, "0600"), (4, "0640"), (6, "0660")] {
+        let (id, copy) = (format!("x{group}"), format!("copy{group}"));
+        scratch.file(&id, b"bytes");
+        set(&id, group);
+        let source = head(&scratch.store, &id).await.unwrap().properties.unwrap();
+        assert_eq!(source.get("file-mode"), Some(told));
+        let opened = scratch.store.open(&at(&id), None, None).await.unwrap().present().unwrap();
+        assert_eq!(opened.facts.properties.as_ref(), Some(&source));
+        put(&scratch.store, &copy, b"bytes", source, &Precondition::Absent).await.unwrap();
+        let own = std::fs::metadata(scratch.path(&copy)).unwrap();
+        assert_eq!(format!("{:04o}", own.mode() & 0o7777), told);
+    }
+    // A list that was there before, as of a folder with one for what is made in it: the copy is as it was asked to be.
+    scratch.file("y", b"bytes");
+    set("y", 0);
+    is_set(&scratch.store, "y", "0640").await;
+}
+
+async fn is_set(store: &FolderStore, id: &str, mode: &str) {
+    let wanted = properties(&[("file-mode", mode), ("file-mtime", "1000000000.000000000")]);
+    store.put_properties(&at(id), &wanted, &Precondition::Always).await.unwrap();
+    assert_eq!(head(store, id).await.unwrap().properties, Some(wanted));
+}
