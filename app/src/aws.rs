@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use mill_aws::deployment::{self, DeploymentSpec, ResourceNames};
 use mill_aws::{
-    AccessKeys, Connection, ConnectionSettings, FleetEngine, FleetSettings, KeySource, Role, S3Extent, S3Settings,
-    S3Store, SpaceLayout,
+    AccessKeys, Connection, ConnectionSettings, FleetEngine, FleetSettings, KeySource, Role, S3Extent, S3Service,
+    S3Settings, S3Store, SpaceLayout,
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{QueueName, SpaceId, StoreAddress};
@@ -61,9 +61,14 @@ pub(crate) async fn policy_store(
     let (bucket, prefix) = bucket_and_prefix(bucket);
     let spaces = SpaceLayout::Single { space: space.clone(), bucket, prefix };
     let connection = connect(access(config)).await?;
-    let path_style = config.engine.endpoint.is_some();
+    let path_style = config.engine.endpoint.is_some() || !is_amazons(&connection);
     let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, Arc::new(OsClock)) };
     Ok(Arc::new(S3Store::new(&connection, settings)))
+}
+
+/// Whether the buckets are in Amazon's own service, by the address that is in use.
+fn is_amazons(connection: &Connection) -> bool {
+    matches!(connection.s3(), S3Service::Amazon { .. })
 }
 
 /// Opens a store of the policy files. Relative paths of secret files are relative to `base`.
@@ -152,8 +157,10 @@ pub(crate) async fn open_location(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<S3Store>> {
     let connection = connect_to(location).await?;
-    // Whether a server other than Amazon's verifies its copies is unknown.
-    let (path_style, server_side_copies) = (location.endpoint.is_some(), location.endpoint.is_none());
+    // The address may come from the environment or the profile. Whether a server other than Amazon's verifies its copies is
+    // unknown, and so is whether its buckets have host names.
+    let server_side_copies = is_amazons(&connection);
+    let path_style = location.endpoint.is_some() || !server_side_copies;
     let spaces = spaces_of_location(location, space);
     let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
     Ok(Arc::new(S3Store::new(&connection, settings)))
