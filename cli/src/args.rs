@@ -243,7 +243,7 @@ pub(crate) struct RunOptions {
     /// Print the summary as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show no progress
+    /// Say nothing of success, for cron: no progress, and a summary only where something is to be named
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// Wait so long for what does not answer or is failing: then a space is passed over, and for a store the run ends

@@ -8,7 +8,7 @@ Exit codes of mill
   1    done, and nothing had to be changed (only with --detailed-exit-code; else 0)
   2    done with warnings: something was refused (a symbolic link, a space that may not be listed) or is left
        out by a rule, items vanished meanwhile, deletes were held back, or nothing is configured or there to
-       be copied;
+       be copied; or standard output could not be written;
        for a producer under cron: an account failed, the others went on
   50   done in part: items failed or are missing at the end, a path that was named does not answer, or the run
        was stopped; the last line says whether to run it again is enough, or what is to be seen to first

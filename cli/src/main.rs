@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         ran
     });
     match ran {
-        Ok(exit) => ExitCode::from(exit.code()),
+        Ok(exit) => ExitCode::from(output::exit(exit).code()),
         Err(error) => {
             let exit = match () {
                 () if error.is::<UsageError>() => ResultCode::BadArguments,

@@ -1,13 +1,34 @@
 //! Standard output: data, and nothing else.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Writes a line. A reader that has gone away (`mill … | head`) ends the process quietly, as other tools do.
+use mill_app::result_code::ResultCode;
+
+static LOST: AtomicBool = AtomicBool::new(false);
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line. A reader that has gone away (`mill … | head`) wants no more: the command goes on without output, and its exit
+/// code stays its own.
 pub(crate) fn line(text: impl AsRef<str>) {
+    if CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
-    if written.and_then(|()| out.flush()).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        std::process::exit(i32::from(mill_app::result_code::ResultCode::Done.code()));
+    let Err(error) = written.and_then(|()| out.flush()) else { return };
+    CLOSED.store(true, Ordering::Relaxed);
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        LOST.store(true, Ordering::Relaxed);
+        print_error(&format!("what is said here is lost, since standard output cannot be written: {error}"));
+    }
+}
+
+/// The exit code of a command that would have ended with `exit`: no success where what it had to say is lost.
+pub(crate) fn exit(exit: ResultCode) -> ResultCode {
+    match exit {
+        ResultCode::Done | ResultCode::Unchanged if LOST.load(Ordering::Relaxed) => ResultCode::Warnings,
+        exit => exit,
     }
 }
 

@@ -5,16 +5,20 @@ use mill_app::run_summary::RunSummary;
 use mill_run::{InSync, Remedy};
 use serde_json::json;
 
+use crate::args::RunOptions;
 use crate::output::{bytes, line};
 
 /// How many remarks are printed; the log has all of them.
 const REMARKS_MAX: usize = 50;
 
-/// Writes the summary: text for people on standard error when `json` is asked for on standard output.
-pub(crate) fn print(summary: &RunSummary, json: bool, exit: ResultCode) {
-    if json {
+/// Writes the summary: text for people, or JSON, and then what is wrong on standard error. Quietly, nothing is said of success.
+pub(crate) fn print(summary: &RunSummary, options: &RunOptions, exit: ResultCode) {
+    if options.json {
         summary.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
         line(as_json(summary, exit).to_string());
+        return;
+    }
+    if options.quiet && matches!(exit, ResultCode::Done | ResultCode::Unchanged) {
         return;
     }
     for remark in summary.remarks.iter().take(REMARKS_MAX) {

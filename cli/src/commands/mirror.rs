@@ -31,7 +31,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let wait_limit = WaitLimit { give_up_after: args.options.give_up_after, stop: stop.clone() };
     let locked = LockedMirror::lock(args.request(), &wait_limit).await?;
     let first = locked.is_first_run();
-    if first && !args.options.json {
+    if first && !args.options.json && !args.options.quiet {
         // A person who knows of an earlier run learns from this that the state was lost.
         let folder = locked.state_folder().display();
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
@@ -70,6 +70,6 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let (exit, mut summary) = conclusion.of(ran).await?;
     summary.first_run = Some(first);
     let exit = locked.judge_nothing(&names, exit, &mut summary);
-    report::print(&summary, args.options.json, exit);
+    report::print(&summary, &args.options, exit);
     Ok(exit)
 }

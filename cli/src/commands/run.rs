@@ -95,7 +95,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         give_up_after,
     };
     let (exit, summary) = conclusion.of(ran).await?;
-    report::print(&summary, args.options.json, exit);
+    report::print(&summary, &args.options, exit);
     Ok(exit)
 }
 

@@ -18,6 +18,7 @@ mod leftovers;
 mod mirror;
 mod moving;
 mod one_space;
+mod output;
 mod places;
 mod policies;
 mod reach;
