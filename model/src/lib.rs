@@ -13,6 +13,7 @@
 pub mod content;
 pub mod dead_letter;
 pub mod digest;
+pub mod encoded_words;
 pub mod envelope;
 pub mod ids;
 pub mod name_folding;

@@ -1,6 +1,7 @@
 //! When the properties of two copies are equal. Copying, verifying and restoring use this one definition.
 
 use crate::content::Properties;
+use crate::encoded_words::decoded;
 
 /// Names that repeat an item's facts or say when a store answered. Each store has its own values for them.
 ///
@@ -36,8 +37,16 @@ impl Properties {
         let file_only = |name: &str| [Self::FILE_MTIME, Self::FILE_MODE].contains(&name);
         let wanted = original.0.keys().filter(|name| counts(name));
         let found = copy.0.keys().filter(|name| counts(name) && !(file_only(name) && original.get(name).is_none()));
-        let differing = wanted.chain(found).filter(|name| original.get(name) != copy.get(name));
+        let differing = wanted.chain(found).filter(|name| !is_same_value(original.get(name), copy.get(name)));
         differing.min().map(|name| PropertyDifference::Property(name.clone()))
+    }
+}
+
+/// Whether two values say the same: services return one text as encoded words of different forms, or as it is.
+fn is_same_value(original: Option<&str>, copy: Option<&str>) -> bool {
+    match (original, copy) {
+        (Some(original), Some(copy)) => original == copy || decoded(original) == decoded(copy),
+        (original, copy) => original == copy,
     }
 }
 
@@ -69,6 +78,14 @@ mod tests {
         let more = [("content-type", "text/plain"), ("note", "a"), ("removed at the source", "b")];
         assert_eq!(found(&more), Some(property("removed at the source")));
         assert_eq!(found(&[("content-type", "text/plain"), ("Note", "a")]), Some(property("Note")));
+    }
+
+    #[test]
+    fn one_text_in_two_forms_is_one_value() {
+        let original = properties(&[("note", "Miniö"), ("title", "=?UTF-8?B?w6k=?=")]);
+        let copy = properties(&[("note", "=?UTF-8?Q?Mini=C3=B6?="), ("title", "=?UTF-8?Q?=C3=A9?=")]);
+        assert_eq!(differing(&original, &copy), None);
+        assert_eq!(differing(&original, &properties(&[("note", "Mini")])), Some(property("note")));
     }
 
     #[test]

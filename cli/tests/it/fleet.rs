@@ -15,6 +15,8 @@ mod endures;
 mod fairness;
 #[path = "fleet/faults.rs"]
 mod faults;
+#[path = "fleet/headers.rs"]
+mod headers;
 #[path = "fleet/hosts.rs"]
 mod hosts;
 #[path = "fleet/job.rs"]

@@ -27,6 +27,9 @@ pub enum RefusalReason {
     /// An id that this back end cannot hold.
     #[error("this store cannot hold such an id: {0}")]
     UnrepresentableId(String),
+    /// Properties that this back end cannot hold as they are.
+    #[error("this store cannot hold its properties: {0}")]
+    UnrepresentableProperties(String),
     /// A name already taken by something else, such as `a` by `a/b`.
     #[error("its place is taken by {0}")]
     PathConflict(String),

@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{ArchiveStatus, ChecksumType, ServerSideEncryption, Stora
 use aws_smithy_types::{DateTime, base64};
 use mill_model::{Algorithm, Checksum, ItemFacts, ItemState, Timestamp, Version};
 
-use super::properties::ObjectHeaders;
+use super::properties::{ObjectHeaders, REDIRECT};
 use super::{S3Settings, StoreInner};
 
 /// How old a change must be before an equal version proves that nothing changed, since the modification time has whole
@@ -105,6 +105,7 @@ macro_rules! response_fields {
             ("content-language", answer.content_language()),
             ("content-type", answer.content_type()),
             ("expires", answer.expires_string()),
+            (REDIRECT, answer.website_redirect_location()),
         ];
         ResponseFields {
             state: ObjectState {

@@ -20,6 +20,7 @@ use super::key_shapes::{Shapes, plain_beginning, twins};
 use super::keys::BucketPrefix;
 use super::page::{PageError, PageRequest, PageStart, display_key};
 use super::prepared_put::PreparedPut;
+use super::properties::ObjectHeaders;
 use crate::sdk_error::CallError;
 
 /// How often a new object is looked for in a listing, and the pause between: some services list it late.
@@ -210,7 +211,8 @@ impl StoreInner {
         let Ok(Presence::Present(now)) = self.head_key("removing", target.item).await else {
             return Err("it cannot be looked at".to_owned());
         };
-        let ours = now.facts.properties.as_ref().is_some_and(|found| *found == target.object_headers.clone().decode());
+        let given = target.object_headers.clone().decode();
+        let ours = now.facts.properties.as_ref().is_some_and(|found| ObjectHeaders::are_kept(&given, found));
         if !ours || now.etag != written.etag || now.facts.version.token() != written.facts.version.token() {
             return Err("it is not surely what was written".to_owned());
         }

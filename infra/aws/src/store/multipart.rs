@@ -41,7 +41,7 @@ impl MultipartUpload {
         checked: bool,
     ) -> Result<Self, StoreError> {
         let request = inner.client.create_multipart_upload().bucket(&target.place.bucket).key(&target.key);
-        let request = with_headers!(request, &target.object_headers).set_storage_class(storage_class);
+        let request = request.set_storage_class(storage_class);
         let request = match (checked, inner.settings.whole_checksum) {
             (false, _) => request,
             (true, false) => request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme),
@@ -49,6 +49,7 @@ impl MultipartUpload {
                 request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject)
             }
         };
+        let request = with_headers!(request, &target.object_headers);
         let begun = inner.step_result(target, request.send().await.map_err(CallError::from_sdk)).await?;
         let id = begun.upload_id.filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;

@@ -1,10 +1,10 @@
 //! A write of an item: the checks before it, the error of a failed one, and the check of its result.
 
-use mill_model::{ItemAddress, Version};
+use mill_model::{ItemAddress, Properties, Version};
 use mill_ports::{Precondition, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
 use super::errors::CallPurpose;
-use super::head::{ObjectState, etag_of, md5, unquoted};
+use super::head::{FoundObject, ObjectState, etag_of, md5, unquoted};
 use super::key_shapes::Shapes;
 use super::keys::BucketPrefix;
 use super::overlap::is_witness;
@@ -24,6 +24,8 @@ pub(super) struct PreparedPut<'a> {
     /// The conditions that the store enforces: `If-Match` and `If-None-Match`.
     pub(super) if_match: Option<String>,
     pub(super) if_none_match: Option<String>,
+    /// Whether the write makes the object, or fails.
+    pub(super) is_new: bool,
 }
 
 impl StoreInner {
@@ -69,6 +71,7 @@ impl StoreInner {
             unproven_shapes,
             if_match,
             if_none_match,
+            is_new: *when == Precondition::Absent,
         })
     }
 
@@ -112,6 +115,10 @@ impl StoreInner {
         if let Some(refused) = self.unsupported_key_error("writing", target.item, &target.key, &failure) {
             return refused;
         }
+        if let Some(why) = unsupported_properties(&target.object_headers, &failure) {
+            let refused = StoreErrorKind::Refused(RefusalReason::UnrepresentableProperties(why));
+            return self.item_error("writing", target.item, refused);
+        }
         self.scoped_item_error("writing", target.item, (&target.place, &target.key), CallPurpose::Write, failure).await
     }
 
@@ -152,12 +159,18 @@ impl StoreInner {
             let version = Version::unsettled(state.version_as_written().token());
             return Ok(PutResult { version, checksums: Vec::new(), at: None });
         }
-        let facts = found.facts;
-        if facts.size != target.size {
-            let why = format!("{} bytes are there of {} that were written", facts.size, target.size);
+        if found.facts.size != target.size {
+            let why = format!("{} bytes are there of {} that were written", found.facts.size, target.size);
             return Err(self.unexpected(OP, target.item, why));
         }
-        let ours = facts.properties.is_some_and(|properties| properties == target.object_headers.clone().decode());
+        let written = target.object_headers.clone().decode();
+        let kept = found.facts.properties.as_ref();
+        let ours = kept.is_some_and(|kept| ObjectHeaders::are_kept(&written, kept));
+        let unkept = kept.and_then(|kept| ObjectHeaders::unkept_property(&written, kept));
+        if let Some(name) = unkept {
+            return Err(self.unkept_property_error(target, (&name, &written), &found).await);
+        }
+        let facts = found.facts;
         let token = facts.version.token();
         let version = if ours { Version::settled_at(token) } else { Version::unsettled(token) };
         let checksums = facts
@@ -166,4 +179,40 @@ impl StoreInner {
             .filter(|found| md5(etag).is_none_or(|md5| found.algorithm != md5.algorithm || *found == md5));
         Ok(PutResult { version, checksums: checksums.collect(), at: facts.modified })
     }
+    /// The error of a property that the store keeps otherwise. An object that this write made is removed, so that no copy
+    /// stands there that is not as its original.
+    async fn unkept_property_error(
+        &self,
+        target: &PreparedPut<'_>,
+        (name, written): (&str, &Properties),
+        found: &FoundObject,
+    ) -> StoreError {
+        let kept = found.facts.properties.as_ref().and_then(|kept| kept.get(name));
+        let kept = kept.map_or_else(|| "drops it".to_owned(), |kept| format!("keeps it as {kept:?}"));
+        let given = written.get(name).unwrap_or_default();
+        let mut why = format!("`{name}` is {given:?}, and the store {kept}");
+        if target.is_new {
+            let guard = self.settings.native_conditions.then(|| found.etag.clone());
+            let delete = self.client.delete_object().bucket(&target.place.bucket).key(&target.key).set_if_match(guard);
+            if let Err(left) = delete.send().await {
+                why = format!("{why}; the copy could not be removed: {}", CallError::from_sdk(left));
+            }
+        }
+        let refused = StoreErrorKind::Refused(RefusalReason::UnrepresentableProperties(why));
+        self.item_error("writing", target.item, refused)
+    }
+}
+
+/// What a service says that takes no such properties, if it is not an answer that any object could get.
+fn unsupported_properties(object_headers: &ObjectHeaders, failure: &CallError) -> Option<String> {
+    let properties = object_headers.clone().decode();
+    let is_refusal = if failure.has_code(&["InvalidArgument", "MalformedDate"]) {
+        ObjectHeaders::has_unusual_property(&properties)
+    } else if failure.has_code(&["SignatureDoesNotMatch"]) {
+        // Services differ in what they sign of two blanks.
+        properties.0.values().any(|value| value.contains("  "))
+    } else {
+        failure.has_code(&["MetadataTooLarge"])
+    };
+    is_refusal.then(|| format!("the store takes no such header: {failure}"))
 }

@@ -1,13 +1,18 @@
-//! Converts properties to an object's headers and user metadata, and back, to the byte.
+//! Converts properties to an object's headers and user metadata, and back.
 //!
-//! `content-type` and five other HTTP headers stay headers, everything else becomes user metadata. A value that a header
-//! would not keep (non-ASCII letters, blanks at an end, an empty text) is written as an encoded word of RFC 2047, as S3
-//! itself returns non-ASCII metadata. A name that metadata cannot have is refused.
+//! What a client sees at the copy is what it sees at the original: a header keeps its text, whatever form that has, and
+//! metadata stays metadata. What an object cannot bear so is refused by name; nothing is written in a form that only Mill
+//! could read.
+//!
+//! A header is a property of the same name. So is metadata, without `x-amz-meta-`, unless a header has that name: then the
+//! prefix stays. Text beyond ASCII is one encoded word of RFC 2047 in metadata, as S3 itself returns it. An encoded word is
+//! read as its text only if the text would be written as the same word; any other stays as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_smithy_types::base64;
 use mill_model::Properties;
+use mill_model::encoded_words::decoded;
 use mill_ports::RefusalReason;
 
 /// S3's default content type, which it reports for an object without one. Here it stands for none.
@@ -16,9 +21,21 @@ pub(super) const DEFAULT_TYPE: &str = "binary/octet-stream";
 /// Most bytes of user metadata, names and values. Source: Amazon S3 user guide, *User-defined object metadata*.
 const METADATA_BYTES_MAX: usize = 2048;
 
+const METADATA_PREFIX: &str = "x-amz-meta-";
+
+/// The header that makes a page of a website lead elsewhere.
+pub(super) const REDIRECT: &str = "x-amz-website-redirect-location";
+
 /// The headers that are properties.
-pub(super) const HEADERS: [&str; 6] =
-    ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"];
+pub(super) const HEADERS: [&str; 7] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+    REDIRECT,
+];
 
 /// Properties in the form of an object's headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,28 +50,35 @@ impl ObjectHeaders {
     /// Converts properties to headers.
     ///
     /// # Errors
-    /// A name that metadata cannot have, or properties that are too large.
-    pub(super) fn encode(decode: &Properties) -> Result<Self, RefusalReason> {
+    /// A property that an object cannot bear, or properties that are too large.
+    pub(super) fn encode(properties: &Properties) -> Result<Self, RefusalReason> {
         let mut out = Self::default();
         out.headers.insert("content-type", DEFAULT_TYPE.to_owned());
         let mut bytes = 0;
-        for (name, value) in &decode.0 {
-            let header =
-                HEADERS.into_iter().find(|header| *header == name).filter(|header| header_keeps(header, value));
-            if let Some(header) = header {
+        for (name, value) in &properties.0 {
+            if let Some(header) = HEADERS.into_iter().find(|header| *header == name) {
+                if !is_header_value(value) {
+                    return Err(unrepresentable(format!("the header `{header}` cannot be {value:?}")));
+                }
                 out.headers.insert(header, value.clone());
                 continue;
             }
+            let name = metadata_name(name);
             if !is_metadata_name(name) {
-                return Err(RefusalReason::UnrepresentableId(format!("a property cannot be named {name:?} there")));
+                return Err(unrepresentable(format!("no metadata can be named {name:?}")));
             }
             let written = if is_plain_value(value) { value.clone() } else { encode_word(value) };
-            bytes += name.len() + written.len();
-            out.metadata.insert(name.clone(), written);
+            if !(is_plain_value(value) || is_text(value)) {
+                return Err(unrepresentable(format!("the metadata `{name}` cannot be {value:?}")));
+            }
+            // S3 counts the text, not its encoded form.
+            bytes += name.len() + value.len();
+            out.metadata.insert(name.to_owned(), written);
         }
         if bytes > METADATA_BYTES_MAX {
-            let why = format!("its properties take {bytes} bytes there; at most {METADATA_BYTES_MAX} are taken");
-            return Err(RefusalReason::UnrepresentableId(why));
+            return Err(unrepresentable(format!(
+                "they take {bytes} bytes, and at most {METADATA_BYTES_MAX} are taken"
+            )));
         }
         Ok(out)
     }
@@ -62,56 +86,110 @@ impl ObjectHeaders {
     /// Converts headers back to properties.
     pub(super) fn decode(self) -> Properties {
         let headers =
-            self.headers.into_iter().filter(|(name, value)| !(*name == "content-type" && is_default_type(value)));
-        let mut out: BTreeMap<String, String> = headers.map(|(name, value)| (name.to_owned(), value)).collect();
-        out.extend(self.metadata.into_iter().map(|(name, value)| match decode_word(&value) {
-            Some(decode_word) => (name, decode_word),
-            None => (name, value),
-        }));
-        Properties(out)
+            self.headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), stated(name, value)?)));
+        let metadata = self.metadata.into_iter().map(|(name, value)| (property_name(name), decode_value(value)));
+        Properties(headers.chain(metadata).collect())
+    }
+
+    /// Whether an object has the properties that were written. One text may come back in another form.
+    pub(super) fn are_kept(written: &Properties, found: &Properties) -> bool {
+        unkept_names(written, found).is_empty()
+    }
+
+    /// The first property that an object has otherwise than it was written; `None` if there is none, or if another writer
+    /// was there: if any property differs that every store keeps.
+    pub(super) fn unkept_property(written: &Properties, found: &Properties) -> Option<String> {
+        let names = unkept_names(written, found);
+        let is_unusual = |name: &&String| written.get(name).is_some_and(|value| is_unusual(name, value));
+        if names.iter().all(is_unusual) { names.first().map(|name| (*name).clone()) } else { None }
+    }
+
+    /// Whether not every store keeps these properties, or takes them at all.
+    pub(super) fn has_unusual_property(properties: &Properties) -> bool {
+        properties.0.iter().any(|(name, value)| is_unusual(name, value))
     }
 }
 
-fn is_default_type(value: &str) -> bool {
-    value == DEFAULT_TYPE
+fn unkept_names<'p>(written: &'p Properties, found: &'p Properties) -> BTreeSet<&'p String> {
+    let names = written.0.keys().chain(found.0.keys());
+    names.filter(|name| written.get(name).map(decoded) != found.get(name).map(decoded)).collect()
 }
 
-/// Whether a header returns the same value when it is read back.
-fn header_keeps(header: &str, value: &str) -> bool {
-    use aws_smithy_types::DateTime;
-    use aws_smithy_types::date_time::Format::HttpDate;
-    if !is_plain_value(value) || value.is_empty() {
-        return false;
+fn unrepresentable(why: String) -> RefusalReason {
+    RefusalReason::UnrepresentableProperties(why)
+}
+
+/// What a header says of an object; `None` where that is what every object says.
+fn stated(name: &str, value: String) -> Option<String> {
+    let value = match name {
+        // A word about the transfer of the request. Some clients leave it, and some stores keep it.
+        "content-encoding" => without_transfer(&value),
+        _ => value,
+    };
+    let is_default = value.is_empty() || name == "content-type" && value == DEFAULT_TYPE;
+    (!is_default).then_some(value)
+}
+
+/// The content encodings without that of the transfer.
+fn without_transfer(value: &str) -> String {
+    let is_transfer = |word: &str| word.trim().eq_ignore_ascii_case("aws-chunked");
+    if !value.split(',').any(is_transfer) {
+        return value.to_owned();
     }
-    match header {
-        "content-type" => !is_default_type(value),
-        // A word about the transfer of the request, which the service removes.
-        "content-encoding" => !value.to_ascii_lowercase().contains("aws-chunked"),
-        "expires" => {
-            let read = DateTime::from_str(value, HttpDate);
-            read.is_ok_and(|read| read.fmt(HttpDate).is_ok_and(|written| written == value))
-        }
-        _ => true,
+    let kept: Vec<&str> = value.split(',').filter(|word| !is_transfer(word)).map(str::trim).collect();
+    kept.join(",")
+}
+
+/// The name of the metadata that a property is.
+fn metadata_name(property: &str) -> &str {
+    match property.strip_prefix(METADATA_PREFIX) {
+        Some(name) if has_prefix(name) => name,
+        _ => property,
     }
 }
 
-/// Whether metadata can have this name: lower case, since header names have no case, and characters that every server
-/// accepts.
+/// The property that metadata of this name is.
+fn property_name(metadata: String) -> String {
+    if has_prefix(&metadata) { format!("{METADATA_PREFIX}{metadata}") } else { metadata }
+}
+
+/// Whether metadata of this name is a property with the prefix.
+fn has_prefix(name: &str) -> bool {
+    HEADERS.contains(&name) || name.starts_with(METADATA_PREFIX)
+}
+
+/// Whether a header can have this value.
+fn is_header_value(value: &str) -> bool {
+    !value.is_empty() && is_plain_value(value)
+}
+
+/// Whether metadata can have this name: a token of HTTP, in lower case, since header names have no case.
 fn is_metadata_name(name: &str) -> bool {
-    let header_keeps =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
-    !name.is_empty() && name.bytes().all(header_keeps)
+    let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
 }
 
-/// Whether a value needs no encoding.
+/// Whether a value needs no encoding: HTTP takes blanks from both ends.
 fn is_plain_value(value: &str) -> bool {
-    !value.is_empty()
-        && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        && !value.starts_with(' ')
-        && !value.ends_with(' ')
-        && !value.starts_with("=?")
-        // Some stores return two blanks as one.
-        && !value.contains("  ")
+    value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim_matches(' ') == value
+}
+
+/// Whether a value is text with letters beyond ASCII, and nothing that a header's text cannot mean.
+fn is_text(value: &str) -> bool {
+    !value.is_ascii() && !value.chars().any(char::is_control) && value.trim() == value
+}
+
+/// Whether not every store keeps such a property.
+fn is_unusual(name: &str, value: &str) -> bool {
+    let usual_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let own_rules = ["content-encoding", "expires", REDIRECT].contains(&name);
+    own_rules
+        || !name.bytes().all(usual_name)
+        || name.starts_with(METADATA_PREFIX)
+        || value.is_empty()
+        || value.contains("  ")
+        || value.contains("=?")
+        || !value.is_ascii()
 }
 
 const WORD_BEGINS: &str = "=?UTF-8?B?";
@@ -121,54 +199,108 @@ fn encode_word(value: &str) -> String {
     format!("{WORD_BEGINS}{}{WORD_ENDS}", base64::encode(value))
 }
 
-/// Decodes a value that is one whole encoded word; `None` if it is not a valid one.
-fn decode_word(value: &str) -> Option<String> {
-    let word = value.strip_prefix(WORD_BEGINS)?.strip_suffix(WORD_ENDS)?;
-    String::from_utf8(base64::decode(word).ok()?).ok()
+/// The text of metadata, if it would be written so again; else the metadata as it is.
+fn decode_value(value: String) -> String {
+    let word = value.strip_prefix(WORD_BEGINS).and_then(|word| word.strip_suffix(WORD_ENDS));
+    let text = word.and_then(|word| String::from_utf8(base64::decode(word).ok()?).ok());
+    text.filter(|text| is_text(text) && encode_word(text) == value).unwrap_or(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decode(pairs: &[(&str, &str)]) -> Properties {
+    fn properties(pairs: &[(&str, &str)]) -> Properties {
         Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
+    /// What a client sees of an object: its headers and its metadata.
+    fn seen(headers: &[(&'static str, &str)], metadata: &[(&str, &str)]) -> ObjectHeaders {
+        ObjectHeaders {
+            headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            metadata: metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
     #[test]
-    fn every_value_comes_back_as_it_was() {
-        for value in [
-            "",
-            " ",
-            " v ",
+    fn a_client_sees_at_the_copy_what_it_sees_at_the_original() {
+        const VALUES: [&str; 16] = [
             "a  b",
-            "a\nb",
-            "a\0b",
-            "é 日本 \u{1F600}",
             "=?UTF-8?B?YQ==?=",
+            "=?UTF-8?B?w6k=?=",
+            "=?UTF-8?Q?=C3=A9?=",
+            "=?utf-8?b?w6k=?=",
             "=?",
             "=?x?=",
             "k=v",
             "\"q\"",
-            "binary/octet-stream",
-            "aws-chunked",
+            "0",
+            "-1",
+            "gzip, br",
             "Wed, 21 Oct 2026 07:28:00 GMT",
-            "yesterday",
+            "Wednesday, 21-Oct-26 07:28:00 GMT",
+            "2026-10-21T07:28:00Z",
             "text/plain; charset=x",
-        ] {
-            for name in HEADERS.into_iter().chain(["note", "x-amz-meta-x"]) {
-                let written = decode(&[(name, value)]);
-                let object_headers = ObjectHeaders::encode(&written).unwrap();
-                assert!(
-                    object_headers
-                        .headers
-                        .values()
-                        .chain(object_headers.metadata.values())
-                        .all(|value| is_plain_value(value) || value.starts_with("=?"))
-                );
-                assert_eq!(object_headers.decode(), written, "{name} {value:?}");
+        ];
+        for value in VALUES {
+            for name in HEADERS {
+                let original = seen(&[("content-type", DEFAULT_TYPE), (name, value)], &[]);
+                assert_eq!(ObjectHeaders::encode(&original.clone().decode()).unwrap(), original, "{name} {value:?}");
+            }
+            for name in ["note", "x-amz-meta-x", "content-type", "expires", "user+tag", "a_b.c", "x-amz-meta-expires"] {
+                let original = seen(&[("content-type", "text/plain")], &[(name, value), ("empty", "")]);
+                assert_eq!(ObjectHeaders::encode(&original.clone().decode()).unwrap(), original, "{name} {value:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_header_and_metadata_of_one_name_are_two_properties() {
+        let original =
+            seen(&[("content-type", "text/plain"), ("expires", "0")], &[("content-type", "x"), ("expires", "1")]);
+        let properties = original.clone().decode();
+        assert_eq!(properties.get("content-type"), Some("text/plain"));
+        assert_eq!(properties.get("x-amz-meta-content-type"), Some("x"));
+        assert_eq!(ObjectHeaders::encode(&properties).unwrap(), original);
+    }
+
+    #[test]
+    fn text_beyond_ascii_comes_back_as_it_was() {
+        for value in ["é", "日本 \u{1F600}", "a é"] {
+            let written = ObjectHeaders::encode(&properties(&[("note", value)])).unwrap();
+            assert!(written.metadata["note"].is_ascii());
+            assert_eq!(written.decode(), properties(&[("note", value)]));
+        }
+    }
+
+    #[test]
+    fn the_word_of_a_transfer_is_no_encoding_of_the_content() {
+        for (found, encoding) in [
+            ("aws-chunked", None),
+            ("gzip,aws-chunked", Some("gzip")),
+            ("AWS-Chunked, gzip, br", Some("gzip,br")),
+            ("gzip, br", Some("gzip, br")),
+        ] {
+            let read = seen(&[("content-encoding", found)], &[]).decode();
+            assert_eq!(read.get("content-encoding"), encoding, "{found}");
+        }
+    }
+
+    #[test]
+    fn what_an_object_cannot_bear_is_refused_by_name() {
+        let refused = |name: &str, value: &str| match ObjectHeaders::encode(&properties(&[(name, value)])) {
+            Err(RefusalReason::UnrepresentableProperties(why)) => why.contains(name),
+            _ => false,
+        };
+        for value in [" v", "v ", "a\nb", "a\0b", " é", "é\n"] {
+            assert!(refused("note", value) && refused("content-disposition", value), "{value:?}");
+        }
+        // A header has no form for letters beyond ASCII that every client reads alike.
+        assert!(refused("content-disposition", "é") && refused("cache-control", ""));
+        for name in ["K", "a b", "a:b", "a/b", "é"] {
+            assert!(refused(name, "v"), "{name:?}");
+        }
+        assert!(ObjectHeaders::encode(&properties(&[("", "v")])).is_err());
     }
 
     #[test]
@@ -179,20 +311,22 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_become_others_are_refused() {
-        for name in ["", "K", "a b", "é", "a:b", "a\n"] {
-            assert!(
-                matches!(ObjectHeaders::encode(&decode(&[(name, "v")])), Err(RefusalReason::UnrepresentableId(_))),
-                "{name:?}"
-            );
-        }
+    fn more_than_an_object_bears_is_refused() {
+        assert!(ObjectHeaders::encode(&properties(&[("k", &"v".repeat(2047))])).is_ok());
+        assert!(ObjectHeaders::encode(&properties(&[("k", &"v".repeat(2048))])).is_err());
+        // Headers are not counted among user metadata.
+        assert!(ObjectHeaders::encode(&properties(&[("content-disposition", &"v".repeat(3000))])).is_ok());
     }
 
     #[test]
-    fn more_than_an_object_bears_is_refused() {
-        assert!(ObjectHeaders::encode(&decode(&[("k", &"v".repeat(2047))])).is_ok());
-        assert!(ObjectHeaders::encode(&decode(&[("k", &"v".repeat(2048))])).is_err());
-        // Headers are not counted among user metadata.
-        assert!(ObjectHeaders::encode(&decode(&[("content-disposition", &"v".repeat(3000))])).is_ok());
+    fn only_what_a_store_may_not_keep_tells_that_it_did_not() {
+        let written = properties(&[("note", "a"), ("user+tag", "b"), ("content-disposition", "a  b")]);
+        let unkept = |found: &[(&str, &str)]| ObjectHeaders::unkept_property(&written, &properties(found));
+        assert_eq!(unkept(&[("note", "a"), ("user+tag", "b"), ("content-disposition", "a  b")]), None);
+        assert_eq!(unkept(&[("note", "a"), ("content-disposition", "a b")]), Some("content-disposition".to_owned()));
+        assert_eq!(unkept(&[("note", "a"), ("content-disposition", "a  b")]), Some("user+tag".to_owned()));
+        // Another writer was there.
+        assert_eq!(unkept(&[("note", "c"), ("content-disposition", "a  b")]), None);
+        assert_eq!(unkept(&[("note", "a"), ("user+tag", "b"), ("content-disposition", "a  b"), ("new", "")]), None);
     }
 }

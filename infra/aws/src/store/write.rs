@@ -10,7 +10,7 @@ use mill_ports::{Body, Precondition, Presence, PutRequest, PutResult, RefusalRea
 
 use super::body_chunks::{BodyChunker, crc64, sha256, upload_timeouts};
 use super::errors::CallPurpose;
-use super::head::{FoundObject, ObjectState, unquoted};
+use super::head::{FoundObject, unquoted};
 use super::headers::with_headers;
 use super::key_shapes::Shapes;
 use super::keys::{BucketPrefix, copy_source_header};
@@ -45,7 +45,6 @@ impl StoreInner {
     async fn put_whole(&self, target: &PreparedPut<'_>, chunker: &mut BodyChunker<'_>) -> Result<String, StoreError> {
         let chunk = chunker.next_chunk(target.size).await?;
         let request = self.client.put_object().bucket(&target.place.bucket).key(&target.key);
-        let request = with_headers!(request, &target.object_headers);
         let request = if self.settings.sha256 {
             request.checksum_sha256(sha256(&chunk.bytes))
         } else {
@@ -55,9 +54,8 @@ impl StoreInner {
         let request = request
             .set_if_match(target.if_match.clone())
             .set_if_none_match(target.if_none_match.clone())
-            .body(ByteStream::from(chunk.bytes))
-            .customize()
-            .config_override(upload_timeouts);
+            .body(ByteStream::from(chunk.bytes));
+        let request = with_headers!(request, &target.object_headers).config_override(upload_timeouts);
         let answer = request.send().await.map_err(CallError::from_sdk);
         drop(chunk.memory);
         let answer = self.step_result(target, answer).await?;
@@ -95,18 +93,20 @@ pub(super) async fn put_properties(
         unproven_shapes: Shapes::default(),
         if_match: Some(found.etag.clone()),
         if_none_match: None,
+        is_new: false,
     };
     if found.facts.size > COPY_BYTES_MAX {
         let etag = multipart::copy_onto_itself(inner, &target, &found).await?;
         return inner.verify_written(&target, &etag).await;
     }
-    let copy = with_headers!(inner.onto_itself(&target.place, &target.key), &target.object_headers)
+    let copy = inner
+        .onto_itself(&target.place, &target.key)
         .metadata_directive(MetadataDirective::Replace)
         .set_storage_class(found.storage_class)
         .set_copy_source_if_match(target.if_match.clone())
         // The condition above is on the source. This one is on the object that is replaced.
         .set_if_match(target.if_match.clone().filter(|_| inner.settings.native_conditions));
-    let answer = match copy.send().await {
+    let answer = match with_headers!(copy, &target.object_headers).send().await {
         Ok(answer) => answer,
         Err(error) => {
             let failure = CallError::from_sdk(error);
@@ -121,15 +121,8 @@ pub(super) async fn put_properties(
     let result = answer.copy_object_result.unwrap_or_else(|| CopyObjectResult::builder().build());
     let etag = result.e_tag().filter(|tag| !unquoted(tag).is_empty());
     let etag = etag.ok_or_else(|| inner.unexpected(OP, item, "the answer tells no entity tag"))?;
-    let Some(modified) = result.last_modified() else {
-        return inner.verify_written(&target, etag).await;
-    };
-    if !inner.settings.native_conditions {
-        // Another writer may have come between: only a HEAD shows the state.
-        return inner.verify_written(&target, etag).await;
-    }
-    let state = ObjectState { etag, size: target.size, modified: Some(modified) };
-    Ok(PutResult { version: state.version_as_written(), checksums: Vec::new(), at: state.modified_at() })
+    // Only a HEAD shows which properties the store has kept, and whether another writer has come between.
+    inner.verify_written(&target, etag).await
 }
 
 /// Whether a found object meets a precondition.
