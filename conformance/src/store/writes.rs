@@ -162,7 +162,7 @@ pub async fn all_properties_are_kept(subject: StoreSubject) {
             &[
                 ("content-type", "text/plain; charset=utf-8"),
                 ("x-note", "two words, 100 % 'quoted' = \"kept\""),
-                ("x-long", &"value ".repeat(100)),
+                ("x-long", &["value"; 100].join(" ")),
                 ("x-creator", "admin"),
             ],
         )
