@@ -131,6 +131,16 @@ bugs! {
     StateLeaseIgnored = "state-lease-ignored";
     /// A sync proof is accepted whatever the state of both sides is.
     StaleSealBelieved = "stale-seal-believed";
+    /// A run ends as soon as its queues are empty once, although its producer still finds work.
+    EndsWhileProducing = "ends-while-producing";
+    /// A run that ends by itself takes snoozed tasks as done.
+    SnoozedTakenAsDone = "snoozed-taken-as-done";
+    /// A run that was stopped does not say so.
+    StopUnsaid = "stop-unsaid";
+    /// A run takes the items whose outcome it does not know as in sync.
+    OpenItemsCalledInSync = "open-items-called-in-sync";
+    /// A run takes a space that was skipped as in sync.
+    SkippedSpaceForgotten = "skipped-space-forgotten";
     /// A destination shows an item while its bytes are still coming.
     WriteNotAtomic = "write-not-atomic";
     /// The comparison that proves a copy reads from a cache.

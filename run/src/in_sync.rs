@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{Evidence, ItemOutcomes, RunSum};
 use mill_ports::{Clock, Statistics};
 use mill_producer::{ClosingReport, DuplicationProducer, IsRefused, ProducerError, SpaceFailure};
@@ -39,7 +40,8 @@ pub enum ProofNeeded {
 impl RunReport {
     /// Whether it has failed in part, so that it must be run again.
     pub fn is_partial(&self) -> bool {
-        self.produced.failed_in_part() || self.cut_short.is_some() || self.totals.dead_lettered() > 0
+        let has_skipped = self.produced.failed_in_part() && !is_planted(PlantedBug::SkippedSpaceForgotten);
+        has_skipped || self.cut_short.is_some() || self.totals.dead_lettered() > 0
     }
 
     /// What the sums prove. Counts that are not exact prove nothing of what was queued.
@@ -55,6 +57,7 @@ impl RunReport {
         }
         match self.evidence() {
             Evidence::Complete if !self.produced.findings.removes_by_earlier_list => ProofNeeded::Nothing,
+            Evidence::Open { .. } if is_planted(PlantedBug::OpenItemsCalledInSync) => ProofNeeded::Nothing,
             Evidence::Complete | Evidence::NotAll | Evidence::Open { .. } => ProofNeeded::ClosingSurvey,
             Evidence::SumMismatch(_) => ProofNeeded::AnotherRun,
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{ItemOutcomes, RunSum, RunTotals};
 use mill_ports::{Clock, PollingProfile, Statistics, TaskQueue};
 use mill_producer::{DuplicationProducer, ProducerError, SessionEnd, SessionReport};
@@ -160,7 +161,8 @@ impl<W: RunWorkers> RunUntilDone<'_, W> {
         let stopped = || StuckReason { why: "it was stopped".into(), remedy: Remedy::GoOn };
         // Workmen end by themselves only for problems that need a person.
         let ended = ended.map(|why| StuckReason { why, remedy: Remedy::SetRight });
-        let cut_short = ended.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(stopped));
+        let is_stopped = stopping.gentle.is_cancelled() && !is_planted(PlantedBug::StopUnsaid);
+        let cut_short = ended.or(stuck).or_else(|| is_stopped.then(stopped));
         let remedy = cut_short.as_ref().map_or(Remedy::RunAgain, |stuck| stuck.remedy);
         let cut_short = cut_short.map(|stuck| stuck.why);
         let earlier = deps.statistics.outcomes_of_others();

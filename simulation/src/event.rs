@@ -12,6 +12,7 @@ use mill_model::{
 use mill_producer::SessionReport;
 
 use super::probe_task::ProbeTask;
+use super::sim_run::EndedRun;
 use super::trace::Hash;
 
 /// The name under which users act.
@@ -180,6 +181,8 @@ pub(crate) enum Event<'a> {
     Ran { by: &'a str, key: &'a str, execution_result: &'a ExecutionResult },
     /// A producer's session ended with a report.
     Session { by: &'a str, report: &'a SessionReport },
+    /// A run that ends by itself came to its end.
+    RunEnded { run: &'a EndedRun },
     /// A process was killed or ended.
     Ended { by: &'a str, killed: bool },
     /// Other policies hold from now on.
@@ -236,6 +239,9 @@ impl fmt::Display for Event<'_> {
                     write!(f, "; {} of {}/{} held ({:?})", held.count, held.account, held.space, held.reason)?;
                 }
                 Ok(())
+            }
+            Self::RunEnded { run: EndedRun { by, report, in_sync, .. } } => {
+                write!(f, "{by}: run ended, in sync {in_sync:?}, {:?}, cut short {:?}", report.remedy, report.cut_short)
             }
             Self::Ended { by, killed } => write!(f, "{by}: {}", if *killed { "dies" } else { "ends" }),
             Self::Policies { what, account } => write!(f, "{USERS}: policy of {account} {what}"),

@@ -163,6 +163,16 @@ faults! {
     LettersByTwo = "letters-by-two";
     /// A task's lease cannot be extended for a while.
     LeaseStarved = "lease-starved";
+    /// A run that ends by itself is killed.
+    RunKilled = "run-killed";
+    /// A run that ends by itself is told to stop.
+    RunStopped = "run-stopped";
+    /// A run that ends by itself begins beside a producer.
+    RunBesideProducer = "run-beside-producer";
+    /// A run cannot write to Mill's own state for up to ten minutes.
+    StateFull = "state-full";
+    /// A store that a run asks does not answer for up to twenty minutes.
+    StoreSilent = "store-silent";
     /// The producers' lease cannot be beaten for a while.
     ProducerStarved = "producer-starved";
 }

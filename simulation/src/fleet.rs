@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{QueueName, StoreAddress};
-use mill_ports::{CapUnknownError, Registry, Statistics, StoreCaps, TaskQueue};
-use mill_processors::ProcessorDeps;
-use mill_producer::{AbsentSource, DuplicationProducer, RunStart, SessionReport, WhenFull};
+use mill_ports::{CapUnknownError, Registry, Statistics, StoreCaps, Stores, TaskQueue};
+use mill_processors::{ProcessorDeps, Refusals};
+use mill_producer::{AbsentSource, DuplicationProducer, LoopingSettings, RunStart, SessionReport, WhenFull};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
@@ -20,7 +20,8 @@ use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 use mill_records::tables;
 use mill_workman::{
-    DeadLetterDrain, DrainSettings, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings,
+    DeadLetterDrain, DrainSettings, Heartbeat, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps,
+    WorkmanSettings,
 };
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -165,6 +166,11 @@ pub(crate) struct ProcessDeps {
     pub(crate) process: Arc<SimProcess>,
     policies: Arc<PolicyRepository>,
     queues: BTreeMap<QueueName, Arc<dyn TaskQueue>>,
+    pub(crate) stores: Arc<dyn Stores>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) refusals: Arc<Refusals>,
+    /// How long an item waits at which its store asks to slow down.
+    pub(crate) give_up_after: Duration,
 }
 
 impl ProcessDeps {
@@ -181,7 +187,15 @@ impl ProcessDeps {
             .sim_queues
             .iter()
             .map(|(name, sim_queue)| (*name, Arc::new(queue_client(sim_queue)) as Arc<dyn TaskQueue>));
-        Self { process: process.clone(), policies: Arc::new(policies), queues: queues.collect() }
+        Self {
+            process: process.clone(),
+            policies: Arc::new(policies),
+            queues: queues.collect(),
+            stores: Arc::new(StoreClients(process.clone())),
+            statistics: Arc::default(),
+            refusals: Arc::default(),
+            give_up_after: Duration::MAX,
+        }
     }
 
     pub(crate) fn queues(&self) -> &BTreeMap<QueueName, Arc<dyn TaskQueue>> {
@@ -231,24 +245,29 @@ impl ProcessDeps {
     fn registry(&self) -> Registry {
         let registry = mill_processors::registry(&ProcessorDeps {
             policies: self.policies.clone(),
-            stores: Arc::new(StoreClients(self.process.clone())),
+            stores: self.stores.clone(),
             delete_lists: self.delete_lists(),
             sync_proofs: self.sync_proofs(),
             owners: self.owners(),
             clock: self.process.clock.clone(),
             chance: self.chance(),
-            statistics: Arc::default(),
-            refusals: Arc::default(),
-            give_up_after: Duration::MAX,
+            statistics: self.statistics.clone(),
+            refusals: self.refusals.clone(),
+            give_up_after: self.give_up_after,
         });
         let registry = registry.register(ProbeHandler(self.process.clone()));
         registry.wrapped(|inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() }))
     }
 
     pub(crate) fn producer(&self, force: bool) -> DuplicationProducer {
-        let world = self.process.world.clone();
+        self.producer_with(self.looping_settings(force))
+    }
+
+    /// The settings of a producer that runs session after session.
+    pub(crate) fn looping_settings(&self, force: bool) -> LoopingSettings {
+        let world = &self.process.world;
         let swarm = &world.swarm;
-        let looping = mill_producer::LoopingSettings {
+        LoopingSettings {
             holder: self.process.name.clone(),
             lease_timeout: PRODUCER_TIMEOUT,
             queue_sizing: mill_producer::QueueSizing::Fixed,
@@ -265,7 +284,12 @@ impl ProcessDeps {
             give_up_after: Duration::ZERO,
             silence_max: Duration::from_mins(5),
             sends_at_once: 2.try_into().unwrap(),
-        };
+        }
+    }
+
+    pub(crate) fn producer_with(&self, looping: LoopingSettings) -> DuplicationProducer {
+        let world = self.process.world.clone();
+        let swarm = &world.swarm;
         let settings = mill_producer::ProducerSettings {
             looping,
             thresholds: swarm.thresholds,
@@ -274,13 +298,13 @@ impl ProcessDeps {
         let same_host = swarm.same_host;
         let looping = mill_producer::LoopingDeps {
             policies: self.policies.clone(),
-            stores: Arc::new(StoreClients(self.process.clone())),
+            stores: self.stores.clone(),
             queue: self.queues[&QueueName::DuplicationLow].clone(),
             state: TableClient::new(&self.process, tables::PRODUCER_STATE),
             counts: Some(self.counts()),
             clock: self.process.clock.clone(),
             chance: self.chance(),
-            statistics: Arc::new(Statistics::default()),
+            statistics: self.statistics.clone(),
             holder_is_dead: {
                 let world = world.clone();
                 Arc::new(move |name| same_host && world.dead.lock().contains(name))
@@ -312,27 +336,31 @@ impl StoreCaps for PolicyCaps {
     }
 }
 
-/// Runs a workman and its drain.
-async fn work(handle: &ProcessHandle) {
-    let (process, stop) = (&handle.process, &handle.stop);
-    let process_deps = ProcessDeps::new(process);
+/// How a workman asks its queues.
+pub(crate) struct Polls {
+    pub(crate) idle_backoff: Vec<Duration>,
+    pub(crate) poll_wait: Duration,
+}
+
+/// A workman and its heartbeat.
+pub(crate) fn workman(process_deps: &ProcessDeps, polls: Polls) -> (Workman, Heartbeat) {
+    let process = &process_deps.process;
     let swarm = &process.world.swarm;
-    let seconds = Duration::from_secs;
     let settings = WorkmanSettings {
         name: process.name.clone(),
         workers: swarm.workers,
         visibility: swarm.visibility,
         failures_max: swarm.failures_max,
         retry_delays: RETRY_DELAYS.to_vec(),
-        idle_backoff: [1, 10, 60].map(seconds).to_vec(),
-        poll_wait: seconds(300),
+        idle_backoff: polls.idle_backoff,
+        poll_wait: polls.poll_wait,
         batch_linger: swarm.linger,
         recheck: swarm.recheck,
         reserved_low: 0.0,
         reserved_high: 0.05,
         on_final_failure: OnFinalFailure::Drain,
         on_unavailable: OnUnavailable::Wait,
-        grace: seconds(30),
+        grace: Duration::from_secs(30),
     };
     let deps = WorkmanDeps {
         queues: vec![
@@ -344,11 +372,21 @@ async fn work(handle: &ProcessHandle) {
         registry: process_deps.registry(),
         clock: process.clock.clone(),
         chance: process_deps.chance(),
-        statistics: Arc::default(),
+        statistics: process_deps.statistics.clone(),
         caps: Arc::new(PolicyCaps(process_deps.policies.clone())),
         permits: Some(process_deps.permits()),
         counts: Some(process_deps.counts()),
     };
+    Workman::new(deps, settings)
+}
+
+/// Runs a workman and its drain.
+async fn work(handle: &ProcessHandle) {
+    let (process, stop) = (&handle.process, &handle.stop);
+    let process_deps = ProcessDeps::new(process);
+    let seconds = Duration::from_secs;
+    let polls = Polls { idle_backoff: [1, 10, 60].map(seconds).to_vec(), poll_wait: seconds(300) };
+    let (workman, heartbeat) = workman(&process_deps, polls);
     let drain = DeadLetterDrain {
         queue: process_deps.queues[&QueueName::DeadLetter].clone(),
         dead_letters: process_deps.dead_letters(),
@@ -356,7 +394,6 @@ async fn work(handle: &ProcessHandle) {
         clock: process.clock.clone(),
         settings: DrainSettings { visibility: seconds(60), poll_wait: seconds(300) },
     };
-    let (workman, heartbeat) = Workman::new(deps, settings);
     let working = async {
         let ended = workman.run(stop.clone()).await;
         // The drain goes with its workman, as it does in a real process.

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod delays;
 mod deletes;
+mod ended_runs;
 mod failure_counts;
 mod fences;
 mod follow_ups;
@@ -59,5 +60,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(runs::RunsWaitForNoOther),
         Box::new(sums::SumsAddUp),
         Box::new(in_sync::InSyncIsSo::default()),
+        Box::new(ended_runs::EndedRunsSayWhatIsSo),
     ]
 }

@@ -3,10 +3,10 @@
 //!
 //! Reading order: [`mod@seed`] (one world from beginning to end), `swarm` (the settings that a seed draws), `world` and `model`
 //! (the back ends, and the state that the world knows them to be in), `sim_process` (where a process dies), `sim_queue`,
-//! `sim_store`, `sim_table` (a process's clients of queues, stores and tables), `fleet` (the processes), `chaos`, `users`,
-//! `policies`, `operator`, `targeted_races` (what happens meanwhile), `planted_calls` (bugs on purpose), `event` and
-//! `invariants` (what is judged all along), `quiescence`, `checker` and `scripted_checks` (what is judged at the end),
-//! [`campaign`] (many seeds). Beside it stands [`hostile_copies`], a suite that needs all rooms too. `docs/simulation.md` says
+//! `sim_store`, `sim_table` (a process's clients of queues, stores and tables), `fleet` (the processes), `sim_run` and
+//! `run_scenario` (a run that ends by itself), `chaos`, `users`, `policies`, `operator`, `targeted_races` (what happens
+//! meanwhile), `planted_calls` (bugs on purpose), `event` and `invariants` (what is judged all along), `quiescence`, `checker`
+//! and `scripted_checks` (what is judged at the end), [`campaign`] (many seeds). Beside it stands [`hostile_copies`], a suite that needs all rooms too. `docs/simulation.md` says
 //! how to run, replay and extend it.
 //!
 //! **Invariant:** one seed decides everything. Two runs of it have the same trace, to the last event.
@@ -38,9 +38,11 @@ mod policies;
 mod probe_task;
 mod quiescence;
 mod rng;
+mod run_scenario;
 mod scripted_checks;
 mod sim_process;
 mod sim_queue;
+mod sim_run;
 mod sim_store;
 mod sim_table;
 mod swarm;

@@ -157,7 +157,7 @@ fn is_clean(report: &SessionReport) -> bool {
         && report.findings.removing == 0
 }
 
-fn held(report: &SessionReport) -> HeldCounts {
+pub(crate) fn held(report: &SessionReport) -> HeldCounts {
     report
         .findings
         .held

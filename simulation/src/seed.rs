@@ -19,6 +19,7 @@ use super::model::{Tolerances, WorldModel};
 use super::policies::{self, STORES};
 use super::quiescence::Quiescence;
 use super::rng::SimRng;
+use super::run_scenario::RunScenarios;
 use super::scripted_checks;
 use super::sim_queue::SimQueue;
 use super::sim_store::SimStore;
@@ -57,7 +58,7 @@ pub fn run(seed: u64, lines: bool) -> Outcome {
         let listening = world.clone();
         let listener = move |workman: &str, taken| Attempts::observe_slots(&listening, workman, taken);
         observe_slots(Some(Rc::new(listener)));
-        run_world(&world).await;
+        run_world(&world, &RunScenarios::draw(seed)).await;
         observe_slots(None);
         let journal = world.journal();
         Outcome {
@@ -73,12 +74,14 @@ pub fn run(seed: u64, lines: bool) -> Outcome {
     }))
 }
 
-async fn run_world(world: &Arc<World>) {
+async fn run_world(world: &Arc<World>, runs: &RunScenarios) {
     let mut fleet = SimFleet::new(world);
     world.set_calm(false);
     Chaos { world, fleet: &mut fleet }.run().await;
-    if !world.is_over() {
-        settle(world, &mut fleet).await;
+    runs.play_with_faults(world).await;
+    if !world.is_over() && settle(world, &mut fleet).await.is_some() && runs.at_rest && !world.is_over() {
+        fleet.stop_all(true).await;
+        runs.play_at_rest(world).await;
     }
     fleet.stop_all(false).await;
 }

@@ -34,6 +34,8 @@ pub(crate) struct SimProcess {
     pub(crate) stop: OnceLock<StopSignal>,
     /// Until when its lease extensions and heartbeats fail.
     pub(crate) starved_until: Mutex<Monotonic>,
+    /// Until when it cannot write to its tables, and when writes failed for that.
+    pub(crate) state_trouble: Mutex<StateTrouble>,
     /// What a bug on purpose keeps back until the row is written that says that it is sent.
     pub(crate) late_sends: Mutex<Vec<(QueueName, Vec<OutgoingMessage>)>>,
     /// How many more of its batches fail in part, in a row.
@@ -42,7 +44,41 @@ pub(crate) struct SimProcess {
     troubled_until: Mutex<Monotonic>,
 }
 
+/// Mill's own state, as a process finds it: its disk is full for a while.
+#[derive(Debug, Default)]
+pub(crate) struct StateTrouble {
+    until: Monotonic,
+    /// When the first and the last of these writes failed.
+    failed: Option<(Monotonic, Monotonic)>,
+}
+
 impl SimProcess {
+    /// Lets its writes to tables fail until then.
+    pub(crate) fn fill_state_until(&self, until: Monotonic) {
+        self.state_trouble.lock().until = until;
+        self.trouble_until(until);
+    }
+
+    /// Whether a write to a table fails since its disk is full; noted as the engine of one host notes it.
+    pub(crate) fn write_fails(&self) -> bool {
+        /// A write that succeeds so long after the last failure ends the trouble.
+        const PASSED_AFTER: Duration = Duration::from_mins(1);
+        let (mut trouble, now) = (self.state_trouble.lock(), self.world.now());
+        let fails = now < trouble.until && !self.world.is_calm();
+        if fails {
+            trouble.failed = Some((trouble.failed.map_or(now, |(first, _)| first), now));
+        } else if trouble.failed.is_some_and(|(_, last)| now.since(last) > PASSED_AFTER) {
+            trouble.failed = None;
+        }
+        fails
+    }
+
+    /// How long ago the first and the last write failed for that, while they do.
+    pub(crate) fn failed_writes(&self) -> Option<(Duration, Duration)> {
+        let now = self.world.now();
+        self.state_trouble.lock().failed.map(|(first, last)| (now.since(first), now.since(last)))
+    }
+
     pub(crate) fn new(world: &Arc<World>, kind: &str) -> Arc<Self> {
         let number = world.born.fetch_add(1, Relaxed) + 1;
         let rates = &world.swarm.rates;
@@ -76,6 +112,7 @@ impl SimProcess {
             death: CancellationToken::new(),
             stop: OnceLock::new(),
             starved_until: Mutex::default(),
+            state_trouble: Mutex::default(),
             late_sends: Mutex::default(),
             partial_left: AtomicU32::new(0),
             troubled_until: Mutex::new(world.now()),

@@ -98,6 +98,12 @@ impl SimQueue {
         self.inner.bodies().len() + self.late.lock().len()
     }
 
+    /// All bodies, also late ones.
+    pub(crate) fn all_bodies(&self) -> Vec<Bytes> {
+        let late = self.late.lock().values().map(|one| one.body.clone()).collect::<Vec<_>>();
+        self.inner.bodies().into_iter().chain(late).collect()
+    }
+
     fn note(&self, delivery: &Delivery) -> Arc<DecodedBody> {
         let decoded = DecodedBody::of(&delivery.body);
         self.received.lock().insert(delivery.receipt.clone(), decoded.clone());

@@ -52,6 +52,8 @@ pub(crate) enum StoreTrouble {
     Denied,
     /// The store is full.
     Full,
+    /// The store takes calls and does not answer them until its trouble is over.
+    Silent,
     /// So many of a thousand calls are throttled.
     Storm(u32),
 }
@@ -104,6 +106,19 @@ impl StoreClient {
         StoreError { kind, op, store, subject, source: Some("the simulated world's doing".into()) }
     }
 
+    /// Waits while the store does not answer.
+    async fn wait_for_answer(&self) {
+        let world = &self.process.world;
+        loop {
+            let (trouble, until) = *self.sim_store.trouble.lock();
+            if world.is_calm() || trouble != StoreTrouble::Silent || until <= world.now() {
+                return;
+            }
+            self.process.trouble_until(until);
+            world.sleep(until.since(world.now()).min(Duration::from_secs(15))).await;
+        }
+    }
+
     /// Delays the call and draws its fault.
     async fn draw_fault(&self, call_kind: CallKind) -> StoreCallFault {
         if self.quiet {
@@ -111,6 +126,7 @@ impl StoreClient {
             return StoreCallFault::Nothing;
         }
         self.process.enter().await;
+        self.wait_for_answer().await;
         let (world, by) = (&self.process.world, &self.process.name);
         if world.is_calm() {
             return StoreCallFault::Nothing;
@@ -121,7 +137,7 @@ impl StoreClient {
                 StoreTrouble::Gone => true,
                 StoreTrouble::Denied => call_kind == CallKind::Read,
                 StoreTrouble::Full => call_kind == CallKind::Write,
-                StoreTrouble::Nothing | StoreTrouble::Storm(_) => false,
+                StoreTrouble::Nothing | StoreTrouble::Storm(_) | StoreTrouble::Silent => false,
             };
             if unavailable {
                 return StoreCallFault::Before(StoreErrorKind::Unavailable);

@@ -71,6 +71,7 @@ impl TableClient {
     async fn put_now(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.stand_still();
         let call = async {
+            self.needs_room("put")?;
             let version = self.inner.put(key, value.clone(), when).await?;
             self.report_write(key, Some(&value));
             Ok(version)
@@ -93,6 +94,15 @@ impl TableClient {
     /// Whether the row is of a delete list.
     fn is_list(&self, key: &RowKey) -> bool {
         self.inner.name() == DeleteLists::TABLE && key.sort.starts_with("list/")
+    }
+
+    /// Fails if the disk of the process's own state is full.
+    fn needs_room(&self, op: &'static str) -> Result<(), TableError> {
+        if !self.process.write_fails() {
+            return Ok(());
+        }
+        let source = Some("the disk is full".into());
+        Err(TableError { kind: TableErrorKind::Unavailable, op, table: self.inner.name().to_owned(), source })
     }
 
     fn error(&self, op: &'static str) -> TableError {
@@ -149,6 +159,7 @@ impl Table for TableClient {
 
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
         let call = async {
+            self.needs_room("put_many")?;
             for (key, value) in rows {
                 self.inner.put(key, value.clone(), RowPrecondition::Always).await?;
                 self.report_write(key, Some(value));
@@ -163,6 +174,7 @@ impl Table for TableClient {
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         self.stand_still();
         let call = async {
+            self.needs_room("delete")?;
             self.inner.delete(key, when).await?;
             self.report_write(key, None);
             Ok(())

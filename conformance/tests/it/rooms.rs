@@ -13,7 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mill-producer", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-workman", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-processors", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records"]),
-    ("mill-run", &["mill-model", "mill-ports", "mill-producer", "mill-workman"]),
+    ("mill-run", &["mill-hooks", "mill-model", "mill-ports", "mill-producer", "mill-workman"]),
     ("mill-trials", &[]),
     ("mill-testkit", &["mill-hooks", "mill-model", "mill-ports"]),
     ("mill-conformance", &["mill-model", "mill-ports"]),

@@ -8,6 +8,8 @@ use crate::event::{DecodedBody, ExecutionResult, OPERATOR};
 #[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
 #[derive(Debug, Default, Clone)]
 pub(crate) struct TaskModel {
+    /// Who sent it first.
+    pub(crate) sent_by: String,
     /// Its bodies in all queues, including hidden and late ones.
     pub(crate) copies: i64,
     /// Its open dead letters.
@@ -37,6 +39,9 @@ pub(crate) struct TaskModel {
 impl TaskModel {
     pub(super) fn sent(&mut self, decoded: &DecodedBody, by: &str) {
         self.copies += 1;
+        if self.sent_by.is_empty() {
+            by.clone_into(&mut self.sent_by);
+        }
         self.resent |= by == OPERATOR;
         if let Some(envelope) = &decoded.envelope {
             self.earlier.clone_from(&self.states);

@@ -36,6 +36,9 @@ fn bugs_on_purpose_are_found() {
         PlantedBug::StaleSealBelieved,
         PlantedBug::UnprovenCalledInSync,
         PlantedBug::WriteNotAtomic,
+        PlantedBug::EndsWhileProducing,
+        PlantedBug::SnoozedTakenAsDone,
+        PlantedBug::SkippedSpaceForgotten,
     ] {
         let tally = Campaign { seeds: 200, planted: Some(bug), stops: true, ..QUIET }.run(&|_| {});
         assert!(!tally.violations.is_empty(), "{}", bug.as_str());
