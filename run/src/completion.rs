@@ -48,7 +48,7 @@ pub(crate) struct CompletionMonitor<'a, W> {
 struct Looks {
     stillness: IdleTimer,
     shown: Monotonic,
-    /// How many checks in a row have found the queues empty.
+    /// How many checks have found the queues empty since one found tasks.
     empty: u32,
 }
 
@@ -98,18 +98,21 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         if !self.produced.load(Ordering::Acquire) && !is_planted(PlantedBug::EndsWhileProducing) {
             return CompletionCheck::GoOn;
         }
-        let depth = self.depth().await;
-        looks.empty = if matches!(depth, Ok((0, 0))) { looks.empty + 1 } else { 0 };
-        match depth {
-            Ok((0, 0)) if looks.empty >= self.deps.polling.looks(snapshot.sent, snapshot.ended) => {
-                return CompletionCheck::Over(None);
+        match self.depth().await {
+            Ok((0, 0)) => {
+                looks.empty += 1;
+                if looks.empty >= self.deps.polling.looks(snapshot.sent, snapshot.ended) {
+                    return CompletionCheck::Over(None);
+                }
             }
-            Ok((0, 0)) => {}
             Ok(left) => {
+                looks.empty = 0;
                 if let Some(why) = self.in_vain(still, left, &snapshot.awaited) {
                     return CompletionCheck::Over(Some(why));
                 }
             }
+            // It shows nothing, so the checks that found them empty still count: a queue that fails now and then would
+            // keep a run from its end.
             Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::error_chain(&error)),
         }
         CompletionCheck::GoOn
@@ -182,3 +185,6 @@ fn unusable(still: Duration, awaited: &AwaitedStores) -> StuckReason {
     let remedy = if all_may_pass { Remedy::RunAgain } else { Remedy::SetRight };
     StuckReason { why: format!("nothing went on for {}: {stores}", time(still)), remedy }
 }
+
+#[cfg(test)]
+mod tests;

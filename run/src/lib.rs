@@ -26,8 +26,13 @@ mod tests {
     #[test]
     fn every_select_is_biased() {
         let mut seen = 0;
-        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
-            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let mut paths = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(path) = paths.pop() {
+            if path.is_dir() {
+                paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap();
             for after in text.split("tokio::select! {").skip(1).filter(|after| !after.starts_with('"')) {
                 assert!(after.trim_start().starts_with("biased;"), "{after}");
                 seen += 1;

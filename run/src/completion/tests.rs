@@ -1,0 +1,143 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use mill_model::{AccountId, QueueName};
+use mill_ports::{Clock, OutgoingMessage, PollingProfile, Rng, Statistics, TaskQueue};
+use mill_testkit::{
+    FaultInjector, FaultKind, FaultPlan, FaultRates, InjectedFault, MemoryQueue, PortCall, QueueBehavior, SeededRng,
+    SimClock,
+};
+
+use super::*;
+use crate::until_done::StateWatch;
+
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+/// As a fleet has it: the depth of its queues is late and inexact.
+const POLLING: PollingProfile = PollingProfile {
+    linger: Duration::ZERO,
+    recheck: Duration::ZERO,
+    look_every: Duration::from_secs(1),
+    looks_to_be_sure: 3,
+    looks_where_counts_differ: 70,
+    poll_wait: Duration::from_secs(2),
+    full_poll: Duration::from_secs(5),
+    full_poll_most: Duration::from_secs(30),
+    session_pause_least: Duration::from_secs(1),
+    session_pause_most: Duration::from_secs(1),
+};
+
+/// Workers that others look after.
+#[derive(Debug)]
+struct NoWorkers;
+
+#[async_trait]
+impl RunWorkers for NoWorkers {
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, _: StopSignal) {}
+
+    fn add_to(&self, _: &mut RunProgress) {}
+
+    async fn join(&mut self) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// A state that can be written.
+#[derive(Debug)]
+struct WellState;
+
+impl StateWatch for WellState {
+    fn standstill(&self) -> Option<StateStandstill> {
+        None
+    }
+
+    fn abandon(&self) {}
+}
+
+/// A run whose producer and workers are played by a test.
+struct Scene {
+    plan: Arc<FaultPlan>,
+    queue: Arc<FaultInjector<MemoryQueue>>,
+    deps: RunDeps,
+    workers_end: CancellationToken,
+    stopping: StopSignal,
+    produced: AtomicBool,
+    producing: CancellationToken,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
+        let chance: Arc<dyn Rng> = Arc::new(SeededRng::new(1));
+        let plan = FaultPlan::new(clock.clone(), chance.clone());
+        let behavior = QueueBehavior::well_behaved();
+        let inner = MemoryQueue::new(QueueName::DuplicationLow, behavior, clock.clone(), chance, None);
+        let queue = Arc::new(FaultInjector::new(Arc::new(inner), plan.clone()));
+        let deps = RunDeps {
+            clock,
+            statistics: Arc::<Statistics>::default(),
+            queues: vec![queue.clone()],
+            polling: POLLING,
+            state: Arc::new(WellState),
+        };
+        let (workers_end, producing) = (CancellationToken::new(), CancellationToken::new());
+        let (stopping, produced) = (StopSignal::default(), AtomicBool::new(false));
+        Self { plan, queue, deps, workers_end, stopping, produced, producing }
+    }
+
+    /// Why the run is over, if it is so within an hour.
+    async fn over(&self) -> Option<Option<StuckReason>> {
+        let monitor = CompletionMonitor {
+            deps: &self.deps,
+            workers: &NoWorkers,
+            workers_end: &self.workers_end,
+            stopping: &self.stopping,
+            produced: &self.produced,
+            producing: &self.producing,
+            give_up_after: GIVE_UP_AFTER,
+        };
+        let done = tokio::time::timeout(Duration::from_hours(1), monitor.until_done(mpsc::channel(1).0)).await;
+        done.ok().map(|(_, stuck)| stuck)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_fails_now_and_then_keeps_no_run_from_its_end() {
+    let scene = Scene::new();
+    scene.produced.store(true, Ordering::Release);
+    // An earlier run had left this one: the end is believed only after many checks.
+    scene.deps.statistics.ended.store(1, Relaxed);
+    scene.plan.set_rates(FaultRates { before: 300, ..FaultRates::default() });
+    let began = scene.deps.clock.monotonic();
+    assert!(matches!(scene.over().await, Some(None)));
+    assert!(scene.deps.clock.monotonic().since(began) > POLLING.look_every * POLLING.looks_where_counts_differ);
+    assert!(scene.plan.fired().contains_key(&(PortCall::Depth, "before")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_seen_once_more_begins_the_checks_for_the_end_anew() {
+    let scene = Scene::new();
+    scene.produced.store(true, Ordering::Release);
+    scene.plan.fail(PortCall::Depth, 3, InjectedFault::Before(FaultKind::Unreachable));
+    let began = scene.deps.clock.monotonic();
+    let seen = async {
+        // Between the second check that finds nothing and the next that is answered.
+        scene.deps.clock.sleep(Duration::from_millis(2_500)).await;
+        let group = AccountId::new("ann").unwrap();
+        let task = OutgoingMessage { group, body: b"task".as_slice().into(), delay: Duration::ZERO };
+        scene.queue.send(&[task]).await.unwrap();
+        scene.deps.clock.sleep(Duration::from_secs(2)).await;
+        let one = std::num::NonZeroU32::MIN;
+        let got = scene.queue.receive(one, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+        scene.queue.acknowledge(&[got[0].receipt.clone()]).await.unwrap();
+    };
+    let (over, ()) = tokio::join!(scene.over(), seen);
+    assert!(matches!(over, Some(None)));
+    assert_eq!(scene.deps.clock.monotonic().since(began).as_secs(), 7);
+}
