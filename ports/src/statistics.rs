@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use mill_model::{ItemOutcomes, Monotonic, RunSum, RunTotals, StoreAddress, SurveySum, TaskId, WorkCounts};
 use parking_lot::Mutex;
@@ -34,6 +34,7 @@ pub struct Statistics {
     left: Mutex<BTreeMap<StoreAddress, usize>>,
     /// The writes that wait for an answer: the store of each, and since when it is the store that makes the write wait.
     writes: Mutex<BTreeMap<u64, (StoreAddress, Option<Monotonic>)>>,
+    waits_for_room: AtomicBool,
 }
 
 /// Why work waits for a store.
@@ -148,6 +149,17 @@ impl Statistics {
         self.awaited.lock().clone()
     }
 
+    /// Records that the producer waits for nothing but room in a full queue, until the guard is dropped.
+    pub fn begin_wait_for_room(self: &Arc<Self>) -> RoomWait {
+        self.waits_for_room.store(true, Relaxed);
+        RoomWait(self.clone())
+    }
+
+    /// Whether the producer waits for nothing but room in a full queue.
+    pub fn waits_for_room(&self) -> bool {
+        self.waits_for_room.load(Relaxed)
+    }
+
     /// Records a call to a store until the guard is dropped.
     pub fn begin_call(&self, store: &StoreAddress) -> PendingCall<'_> {
         let key = self.next.fetch_add(1, Relaxed);
@@ -193,6 +205,16 @@ impl Statistics {
     /// The larger transfers in flight, oldest first.
     pub fn active_transfers(&self) -> Vec<Arc<ActiveTransfer>> {
         self.active.lock().values().cloned().collect()
+    }
+}
+
+/// The producer waits for room in a full queue until this is dropped.
+#[derive(Debug)]
+pub struct RoomWait(Arc<Statistics>);
+
+impl Drop for RoomWait {
+    fn drop(&mut self) {
+        self.0.waits_for_room.store(false, Relaxed);
     }
 }
 

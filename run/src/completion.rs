@@ -50,6 +50,8 @@ struct Looks {
     shown: Monotonic,
     /// How many checks have found the queues empty since one found tasks.
     empty: u32,
+    /// Since when each check has found that the producer waits for room.
+    no_room_since: Option<Monotonic>,
 }
 
 /// The result of one check.
@@ -63,7 +65,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
     pub(crate) async fn until_done(&self, progress: mpsc::Sender<RunProgress>) -> (Duration, Option<StuckReason>) {
         let clock = &self.deps.clock;
         let began = clock.awake();
-        let mut looks = Looks { stillness: IdleTimer::new(began), shown: began, empty: 0 };
+        let mut looks = Looks { stillness: IdleTimer::new(began), shown: began, empty: 0, no_room_since: None };
         let stuck = loop {
             tokio::select! {
                 biased;
@@ -95,10 +97,26 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         if let Some(why) = self.silent(&snapshot, (still, unanswered)) {
             return CompletionCheck::Over(Some(why));
         }
-        if !self.produced.load(Ordering::Acquire) && !is_planted(PlantedBug::EndsWhileProducing) {
-            return CompletionCheck::GoOn;
-        }
+        self.look_at_queues(looks, &snapshot, (still, now)).await
+    }
+
+    /// Checks whether the queues are empty, or hold only what waits in vain.
+    async fn look_at_queues(
+        &self,
+        looks: &mut Looks,
+        snapshot: &RunProgress,
+        (still, now): (Duration, Monotonic),
+    ) -> CompletionCheck {
+        looks.no_room_since = snapshot.waits_for_room.then(|| looks.no_room_since.unwrap_or(now));
+        let producing = snapshot.producing && !is_planted(PlantedBug::EndsWhileProducing);
+        let still = match looks.no_room_since {
+            // Tasks that wait in vain may be what fills the queue.
+            Some(since) if producing => still.min(now.since(since)),
+            None if producing => return CompletionCheck::GoOn,
+            _ => still,
+        };
         match self.depth().await {
+            Ok((0, 0)) if producing => {}
             Ok((0, 0)) => {
                 looks.empty += 1;
                 if looks.empty >= self.deps.polling.looks(snapshot.sent, snapshot.ended) {
@@ -107,7 +125,8 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
             }
             Ok(left) => {
                 looks.empty = 0;
-                if let Some(why) = self.in_vain(still, left, &snapshot.awaited) {
+                if let Some(why) = self.in_vain(still, left, snapshot) {
+                    self.producing.cancel();
                     return CompletionCheck::Over(Some(why));
                 }
             }
@@ -151,10 +170,14 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
     }
 
     /// What the remaining tasks wait for in vain, if nothing has progressed for too long.
-    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<StuckReason> {
+    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), snapshot: &RunProgress) -> Option<StuckReason> {
+        let awaited = &snapshot.awaited;
         if awaited.is_empty() {
-            return (ready == 0 && still > NOTHING_MOVES).then(|| StuckReason {
-                why: format!("{put_off} tasks were snoozed; they stay queued"),
+            // What is not surveyed yet is lost to this run, so it waits longer.
+            let most = if snapshot.producing { self.give_up_after.max(NOTHING_MOVES) } else { NOTHING_MOVES };
+            let full = if snapshot.producing { "the queue is full: " } else { "" };
+            return (ready == 0 && still > most).then(|| StuckReason {
+                why: format!("{full}{put_off} tasks were snoozed; they stay queued"),
                 remedy: Remedy::RunAgain,
             });
         }

@@ -25,6 +25,8 @@ pub struct RunProgress {
     pub bytes_moving: u64,
     /// Whether work is still being found.
     pub producing: bool,
+    /// Whether the producer waits for nothing but room in a full queue.
+    pub waits_for_room: bool,
     /// The larger transfers in flight: subject, bytes moved, size.
     pub in_hand: Vec<(String, u64, u64)>,
     /// The stores for which work waits.
@@ -65,6 +67,7 @@ impl RunProgress {
             bytes_queued: statistics.bytes_queued.load(Relaxed),
             bytes_moving: statistics.bytes_moving.load(Relaxed),
             producing: false,
+            waits_for_room: statistics.waits_for_room(),
             in_hand: statistics
                 .active_transfers()
                 .iter()

@@ -28,7 +28,7 @@ pub(crate) enum Gate {
 impl<P: Plan> Session<'_, P> {
     /// Waits until the next step of an account may begin, and returns whether it may. Called before each step.
     pub(crate) async fn check_gate(&mut self, account: &AccountId) -> Result<Gate, ProducerError> {
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut room_wait) = (Duration::ZERO, None);
         loop {
             if self.stop.is_cancelled() {
                 return Ok(Gate::Stopped);
@@ -52,6 +52,7 @@ impl<P: Plan> Session<'_, P> {
                 WhenFull::Wait { poll, poll_most } => {
                     pause = (pause * 2).clamp(poll, poll_most.max(poll));
                     let pause = due.map_or(pause, |due| pause.min(due));
+                    room_wait.get_or_insert_with(|| self.deps.statistics.begin_wait_for_room());
                     if self.unless_stopped(self.deps.clock.sleep(pause)).await.is_none() {
                         return Ok(Gate::Stopped);
                     }

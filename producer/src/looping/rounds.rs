@@ -107,7 +107,7 @@ impl<P: Plan> Session<'_, P> {
 
     /// Waits for the next morsel that may have a turn: the first one of an account that has less than its share of the queue.
     async fn next_morsel(&mut self) -> Result<NextMorsel<P>, ProducerError> {
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut room_wait) = (Duration::ZERO, None);
         loop {
             self.begin_due().await?;
             let now = self.deps.clock.monotonic();
@@ -127,7 +127,10 @@ impl<P: Plan> Session<'_, P> {
             };
             let resting = self.paused_morsels.keys().next().map(|(until, _)| *until);
             let later = self.later_accounts.keys().next().map(|(until, _)| *until);
-            let rested = match (full, resting.into_iter().chain(later).min()) {
+            let next = resting.into_iter().chain(later).min();
+            let only_room = full && next.is_none() && self.background_reads.is_idle();
+            room_wait = only_room.then(|| room_wait.unwrap_or_else(|| self.deps.statistics.begin_wait_for_room()));
+            let rested = match (full, next) {
                 (false, None) if self.background_reads.is_idle() => return Ok(NextMorsel::None),
                 (false, None) => Self::PAUSE_MAX,
                 (false, Some(until)) => until.since(now),

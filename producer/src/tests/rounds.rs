@@ -202,9 +202,11 @@ async fn a_stop_ends_the_waiting_and_nothing_is_lost() {
     let stop = CancellationToken::new();
     let (report, ()) = futures::join!(producer.run_session(&stop), async {
         world.pass(Duration::from_secs(2)).await;
+        assert!(world.statistics.waits_for_room());
         stop.cancel();
     });
     assert_eq!(report.unwrap().ended, SessionEnd::Stopped);
+    assert!(!world.statistics.waits_for_room());
     let report = world.session().await;
     assert!(is_finished(&report) && report.resumed);
     assert_eq!(world.ids_of("item"), 100);

@@ -50,6 +50,23 @@ fn telling(tells: bool, of_a: usize, of_b: usize) -> World {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_every_account_has_its_share_the_producer_says_that_it_waits_for_room() {
+    for tells in TELLS {
+        let world = telling(tells, 500, 500);
+        let producer = world.producer_with(waiting);
+        let stop = CancellationToken::new();
+        let looking = async {
+            world.pass(Duration::from_mins(2)).await;
+            assert!(world.statistics.waits_for_room(), "{tells}");
+            stop.cancel();
+        };
+        let (report, ()) = futures::join!(producer.run_session(&stop), looking);
+        assert_eq!(report.unwrap().ended, SessionEnd::Stopped);
+        assert!(!world.statistics.waits_for_room(), "{tells}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_account_whose_tasks_are_slow_has_no_more_than_its_share_of_the_queue() {
     for (tells, sizing) in TELLS
         .into_iter()

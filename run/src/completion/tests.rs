@@ -3,8 +3,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use mill_model::{AccountId, QueueName};
-use mill_ports::{Clock, OutgoingMessage, PollingProfile, Rng, Statistics, TaskQueue};
+use mill_model::{AccountId, QueueName, StoreAddress, StoreId};
+use mill_ports::{Clock, OutgoingMessage, PollingProfile, Rng, Statistics, StoreWait, TaskQueue};
 use mill_testkit::{
     FaultInjector, FaultKind, FaultPlan, FaultRates, InjectedFault, MemoryQueue, PortCall, QueueBehavior, SeededRng,
     SimClock,
@@ -105,6 +105,13 @@ impl Scene {
         let done = tokio::time::timeout(Duration::from_hours(1), monitor.until_done(mpsc::channel(1).0)).await;
         done.ok().map(|(_, stuck)| stuck)
     }
+
+    /// Sends a task that stays snoozed.
+    async fn snooze_one(&self) {
+        let group = AccountId::new("ann").unwrap();
+        let task = OutgoingMessage { group, body: b"task".as_slice().into(), delay: Duration::from_mins(15) };
+        assert!(self.queue.send(&[task]).await.unwrap().failed.is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,4 +147,39 @@ async fn a_task_seen_once_more_begins_the_checks_for_the_end_anew() {
     let (over, ()) = tokio::join!(scene.over(), seen);
     assert!(matches!(over, Some(None)));
     assert_eq!(scene.deps.clock.monotonic().since(began).as_secs(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_full_of_tasks_that_wait_in_vain_ends_a_run() {
+    let scene = Scene::new();
+    scene.snooze_one().await;
+    let _room_wait = scene.deps.statistics.begin_wait_for_room();
+    let stuck = scene.over().await.unwrap().unwrap();
+    assert!(stuck.why.contains("the queue is full: 1 tasks were snoozed"), "{}", stuck.why);
+    assert_eq!(stuck.remedy, Remedy::RunAgain);
+    assert!(scene.producing.is_cancelled() && scene.workers_end.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_full_of_tasks_of_a_store_that_needs_a_person_names_that_store() {
+    let scene = Scene::new();
+    scene.snooze_one().await;
+    let _room_wait = scene.deps.statistics.begin_wait_for_room();
+    let store = StoreAddress { account: AccountId::new("ann").unwrap(), store: StoreId::new("disk").unwrap() };
+    let full = StoreWait { reason: "no space left".into(), may_pass: false };
+    scene.deps.statistics.note_store_wait(&store, full);
+    let stuck = scene.over().await.unwrap().unwrap();
+    assert!(stuck.why.contains("disk` cannot be used: no space left"), "{}", stuck.why);
+    assert_eq!(stuck.remedy, Remedy::SetRight);
+    assert!(scene.producing.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_lists_for_long_is_not_given_up_for_snoozed_tasks() {
+    let scene = Scene::new();
+    scene.snooze_one().await;
+    // It has waited for room, and there was some.
+    drop(scene.deps.statistics.begin_wait_for_room());
+    assert!(scene.over().await.is_none());
+    assert!(!scene.producing.is_cancelled());
 }
