@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_hooks::{PlantedBug, is_planted};
-use mill_model::{AccountId, Monotonic, QueueName};
+use mill_model::{AccountId, Envelope, Monotonic, QueueName};
 use mill_ports::{
     BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
     QueueLimits, Receipt, TaskQueue,
@@ -113,10 +113,8 @@ impl QueueClient {
             return false;
         }
         let decoded = DecodedBody::of(&one.body);
-        let Some(envelope) = &decoded.envelope else { return false };
-        let item = envelope.task.detail.get("item").and_then(|item| item.as_str()).unwrap_or(&decoded.key);
-        let first = envelope.failures == 0 && !by.starts_with("producer");
-        if first || !Hash::of(item.as_bytes()).is_multiple_of(4) {
+        let first = |envelope: &Envelope| envelope.failures == 0 && !by.starts_with("producer");
+        if decoded.envelope.as_ref().is_some_and(first) || !is_refused_subject(&decoded) {
             return false;
         }
         world.count(SimFault::EntryRefused, by);
@@ -188,7 +186,12 @@ impl QueueClient {
     /// May deliver a delivered body once more, now or later.
     async fn double(&self, delivery: &Delivery) {
         let (world, by) = (&self.process.world, &self.process.name);
-        if self.sim_queue.is_crowded() || !world.inject(SimFault::DeliveryDoubled, world.swarm.rates.doubled, by) {
+        // What can never be put back is received until it was so too often. Doubled each time, it would never end.
+        let again = world.swarm.refuses && delivery.receive_count > 1;
+        if self.sim_queue.is_crowded() || again && is_refused_subject(&DecodedBody::of(&delivery.body)) {
+            return;
+        }
+        if !world.inject(SimFault::DeliveryDoubled, world.swarm.rates.doubled, by) {
             return;
         }
         let group = AccountId::new("doubled").unwrap();
@@ -197,6 +200,13 @@ impl QueueClient {
         let late = self.draw_lateness();
         self.sim_queue.put(world, "queue", one, late).await;
     }
+}
+
+/// Whether it is one of the subjects whose entries a queue refuses, where one refuses any.
+fn is_refused_subject(decoded: &DecodedBody) -> bool {
+    let Some(envelope) = &decoded.envelope else { return false };
+    let item = envelope.task.detail.get("item").and_then(|item| item.as_str()).unwrap_or(&decoded.key);
+    Hash::of(item.as_bytes()).is_multiple_of(4)
 }
 
 #[async_trait]
