@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::{AwaitedStores, RunProgress, StateStandstill};
-use crate::silence::{IdleTimer, SilentStoresError, time, whole_run_max};
+use crate::silence::{IdleTimer, SilentStoresError, one_answer_max, time, whole_run_max};
 use crate::until_done::{Remedy, RunDeps, RunWorkers};
 
 /// Why a run's work ended before all was done.
@@ -52,6 +52,8 @@ struct Looks {
     empty: u32,
     /// Since when each check has found that the producer waits for room.
     no_room_since: Option<Monotonic>,
+    /// When the queues were last asked with success, or need not be asked.
+    answered: Monotonic,
 }
 
 /// The result of one check.
@@ -65,7 +67,8 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
     pub(crate) async fn until_done(&self, progress: mpsc::Sender<RunProgress>) -> (Duration, Option<StuckReason>) {
         let clock = &self.deps.clock;
         let began = clock.awake();
-        let mut looks = Looks { stillness: IdleTimer::new(began), shown: began, empty: 0, no_room_since: None };
+        let mut looks =
+            Looks { stillness: IdleTimer::new(began), shown: began, empty: 0, no_room_since: None, answered: began };
         let stuck = loop {
             tokio::select! {
                 biased;
@@ -112,10 +115,17 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         let still = match looks.no_room_since {
             // Tasks that wait in vain may be what fills the queue.
             Some(since) if producing => still.min(now.since(since)),
-            None if producing => return CompletionCheck::GoOn,
+            None if producing => {
+                looks.answered = now;
+                return CompletionCheck::GoOn;
+            }
             _ => still,
         };
-        match self.depth().await {
+        let depth = self.depth().await;
+        if depth.is_ok() {
+            looks.answered = now;
+        }
+        match depth {
             Ok((0, 0)) if producing => {}
             Ok((0, 0)) => {
                 looks.empty += 1;
@@ -132,7 +142,15 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
             }
             // It shows nothing, so the checks that found them empty still count: a queue that fails now and then would
             // keep a run from its end.
-            Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::error_chain(&error)),
+            Err(error) => {
+                let (why, unanswered) = (mill_ports::error_chain(&error), now.since(looks.answered));
+                tracing::warn!("the queues do not answer: {why}");
+                if unanswered > one_answer_max(self.give_up_after) {
+                    self.producing.cancel();
+                    let why = format!("the queues have not answered for {}: {why}", time(unanswered));
+                    return CompletionCheck::Over(Some(StuckReason { why, remedy: Remedy::RunAgain }));
+                }
+            }
         }
         CompletionCheck::GoOn
     }

@@ -138,15 +138,27 @@ async fn a_task_seen_once_more_begins_the_checks_for_the_end_anew() {
         scene.deps.clock.sleep(Duration::from_millis(2_500)).await;
         let group = AccountId::new("ann").unwrap();
         let task = OutgoingMessage { group, body: b"task".as_slice().into(), delay: Duration::ZERO };
-        scene.queue.send(&[task]).await.unwrap();
+        assert!(scene.queue.send(&[task]).await.unwrap().failed.is_empty());
         scene.deps.clock.sleep(Duration::from_secs(2)).await;
         let one = std::num::NonZeroU32::MIN;
         let got = scene.queue.receive(one, Duration::from_mins(1), Duration::ZERO).await.unwrap();
-        scene.queue.acknowledge(&[got[0].receipt.clone()]).await.unwrap();
+        assert!(scene.queue.acknowledge(&[got[0].receipt.clone()]).await.unwrap().failed.is_empty());
     };
     let (over, ()) = tokio::join!(scene.over(), seen);
     assert!(matches!(over, Some(None)));
     assert_eq!(scene.deps.clock.monotonic().since(began).as_secs(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_answers_no_more_ends_a_run() {
+    let scene = Scene::new();
+    scene.produced.store(true, Ordering::Release);
+    scene.plan.set_outage(Some(FaultKind::Unreachable));
+    let began = scene.deps.clock.monotonic();
+    let stuck = scene.over().await.unwrap().unwrap();
+    assert!(stuck.why.contains("the queues have not answered for 31s"), "{}", stuck.why);
+    assert_eq!(stuck.remedy, Remedy::RunAgain);
+    assert_eq!(scene.deps.clock.monotonic().since(began).as_secs(), 31);
 }
 
 #[tokio::test(start_paused = true)]
