@@ -5,26 +5,6 @@ use std::path::PathBuf;
 
 use super::error::DatabaseError;
 
-impl OpenError {
-    /// Whether the state itself is wrong, so that a person must restore it or start anew.
-    pub fn is_about_the_state(&self) -> bool {
-        match self {
-            Self::Gone { .. }
-            | Self::Emptied { .. }
-            | Self::Another { .. }
-            | Self::Older { .. }
-            | Self::Damaged { .. }
-            | Self::NotOurs { .. } => true,
-            Self::NetworkFileSystem { .. }
-            | Self::OtherVersion { .. }
-            | Self::NoLog { .. }
-            | Self::Busy { .. }
-            | Self::Io { .. }
-            | Self::Sqlite { .. } => false,
-        }
-    }
-}
-
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -132,5 +112,25 @@ fn of_room(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (its disk or quota is full: free space there)",
         _ => "",
+    }
+}
+
+impl OpenError {
+    /// Whether the state itself is wrong, so that a person must restore it or start anew.
+    pub fn is_about_the_state(&self) -> bool {
+        match self {
+            Self::Gone { .. }
+            | Self::Emptied { .. }
+            | Self::Another { .. }
+            | Self::Older { .. }
+            | Self::Damaged { .. }
+            | Self::NotOurs { .. } => true,
+            Self::NetworkFileSystem { .. }
+            | Self::OtherVersion { .. }
+            | Self::NoLog { .. }
+            | Self::Busy { .. }
+            | Self::Io { .. }
+            | Self::Sqlite { .. } => false,
+        }
     }
 }

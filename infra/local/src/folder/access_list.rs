@@ -6,6 +6,7 @@
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
+use super::attribute;
 use super::file_state::FileState;
 
 const ATTRIBUTE: &str = "system.posix_acl_access";
@@ -17,19 +18,21 @@ const GROUP: u16 = 0x04;
 const GROUP_BITS: u32 = 0o070;
 
 /// The state of an open file, with the group's own right in its mode.
-pub(super) fn with_group_right(file: impl AsFd, state: FileState) -> FileState {
+///
+/// # Errors
+/// The list cannot be read: then the group may have less than the mode shows.
+pub(super) fn with_group_right(file: impl AsFd, state: FileState) -> Result<FileState, Errno> {
     if state.mode & GROUP_BITS == 0 {
-        return state;
+        return Ok(state);
     }
-    let mut buffer = [0_u8; 1024];
-    let right = match rustix::fs::fgetxattr(file, ATTRIBUTE, &mut buffer[..]) {
-        Ok(length) => group_right(&buffer[..length]),
-        // A list so long grants many something; what the group has of that is not known.
-        Err(Errno::RANGE) => Some(0),
-        Err(_) => None,
+    let right = match attribute::read(file, ATTRIBUTE, group_right) {
+        Ok(right) => right.flatten(),
+        // The file system has no access lists. Some in user space refuse the name of the attribute.
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => None,
+        Err(errno) => return Err(errno),
     };
     let mode = right.map_or(state.mode, |right| state.mode & (!GROUP_BITS | right << 3));
-    FileState { mode, ..state }
+    Ok(FileState { mode, ..state })
 }
 
 /// The right of the file's group in a list.
@@ -38,9 +41,9 @@ fn group_right(list: &[u8]) -> Option<u32> {
     if u32::from_le_bytes(*form) != FORM {
         return None;
     }
-    let entries = entries.chunks_exact(8).map(|entry| {
+    let mut entries = entries.chunks_exact(8).map(|entry| {
         let word = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
         (word(0), word(2))
     });
-    entries.into_iter().find(|(tag, _)| *tag == GROUP).map(|(_, right)| u32::from(right & 0o7))
+    entries.find(|(tag, _)| *tag == GROUP).map(|(_, right)| u32::from(right & 0o7))
 }

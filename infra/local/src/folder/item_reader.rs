@@ -201,7 +201,8 @@ fn opened(
     let (size, range) = (state.content_size(), options.range.filter(|_| mode == ReadMode::Cached));
     let at = range.map_or(0, |range| range.offset.min(size));
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
-    let shown = access_list::with_group_right(&file, state);
+    let shown =
+        access_list::with_group_right(&file, state).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
     let mut rest = ItemReader { file, mode, before: state, at, end: end.max(at) };
     let first = rest
         .chunk(chunks)

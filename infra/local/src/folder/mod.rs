@@ -15,6 +15,7 @@
 
 mod access_list;
 mod apply;
+mod attribute;
 mod blocking_pool;
 mod buffer_budget;
 mod committer;

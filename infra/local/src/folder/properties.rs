@@ -17,8 +17,8 @@ use rustix::fd::AsFd;
 use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
-use super::access_list;
 use super::file_state::{FileState, FileTime};
+use super::{access_list, attribute};
 use crate::crash_points;
 
 const ATTRIBUTE: &str = "user.mill.properties";
@@ -50,27 +50,21 @@ pub(super) enum StoredProperties {
 impl StoredProperties {
     /// Reads the properties of an open file or directory.
     pub(super) fn read(file: impl AsFd) -> Result<Self, Errno> {
-        let mut buffer = [0_u8; 4096];
-        let mut larger = Vec::new();
-        let value = match rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut buffer[..]) {
-            Ok(length) => &buffer[..length],
-            Err(Errno::NODATA) => return Ok(Self::InFile(PropertyMap::new())),
-            Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Self::PerhapsInSidecar),
-            Err(Errno::RANGE) => {
-                larger.resize(64 * 1024, 0);
-                let length = rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut larger[..])?;
-                &larger[..length]
-            }
-            Err(errno) => return Err(errno),
-        };
-        if value == IN_SIDECAR {
-            return Ok(Self::InSidecar);
+        match attribute::read(file, ATTRIBUTE, Self::of) {
+            Ok(stored) => Ok(stored.unwrap_or_else(|| Self::InFile(PropertyMap::new()))),
+            Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Self::PerhapsInSidecar),
+            Err(errno) => Err(errno),
         }
-        Ok(serde_json::from_slice(value).map_or(Self::Unreadable, Self::InFile))
     }
-}
 
-impl StoredProperties {
+    /// The meaning of the attribute's value.
+    fn of(value: &[u8]) -> Self {
+        if value == IN_SIDECAR {
+            return Self::InSidecar;
+        }
+        serde_json::from_slice(value).map_or(Self::Unreadable, Self::InFile)
+    }
+
     /// Whether the file has properties of its own.
     pub(super) fn is_said(&self) -> bool {
         match self {
@@ -161,7 +155,7 @@ impl PropertyPlan {
     /// Stores in the map the mode and time that the file does not hold as given, which does not change its mtime. `now`
     /// is the file's state after both were set, and `fit` the result of storing the map before.
     pub(super) fn store_lost(&self, file: impl AsFd, now: &FileState, fit: PropertyFit) -> Result<PropertyFit, Errno> {
-        let lost = self.lost(&access_list::with_group_right(&file, *now));
+        let lost = self.lost(&access_list::with_group_right(&file, *now)?);
         if lost.is_empty() {
             return Ok(fit);
         }

@@ -60,7 +60,9 @@ impl SourceStore for FolderStore {
             let found = self.on_root(move |_, root| match item_path {
                 Ok(item_path) => Ok(match item_reader::find(root, &item_path)? {
                     Presence::Present(FoundItem { file, state, stored }) => {
-                        Presence::Present((access_list::with_group_right(&file, state), stored))
+                        let shown = access_list::with_group_right(&file, state)
+                            .map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
+                        Presence::Present((shown, stored))
                     }
                     Presence::Absent => Presence::Absent,
                 }),
