@@ -39,6 +39,21 @@ fn a_folder_goes_to_a_bucket_and_comes_back_the_same() {
     assert!(keys.contains("'deep/er/catalogue.csv'") && !keys.contains("README"), "{keys}");
 }
 
+/// Under a name of the host, not its number, which the library addresses by path anyway.
+#[test]
+fn an_address_from_the_environment_is_as_good_as_one_that_is_typed() {
+    let (world, endpoint) = (World::new(), ministack().replace("127.0.0.1", "localhost"));
+    world.collection("src");
+    boto(&world, &format!("client('s3', '{endpoint}').create_bucket(Bucket='by-environment')"));
+    let run = || {
+        let mut command = world.command();
+        command.envs(CREDENTIALS).env("AWS_ENDPOINT_URL", &endpoint);
+        Ran::of(command.args(["mirror", "src", "s3://by-environment", "--json"]).output().unwrap())
+    };
+    assert_eq!(run().expect(0).json()["copied"], 13);
+    assert_eq!(run().expect(0).json()["copied"], 0);
+}
+
 #[test]
 fn one_vendors_bucket_goes_to_anothers() {
     let (world, endpoint) = (World::new(), ministack());

@@ -29,6 +29,7 @@ pub(super) fn expires(object_headers: &ObjectHeaders) -> impl Fn(&mut HttpReques
     let text = object_headers.headers.get("expires").cloned();
     move |request| {
         if let Some(text) = text.clone() {
+            // It is visible ASCII (`ObjectHeaders::encode`), which every header can be.
             request.headers_mut().insert("expires", text);
         }
     }

@@ -20,7 +20,7 @@ use super::key_shapes::{Shapes, plain_beginning, twins};
 use super::keys::BucketPrefix;
 use super::page::{PageError, PageRequest, PageStart, display_key};
 use super::prepared_put::PreparedPut;
-use super::properties::ObjectHeaders;
+use super::properties::KeptProperties;
 use crate::sdk_error::CallError;
 
 /// How often a new object is looked for in a listing, and the pause between: some services list it late.
@@ -208,17 +208,12 @@ impl StoreInner {
 
     /// Removes an object that was written under another name, only if this write surely created it.
     async fn remove_misnamed(&self, target: &PreparedPut<'_>, written: &FoundObject) -> Result<(), String> {
-        let Ok(Presence::Present(now)) = self.head_key("removing", target.item).await else {
-            return Err("it cannot be looked at".to_owned());
-        };
         let given = target.object_headers.clone().decode();
-        let ours = now.facts.properties.as_ref().is_some_and(|found| ObjectHeaders::are_kept(&given, found));
-        if !ours || now.etag != written.etag || now.facts.version.token() != written.facts.version.token() {
+        let kept = written.facts.properties.as_ref().map(|found| KeptProperties::of(&given, found));
+        if kept != Some(KeptProperties::All) {
             return Err("it is not surely what was written".to_owned());
         }
-        let guard = self.settings.native_conditions.then_some(now.etag);
-        let delete = self.client.delete_object().bucket(&target.place.bucket).key(&target.key).set_if_match(guard);
-        delete.send().await.map(|_| ()).map_err(|error| CallError::from_sdk(error).to_string())
+        self.remove_unchanged(target, written).await
     }
 
     /// The key under which an object is listed. A server that makes paths of keys makes one of the prefix too, and may name

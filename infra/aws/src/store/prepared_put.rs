@@ -1,14 +1,14 @@
 //! A write of an item: the checks before it, the error of a failed one, and the check of its result.
 
 use mill_model::{ItemAddress, Properties, Version};
-use mill_ports::{Precondition, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
+use mill_ports::{Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
 use super::errors::CallPurpose;
 use super::head::{FoundObject, ObjectState, etag_of, md5, unquoted};
 use super::key_shapes::Shapes;
 use super::keys::BucketPrefix;
 use super::overlap::is_witness;
-use super::properties::ObjectHeaders;
+use super::properties::{KeptProperties, ObjectHeaders};
 use super::{SpaceLayout, StoreInner};
 use crate::sdk_error::CallError;
 
@@ -164,14 +164,13 @@ impl StoreInner {
             return Err(self.unexpected(OP, target.item, why));
         }
         let written = target.object_headers.clone().decode();
-        let kept = found.facts.properties.as_ref();
-        let ours = kept.is_some_and(|kept| ObjectHeaders::are_kept(&written, kept));
-        let unkept = kept.and_then(|kept| ObjectHeaders::unkept_property(&written, kept));
-        if let Some(name) = unkept {
+        let kept = found.facts.properties.as_ref().map(|found| KeptProperties::of(&written, found));
+        if let Some(KeptProperties::AllBut(name)) = kept {
             return Err(self.unkept_property_error(target, (&name, &written), &found).await);
         }
         let facts = found.facts;
         let token = facts.version.token();
+        let ours = kept == Some(KeptProperties::All);
         let version = if ours { Version::settled_at(token) } else { Version::unsettled(token) };
         let checksums = facts
             .checksums
@@ -179,6 +178,7 @@ impl StoreInner {
             .filter(|found| md5(etag).is_none_or(|md5| found.algorithm != md5.algorithm || *found == md5));
         Ok(PutResult { version, checksums: checksums.collect(), at: facts.modified })
     }
+
     /// The error of a property that the store keeps otherwise. An object that this write made is removed, so that no copy
     /// stands there that is not as its original.
     async fn unkept_property_error(
@@ -191,15 +191,30 @@ impl StoreInner {
         let kept = kept.map_or_else(|| "drops it".to_owned(), |kept| format!("keeps it as {kept:?}"));
         let given = written.get(name).unwrap_or_default();
         let mut why = format!("`{name}` is {given:?}, and the store {kept}");
-        if target.is_new {
-            let guard = self.settings.native_conditions.then(|| found.etag.clone());
-            let delete = self.client.delete_object().bucket(&target.place.bucket).key(&target.key).set_if_match(guard);
-            if let Err(left) = delete.send().await {
-                why = format!("{why}; the copy could not be removed: {}", CallError::from_sdk(left));
-            }
+        if target.is_new
+            && let Err(left) = self.remove_unchanged(target, found).await
+        {
+            why = format!("{why}; the copy was not removed: {left}");
         }
         let refused = StoreErrorKind::Refused(RefusalReason::UnrepresentableProperties(why));
         self.item_error("writing", target.item, refused)
+    }
+
+    /// Removes an object that a write left, if it is still in the state that was found after the write.
+    ///
+    /// # Errors
+    /// Why it is not removed, in words.
+    pub(super) async fn remove_unchanged(&self, target: &PreparedPut<'_>, found: &FoundObject) -> Result<(), String> {
+        let Ok(Presence::Present(now)) = self.head_key("removing", target.item).await else {
+            return Err("it cannot be looked at".to_owned());
+        };
+        let same_state = now.etag == found.etag && now.facts.version.token() == found.facts.version.token();
+        if !same_state || now.facts.properties != found.facts.properties {
+            return Err("it is not surely what was written".to_owned());
+        }
+        let guard = self.settings.native_conditions.then_some(now.etag);
+        let delete = self.client.delete_object().bucket(&target.place.bucket).key(&target.key).set_if_match(guard);
+        delete.send().await.map(|_| ()).map_err(|error| CallError::from_sdk(error).to_string())
     }
 }
 

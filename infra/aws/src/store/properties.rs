@@ -67,10 +67,11 @@ impl ObjectHeaders {
             if !is_metadata_name(name) {
                 return Err(unrepresentable(format!("no metadata can be named {name:?}")));
             }
-            let written = if is_plain_value(value) { value.clone() } else { encode_word(value) };
-            if !(is_plain_value(value) || is_text(value)) {
-                return Err(unrepresentable(format!("the metadata `{name}` cannot be {value:?}")));
-            }
+            let written = match () {
+                () if is_plain_value(value) => value.clone(),
+                () if is_text(value) => encode_word(value),
+                () => return Err(unrepresentable(format!("the metadata `{name}` cannot be {value:?}"))),
+            };
             // S3 counts the text, not its encoded form.
             bytes += name.len() + value.len();
             out.metadata.insert(name.to_owned(), written);
@@ -91,28 +92,38 @@ impl ObjectHeaders {
         Properties(headers.chain(metadata).collect())
     }
 
-    /// Whether an object has the properties that were written. One text may come back in another form.
-    pub(super) fn are_kept(written: &Properties, found: &Properties) -> bool {
-        unkept_names(written, found).is_empty()
-    }
-
-    /// The first property that an object has otherwise than it was written; `None` if there is none, or if another writer
-    /// was there: if any property differs that every store keeps.
-    pub(super) fn unkept_property(written: &Properties, found: &Properties) -> Option<String> {
-        let names = unkept_names(written, found);
-        let is_unusual = |name: &&String| written.get(name).is_some_and(|value| is_unusual(name, value));
-        if names.iter().all(is_unusual) { names.first().map(|name| (*name).clone()) } else { None }
-    }
-
     /// Whether not every store keeps these properties, or takes them at all.
     pub(super) fn has_unusual_property(properties: &Properties) -> bool {
         properties.0.iter().any(|(name, value)| is_unusual(name, value))
     }
 }
 
-fn unkept_names<'p>(written: &'p Properties, found: &'p Properties) -> BTreeSet<&'p String> {
-    let names = written.0.keys().chain(found.0.keys());
-    names.filter(|name| written.get(name).map(decoded) != found.get(name).map(decoded)).collect()
+/// How the properties of an object compare with those that were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KeptProperties {
+    /// They are the same. One text may have another form.
+    All,
+    /// The store has changed or dropped this one, the first by name. Only properties differ that not every store keeps.
+    AllBut(String),
+    /// A property differs that every store keeps, so they are of another writer.
+    OfAnotherWriter,
+}
+
+impl KeptProperties {
+    pub(super) fn of(written: &Properties, found: &Properties) -> Self {
+        let names: BTreeSet<&String> = written.0.keys().chain(found.0.keys()).collect();
+        let differs = |name: &&String| written.get(name).map(decoded) != found.get(name).map(decoded);
+        let mut kept = Self::All;
+        for name in names.into_iter().filter(differs) {
+            if !written.get(name).is_some_and(|value| is_unusual(name, value)) {
+                return Self::OfAnotherWriter;
+            }
+            if kept == Self::All {
+                kept = Self::AllBut(name.clone());
+            }
+        }
+        kept
+    }
 }
 
 fn unrepresentable(why: String) -> RefusalReason {
@@ -143,18 +154,18 @@ fn without_transfer(value: &str) -> String {
 /// The name of the metadata that a property is.
 fn metadata_name(property: &str) -> &str {
     match property.strip_prefix(METADATA_PREFIX) {
-        Some(name) if has_prefix(name) => name,
+        Some(name) if keeps_prefix(name) => name,
         _ => property,
     }
 }
 
 /// The property that metadata of this name is.
 fn property_name(metadata: String) -> String {
-    if has_prefix(&metadata) { format!("{METADATA_PREFIX}{metadata}") } else { metadata }
+    if keeps_prefix(&metadata) { format!("{METADATA_PREFIX}{metadata}") } else { metadata }
 }
 
-/// Whether metadata of this name is a property with the prefix.
-fn has_prefix(name: &str) -> bool {
+/// Whether the property of metadata with this name keeps the prefix: without it, it would be that of a header.
+fn keeps_prefix(name: &str) -> bool {
     HEADERS.contains(&name) || name.starts_with(METADATA_PREFIX)
 }
 
@@ -321,12 +332,16 @@ mod tests {
     #[test]
     fn only_what_a_store_may_not_keep_tells_that_it_did_not() {
         let written = properties(&[("note", "a"), ("user+tag", "b"), ("content-disposition", "a  b")]);
-        let unkept = |found: &[(&str, &str)]| ObjectHeaders::unkept_property(&written, &properties(found));
-        assert_eq!(unkept(&[("note", "a"), ("user+tag", "b"), ("content-disposition", "a  b")]), None);
-        assert_eq!(unkept(&[("note", "a"), ("content-disposition", "a b")]), Some("content-disposition".to_owned()));
-        assert_eq!(unkept(&[("note", "a"), ("content-disposition", "a  b")]), Some("user+tag".to_owned()));
-        // Another writer was there.
-        assert_eq!(unkept(&[("note", "c"), ("content-disposition", "a  b")]), None);
-        assert_eq!(unkept(&[("note", "a"), ("user+tag", "b"), ("content-disposition", "a  b"), ("new", "")]), None);
+        let kept = |found: &[(&str, &str)]| KeptProperties::of(&written, &properties(found));
+        let all_but = |name: &str| KeptProperties::AllBut(name.to_owned());
+        let disposition = ("content-disposition", "a  b");
+        assert_eq!(kept(&[("note", "a"), ("user+tag", "b"), disposition]), KeptProperties::All);
+        assert_eq!(kept(&[("note", "a"), ("content-disposition", "a b")]), all_but("content-disposition"));
+        assert_eq!(kept(&[("note", "a"), disposition]), all_but("user+tag"));
+        assert_eq!(kept(&[("note", "c"), disposition]), KeptProperties::OfAnotherWriter);
+        assert_eq!(
+            kept(&[("note", "a"), ("user+tag", "b"), disposition, ("new", "")]),
+            KeptProperties::OfAnotherWriter
+        );
     }
 }

@@ -106,18 +106,8 @@ pub(super) async fn put_properties(
         .set_copy_source_if_match(target.if_match.clone())
         // The condition above is on the source. This one is on the object that is replaced.
         .set_if_match(target.if_match.clone().filter(|_| inner.settings.native_conditions));
-    let answer = match with_headers!(copy, &target.object_headers).send().await {
-        Ok(answer) => answer,
-        Err(error) => {
-            let failure = CallError::from_sdk(error);
-            if failure.has_code(&["NoSuchKey"]) {
-                return Err(inner.item_error(OP, item, StoreErrorKind::Precondition));
-            }
-            return Err(inner
-                .scoped_item_error(OP, item, (&target.place, &target.key), CallPurpose::Write, failure)
-                .await);
-        }
-    };
+    let answer = with_headers!(copy, &target.object_headers).send().await.map_err(CallError::from_sdk);
+    let answer = inner.step_result(&target, answer).await?;
     let result = answer.copy_object_result.unwrap_or_else(|| CopyObjectResult::builder().build());
     let etag = result.e_tag().filter(|tag| !unquoted(tag).is_empty());
     let etag = etag.ok_or_else(|| inner.unexpected(OP, item, "the answer tells no entity tag"))?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hyper::Request;
+use hyper::header::HeaderValue;
 use mill_aws::{S3Settings, S3Store, SpaceLayout};
 use mill_model::{Properties, Version};
 use mill_ports::{
@@ -104,6 +105,27 @@ async fn a_look_that_does_not_tell_what_each_tells_is_no_look() {
         let shown = format!("{headers:?}");
         let store = store(move |_| answer(200, &headers, "")).await;
         assert_eq!(store.head(&item("a")).await.is_ok(), good, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_beyond_ascii_is_read_as_its_text_or_concerns_its_item_alone() {
+    for (bytes, text) in [("a \u{e9}".as_bytes(), Some("a \u{e9}")), (b"a \xe9", None)] {
+        let value = HeaderValue::from_bytes(bytes).unwrap();
+        let store = store(move |_| {
+            let mut found = answer(200, &object("3", &[]), "");
+            found.headers_mut().insert("content-disposition", value.clone());
+            found
+        })
+        .await;
+        match (store.head(&item("a")).await, text) {
+            (Ok(found), Some(text)) => {
+                let properties = found.present().unwrap().properties.unwrap();
+                assert_eq!(properties.get("content-disposition"), Some(text));
+            }
+            (Err(error), None) => assert_eq!(error.kind, StoreErrorKind::Unexpected, "{error:?}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
