@@ -294,7 +294,7 @@ impl MirrorPair {
             (StoreId::new(SubjectNames::MIRROR_SOURCE)?, StoreId::new(SubjectNames::MIRROR_DESTINATION)?);
         let space = SpaceId::new(SubjectNames::MIRROR_SPACE)?;
         let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
-        let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
+        let address = |store: &StoreId| StoreAddress::of(&account, store);
         let misplaced = Arc::<PlacementChecks>::default();
         let OpenedStore { store: plain_from, placed: source_placed } =
             self.source.open(&folders, address(&source), &space).await?;

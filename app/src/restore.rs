@@ -59,7 +59,7 @@ impl RestoreRequest {
         let address = StoreAddress { account: AccountId::new("restore")?, store: StoreId::new("to")? };
         let restoration = Restoration {
             copy,
-            from: StoreAddress { account: account.clone(), store: from.clone() },
+            from: StoreAddress::of(account, from),
             space: space.clone(),
             to: open_plain(installation.engine.clock(), address, to, Layout::Single(space.clone())),
             proven_pairs: self.pairs_with_proofs(&policy),

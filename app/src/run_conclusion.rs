@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_hooks::crash_point;
 use mill_model::{Evidence, ItemOutcomes, RunTotals, SpacePair, SurveySum};
-
 use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
 use mill_run::in_sync::{ClosingCheck, ProofNeeded, by_closing_survey};
 use mill_run::{InSync, Remedy, RunReport};

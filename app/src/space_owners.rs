@@ -99,19 +99,11 @@ impl<'i> SpaceOwners<'i> {
     /// Checks that today's policy does not copy the space from that source there.
     async fn ensure_not_copied(&self, space: &DestinationSpace, source: &StoreAddress) -> Result<()> {
         let policy = self.installation.policies.account(&space.store.account).await?;
-        let pair = SpacePair {
-            account: space.store.account.clone(),
-            source: source.store.clone(),
-            destination: space.store.store.clone(),
-            space: space.space.clone(),
-        };
-        if source.account != space.store.account || matches!(policy.coverage(&pair), Coverage::NotCovered) {
+        let (from, to) = (&source.store, &space.store.store);
+        if source.account != space.store.account || !may_copy(&policy, (from, to), &space.space) {
             return Ok(());
         }
-        let writer = CurrentWriter {
-            account: source.account.clone(),
-            copies: Some((source.store.clone(), space.store.store.clone())),
-        };
+        let writer = CurrentWriter { account: source.account.clone(), copies: Some((from.clone(), to.clone())) };
         Err(still_copied(&named(space), &writer))
     }
 
@@ -148,13 +140,15 @@ impl<'i> SpaceOwners<'i> {
 
 /// The source from which a destination is written: for one space, or for any.
 fn source_of<'p>(policy: &'p AccountPolicy, destination: &StoreId, space: Option<&SpaceId>) -> Option<&'p StoreId> {
-    let covers = |source: &StoreId| {
-        let Some(space) = space.cloned() else { return true };
-        let (account, source, destination) = (policy.account().clone(), source.clone(), destination.clone());
-        // A contradictory policy may be corrected so that it copies there.
-        !matches!(policy.coverage(&SpacePair { account, source, destination, space }), Coverage::NotCovered)
-    };
-    policy.pairs().into_iter().find(|(source, to)| *to == destination && covers(source)).map(|(source, _)| source)
+    let copies = |source: &StoreId| space.is_none_or(|space| may_copy(policy, (source, destination), space));
+    policy.pairs().into_iter().find(|(source, to)| *to == destination && copies(source)).map(|(source, _)| source)
+}
+
+/// Whether a policy copies a space between two stores, or may once its contradictions are corrected.
+fn may_copy(policy: &AccountPolicy, (source, destination): (&StoreId, &StoreId), space: &SpaceId) -> bool {
+    let (account, space) = (policy.account().clone(), space.clone());
+    let pair = SpacePair { account, source: source.clone(), destination: destination.clone(), space };
+    !matches!(policy.coverage(&pair), Coverage::NotCovered)
 }
 
 /// The account whose policy of today writes a place.

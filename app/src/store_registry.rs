@@ -108,7 +108,7 @@ impl StoreRegistry {
     }
 
     async fn get(&self, account: &AccountId, store: &StoreId) -> Result<RegisteredStore, StoreError> {
-        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        let address = StoreAddress::of(account, store);
         let failed = |kind, source: Option<mill_ports::BoxError>| StoreError {
             kind,
             op: "opening",
@@ -207,7 +207,7 @@ impl Stores for StoreRegistry {
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         let RegisteredStore { store: opened, placed, .. } = self.get(account, store).await?;
-        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        let address = StoreAddress::of(account, store);
         let found = self.places.check_root(&address, &*placed).await;
         self.misplaced.record_moved(found, &format!("mill places accept {account} {store}"))?;
         let first = self.stale_uploads_removed.lock().insert(address);
@@ -224,7 +224,7 @@ impl Stores for StoreRegistry {
         destination: &StoreId,
     ) -> Result<(), StoreError> {
         let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
-        let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
+        let address = |store: &StoreId| StoreAddress::of(account, store);
         self.misplaced.check_no_overlap((&address(source), &from.placed), (&address(destination), &to.placed)).await?;
         // A refused destination is not remembered as one.
         let found = self.places.check_and_remember_root(&address(destination), &*to.placed).await;
@@ -241,7 +241,7 @@ impl Stores for StoreRegistry {
         let placed = self.placed(account, destination).await?;
         let way_out = format!("mill spaces release {account} {destination} '{space}'");
         let keeper = self.identity.keeper(account, destination);
-        let address = StoreAddress { account: account.clone(), store: destination.clone() };
+        let address = StoreAddress::of(account, destination);
         let kept = self.places.ensure_owned(&address, (&*placed, space), &keeper, (claim, Advice(&way_out))).await;
         self.misplaced.record_moved(kept, &format!("mill places accept {account} {destination}"))
     }
@@ -276,7 +276,7 @@ impl Stores for MirrorStores {
             return Err(StoreError {
                 kind: StoreErrorKind::NotConfigured,
                 op: "opening for writing",
-                store: StoreAddress { account: account.clone(), store: store.clone() },
+                store: StoreAddress::of(account, store),
                 subject: store.to_string(),
                 source: Some("the source of a mirror is never written".into()),
             });
@@ -290,7 +290,7 @@ impl Stores for MirrorStores {
         source: &StoreId,
         destination: &StoreId,
     ) -> Result<(), StoreError> {
-        let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
+        let address = |store: &StoreId| StoreAddress::of(account, store);
         let source = (&address(source), &self.source_placed);
         self.misplaced.check_no_overlap(source, (&address(destination), &self.destination_placed)).await
     }
@@ -302,7 +302,7 @@ impl Stores for MirrorStores {
         space: &SpaceId,
         claim: bool,
     ) -> Result<bool, StoreError> {
-        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        let address = StoreAddress::of(account, store);
         self.places
             .ensure_owned(&address, (&*self.destination_placed, space), &self.keeper, (claim, Advice(TAKE_OVER)))
             .await

@@ -190,6 +190,13 @@ pub struct StoreAddress {
     pub store: StoreId,
 }
 
+impl StoreAddress {
+    /// The address of a store of an account.
+    pub fn of(account: &AccountId, store: &StoreId) -> Self {
+        Self { account: account.clone(), store: store.clone() }
+    }
+}
+
 impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.account, self.store)

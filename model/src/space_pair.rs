@@ -34,6 +34,6 @@ impl SpacePair {
     }
 
     fn address(&self, store: &StoreId) -> StoreAddress {
-        StoreAddress { account: self.account.clone(), store: store.clone() }
+        StoreAddress::of(&self.account, store)
     }
 }

@@ -143,7 +143,7 @@ impl TimedStores {
 }
 
 fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
-    StoreAddress { account: account.clone(), store: store.clone() }
+    StoreAddress::of(account, store)
 }
 
 /// The limit on how long a call may take, and the abandoned calls.

@@ -93,7 +93,7 @@ impl DesiredPolicies {
             let account = account.clone();
             let all: Vec<_> = desired_policy
                 .all()
-                .map(|desired_copy| StoreAddress { account: account.clone(), store: desired_copy.destination.clone() })
+                .map(|desired_copy| StoreAddress::of(&account, &desired_copy.destination))
                 .collect();
             all
         };

@@ -468,7 +468,7 @@ impl StoreClients {
 }
 
 fn not_configured(op: &'static str, account: &AccountId, store: &StoreId) -> StoreError {
-    let (store, subject) = (StoreAddress { account: account.clone(), store: store.clone() }, String::new());
+    let (store, subject) = (StoreAddress::of(account, store), String::new());
     StoreError { kind: StoreErrorKind::NotConfigured, op, store, subject, source: None }
 }
 

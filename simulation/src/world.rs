@@ -233,7 +233,7 @@ impl World {
     }
 
     pub(crate) fn sim_store(&self, account: &AccountId, store: &StoreId) -> Option<&Arc<SimStore>> {
-        self.sim_stores.get(&StoreAddress { account: account.clone(), store: store.clone() })
+        self.sim_stores.get(&StoreAddress::of(account, store))
     }
 
     pub(crate) async fn sleep(&self, by: Duration) {

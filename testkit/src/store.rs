@@ -463,7 +463,7 @@ impl MemoryStores {
     }
 
     fn find(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        let address = StoreAddress::of(account, store);
         self.0.lock().get(&address).cloned().ok_or_else(|| StoreError {
             kind: StoreErrorKind::NotConfigured,
             op: "find",

@@ -39,7 +39,7 @@ async fn list(installation: &Installation) -> Result<ResultCode> {
     for (account, policy) in installation.policies.accounts().await? {
         let Ok(policy) = policy else { continue };
         for id in policy.destinations() {
-            let store = StoreAddress { account: account.clone(), store: id.clone() };
+            let store = StoreAddress::of(&account, id);
             let placed = configured.placed(&account, id).await?;
             if placed.is_known_by_name() {
                 continue;

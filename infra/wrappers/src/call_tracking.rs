@@ -30,7 +30,7 @@ pub struct TrackedStores {
 
 impl TrackedStores {
     fn tracker(&self, account: &AccountId, store: &StoreId) -> CallTracker {
-        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        let address = StoreAddress::of(account, store);
         CallTracker { address, statistics: self.statistics.clone(), clock: self.clock.clone() }
     }
 

@@ -187,8 +187,7 @@ impl<P: Plan> Session<'_, P> {
                 let read = matches!(turn, TurnOutcome::Again | TurnOutcome::Done);
                 if read && self.failure_streaks.remove(&subject).is_some() {
                     let account = subject.account();
-                    let used =
-                        subject.stores().map(|store| StoreAddress { account: account.clone(), store: store.clone() });
+                    let used = subject.stores().map(|store| StoreAddress::of(account, store));
                     self.deps.statistics.clear_store_waits(&used.collect::<Vec<_>>());
                 }
                 Ok(turn)

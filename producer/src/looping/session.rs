@@ -248,7 +248,7 @@ impl<'a, P: Plan> Session<'a, P> {
         self.run_failed(account);
         let reason = error_chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
-        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        let address = StoreAddress::of(account, store);
         self.note_failure(SurveySubject::Store(address), &reason);
         let (account, source) = (account.clone(), store.clone());
         let (space, destination) = (None, None);

@@ -51,7 +51,7 @@ impl TaskArgs for CheckTask {
     }
 
     fn stores(&self) -> Vec<StoreAddress> {
-        vec![StoreAddress { account: self.account.clone(), store: self.store.clone() }]
+        vec![StoreAddress::of(&self.account, &self.store)]
     }
 
     fn space(&self) -> Option<&SpaceId> {

@@ -59,7 +59,7 @@ impl DeletedItem<'_> {
     }
 
     fn proven(&self, source: &StoreId, age: Duration, model: &WorldModel) -> Result<(), String> {
-        let address = StoreAddress { account: self.store.account.clone(), store: source.clone() };
+        let address = StoreAddress::of(&self.store.account, source);
         if let Some(gone) = model.space_absent_since(&address, &self.item.space)
             && gone < back(self.called, age)
         {

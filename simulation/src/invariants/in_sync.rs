@@ -43,7 +43,7 @@ fn is_so(PairSurvey { pair, sum, .. }: &PairSurvey, began: Monotonic, model: &Wo
     if sum.refused + sum.hidden + sum.ignored > 0 {
         return Ok(());
     }
-    let source = StoreAddress { account: pair.account.clone(), store: pair.source.clone() };
+    let source = StoreAddress::of(&pair.account, &pair.source);
     let Some(store_model) = model.stores.get(&source) else { return Ok(()) };
     let stood = |(item, snapshot): &(&ItemAddress, &ItemSnapshot)| {
         item.space == pair.space && snapshot.since < began && !item.id.as_str().starts_with(DISK)

@@ -33,7 +33,7 @@ impl Invariant for NeverBack {
         sources.dedup();
         // With several sources over time, states have no single order.
         let [source] = sources[..] else { return Ok(()) };
-        let address = StoreAddress { account: store.account.clone(), store: source.clone() };
+        let address = StoreAddress::of(&store.account, source);
         let snapshots = model.stores.get(&address).map_or(&[][..], |store_model| store_model.snapshots(item));
         let newest = snapshots.iter().rposition(|snapshot| snapshot.holds == Some(*fingerprint));
         let oldest = snapshots.iter().position(|snapshot| snapshot.holds == Some(stood));

@@ -108,7 +108,7 @@ pub(super) fn was_in_sync(
     since: Monotonic,
     wanted: Option<crate::event::ContentFingerprint>,
 ) -> bool {
-    let address = |store: &StoreId| StoreAddress { account: pair.account.clone(), store: store.clone() };
+    let address = |store: &StoreId| StoreAddress::of(&pair.account, store);
     let item = mill_model::ItemAddress { space: pair.space.clone(), id: id.clone() };
     let snapshots =
         model.stores.get(&address(&pair.destination)).map_or(&[][..], |store_model| store_model.snapshots(&item));

@@ -21,7 +21,7 @@ impl Invariant for OwnNames {
             .policy_history
             .iter()
             .flat_map(|(_, desired_policies)| desired_policies.copies_into(store, &item.space))
-            .map(|desired_copy| StoreAddress { account: store.account.clone(), store: desired_copy.source.clone() })
+            .map(|desired_copy| StoreAddress::of(&store.account, &desired_copy.source))
             .collect();
         let mut why = String::from("no policy has a source for it");
         for source in sources.iter().filter_map(|address| model.stores.get(address)) {

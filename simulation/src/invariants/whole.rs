@@ -28,7 +28,7 @@ impl Invariant for WholeItems {
             .flat_map(|(_, desired_policies)| desired_policies.copies_into(store, &item.space));
         let sources: BTreeSet<&StoreId> = desired_policies.map(|desired_copy| &desired_copy.source).collect();
         let known = |source: &StoreId| {
-            let address = StoreAddress { account: store.account.clone(), store: source.clone() };
+            let address = StoreAddress::of(&store.account, source);
             model.stores.get(&address).is_some_and(|store_model| once_held(store_model, item, fingerprint))
         };
         if sources.iter().any(|source| known(source)) {

@@ -15,8 +15,8 @@ pub(super) async fn run(quiescence: &mut Quiescence<'_>) -> Option<()> {
                 .iter()
                 .find(|desired_copy| desired_copy.remove && desired_copy.source.as_str() != "2");
             let Some(desired_copy) = removing else { continue };
-            let source = StoreAddress { account: account.clone(), store: desired_copy.source.clone() };
-            let destination = StoreAddress { account: account.clone(), store: desired_copy.destination.clone() };
+            let source = StoreAddress::of(&account, &desired_copy.source);
+            let destination = StoreAddress::of(&account, &desired_copy.destination);
             let (Some(there), Some(copies)) = (listed(&world, &source, space), listed(&world, &destination, space))
             else {
                 continue;
