@@ -133,12 +133,12 @@ fn a_client_sees_every_header_at_a_copy_of_a_copy_as_at_the_original() {
         assert_eq!((json["copied"].as_u64(), json["updated"].as_u64()), (Some(0), Some(0)), "{json}");
     }
     // A change of properties alone that the last server does not take.
-    const CHANGED: &str = "header/CacheControl/0";
+    let changed = "header/CacheControl/0";
     let change = PLANT.split("s3 = client").next().unwrap();
-    boto(&world, &format!("{change}put({}, '{CHANGED}', {{'Expires': 'never'}}, {{}})", first.client()));
+    boto(&world, &format!("{change}put({}, '{changed}', {{'Expires': 'never'}}, {{}})", first.client()));
     let args = ["s3://original", "s3://strict", "--source-endpoint", &first.endpoint, "--source-profile", "anyone"];
     let at = ["--destination-endpoint", &strict.endpoint, "--destination-profile", "anyone"];
     let ran = mirror(&world, &[&args[..], &at].concat()).expect(2);
     let remarks = ran.json()["remarks"].to_string();
-    assert!(remarks.contains(&format!("not copied: `{CHANGED}`: this store cannot hold its properties")), "{remarks}");
+    assert!(remarks.contains(&format!("not copied: `{changed}`: this store cannot hold its properties")), "{remarks}");
 }
