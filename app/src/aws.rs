@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use mill_aws::deployment::{self, DeploymentSpec, ResourceNames};
 use mill_aws::{
-    AccessKeys, Connection, ConnectionSettings, FleetEngine, FleetSettings, KeySource, Role, S3Extent, S3Service,
-    S3Settings, S3Store, SpaceLayout,
+    AccessKeys, Connection, ConnectionSettings, FleetEngine, FleetSettings, KeySource, MissingAccess, Role, S3Extent,
+    S3Service, S3Settings, S3Store, SpaceLayout,
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{QueueName, SpaceId, StoreAddress};
@@ -157,6 +157,9 @@ pub(crate) async fn open_location(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<S3Store>> {
     let connection = connect_to(location).await?;
+    if let Some(missing) = connection.missing_access().await {
+        return Err(UsageError(how_to_give(missing, location)).into());
+    }
     // The address may come from the environment or the profile. Whether a server other than Amazon's verifies its copies is
     // unknown, and so is whether its buckets have host names.
     let server_side_copies = is_amazons(&connection);
@@ -164,6 +167,24 @@ pub(crate) async fn open_location(
     let spaces = spaces_of_location(location, space);
     let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
     Ok(Arc::new(S3Store::new(&connection, settings)))
+}
+
+/// What a person does about a missing region or key of one end.
+fn how_to_give(missing: MissingAccess, location: &S3Location) -> String {
+    let S3Location { end, profile, .. } = location;
+    match (missing, profile) {
+        (MissingAccess::Region, _) => {
+            format!("`{location}` needs a region: give it by `--{end}-region`, by AWS_REGION or by a profile")
+        }
+        (MissingAccess::Key, Some(profile)) => format!(
+            "`{location}` needs an access key, and the profile `{profile}` is not there or has none: see `~/.aws/config` and \
+             `~/.aws/credentials`"
+        ),
+        (MissingAccess::Key, None) => format!(
+            "`{location}` needs an access key: give it by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a profile \
+             (`--{end}-profile`)"
+        ),
+    }
 }
 
 async fn connect_to(location: &S3Location) -> Result<Connection> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
-use mill_model::{AccountId, Timestamp};
+use mill_model::AccountId;
 use mill_ports::Engine;
-use mill_records::delete_lists::{DeleteListError, DeleteLists, DeletionScope, HeldList, HoldReason};
+use mill_records::delete_lists::{DeleteListError, DeleteLists, DeletionScope, HeldList};
 use serde::Serialize;
 
 use crate::UsageError;
@@ -79,7 +79,7 @@ impl HeldDeleteList {
             count: list.count,
             items_total: list.items_total,
             surveyed: list.made_at().to_string(),
-            why: why(list.held()),
+            why: list.held().map_or_else(|| "of a reason unknown to this version".to_owned(), ToString::to_string),
             place: place(&held),
             whole_space: list.of == DeletionScope::Space,
             held,
@@ -212,35 +212,4 @@ fn place(held: &HeldList) -> String {
         return "the destination".into();
     }
     format!("space `{}` in store {} of account `{}`", pair.space, pair.destination, pair.account)
-}
-
-/// Why deletes are held, in words.
-pub(crate) fn why(reason: Option<&HoldReason>) -> String {
-    match reason {
-        Some(HoldReason::TooMany { unasked_today: 0 }) => "they are more than may be deleted unasked".into(),
-        Some(HoldReason::TooMany { unasked_today }) => {
-            format!("with the {unasked_today} of the last 24 hours they are more than may be deleted unasked")
-        }
-        Some(HoldReason::Unproven { count }) => {
-            format!("{count} of them were neither written by mill nor ever seen at this source")
-        }
-        Some(HoldReason::PlaceChanged { path }) if path.is_empty() => {
-            "another disk or folder than before stands at the source".into()
-        }
-        Some(HoldReason::PlaceChanged { path }) => {
-            format!("what was mounted at `{path}` of the source is not there, or something else is")
-        }
-        Some(HoldReason::HeldBefore) => "they were held before, and are still missing".into(),
-        Some(HoldReason::PlacesUnknown) => {
-            "mill had not seen the disks of this source before, so it cannot know whether one of them is missing".into()
-        }
-        Some(HoldReason::ListWithdrawn) => "a person dropped the list in which some of them stood".into(),
-        Some(HoldReason::TooMuchHidden) => "too many folders of the source could not be entered".into(),
-        Some(HoldReason::SpaceMissing { since, for_a_day }) => {
-            let since = Timestamp::from_millis(*since);
-            let day = if *for_a_day { "" } else { "; it can be confirmed after a day" };
-            format!("the source space itself is missing since {since}{day}")
-        }
-        None => "of a reason unknown to this version".into(),
-    }
 }

@@ -338,7 +338,7 @@ pub fn workman_defaults() -> Result<WorkmanSettings> {
 }
 
 fn workman_with(workman: &WorkmanConfig) -> WorkmanSettings {
-    let share = |percent: u8| f32::from(percent.min(100)) / 100.0;
+    let share = |percent: u8| f32::from(percent) / 100.0;
     WorkmanSettings {
         name: process::this_process(),
         workers: unlimited(workman.workers),

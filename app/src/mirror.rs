@@ -109,7 +109,7 @@ impl LockedMirror {
         // A stop also works while a server accepts a call and never answers.
         let statistics = Arc::<Statistics>::default();
         let clock = engine.clock();
-        let installation = pair.installation((engine, statistics.clone()), request, may_create, wait_limit);
+        let installation = pair.installation((engine, statistics.clone()), request, wait_limit);
         let installation = unless_silent(installation, (&*statistics, &*clock), wait_limit.give_up_after);
         let Some(installation) = wait_limit.stop.run_until_cancelled(installation).await else {
             return Err(StoppedError(String::new()).into());
@@ -286,7 +286,6 @@ impl MirrorPair {
         &self,
         (engine, statistics): (Arc<dyn Engine>, Arc<Statistics>),
         request: &MirrorRequest,
-        may_create: bool,
         wait_limit: &WaitLimit,
     ) -> Result<Installation> {
         let account = AccountId::new(SubjectNames::MIRROR_ACCOUNT)?;
@@ -304,17 +303,13 @@ impl MirrorPair {
         let OpenedStore { store: plain_to, placed: destination_placed } =
             self.destination.open(&folders, address(&destination), &space).await?;
         let to = TrackedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock());
-        let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let Endpoint::S3(_) = &self.destination
-            && !may_create
-            && Owners::new(engine.table(tables::OWNERS)).owner(&owner).await?.is_some()
+            && !request.create
             && matches!(wait_limit.wait_for(async || to.space(&space).await).await?, Presence::Absent)
         {
-            bail!(
-                "the destination `{}` was there at the last run and is missing now; bring the bucket back, or pass --create \
-                 to make it anew",
-                self.destination
-            );
+            let owner = DestinationSpace { store: address(&destination), space: space.clone() };
+            let was_there = Owners::new(engine.table(tables::OWNERS)).owner(&owner).await?.is_some();
+            bail!(no_bucket(&self.destination, was_there));
         }
         let places = Arc::new(DestinationPlaces::of(&*engine));
         let asked = statistics.begin_call(&address(&source));
@@ -356,6 +351,18 @@ impl MirrorPair {
             names.push(format!("mirror|{}", facts.identity));
         }
         Ok(DestinationKeeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
+    }
+}
+
+/// The message for a destination whose bucket is not there.
+fn no_bucket(destination: &Endpoint, was_there: bool) -> String {
+    if was_there {
+        format!(
+            "the destination `{destination}` was there at the last run and is missing now; bring the bucket back, or pass \
+             --create to make it anew"
+        )
+    } else {
+        format!("the bucket of `{destination}` is not there; check its name, or pass --create to make it")
     }
 }
 

@@ -102,7 +102,7 @@ impl RunConclusion<'_> {
         let SurveySum { refused, hidden, ignored, .. } = produced.survey;
         let more = (refused + hidden + ignored).saturating_sub(produced.findings.named_first.len() as u64);
         if more > 0 {
-            remarks.push(format!("not copied: {more} more entries of sources; the log names them"));
+            remarks.push(format!("not copied: {more} more entries of sources; `--log warn` names them all"));
         }
         remarks.extend(produced.findings.left_out.first.iter().map(SubjectNames::left_out));
         let more = produced.findings.left_out.count.saturating_sub(produced.findings.left_out.first.len() as u64);

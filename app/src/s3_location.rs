@@ -7,6 +7,8 @@ use crate::redact::without_password;
 /// One end of a one-off mirror that is in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct S3Location {
+    /// Which end it is, as in the names of its options: `--source-region`.
+    pub(crate) end: String,
     /// The bucket.
     pub(crate) bucket: String,
     /// Empty, or ends in a slash.
@@ -23,7 +25,7 @@ impl S3Location {
     /// Parses `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
-        Some(Self { bucket, prefix, endpoint: None, region: None, profile: None })
+        Some(Self { end: String::new(), bucket, prefix, endpoint: None, region: None, profile: None })
     }
 }
 

@@ -1,13 +1,13 @@
 //! The names of things in messages: accounts, stores and spaces of the policies, or, for a mirror, the two paths that
 //! the person typed.
 
+use std::borrow::Cow;
+
 use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 use mill_producer::{
     AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, SpaceFailure, SpaceFailureKind, UncopiedEntry,
 };
 use mill_records::delete_lists::HoldReason;
-
-use crate::held_deletes;
 
 /// How messages name the subjects of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +168,20 @@ impl SubjectNames {
         }
     }
 
+    /// How a person sees the held deletes of a list, and lets them go.
+    fn confirm_hint(&self, token: &str) -> String {
+        let (of, first) = match self {
+            Self::Policies => (String::new(), ""),
+            Self::Mirror { source, destination } => {
+                (format!(" --mirror {} {}", shell_word(source), shell_word(destination)), "--remove-vanished ")
+            }
+        };
+        format!(
+            "; `mill held show {token}{of}` lists them; if exactly these shall go, run again with \
+             {first}--confirm-deletes {token}"
+        )
+    }
+
     /// A list of deletes that are held.
     pub fn held(&self, held: &HeldDeletes) -> String {
         let HeldDeletes { account, space, source, destination, count, items_total, reason, token } = held;
@@ -178,13 +192,17 @@ impl SubjectNames {
         let way_out = if matches!(reason, HoldReason::SpaceMissing { for_a_day: false, .. }) {
             String::new()
         } else {
-            format!("; if exactly these shall go, run again with --confirm-deletes {token}")
+            self.confirm_hint(token)
         };
-        let why = held_deletes::why(Some(reason));
         format!(
-            "held back: {count} of {items_total} items {what} are gone from the source and are kept, because {why}{way_out}"
+            "held back: {count} of {items_total} items {what} are gone from the source and are kept, because {reason}{way_out}"
         )
     }
+}
+
+/// A path as a shell reads it.
+fn shell_word(path: &str) -> Cow<'_, str> {
+    shlex::try_quote(path).unwrap_or(Cow::Borrowed(path))
 }
 
 /// Names the root of a mirror's folder in a text by its path as it was typed, once.

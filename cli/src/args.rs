@@ -206,12 +206,12 @@ impl EndpointArgs {
 pub(crate) struct MirrorArgs {
     /// The folder to copy, or s3://BUCKET/PREFIX; it is only read
     pub(crate) source: PathBuf,
-    /// The folder to bring in sync, or s3://BUCKET/PREFIX; it is made if its parent is there
+    /// The folder to bring in sync, or s3://BUCKET/PREFIX; a folder is made if its parent is there, a bucket with --create
     pub(crate) destination: PathBuf,
     #[command(flatten)]
     pub(crate) ends: EndpointArgs,
     /// Delete at the destination what is surely gone from the source
-    #[arg(long)]
+    #[arg(long, alias = "delete")]
     pub(crate) remove_vanished: bool,
     /// Let go what an earlier run held back: exactly the list of this token, or the one list there is if it has at most N
     /// items
@@ -220,7 +220,8 @@ pub(crate) struct MirrorArgs {
     /// Items in hand at once
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) workers: u32,
-    /// Begin anew with a destination that was there at the last run and is missing, not mounted, or another now
+    /// Make the destination's bucket, or begin anew with a destination that was there at the last run and is missing, not
+    /// mounted, or another now
     #[arg(long)]
     pub(crate) create: bool,
     /// Take over a destination that was kept in sync with another source
@@ -272,7 +273,7 @@ pub(crate) enum ProduceCommand {
     /// Walk the duplication policies and queue what they ask for
     #[command(after_help = "Examples:\n  \
         mill produce duplication --stay               as a service; any number may stay, one of them works\n  \
-        */10 * * * *  mill --config /etc/mill/mill.toml produce duplication      in a crontab")]
+        */10 * * * *  mill --config /etc/mill/mill.toml produce duplication --quiet      in a crontab")]
     Duplication {
         /// Begin a loop now, even if the next one is not due yet
         #[arg(long)]
@@ -287,6 +288,9 @@ pub(crate) enum ProduceCommand {
         /// N items
         #[arg(long, value_name = "TOKEN|N")]
         confirm_deletes: Option<Confirmation>,
+        /// Say nothing of what went as it should, for cron
+        #[arg(long, short, conflicts_with = "stay")]
+        quiet: bool,
     },
 }
 

@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
 use mill_app::subject_names::SubjectNames;
+use mill_ports::REPORTED;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,15 +20,23 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 use self::grouped::Grouped;
 use self::groups::{GroupFlusher, Groups};
 
+/// The AWS library describes at length what it looks for and does not find.
+const FILTER: &str = "warn,aws_config=error,aws_runtime=error,aws_smithy_runtime=error";
+
+/// What is logged unless somebody asks for more. `reports`: the command ends with a report for people.
+pub(crate) fn default_filter(reports: bool) -> String {
+    if reports { format!("{FILTER},{REPORTED}=error") } else { FILTER.to_owned() }
+}
+
 /// Begins logging. `filter` is as in `MILL_LOG`; `names` are the names of things in lines for people. The returned
 /// value writes lines that are still held back when it is dropped.
 pub(crate) fn begin(
-    filter: Option<&str>,
+    filter: &str,
     json: bool,
     names: SubjectNames,
     bars: &MultiProgress,
 ) -> Result<Option<GroupFlusher>> {
-    let filter = EnvFilter::try_new(filter.unwrap_or("warn")).context("the log filter makes no sense")?;
+    let filter = EnvFilter::try_new(filter).context("the log filter makes no sense")?;
     let filter = filter.and(filter_fn(bears_no_secret));
     let out = AroundBars { bars: bars.clone() };
     if json {

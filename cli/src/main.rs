@@ -23,7 +23,7 @@ use mill_app::wait_limit::NoAnswerError;
 use mill_app::{UsageError, local_state};
 use mill_hooks::crash_point;
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -37,7 +37,9 @@ fn main() -> ExitCode {
     };
     let bars = MultiProgress::new();
     let names = cli.command.names();
-    let ran = logs::begin(cli.log.as_deref(), cli.log_json, names.clone(), &bars).and_then(|keeper| {
+    let reports = !cli.log_json && matches!(cli.command, Command::Mirror(_) | Command::Run(_));
+    let filter = cli.log.clone().unwrap_or_else(|| logs::default_filter(reports));
+    let ran = logs::begin(&filter, cli.log_json, names.clone(), &bars).and_then(|keeper| {
         let ran = crash::listen().and_then(|()| run(cli, &bars));
         drop(keeper);
         ran

@@ -145,7 +145,17 @@ impl AccountPolicy {
             }
             ApplicableRules::Rules(rules, rule) => (rules.policies.clone(), rules.origins.clone(), rule),
         };
-        PolicyDecision { policies, rule, origins, account: self.account.clone(), space: space.clone() }
+        PolicyDecision { policies, rule, origins, account: self.account.clone(), space: Some(space.clone()) }
+    }
+
+    /// The store policies that apply today to a space that no list names.
+    pub fn for_other_spaces(&self) -> PolicyDecision {
+        let rule = self.default_rule();
+        let SpaceRules { policies, origins, .. } = match rule {
+            Rule::Default => self.defaults.clone(),
+            _ => SpaceRules::default(),
+        };
+        PolicyDecision { policies, rule, origins, account: self.account.clone(), space: None }
     }
 
     /// What applies to a space that no list names.

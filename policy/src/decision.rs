@@ -125,14 +125,17 @@ pub struct PolicyDecision {
     pub origins: Vec<SettingOrigins>,
     /// The account.
     pub account: AccountId,
-    /// The space.
-    pub space: SpaceId,
+    /// The space; `None` for any that no list names.
+    pub space: Option<SpaceId>,
 }
 
 impl fmt::Display for PolicyDecision {
     /// The explanation for people: the rule on one line, then a line for each store policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "space `{}` of account `{}`: {}", self.space, self.account, self.rule)?;
+        match &self.space {
+            Some(space) => write!(f, "space `{space}` of account `{}`: {}", self.account, self.rule)?,
+            None => write!(f, "any other space of account `{}`: {}", self.account, self.rule)?,
+        }
         for (policy, origins) in self.policies.iter().zip(&self.origins) {
             let (source, destination, compare) = (&policy.source, &policy.destination, policy.compare.as_str());
             write!(f, "\n  {source} -> {destination}: compares {compare} ({}), ", origins.compare)?;

@@ -225,8 +225,10 @@ impl<'b> PolicyFolder<'b> {
         let mut faults = Vec::new();
         for (root, account, shown) in &self.roots {
             let outer = root.ancestors().find_map(|outer| by_root.get(outer).filter(|(_, owner, _)| owner != account));
-            if let Some((_, owner, outer)) = outer {
-                let message = format!("{shown} lies in {outer} of account `{owner}`; give each account its own place");
+            if let Some((place, owner, outer)) = outer {
+                let relation = if place == root { "has the folder of" } else { "lies in" };
+                let message =
+                    format!("{shown} {relation} {outer} of account `{owner}`; give each account its own place");
                 faults.push(warning(&AccountPolicy::stores_file_name(account), message));
             }
         }

@@ -38,7 +38,7 @@ pub use queue::{
     BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
     QueueLimits, Receipt, TaskQueue,
 };
-pub use rate_limited_log::RateLimitedLog;
+pub use rate_limited_log::{REPORTED, RateLimitedLog};
 pub use statistics::{ActiveTransfer, PendingCall, PendingWrite, Statistics, StoreWait, TransferGuard, WriteProgress};
 pub use store::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, LeftOutEntries,

@@ -1,9 +1,12 @@
-//! Limits the rate of a warning that could come with every item, and counts the suppressed ones.
+//! Logs: the target of what a report repeats, and a limit for warnings that could come with every item.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use mill_model::Monotonic;
+
+/// The target of events that a run's closing report repeats. A command that ends with such a report does not log them too.
+pub const REPORTED: &str = "mill::reported";
 
 /// Lets one of many similar warnings pass in each [`RateLimitedLog::EVERY`].
 #[derive(Debug, Default)]

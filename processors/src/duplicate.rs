@@ -204,7 +204,7 @@ impl DuplicateExecution<'_> {
 
     fn refused(&self, attempt: &Attempt, reason: String) -> TaskOutcome {
         let subject = self.task.subject();
-        warn!(reason, "refused");
+        warn!(target: mill_ports::REPORTED, reason, "refused");
         attempt.outcome.note(ItemOutcome::Refused);
         self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone() });
         TaskOutcome::Discard { reason }

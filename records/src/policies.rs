@@ -74,7 +74,7 @@ fn first(faults: &[Diagnostic]) -> String {
     match (errors.next(), errors.count()) {
         (None, _) => "of unknown fault".to_owned(),
         (Some(first), 0) => first.to_string(),
-        (Some(first), more) => format!("{first} (and {more} more)"),
+        (Some(first), more) => format!("{first} (and {more} more: `mill policy check` names all)"),
     }
 }
 

@@ -259,9 +259,15 @@ impl ResultHandler<'_> {
                     info!(%store, seconds, suppressed, "a store asks to slow down");
                 }
             }
-            BackoffReason::Unreachable | BackoffReason::Unavailable => {
+            BackoffReason::Unreachable => {
+                if let Some(suppressed) = self.shared.warnings.due("unreachable", now) {
+                    warn!(%store, seconds, reason = error_chain(error), suppressed, "a store does not answer; its tasks wait");
+                }
+            }
+            BackoffReason::Unavailable => {
                 if let Some(suppressed) = self.shared.warnings.due("unavailable", now) {
-                    warn!(%store, seconds, reason = error_chain(error), suppressed, "a store cannot be used for now");
+                    warn!(target: mill_ports::REPORTED, %store, seconds, reason = error_chain(error), suppressed,
+                        "a store cannot be used; its tasks wait");
                 }
             }
         }

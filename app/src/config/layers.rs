@@ -74,6 +74,12 @@ impl SettingLayers {
         let file: toml::Table =
             toml::from_str(text).with_context(|| format!("the configuration `{}` is malformed", path.display()))?;
         let lines = key_lines(text);
+        for (name, value) in &file {
+            let is_section = settings().any(|setting| setting.section() == name);
+            if value.is_table() && !is_section {
+                bail!("`{}` has an unknown section `[{name}]`{}", path.display(), meant_section(name));
+            }
+        }
         for (key, value) in flatten(&file) {
             let line = lines.get(&key).copied().unwrap_or(0);
             let Some(setting) = settings().find(|setting| setting.key == key) else {
@@ -156,6 +162,17 @@ fn find() -> Option<PathBuf> {
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?
         .join("mill/mill.toml");
     user.is_file().then_some(user)
+}
+
+/// What a person may have meant by an unknown section: the most similar one, or those there are.
+fn meant_section(unknown: &str) -> String {
+    let mut sections: Vec<&str> = settings().map(Setting::section).collect();
+    sections.dedup();
+    let near = sections.iter().map(|section| (strsim::normalized_damerau_levenshtein(unknown, section), section));
+    match near.filter(|(like, _)| *like > 0.6).max_by(|(a, _), (b, _)| a.total_cmp(b)) {
+        Some((_, section)) => format!(", did you mean `[{section}]`?"),
+        None => format!("; known are: [{}]", sections.join("], [")),
+    }
 }
 
 /// The line of each dotted key of a file.

@@ -55,10 +55,10 @@ pub struct WorkmanConfig {
     #[serde(deserialize_with = "values::number")]
     pub failures_max: u32,
     /// Per cent of workers kept for the lowest queue.
-    #[serde(deserialize_with = "values::number")]
+    #[serde(deserialize_with = "values::percent")]
     pub reserved_low: u8,
     /// Per cent of workers kept for the higher queues.
-    #[serde(deserialize_with = "values::number")]
+    #[serde(deserialize_with = "values::percent")]
     pub reserved_high: u8,
     /// Pauses of the lower queues while nothing is found.
     #[serde(deserialize_with = "values::durations")]

@@ -63,6 +63,23 @@ fn all_wrong_values_are_named_with_their_origins() {
 }
 
 #[test]
+fn an_unknown_section_is_named_even_if_it_is_empty() {
+    let error = |text| load(text, &[]).unwrap_err().to_string();
+    assert!(error("[workmen]").contains("unknown section `[workmen]`, did you mean `[workman]`?"));
+    assert!(error("[colours]\nred = 1").contains("unknown section `[colours]`; known are: [engine], [policies]"));
+}
+
+#[test]
+fn a_percentage_is_not_more_than_a_hundred_and_a_duration_has_a_unit() {
+    let text = "[workman]\nreserved-low = 101\nreserved-high = 100\ngrace = 5";
+    let error = load(text, &[]).unwrap_err().to_string();
+    assert!(error.contains("`workman.reserved-low` = \"101\""), "{error}");
+    assert!(error.contains("a whole number from 0 to 100"), "{error}");
+    assert!(error.contains("`5` is no duration; one is `500ms`, `90s`, `5m` or `1d`"), "{error}");
+    assert_eq!(error.matches("setting `").count(), 2, "{error}");
+}
+
+#[test]
 fn every_value_that_can_be_written_in_the_file_is_read() {
     let text = "[workman]\nqueues = [\"audit\", \"duplication-low\"]\nidle-backoff = \"\"\nreserved-low = 7\n\
                 [producer]\nqueue-max = 12\n[policies]\nbucket = \"b/p\"\n[engine]\nrole = \"\"";

@@ -24,14 +24,27 @@ pub(crate) fn given<'de, D: Deserializer<'de>>(text: D) -> Result<Option<String>
     Ok(Some(String::deserialize(text)?).filter(|text| !text.is_empty()))
 }
 
+/// A part of a hundred.
+pub(crate) fn percent<'de, D: Deserializer<'de>>(text: D) -> Result<u8, D::Error> {
+    number(text)
+        .ok()
+        .filter(|percent| *percent <= 100)
+        .ok_or_else(|| D::Error::custom("it must be a whole number from 0 to 100"))
+}
+
 /// A duration such as `90s`, `5m`, `1d`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(text: D) -> Result<Duration, D::Error> {
-    humantime::parse_duration(&String::deserialize(text)?).map_err(D::Error::custom)
+    one_duration(&String::deserialize(text)?)
 }
 
 /// Durations, separated by commas.
 pub(crate) fn durations<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<Duration>, D::Error> {
-    parts(&String::deserialize(text)?).map(|part| humantime::parse_duration(part).map_err(D::Error::custom)).collect()
+    parts(&String::deserialize(text)?).map(one_duration).collect()
+}
+
+fn one_duration<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
+    humantime::parse_duration(text)
+        .map_err(|_| E::custom(format!("`{text}` is no duration; one is `500ms`, `90s`, `5m` or `1d`")))
 }
 
 /// Values, separated by commas.

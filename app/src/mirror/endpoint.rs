@@ -53,7 +53,7 @@ impl EndpointOptions {
             None if self.any() => Err(crate::UsageError(format!(
                 "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and the {which} is a folder"
             ))),
-            None => Ok(None),
+            None => refuse_unknown_type(path).map(|()| None),
             Some(remote) => {
                 let Self { endpoint, region, profile } = self.clone();
                 // Checked before any of it is written to a file or a log.
@@ -67,10 +67,24 @@ impl EndpointOptions {
                     };
                     return Err(crate::UsageError(format!("--{which}-endpoint cannot be used: {why}{way_out}")));
                 }
-                Ok(Some(S3Location { endpoint, region, profile, ..remote }))
+                Ok(Some(S3Location { end: which.to_owned(), endpoint, region, profile, ..remote }))
             }
         }
     }
+}
+
+/// Refuses `x:y`, with which other programs name a store: it would be a folder of that name.
+fn refuse_unknown_type(path: &Path) -> Result<(), crate::UsageError> {
+    let Some((name, rest)) = path.to_str().and_then(|text| text.split_once(':')) else { return Ok(()) };
+    if name.is_empty() || name.contains('/') {
+        return Ok(());
+    }
+    let typed = path.display();
+    let meant = match name {
+        "s3" => format!("write `s3://{}`", rest.trim_start_matches('/')),
+        _ => "mill knows folders and s3://BUCKET/PREFIX".to_owned(),
+    };
+    Err(crate::UsageError(format!("`{typed}` names no kind of store: {meant}; a folder of that name is `./{typed}`")))
 }
 
 impl FolderPath {

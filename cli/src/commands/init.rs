@@ -27,7 +27,12 @@ library-duplication-policy.json: what goes where; a space is a folder directly u
     { "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ],
       "spaceDuplicationStorePolicies": { "photos": [ { "srcStoreId": "1", "destStoreId": "2" } ] },
       "spacesToIgnore": [ "scratch" ],
+      "compare": "differences",
       "removeVanished": true }
+
+"compare": "differences" queues only what listings and Mill's own proofs cannot show to be in sync. Without it each loop queues
+everything, as DuraCloud does: a task, two requests to each store and a read of Mill's tables for each unchanged item.
+"removeVanished": true (also where it is left out) deletes at the destination what is surely gone from the source; false keeps it.
 "#;
 
 /// Creates them, and overwrites nothing.

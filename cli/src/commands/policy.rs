@@ -31,7 +31,7 @@ pub(super) async fn run(args: PolicyCommand, config: impl AsyncFn() -> Result<Co
         PolicyCommand::Explain { account, space } => {
             let policy = read(&PolicyFiles::configured(&config().await?).await?, &account).await?;
             let space = SpaceId::new(space)?;
-            line(format!("space `{space}` of account `{}`: {}", policy.account(), policy.for_space(&space)));
+            line(policy.for_space(&space).to_string());
             Ok(ResultCode::Done)
         }
     }
@@ -72,7 +72,7 @@ fn show(policy: &AccountPolicy) {
     });
     line(table(["store", "type", "place", "", "transfers at most"], stores));
     for space in policy.named_spaces() {
-        line(format!("\nspace `{space}`: {}", policy.for_space(space)));
+        line(format!("\n{}", policy.for_space(space)));
     }
-    line("\nother spaces: the default policies");
+    line(format!("\n{}", policy.for_other_spaces()));
 }

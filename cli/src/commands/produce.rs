@@ -16,9 +16,9 @@ use crate::args::ProduceCommand;
 use crate::output::line;
 use crate::stop;
 
-/// Runs it: one line on standard output, for cron's mail.
+/// Runs it: one line on standard output, unless it is to be quiet.
 pub(super) async fn run(args: ProduceCommand, config: &Config) -> Result<ResultCode> {
-    let ProduceCommand::Duplication { now, stay: stays, reset, confirm_deletes } = args;
+    let ProduceCommand::Duplication { now, stay: stays, reset, confirm_deletes, quiet } = args;
     let stopping = stop::on_signals()?;
     let installation = Installation::opened(config, false, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
@@ -40,7 +40,9 @@ pub(super) async fn run(args: ProduceCommand, config: &Config) -> Result<ResultC
         return stay(&installation, &producer, &stopping).await;
     }
     let report = producer.run_session(&stopping.gentle).await?;
-    line(said(&report));
+    if !quiet {
+        line(said(&report));
+    }
     let warned = warn_of(&installation, &report);
     let exit = match (could_look_at_nothing(&report), warned) {
         (true, _) => ResultCode::Error,

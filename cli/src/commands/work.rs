@@ -43,6 +43,14 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     if args.child {
         settings.poll_wait = Duration::from_secs(1);
     }
+    if !args.child {
+        let (names, file) = (queues.iter().map(|queue| queue.as_str()).collect::<Vec<_>>(), config.file().display());
+        line(format!(
+            "serves {} of `{file}`, {} items at once, until stopped (Ctrl-C)",
+            names.join(", "),
+            settings.workers
+        ));
+    }
     let (workman, heartbeat) = installation.workman(&queues, settings);
     // If the workman or the drain ends by itself, the other must end too.
     let gentle = stopping.gentle.child_token();

@@ -166,7 +166,7 @@ mod tests {
             tracing::warn!(%account, %space, %source, %destination, reason = of_store, "the space is passed over");
             tracing::warn!(%account, store = %"source", more = 1, "left out");
             tracing::warn!(account, store = "destination", "left out");
-            tracing::warn!(store = %"mirror:destination", seconds = 2, "a store cannot be used for now");
+            tracing::warn!(store = %"mirror:destination", seconds = 2, "a store cannot be used; its tasks wait");
             // What is a person's own.
             tracing::warn!(%account, item = "content/a", space = %"content too", "named");
             let span = tracing::warn_span!("attempt", task.kind = %"duplicate", subject = %"mirror/content/content/a");
@@ -176,7 +176,7 @@ mod tests {
             "WARN the space is passed over reason=\"list of `src` failed\"",
             "WARN left out store=src more=1",
             "WARN left out store=my copies",
-            "WARN a store cannot be used for now store=my copies seconds=2",
+            "WARN a store cannot be used; its tasks wait store=my copies seconds=2",
             "WARN named item=\"content/a\" space=content too",
             "WARN content/a (duplicate): a task failed reason=\"it rains\"",
         ];

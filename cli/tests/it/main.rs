@@ -16,6 +16,7 @@ mod installed;
 mod kills;
 mod leftovers;
 mod mirror;
+mod mistakes;
 mod moving;
 mod one_space;
 mod output;

@@ -1,9 +1,10 @@
 //! What is said, to whom, and what becomes of the exit code when nobody can hear it.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use crate::world::{Ran, World};
+use crate::world::{Ran, World, wait_for_handler};
 
 fn planted() -> World {
     let world = World::new();
@@ -76,4 +77,48 @@ fn names_alike_in_their_first_two_hundred_letters_are_named_each() {
     }
     let ran = world.mill(&["mirror", "src", "dst"]).expect(2);
     assert!(ran.out.contains("nnone") && ran.out.contains("nntwo"), "{}", ran.out);
+}
+
+#[test]
+fn what_the_report_names_is_not_logged_too_unless_asked_for() {
+    let world = planted();
+    std::os::unix::fs::symlink("00", world.path("src/link")).unwrap();
+    let ran = world.mill(&["mirror", "src", "dst"]).expect(2);
+    assert_eq!((ran.out.matches("`link`").count(), ran.err.as_str()), (1, ""), "{}", ran.out);
+    let logged = world.mill(&["--log", "warn", "mirror", "src", "dst"]).expect(2).err;
+    assert!(logged.contains("item=\"link\""), "{logged}");
+}
+
+#[test]
+fn held_deletes_are_told_with_how_to_see_them_and_how_to_let_them_go() {
+    let world = planted();
+    world.mill(&["mirror", "src", "dst"]).expect(0);
+    fs::remove_dir_all(world.path("src")).unwrap();
+    world.write("src/00", "item 0");
+    let out = world.mill(&["mirror", "src", "dst", "--delete"]).expect(2).out;
+    let token = out.split("`mill held show ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(out.contains(&format!("`mill held show {token} --mirror src dst` lists them")), "{out}");
+    assert!(out.contains(&format!("run again with --remove-vanished --confirm-deletes {token}")), "{out}");
+    assert!(world.mill(&["held", "show", token, "--mirror", "src", "dst"]).expect(0).out.contains("07"));
+    world.mill(&["mirror", "src", "dst", "--remove-vanished", "--confirm-deletes", token]).expect(0);
+    world.same("src", "dst");
+}
+
+#[test]
+fn a_quiet_producer_says_nothing_of_success_and_a_workman_says_what_it_serves() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    world.collection("one/room");
+    for _ in 0..2 {
+        let ran = world.mill(&["produce", "duplication", "-q"]).expect(0);
+        assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", ""));
+    }
+    assert!(world.mill(&["produce", "duplication"]).expect(0).out.contains("not due"));
+    let mut working = world.command().arg("work").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_handler(&working, 15);
+    let first = BufReader::new(working.stdout.as_mut().unwrap()).lines().next().unwrap().unwrap();
+    assert!(first.starts_with("serves duplication-high, duplication-low of `"), "{first}");
+    assert!(std::process::Command::new("kill").arg(working.id().to_string()).status().unwrap().success());
+    assert_eq!(working.wait().unwrap().code(), Some(0));
 }

@@ -130,6 +130,15 @@ impl AccessIdentity {
     }
 }
 
+/// What is missing to sign a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingAccess {
+    /// No region is set.
+    Region,
+    /// There is no access key where one is looked for.
+    Key,
+}
+
 /// A connection to the services. Its users share its sockets, its retry budget and its request counts.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -205,6 +214,19 @@ impl Connection {
         Ok(Self { config, service, s3, table_service, requests: Arc::default() })
     }
 
+    /// What is missing to sign a request, if something is. It asks only where the environment says that keys are. A failure
+    /// that may pass by itself is none: the requests will show it.
+    pub async fn missing_access(&self) -> Option<MissingAccess> {
+        if self.config.region().is_none() {
+            return Some(MissingAccess::Region);
+        }
+        let found = match self.config.credentials_provider() {
+            Some(provider) => Box::pin(provider.provide_credentials()).await.err(),
+            None => return Some(MissingAccess::Key),
+        };
+        matches!(found, Some(CredentialsError::CredentialsNotLoaded(_))).then_some(MissingAccess::Key)
+    }
+
     /// The same connection without retries, for callers that prefer an error to a wait.
     #[must_use]
     pub fn without_retries(self) -> Self {
@@ -249,8 +271,9 @@ impl Connection {
 
 /// Services at other addresses than Amazon's need some region name.
 fn with_region(config: SdkConfig, access: &ConnectionSettings) -> SdkConfig {
-    match (config.region(), &access.endpoint) {
-        (None, Some(_)) => config.into_builder().region(Region::from_static("us-east-1")).build(),
+    let elsewhere = access.endpoint.is_some() || endpoint(&config, "S3").is_some();
+    match (config.region(), elsewhere) {
+        (None, true) => config.into_builder().region(Region::from_static("us-east-1")).build(),
         _ => config,
     }
 }

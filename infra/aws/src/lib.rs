@@ -24,7 +24,7 @@ pub mod table;
 mod wrong_address;
 
 pub use clock::ServiceClock;
-pub use connection::{AccessKeys, Connection, ConnectionSettings, EndpointError, KeySource, Role};
+pub use connection::{AccessKeys, Connection, ConnectionSettings, EndpointError, KeySource, MissingAccess, Role};
 pub use engine::{FleetEngine, FleetSettings};
 pub use queue::{QueueSettings, SqsQueue};
 pub use request_stats::RequestStats;

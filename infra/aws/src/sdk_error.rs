@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -202,6 +203,14 @@ fn archive_tier(answer: &[u8]) -> Option<String> {
     element("AccessTier").or_else(|| element("StorageClass"))
 }
 
+/// Why a request could not be signed. The SDK lists every place in which it found no key, or none of its settings.
+fn describe_credentials(error: &(dyn Error + 'static)) -> String {
+    match find_source::<CredentialsError>(error) {
+        Some(CredentialsError::CredentialsNotLoaded(_)) => "there is no access key".to_owned(),
+        _ => error_chain(error),
+    }
+}
+
 impl CallError {
     /// Classifies the error of a call.
     pub(crate) fn from_sdk<E>(error: SdkError<E, HttpResponse>) -> Self
@@ -280,7 +289,7 @@ impl CallError {
             }
             // The SDK reports missing credentials as a failure without a kind.
             SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {
-                Self::new(CallErrorCause::Credentials, error_chain(&error))
+                Self::new(CallErrorCause::Credentials, describe_credentials(&error))
             }
             SdkError::DispatchFailure(_) if let Some(why) = wrong_address_reason(&error) => {
                 Self::new(CallErrorCause::WrongAddress(why), error_chain(&error))

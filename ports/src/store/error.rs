@@ -10,7 +10,7 @@ use crate::BoxError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalReason {
     /// A symbolic link: its target may be anywhere.
-    #[error("a symbolic link")]
+    #[error("a symbolic link; mill copies files, and no links")]
     SymbolicLink,
     /// A pipe, socket or device.
     #[error("not a file or directory ({0})")]
@@ -85,7 +85,7 @@ pub enum StoreErrorKind {
     },
     /// The store as a whole cannot be used now, and a person must act: no credentials, full, read-only, not mounted.
     /// Nothing is known of any item.
-    #[error("the store is unavailable")]
+    #[error("the store cannot be used")]
     Unavailable,
     /// The store as a whole does not answer, or has a failure of its own that may pass by itself. Nothing is known of
     /// any item.

@@ -55,7 +55,7 @@ impl DuplicationSession<'_> {
             return;
         }
         let store = store.as_ref().map(tracing::field::display);
-        warn!(%account, store, name = shown, rule, "left out, and not copied");
+        warn!(target: mill_ports::REPORTED, %account, store, name = shown, rule, "left out, and not copied");
         self.report.findings.left_out.add(entry);
     }
 }

@@ -67,7 +67,7 @@ impl DuplicationSession<'_> {
         let policy = self.deps.policies.account(&account).await;
         let named = policy.is_ok_and(|policy| policy.for_space(&space).rule == Rule::Own);
         if named || endpoints.owned {
-            warn!(%account, %space, %source, %destination, "the space is not at its source");
+            warn!(target: mill_ports::REPORTED, %account, %space, %source, %destination, "the space is not at its source");
             let has_copy = endpoints.destination_present;
             self.report.findings.sources_absent.push(AbsentSpace { account, space, source, destination, has_copy });
         }

@@ -136,7 +136,7 @@ impl<P: Plan> Session<'_, P> {
     /// Reports an account for which there is nothing to do.
     fn report_idle_account(&mut self, policy: &AccountPolicy) {
         let (account, why) = (policy.account().clone(), P::idle_reason(policy));
-        warn!(%account, why, "there is nothing to do for the account");
+        warn!(target: mill_ports::REPORTED, %account, why, "there is nothing to do for the account");
         self.report.accounts_idle.push((account, why));
     }
 }

@@ -221,7 +221,7 @@ impl<'a, P: Plan> Session<'a, P> {
         self.run_failed(account);
         if self.accounts_failed.insert(account.clone()) {
             let reason = error_chain(error);
-            warn!(%account, reason, "the account is passed over");
+            warn!(target: mill_ports::REPORTED, %account, reason, "the account is passed over");
             self.report.accounts_failed.push((account.clone(), reason));
         }
     }
@@ -230,7 +230,7 @@ impl<'a, P: Plan> Session<'a, P> {
     pub(crate) fn space_failed(&mut self, subject: &MorselSubjectOf<P>, error: &P::Error) {
         self.run_failed(subject.account());
         let reason = error_chain(error);
-        warn!(account = %subject.account(), space = %subject.space(), source = %subject.store(),
+        warn!(target: mill_ports::REPORTED, account = %subject.account(), space = %subject.space(), source = %subject.store(),
             destination = subject.destination().map(tracing::field::display), reason, "the space is passed over");
         self.note_failure(SurveySubject::Morsel(subject.clone()), &reason);
         self.report.spaces_failed.push(SpaceFailure {
@@ -247,7 +247,7 @@ impl<'a, P: Plan> Session<'a, P> {
     pub(crate) fn store_failed(&mut self, account: &AccountId, store: &StoreId, error: &StoreError) {
         self.run_failed(account);
         let reason = error_chain(error);
-        warn!(%account, %store, reason, "the spaces of the store are not known");
+        warn!(target: mill_ports::REPORTED, %account, %store, reason, "the spaces of the store are not known");
         let address = StoreAddress::of(account, store);
         self.note_failure(SurveySubject::Store(address), &reason);
         let (account, source) = (account.clone(), store.clone());

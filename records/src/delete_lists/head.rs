@@ -1,5 +1,7 @@
 //! The head of a delete list: its subject, whether it is granted, and by whom.
 
+use std::fmt;
+
 use mill_model::Timestamp;
 use mill_ports::Place;
 use serde::{Deserialize, Serialize};
@@ -108,6 +110,36 @@ pub enum HoldReason {
         /// Whether two clocks agree that it has been missing for a day: only then can it be granted.
         for_a_day: bool,
     },
+}
+
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany { unasked_today: 0 } => f.write_str("they are more than may be deleted unasked"),
+            Self::TooMany { unasked_today } => {
+                write!(f, "with the {unasked_today} of the last 24 hours they are more than may be deleted unasked")
+            }
+            Self::Unproven { count } => {
+                write!(f, "{count} of them were neither written by mill nor ever seen at this source")
+            }
+            Self::PlaceChanged { path } if path.is_empty() => {
+                f.write_str("another disk or folder than before stands at the source")
+            }
+            Self::PlaceChanged { path } => {
+                write!(f, "what was mounted at `{path}` of the source is not there, or something else is")
+            }
+            Self::HeldBefore => f.write_str("they were held before, and are still missing"),
+            Self::PlacesUnknown => f.write_str(
+                "mill had not seen the disks of this source before, so it cannot know whether one of them is missing",
+            ),
+            Self::ListWithdrawn => f.write_str("a person dropped the list in which some of them stood"),
+            Self::TooMuchHidden => f.write_str("too many folders of the source could not be entered"),
+            Self::SpaceMissing { since, for_a_day } => {
+                let day = if *for_a_day { "" } else { "; it can be confirmed after a day" };
+                write!(f, "the source space itself is missing since {}{day}", Timestamp::from_millis(*since))
+            }
+        }
+    }
 }
 
 impl HoldReason {

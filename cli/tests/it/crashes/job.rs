@@ -194,7 +194,7 @@ impl Job {
     /// Whether a workman has reported that the store cannot be used.
     fn has_met_unusable(&self) -> bool {
         let log = fs::read_to_string(self.world.path("log")).unwrap_or_default();
-        log.contains("a store cannot be used for now")
+        log.contains("a store cannot be used; its tasks wait")
     }
 
     fn usable(&self) {

@@ -110,7 +110,7 @@ fn a_mirror_goes_on_when_a_server_that_went_away_is_back() {
     let proxy = bucket(&world, "away-later", ITEMS);
     proxy.set(Mood::AwayAfter(ITEMS as u64 / 2));
     let mut mirror = Mirror::begin(&world, "away-later", &proxy, &["--workers", "4"]);
-    mirror.says("a store cannot be used for now");
+    mirror.says("a store does not answer; its tasks wait");
     proxy.set(Mood::Quiet);
     let json = mirror.end().expect(0).json();
     assert_eq!((&json["copied"], &json["dead_lettered"]), (&ITEMS.into(), &0.into()), "{json}");
@@ -143,7 +143,7 @@ fn a_host_name_that_is_gone_is_waited_for_once_the_service_has_answered_by_it() 
         world.write("hosts", "127.0.0.1 vault.test\n");
         proxy.set(Mood::AwayAfter(ITEMS as u64 / 2));
         let mut mirror = Mirror::start(command);
-        mirror.says("a store cannot be used for now");
+        mirror.says("a store does not answer; its tasks wait");
         world.write("hosts", "");
         proxy.set(Mood::Quiet);
         mirror.says("Name or service not known");
@@ -234,7 +234,7 @@ fn what_is_said_to_be_done_fits_how_a_run_ended() {
         command.args(["--give-up-after", patience, "--source-endpoint", proxy.address()]);
         let mut mirror = Mirror::start(command);
         if stops {
-            mirror.says("a store cannot be used for now");
+            mirror.says("a store does not answer; its tasks wait");
             assert!(Command::new("kill").arg("-TERM").arg(mirror.0.id().to_string()).status().unwrap().success());
         }
         let ran = mirror.end().expect(50);

@@ -16,7 +16,7 @@ fn a_folder_goes_to_a_bucket_and_comes_back_the_same() {
     fs::create_dir(world.path("src/empty")).unwrap();
     world.age("src");
     let to = ["src", "s3://mirrored/deep/er", "--destination-endpoint", endpoint];
-    let json = mirror(&world, &to).expect(0).json();
+    let json = mirror(&world, &[&to[..], &["--create"]].concat()).expect(0).json();
     assert_eq!(json["copied"], 14, "{json}");
     let json = mirror(&world, &to).expect(0).json();
     assert_eq!((json["copied"].as_u64(), json["updated"].as_u64()), (Some(0), Some(0)), "{json}");
@@ -55,6 +55,21 @@ fn an_address_from_the_environment_is_as_good_as_one_that_is_typed() {
 }
 
 #[test]
+fn a_bucket_that_is_not_there_is_made_only_when_asked_for() {
+    let (world, endpoint) = (World::new(), ministack());
+    world.collection("src");
+    let args = ["src", "s3://mistyped/copies", "--destination-endpoint", endpoint];
+    let buckets =
+        || boto(&world, &format!("print([b['Name'] for b in client('s3', '{endpoint}').list_buckets()['Buckets']])"));
+    let ran = mirror(&world, &args).expect(100);
+    let said = "is not there; check its name, or pass --create to make it";
+    assert!(ran.err.contains(said), "{}", ran.err);
+    assert!(!buckets().contains("'mistyped'"));
+    assert_eq!(mirror(&world, &[&args[..], &["--create"]].concat()).expect(0).json()["copied"], 13);
+    assert_eq!(mirror(&world, &args).expect(0).json()["copied"], 0);
+}
+
+#[test]
 fn one_vendors_bucket_goes_to_anothers() {
     let (world, endpoint) = (World::new(), ministack());
     fs::create_dir(world.path("vendor")).unwrap();
@@ -81,7 +96,7 @@ for n in range(30):
     };
     let run = |profile| {
         let args = args(profile);
-        let region = ["--destination-region", "us-east-1", "--json"];
+        let region = ["--destination-region", "us-east-1", "--create", "--json"];
         Ran::of(world.command().arg("mirror").args(args).args(region).output().unwrap())
     };
     assert_ne!(run("wrong").code, 0, "a wrong key is refused");
@@ -114,7 +129,7 @@ fn a_destination_bucket_that_is_gone_is_made_anew_only_when_that_is_asked_for() 
     world.write("src/a", "x");
     let to = ["src", "s3://goes/photos", "--destination-endpoint", endpoint];
     let again = |more: &[&str]| mirror(&world, &[&to[..], more].concat());
-    assert_eq!(again(&[]).expect(0).json()["copied"], 1);
+    assert_eq!(again(&["--create"]).expect(0).json()["copied"], 1);
     boto(
         &world,
         &format!(
@@ -137,7 +152,7 @@ fn a_place_in_a_bucket_is_kept_in_sync_by_one_mirror_alone() {
     let run = |source: &str, to: &str, more: &[&str]| {
         mirror(&world, &[&[source, to, "--destination-endpoint", endpoint], more].concat())
     };
-    run("a", "s3://kept/photos", &[]).expect(0);
+    run("a", "s3://kept/photos", &["--create"]).expect(0);
     // The same place in another spelling, one around it and one inside it.
     for to in ["s3://kept/photos/", "s3://kept", "s3://kept/photos/deep"] {
         let ran = run("b", to, &[]).expect(100);

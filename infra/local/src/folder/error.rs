@@ -107,8 +107,14 @@ pub(super) fn describe_errno(errno: Errno) -> BoxError {
         Errno::NOSPC => format!("{error}; free space there, or move the store to a larger disk").into(),
         Errno::DQUOT => format!("{error}; free space there, or raise the quota").into(),
         Errno::ROFS => format!("{error}; mount it writable").into(),
+        Errno::ACCESS => format!("{error}; give {} the right to it", user()).into(),
         _ => error.into(),
     }
+}
+
+/// Whom a person must give a right.
+fn user() -> String {
+    format!("the user with the id {}", rustix::process::geteuid().as_raw())
 }
 
 /// Whether the disk is full, or a quota of the user, the project or the directory.

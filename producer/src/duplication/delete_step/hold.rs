@@ -155,7 +155,7 @@ impl DuplicationSession<'_> {
         if self.report.findings.held.iter().any(|before| before.token == *token) {
             return;
         }
-        warn!(%account, %space, %source, %destination, count, items_total, ?reason, token,
+        warn!(target: mill_ports::REPORTED, %account, %space, %source, %destination, count, items_total, %reason, token,
             "deletes are held until a person confirms them");
         self.deps.statistics.count(|work| work.held += *count);
         self.report.findings.held.push(held);
