@@ -12,6 +12,8 @@ use mill_app::subject_names::SubjectNames;
 use mill_hooks::crash::TEST_BUILD;
 use mill_model::QueueName;
 
+use crate::examples;
+
 /// What `--version` says: a build for tests must not be taken for one that is shipped.
 const VERSION: &str =
     if TEST_BUILD { concat!(env!("CARGO_PKG_VERSION"), " (test build)") } else { env!("CARGO_PKG_VERSION") };
@@ -51,10 +53,11 @@ pub(crate) enum Command {
         mill mirror ~/Pictures /mnt/backup/Pictures\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n  \
         mill mirror ~/Pictures s3://my-backup/pictures\n\n\
-        Run it again at any time: what is in sync is not read again. A run that was stopped or killed goes on\n\
-        where it was. Without --remove-vanished nothing is ever deleted.")]
+        Run it again at any time: what is in sync is not read again. A run that was stopped or\n\
+        killed goes on where it was. Without --remove-vanished nothing is ever deleted.")]
     Mirror(MirrorArgs),
     /// Make a configuration and a folder of policies to begin with
+    #[command(after_help = examples::INIT)]
     Init {
         /// Where
         #[arg(default_value = ".")]
@@ -64,20 +67,23 @@ pub(crate) enum Command {
         engine: EngineType,
     },
     /// Find all work that the policies ask for, and do it, until every copy is in sync
+    #[command(after_help = examples::RUN)]
     Run(RunArgs),
     /// Find work and queue it; meant for cron
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::PRODUCE)]
     Produce(ProduceCommand),
     /// Do queued work until told to stop
+    #[command(after_help = examples::WORK)]
     Work(WorkArgs),
     /// Show queues, producers, stores and dead letters
+    #[command(after_help = examples::STATUS)]
     Status {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
     /// Check, show and explain policies
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::POLICY)]
     Policy(PolicyCommand),
     /// Read copies again and compare them with their sources, byte by byte
     #[command(after_help = "Examples:\n  \
@@ -87,9 +93,10 @@ pub(crate) enum Command {
         mill verify --folders ~/Pictures /mnt/backup/Pictures")]
     Verify(VerifyArgs),
     /// Bring a space back from one of its copies, into an empty or existing folder
+    #[command(after_help = examples::RESTORE)]
     Restore(RestoreArgs),
     /// Show or release the source that a destination space belongs to
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::SPACES)]
     Spaces(SpacesCommand),
     /// Review deletes that wait for a person
     #[command(after_help = "Examples:\n  \
@@ -100,23 +107,25 @@ pub(crate) enum Command {
         What is held stays held until it is back at its source, or exactly it is confirmed.")]
     Held(HeldArgs),
     /// Show where destinations were, or accept where one is now
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::PLACES)]
     Places(PlacesCommand),
     /// Review tasks that were given up
-    #[command(subcommand, name = "deadletters")]
+    #[command(subcommand, name = "deadletters", after_help = examples::DEAD_LETTERS)]
     DeadLetters(DeadLettersCommand),
     /// Make or check what a fleet stands on
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::INFRA)]
     Infra(InfraCommand),
     /// Show the configuration
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::CONFIG)]
     Config(ConfigCommand),
     /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
     /// Explain something: `exit-codes`, or a command
+    #[command(after_help = examples::HELP)]
     Help {
         /// What
         topic: Option<String>,
@@ -160,8 +169,10 @@ fn engine_types() -> impl TypedValueParser<Value = EngineType> {
 #[derive(Debug, Subcommand)]
 pub(crate) enum InfraCommand {
     /// Compare the deployed queues, tables and policy bucket with what this mill assumes
+    #[command(after_help = examples::INFRA_CHECK)]
     Check,
     /// Make the queues and tables that are missing; for trials, and for services without CloudFormation
+    #[command(after_help = examples::INFRA_CREATE)]
     Create,
 }
 
@@ -313,16 +324,19 @@ pub(crate) struct WorkArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Name every fault of every policy file, with line and column
+    #[command(after_help = examples::POLICY_CHECK)]
     Check {
         /// A folder of policy files [default: the configured one]
         folder: Option<PathBuf>,
     },
     /// Show what an account's policy comes to
+    #[command(after_help = examples::POLICY_SHOW)]
     Show {
         /// The account
         account: String,
     },
     /// Say which rule applies to a space, and why
+    #[command(after_help = examples::POLICY_EXPLAIN)]
     Explain {
         /// The account
         account: String,
@@ -374,16 +388,20 @@ pub(crate) struct RestoreArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SpacesCommand {
     /// Show it
+    #[command(after_help = examples::SPACES_OWNER)]
     Owner(DestinationSpaceArgs),
     /// Let another source take the space over: after moving an account to another source store, say
+    #[command(after_help = examples::SPACES_RELEASE)]
     Release(DestinationSpaceArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlacesCommand {
     /// List the folders of all destinations: where each was, and whether it is there
+    #[command(after_help = examples::PLACES_LIST)]
     List,
     /// Accept what stands at a destination's root now, after its disk was replaced, say
+    #[command(after_help = examples::PLACES_ACCEPT)]
     Accept {
         /// The account
         account: String,
@@ -416,23 +434,27 @@ pub(crate) struct HeldArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum HeldCommand {
     /// List them
+    #[command(after_help = examples::HELD_LIST)]
     List {
         /// Print JSON lines
         #[arg(long)]
         json: bool,
     },
     /// Name each item of one list
+    #[command(after_help = examples::HELD_SHOW)]
     Show {
         /// Its token, as listed
         token: String,
     },
     /// Let a list go: its items are deleted, as far as each is still gone when its turn comes
+    #[command(after_help = examples::HELD_CONFIRM)]
     Confirm {
         /// The tokens, as listed
         #[arg(required = true)]
         tokens: Vec<String>,
     },
     /// Drop a list; what is still gone then is held again by the next run
+    #[command(after_help = examples::HELD_WITHDRAW)]
     Withdraw {
         /// The tokens, as listed
         #[arg(required = true)]
@@ -443,6 +465,7 @@ pub(crate) enum HeldCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
     /// List them
+    #[command(after_help = examples::DEAD_LETTERS_LIST)]
     List {
         /// Also those retried or discarded
         #[arg(long)]
@@ -452,11 +475,13 @@ pub(crate) enum DeadLettersCommand {
         json: bool,
     },
     /// Show one with its whole history
+    #[command(after_help = examples::DEAD_LETTERS_SHOW)]
     Show {
         /// Its id, as listed
         id: String,
     },
     /// Send one, or all, to their queues again
+    #[command(after_help = examples::DEAD_LETTERS_RETRY)]
     Retry {
         /// Their ids, as listed
         #[arg(required_unless_present = "all")]
@@ -466,6 +491,7 @@ pub(crate) enum DeadLettersCommand {
         all: bool,
     },
     /// Close one, or all, with a reason
+    #[command(after_help = examples::DEAD_LETTERS_DISCARD)]
     Discard {
         /// Their ids, as listed
         #[arg(required_unless_present = "all")]
@@ -482,5 +508,6 @@ pub(crate) enum DeadLettersCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Show each value and where it comes from
+    #[command(after_help = examples::CONFIG)]
     Show,
 }
