@@ -62,7 +62,7 @@ pub(crate) enum Command {
         /// Where
         #[arg(default_value = ".")]
         folder: PathBuf,
-        /// What queues and books stand on: SQLite on this host, or SQS and DynamoDB
+        /// What queues and tables are kept in: SQLite on this host, or SQS and DynamoDB
         #[arg(long, value_parser = engine_types(), default_value = EngineType::Local.as_str())]
         engine: EngineType,
     },

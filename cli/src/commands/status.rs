@@ -37,7 +37,7 @@ fn pair_state(pair: &PairStatus, waiting: u64) -> String {
             let (at, queued, unproven) = (&survey.surveyed, survey.count("queued"), survey.unproven);
             match &survey.in_sync_as_of {
                 Some(at) if queued > 0 => format!(
-                    "in sync as of {at}: listings and seals prove each item equal; {queued} were queued to be compared \
+                    "in sync as of {at}: listings and sync proofs prove each item equal; {queued} were queued to be compared \
                      again, {waiting} tasks wait"
                 ),
                 Some(at) => format!("in sync as of {at}"),

@@ -51,10 +51,10 @@ impl Fixture {
 
     /// Adds an item to the copy, with a sync proof.
     async fn add_proven(&self, id: &str, bytes: &'static str) {
-        self.sealed_under(Algorithm::Sha256, id, bytes).await;
+        self.proven_under(Algorithm::Sha256, id, bytes).await;
     }
 
-    async fn sealed_under(&self, algorithm: Algorithm, id: &str, bytes: &'static str) {
+    async fn proven_under(&self, algorithm: Algorithm, id: &str, bytes: &'static str) {
         self.copy.insert(&at(id), bytes, titled(id));
         let Presence::Present(facts) = self.copy.head(&at(id)).await.unwrap() else { panic!("it was planted") };
         let mut digester = Digester::new(&[algorithm]);
@@ -102,7 +102,7 @@ async fn a_space_comes_back_with_every_byte_and_property_and_a_second_run_moves_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_as_it_was_sealed_comes_back_only_when_asked_for_and_is_named_either_way() {
+async fn what_is_not_as_it_was_proven_comes_back_only_when_asked_for_and_is_named_either_way() {
     let site = Fixture::new();
     site.add_proven("changed", "bytes").await;
     site.add_proven("rotten", "bytes").await;
@@ -189,7 +189,7 @@ async fn a_copy_that_cannot_be_listed_is_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
+async fn a_copy_that_does_not_say_whether_it_has_a_proven_item_is_no_answer() {
     let site = Fixture::new();
     site.add_proven("x", "bytes").await;
     site.copy.remove(&at("x"));
@@ -200,7 +200,7 @@ async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() {
+async fn proven_items_that_may_not_be_read_are_named_and_the_others_come_back() {
     let site = Fixture::new();
     site.copy.insert(&at("good"), "bytes", Properties::default());
     for id in ["gone", "locked"] {
@@ -218,11 +218,11 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
 
 /// A sync proof has the checksum that both stores returned.
 #[tokio::test(start_paused = true)]
-async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_is_named() {
+async fn whatever_checksum_a_proof_has_what_came_back_is_proven_again_and_damage_is_named() {
     for algorithm in [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme] {
         let site = Fixture::new();
         site.to.insert_space(&at("x").space);
-        site.sealed_under(algorithm, "x", "sound bytes").await;
+        site.proven_under(algorithm, "x", "sound bytes").await;
         let restored = site.restoration().run().await.unwrap();
         assert_eq!((restored.copied, restored.proven, restored.faults.len()), (1, 1, 0), "{algorithm:?}");
         let restored = site.restoration().run().await.unwrap();

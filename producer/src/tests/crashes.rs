@@ -188,7 +188,7 @@ async fn a_queue_that_takes_nothing_ends_the_session_with_an_error_and_the_marke
 }
 
 #[tokio::test(start_paused = true)]
-async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_result() {
+async fn faults_of_queue_table_and_stores_change_the_time_taken_and_never_the_result() {
     for seed in 0..20 {
         let mut world = world().await;
         world.settings.looping.frequency = Duration::from_hours(10_000);

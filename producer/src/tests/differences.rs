@@ -21,7 +21,7 @@ fn nibble(most: usize) -> impl FnOnce(&mut ProducerSettings) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sealed_at_both_sides_is_counted_and_not_queued() {
+async fn what_is_proven_at_both_sides_is_counted_and_not_queued() {
     let world = in_sync(DIFFERENCES, 120).await;
     let report = world.session().await;
     assert!(is_finished(&report));
@@ -31,7 +31,7 @@ async fn what_is_sealed_at_both_sides_is_counted_and_not_queued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn compare_everything_trusts_no_seal() {
+async fn compare_everything_trusts_no_proof() {
     let world = in_sync(ONE, 12).await;
     world.session().await;
     assert_eq!(world.ids().len(), 12);
@@ -39,7 +39,7 @@ async fn compare_everything_trusts_no_seal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_at_either_side_a_missing_item_and_a_lost_seal_are_queued() {
+async fn a_change_at_either_side_a_missing_item_and_a_lost_proof_are_queued() {
     for most in [2, 1_000] {
         let world = in_sync(DIFFERENCES, 50).await;
         world.plant_one("1", "item00003"); // written again: another version

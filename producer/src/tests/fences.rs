@@ -111,7 +111,7 @@ async fn fails(producer: &DuplicationProducer, deed: Deed) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_fails_while_it_takes_a_book_over_leaves_that_to_the_next() {
+async fn who_fails_while_it_takes_a_table_over_leaves_that_to_the_next() {
     for deed in [Deed::Session, Deed::ClosingSurvey, Deed::NoteInSync, Deed::Reset] {
         taking_over_is_left_to_the_next(deed).await;
     }

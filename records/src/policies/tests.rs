@@ -274,7 +274,7 @@ fn a_space_that_is_stopped_is_said_though_the_account_goes_on() {
 }
 
 #[tokio::test]
-async fn a_fixed_book_knows_its_accounts_and_no_others() {
+async fn a_fixed_repository_knows_its_accounts_and_no_others() {
     let id = |id| StoreId::new(id).unwrap();
     let space = SpaceId::new("photos").unwrap();
     let compare = mill_policy::Compare::Differences;

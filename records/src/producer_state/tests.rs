@@ -283,7 +283,7 @@ async fn the_parts_of_an_account_are_none_of_one_whose_name_begins_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_row_of_the_lease_was_lost_the_book_goes_on_under_a_lower_epoch() {
+async fn where_the_row_of_the_lease_was_lost_the_table_goes_on_under_a_lower_epoch() {
     let world = World::new();
     with_morsels(&world.state(7), 3).await;
     assert_eq!(world.state(1).load(true).await.unwrap().morsels.len(), 3);

@@ -27,14 +27,14 @@ fn settled(token: &str) -> Version {
 }
 
 #[test]
-fn unsettled_versions_are_never_sealed() {
+fn unsettled_versions_are_never_proven() {
     let young = Version::unsettled("1");
     assert!(SyncProof::of(&young, &settled("2"), &sum(Algorithm::Md5)).is_none());
     assert!(SyncProof::of(&settled("1"), &Version::unsettled("2"), &sum(Algorithm::Md5)).is_none());
 }
 
 #[test]
-fn what_was_settled_when_it_was_sealed_proves_however_young_it_looks() {
+fn what_was_settled_when_it_was_proven_proves_however_young_it_looks() {
     let proof = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
     assert!(proof.holds(&settled("1"), &settled("2")));
     assert!(proof.holds(&settled("1"), &Version::unsettled("2")));
@@ -43,7 +43,7 @@ fn what_was_settled_when_it_was_sealed_proves_however_young_it_looks() {
 }
 
 #[test]
-fn a_seal_vouches_for_the_side_that_is_as_it_was() {
+fn a_proof_vouches_for_the_side_that_is_as_it_was() {
     let proof = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Sha256)).unwrap();
     assert!(!proof.holds(&settled("2"), &settled("1")));
     assert_eq!(proof.checksum_of_destination(&settled("2")), Some(sum(Algorithm::Sha256)));
@@ -53,13 +53,13 @@ fn a_seal_vouches_for_the_side_that_is_as_it_was() {
 }
 
 #[test]
-fn a_checksum_of_the_wrong_length_is_not_sealed() {
+fn a_checksum_of_the_wrong_length_is_no_proof() {
     let cut = Checksum { algorithm: Algorithm::Md5, value: vec![1; 15].into() };
     assert!(SyncProof::of(&settled("1"), &settled("2"), &cut).is_none());
 }
 
 #[tokio::test]
-async fn a_seal_comes_back_as_written_until_it_is_removed() {
+async fn a_proof_comes_back_as_written_until_it_is_removed() {
     let proofs = SyncProofs::new(Arc::new(TestTable::default()));
     for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Crc64Nvme] {
         let proof = SyncProof::of(&settled("1"), &settled("2"), &sum(algorithm)).unwrap();
@@ -74,7 +74,7 @@ async fn a_seal_comes_back_as_written_until_it_is_removed() {
 }
 
 #[tokio::test]
-async fn a_stream_gives_every_seal_once_in_byte_order_over_many_pages() {
+async fn a_stream_gives_every_proof_once_in_byte_order_over_many_pages() {
     let proofs = SyncProofs::new(Arc::new(TestTable::with_page_max(3)));
     let mut ids: Vec<ContentId> = (0..20).map(|n| id(&format!("{}/ü{n}", n % 7))).collect();
     for item in &ids {
@@ -110,7 +110,7 @@ async fn what_was_written_is_ours_and_is_never_taken_for_a_proof() {
 }
 
 #[tokio::test]
-async fn of_seal_and_written_the_later_one_stands() {
+async fn of_proof_and_written_the_later_one_stands() {
     let proofs = SyncProofs::new(Arc::new(TestTable::default()));
     let proof = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Crc64Nvme)).unwrap();
     for _ in 0..2 {

@@ -186,7 +186,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_damaged_task_is_opened_or_refused_and_what_is_opened_can_be_sealed_again(body in damaged(kept(&good("a/b")))) {
+    fn a_damaged_task_is_opened_or_refused_and_what_is_opened_can_be_written_again(body in damaged(kept(&good("a/b")))) {
         match wire::decode(&body, arrival()) {
             Ok(envelope) => {
                 let encoded = wire::encode(&envelope).unwrap();

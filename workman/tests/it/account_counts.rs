@@ -96,7 +96,7 @@ async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_book_of_counts_that_fails_holds_up_no_task_and_nothing_is_lost() {
+async fn a_table_of_counts_that_fails_holds_up_no_task_and_nothing_is_lost() {
     let mut fixture = Fixture::new(|_, _| async { Ok(TaskOutcome::done()) });
     fixture.counts();
     for nth in 1..=3 {

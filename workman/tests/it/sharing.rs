@@ -96,7 +96,7 @@ async fn permits_cost_no_row_a_task_and_none_where_a_store_has_no_cap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_book_does_not_answer_tasks_of_capped_stores_wait_and_all_others_go_on() {
+async fn while_the_table_does_not_answer_tasks_of_capped_stores_wait_and_all_others_go_on() {
     let mut fixture = fixture();
     fixture.shares();
     for nth in 1..60 {
@@ -139,7 +139,7 @@ async fn a_workman_that_cannot_keep_its_permits_lets_go_before_others_begin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cap_that_is_lowered_beneath_what_runs_asks_the_book_no_more_often() {
+async fn a_cap_that_is_lowered_beneath_what_runs_asks_the_table_no_more_often() {
     let mut fixture = Fixture::new(|clock, _| async move {
         clock.sleep(Duration::from_mins(10)).await;
         Ok(TaskOutcome::done())

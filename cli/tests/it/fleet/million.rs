@@ -160,7 +160,7 @@ fn a_space_of_very_many_keys_is_queued_within_little_memory() {
     );
     fs::create_dir(world.path("copy")).unwrap();
     let at_ministack = world.command();
-    create_books(at_ministack, &world);
+    create_tables(at_ministack, &world);
 
     let mut command = world.command();
     command.envs(CREDENTIALS).args(["produce", "duplication", "--now"]);
@@ -177,7 +177,7 @@ fn a_space_of_very_many_keys_is_queued_within_little_memory() {
 }
 
 /// Creates the queues and tables on their server.
-fn create_books(mut command: Command, world: &World) {
+fn create_tables(mut command: Command, world: &World) {
     world.write("create.toml", format!("[engine]\ntype = \"aws\"\nprefix = \"big\"\nendpoint = \"{}\"\n", ministack()));
     command.envs(CREDENTIALS).args(["--config", "create.toml", "infra", "create"]);
     crate::world::Ran::of(command.output().unwrap()).expect(0);

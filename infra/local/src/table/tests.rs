@@ -55,7 +55,7 @@ async fn a_version_fits_one_state_of_a_row_and_never_comes_back() {
 }
 
 #[tokio::test]
-async fn books_and_partitions_are_apart() {
+async fn tables_and_partitions_are_apart() {
     let (_directory, table) = table();
     let other = SqliteTable::new(Arc::clone(&table.database), "other");
     table.put(&key("x"), Bytes::new(), RowPrecondition::Always).await.unwrap();

@@ -11,7 +11,7 @@ use mill_testkit::{CallCount, CallRecorder};
 use crate::fixture::ProbeFault;
 
 #[tokio::test(start_paused = true)]
-async fn a_sealed_pair_is_not_read_again() {
+async fn a_proven_pair_is_not_read_again() {
     for (source, destination) in
         [(plain(), plain()), (StoreBehavior::default(), plain()), (plain(), telling(Algorithm::Sha256))]
     {
@@ -45,7 +45,7 @@ async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_seal_costs_one_reading_and_nothing_else() {
+async fn a_lost_proof_costs_one_reading_and_nothing_else() {
     let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 100_000], noted("n"));
     site.settle("x").await;
@@ -70,7 +70,7 @@ async fn a_copy_is_compared_as_its_disk_has_it_and_not_as_a_cache_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for_that() {
+async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_proven_for_that() {
     let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
@@ -118,7 +118,7 @@ async fn a_side_that_tells_its_checksum_is_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unsettled_versions_are_never_sealed() {
+async fn unsettled_versions_are_never_proven() {
     for young_side in 0..2 {
         let settles_after = |side| if side == young_side { Duration::from_secs(2) } else { Duration::ZERO };
         let behavior = |side| StoreBehavior { settles_after: settles_after(side), ..plain() };
@@ -151,7 +151,7 @@ fn young() -> (Fixture, Arc<CallRecorder<dyn Table>>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_another_yet() {
+async fn a_proof_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_another_yet() {
     // Of another size, and of the same.
     for bytes in ["longer than it was", "else"] {
         let (site, _) = young();
@@ -183,7 +183,7 @@ async fn known(site: &Fixture) -> Option<(bool, bool)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_written_too_young_to_be_sealed_is_noted_as_ours() {
+async fn what_is_written_too_young_to_be_proven_is_noted_as_ours() {
     let (site, _) = young();
     site.source.insert(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
@@ -218,7 +218,7 @@ async fn what_is_not_written_or_found_equal_is_not_noted_as_ours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
+async fn a_fresh_copy_costs_the_table_of_proofs_one_write() {
     let (site, table) = young();
     site.source.insert(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
@@ -227,7 +227,7 @@ async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
+async fn a_table_of_proofs_that_holds_nonsense_changes_nothing() {
     let table = Arc::new(MemoryTable::new("seals"));
     let mut site = Fixture::of(plain(), plain());
     site.sync_proofs = SyncProofs::new(table.clone());

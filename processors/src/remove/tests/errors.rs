@@ -128,7 +128,7 @@ async fn stores_that_are_not_configured_pause_the_task() {
 }
 
 /// A fixture whose repository of delete lists fails as planned.
-async fn with_faulty_book() -> (Fixture, Arc<FaultPlan>) {
+async fn with_faulty_table() -> (Fixture, Arc<FaultPlan>) {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
     let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
@@ -138,11 +138,11 @@ async fn with_faulty_book() -> (Fixture, Arc<FaultPlan>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_book_that_does_not_answer_deletes_nothing() {
+async fn a_table_that_does_not_answer_deletes_nothing() {
     // The head, the result, the row.
     for nth in 1..=3 {
         for kind in [FaultKind::Throttled, FaultKind::Unavailable, FaultKind::Unexpected] {
-            let (site, plan) = with_faulty_book().await;
+            let (site, plan) = with_faulty_table().await;
             plan.fail(PortCall::GetRow, nth, InjectedFault::Before(kind));
             assert_eq!(class(site.remove().await), FailureClass::Retryable);
             site.assert_untouched(&["x"]).await;
@@ -157,7 +157,7 @@ async fn a_result_that_cannot_be_written_is_written_by_the_next_attempt() {
         // It was written, and only the response was lost.
         (InjectedFault::After(FaultKind::Unavailable), deleted(1)),
     ] {
-        let (site, plan) = with_faulty_book().await;
+        let (site, plan) = with_faulty_table().await;
         plan.fail(PortCall::PutRow, 1, fault);
         assert_eq!(class(site.remove().await), FailureClass::Retryable);
         let again = site.remove().await.unwrap();
@@ -199,7 +199,7 @@ async fn a_row_that_is_not_there_deletes_nothing_and_gets_no_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_book_of_owners_that_does_not_answer_deletes_nothing() {
+async fn a_table_of_owners_that_does_not_answer_deletes_nothing() {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
     let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));
@@ -211,7 +211,7 @@ async fn a_book_of_owners_that_does_not_answer_deletes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_book_of_seals_that_does_not_answer_stops_no_delete() {
+async fn a_table_of_proofs_that_does_not_answer_stops_no_delete() {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
     let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_testkit::SeededRng::new(1)));

@@ -38,12 +38,12 @@ fn odd() -> Properties {
 
 /// FAT stores neither odd seconds nor modes nor attributes.
 #[test]
-fn a_time_and_a_mode_that_fat_does_not_hold_are_kept_in_the_book_until_the_file_changes() {
+fn a_time_and_a_mode_that_fat_does_not_hold_are_kept_in_the_table_until_the_file_changes() {
     trial(async |folder| on_a_card(folder, FileSystem::Vfat).await);
 }
 
 #[test]
-fn a_time_and_a_mode_that_exfat_does_not_hold_are_kept_in_the_book_until_the_file_changes() {
+fn a_time_and_a_mode_that_exfat_does_not_hold_are_kept_in_the_table_until_the_file_changes() {
     trial(async |folder| on_a_card(folder, FileSystem::ExFat).await);
 }
 
