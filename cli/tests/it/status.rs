@@ -69,7 +69,10 @@ fn where_tasks_compare_everything_status_says_in_sync_by_what_is_proven() {
     assert_eq!((&found["queued"], &found["unproven"]), (&20.into(), &0.into()), "{found}");
     let said = line(&world);
     assert!(said.contains("in sync as of 20"), "{said}");
-    assert!(said.contains("listings and sync proofs prove each item equal; 20 were queued to be compared again"), "{said}");
+    assert!(
+        said.contains("listings and sync proofs prove each item equal; 20 were queued to be compared again"),
+        "{said}"
+    );
 
     // While nobody repairs the copy, no loop that begins after the change reports it in sync.
     drop(workman);
