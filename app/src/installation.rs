@@ -24,7 +24,6 @@ use mill_records::tables;
 use mill_run::until_done::RunDeps;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 use mill_wrappers::{TrackedStore, TrackedStores};
-use parking_lot::Mutex;
 
 use crate::config::{Config, ProducerConfig, QueueMax, WorkmanConfig};
 use crate::crash_points;
@@ -82,7 +81,7 @@ impl Installation {
     }
 
     async fn on(engine: Arc<dyn Engine>, config: &Config, identity: InstallationIdentity) -> Result<Self> {
-        let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
+        let folders = FolderOpener::of(&*engine);
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;
         let statistics = Arc::<Statistics>::default();
@@ -94,16 +93,12 @@ impl Installation {
         let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock(), config.policies.refresh));
         let misplaced = Arc::<PlacementChecks>::default();
         let places = Arc::new(DestinationPlaces::of(&*engine));
-        let stores = Arc::new(StoreRegistry {
-            policies: policies.clone(),
+        let stores = Arc::new(StoreRegistry::new(
+            (policies.clone(), config.base().to_owned()),
             folders,
-            base: config.base().to_owned(),
-            open: Mutex::default(),
-            stale_uploads_removed: Mutex::default(),
-            misplaced: misplaced.clone(),
-            places: places.clone(),
+            (misplaced.clone(), places.clone()),
             identity,
-        });
+        ));
         let configured = Some(stores.clone());
         let clock = engine.clock();
         let stores = Arc::new(TrackedStores { stores, statistics: statistics.clone(), clock });

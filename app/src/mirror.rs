@@ -1,6 +1,7 @@
 //! A mirror: makes one folder or bucket a faithful copy of another, without a configuration.
 
 mod endpoint;
+mod known_pair;
 mod pair_state;
 mod source;
 
@@ -10,9 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mill_local::folder::{FolderStore, Layout};
 use mill_local::{Identity, RememberedDatabase};
-use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
+use mill_model::{Algorithm, Checksum, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
     DestinationStore as _, Engine, PlacedStore, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind,
@@ -29,6 +29,9 @@ use sha2::{Digest, Sha256};
 
 pub use self::endpoint::EndpointOptions;
 use self::endpoint::{Endpoint, FolderPath};
+pub(crate) use self::known_pair::OpenedEnds;
+pub use self::known_pair::engine_of;
+use self::known_pair::space_pair;
 use self::pair_state::PairState;
 use crate::UsageError;
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
@@ -161,38 +164,6 @@ struct MirrorPair {
     state: PairState,
 }
 
-/// Opens the engine with the state of a mirror.
-///
-/// # Errors
-/// There is no such mirror yet, or its state cannot be used.
-pub async fn engine_of(request: &MirrorRequest) -> Result<Arc<dyn Engine>> {
-    let wait_limit = WaitLimit::endless();
-    let pair = MirrorPair::of(request, &wait_limit).await?;
-    let Some(remembered) = pair.look_at_state(&wait_limit, PairState::known).await? else {
-        bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
-    };
-    let (engine, identity, remembered) = pair.open_state(&wait_limit, remembered).await?;
-    pair.remember_state(&wait_limit, (remembered, identity)).await?;
-    Ok(engine)
-}
-
-/// The destination of a mirror as the mirror itself sees it, with the properties that its file system cannot store.
-/// `None` if there is no such mirror.
-///
-/// # Errors
-/// When an end or the state of the mirror cannot be used.
-pub async fn destination_of(request: &MirrorRequest) -> Result<Option<Arc<FolderStore>>> {
-    let wait_limit = WaitLimit::endless();
-    let pair = MirrorPair::of(request, &wait_limit).await?;
-    let known = pair.look_at_state(&wait_limit, PairState::known).await?;
-    let (Some(remembered), Endpoint::Folder(root)) = (known, &pair.destination) else { return Ok(None) };
-    let (engine, ..) = pair.open_state(&wait_limit, remembered).await?;
-    let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
-    let store = StoreId::new(SubjectNames::MIRROR_DESTINATION)?;
-    let address = StoreAddress { account: AccountId::new(SubjectNames::MIRROR_ACCOUNT)?, store };
-    Ok(Some(folders.open(address, root.path.clone(), Layout::Single(SpaceId::new(SubjectNames::MIRROR_SPACE)?))))
-}
-
 impl MirrorPair {
     async fn of(request: &MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
         let MirrorRequest { source, destination, source_options, destination_options, .. } = request;
@@ -288,11 +259,8 @@ impl MirrorPair {
         request: &MirrorRequest,
         wait_limit: &WaitLimit,
     ) -> Result<Installation> {
-        let account = AccountId::new(SubjectNames::MIRROR_ACCOUNT)?;
-        let (source, destination) =
-            (StoreId::new(SubjectNames::MIRROR_SOURCE)?, StoreId::new(SubjectNames::MIRROR_DESTINATION)?);
-        let space = SpaceId::new(SubjectNames::MIRROR_SPACE)?;
-        let folders = FolderOpener { clock: engine.clock(), sidecars: engine.table(tables::FOLDER_PROPERTIES) };
+        let SpacePair { account, source, destination, space } = space_pair()?;
+        let folders = FolderOpener::of(&*engine);
         let address = |store: &StoreId| StoreAddress::of(&account, store);
         let misplaced = Arc::<PlacementChecks>::default();
         let OpenedStore { store: plain_from, placed: source_placed } =

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::files::create_folder;
 use crate::installation::Installation;
 use crate::placement_checks::overlapping;
-use crate::store_registry::open_plain;
+use crate::store_registry::FolderOpener;
 
 /// Items restored at once.
 const AT_ONCE: usize = 64;
@@ -61,7 +61,7 @@ impl RestoreRequest {
             copy,
             from: StoreAddress::of(account, from),
             space: space.clone(),
-            to: open_plain(installation.engine.clock(), address, to, Layout::Single(space.clone())),
+            to: FolderOpener::plain(installation.engine.clock()).open(address, to, Layout::Single(space.clone())),
             proven_pairs: self.pairs_with_proofs(&policy),
             sync_proofs: installation.sync_proofs(),
             overwrite: self.overwrite,

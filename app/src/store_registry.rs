@@ -10,11 +10,12 @@ use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::StoreSpec;
 use mill_ports::{
-    CapUnknownError, Clock, DeletableStore, DestinationStore, PlacedStore, SourceStore, StoreCaps, StoreError,
+    CapUnknownError, Clock, DeletableStore, DestinationStore, Engine, PlacedStore, SourceStore, StoreCaps, StoreError,
     StoreErrorKind, Stores, Table,
 };
 use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
+use mill_records::tables;
 use mill_wrappers::LimitedStore;
 use parking_lot::Mutex;
 
@@ -26,26 +27,31 @@ use crate::store_choice::{self, OpenedStore};
 #[derive(Debug, Clone)]
 pub(crate) struct FolderOpener {
     pub(crate) clock: Arc<dyn Clock>,
-    /// The table of properties that a file system cannot store.
-    pub(crate) sidecars: Arc<dyn Table>,
+    /// The table of properties that a file system cannot store, if there is one.
+    pub(crate) sidecars: Option<Arc<dyn Table>>,
 }
 
 impl FolderOpener {
+    /// Opens folders with the properties that an engine stores for them.
+    pub(crate) fn of(engine: &dyn Engine) -> Self {
+        Self { clock: engine.clock(), sidecars: Some(engine.table(tables::FOLDER_PROPERTIES)) }
+    }
+
+    /// Opens folders by themselves, without an installation's tables.
+    pub(crate) fn plain(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, sidecars: None }
+    }
+
     /// Opens a folder as a store.
     pub(crate) fn open(&self, address: StoreAddress, root: PathBuf, layout: Layout) -> Arc<FolderStore> {
         Arc::new(FolderStore::open(FolderSettings {
             address,
             root,
             layout,
-            sidecars: Some(self.sidecars.clone()),
+            sidecars: self.sidecars.clone(),
             clock: self.clock.clone(),
         }))
     }
-}
-
-/// Opens a folder as a store by itself, without an installation's tables.
-pub fn open_plain(clock: Arc<dyn Clock>, address: StoreAddress, root: PathBuf, layout: Layout) -> Arc<FolderStore> {
-    Arc::new(FolderStore::open(FolderSettings { address, root, layout, sidecars: None, clock }))
 }
 
 /// A store that was opened.
@@ -63,15 +69,15 @@ pub(crate) struct RegisteredStore {
 /// The stores of the policy files.
 #[derive(Debug)]
 pub struct StoreRegistry {
-    pub(crate) policies: Arc<PolicyRepository>,
-    pub(crate) folders: FolderOpener,
+    policies: Arc<PolicyRepository>,
+    folders: FolderOpener,
     /// The folder that relative roots are relative to.
-    pub(crate) base: PathBuf,
-    pub(crate) open: Mutex<BTreeMap<StoreAddress, RegisteredStore>>,
+    base: PathBuf,
+    open: Mutex<BTreeMap<StoreAddress, RegisteredStore>>,
     /// The stores from which this process has removed stale uploads.
-    pub(crate) stale_uploads_removed: Mutex<BTreeSet<StoreAddress>>,
-    pub(crate) misplaced: Arc<PlacementChecks>,
-    pub(crate) places: Arc<DestinationPlaces>,
+    stale_uploads_removed: Mutex<BTreeSet<StoreAddress>>,
+    misplaced: Arc<PlacementChecks>,
+    places: Arc<DestinationPlaces>,
     pub(crate) identity: InstallationIdentity,
 }
 
@@ -102,6 +108,17 @@ impl InstallationIdentity {
 }
 
 impl StoreRegistry {
+    /// The stores of these policies. Relative roots are relative to the folder.
+    pub(crate) fn new(
+        (policies, base): (Arc<PolicyRepository>, PathBuf),
+        folders: FolderOpener,
+        (misplaced, places): (Arc<PlacementChecks>, Arc<DestinationPlaces>),
+        identity: InstallationIdentity,
+    ) -> Self {
+        let (open, stale_uploads_removed) = (Mutex::default(), Mutex::default());
+        Self { policies, folders, base, open, stale_uploads_removed, misplaced, places, identity }
+    }
+
     /// A store as a place.
     pub async fn placed(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn PlacedStore>, StoreError> {
         Ok(self.get(account, store).await?.placed)

@@ -2,12 +2,15 @@
 //! the person typed.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 use mill_producer::{
     AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, SpaceFailure, SpaceFailureKind, UncopiedEntry,
 };
 use mill_records::delete_lists::HoldReason;
+
+use crate::mirror::MirrorRequest;
 
 /// How messages name the subjects of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,12 @@ impl SubjectNames {
     pub const MIRROR_DESTINATION: &str = "destination";
     /// The one space of a mirror.
     pub const MIRROR_SPACE: &str = "content";
+
+    /// The names of a mirror's ends, as they were typed.
+    pub fn of_mirror(request: &MirrorRequest) -> Self {
+        let shown = |path: &Path| path.display().to_string();
+        Self::Mirror { source: shown(&request.source), destination: shown(&request.destination) }
+    }
 
     /// Translates a text with accounts, stores and spaces into names that the person knows.
     pub fn text(&self, text: &str) -> String {

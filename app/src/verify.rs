@@ -1,25 +1,20 @@
 //! Verification: reads copies again and compares them with their sources.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use mill_local::folder::Layout;
-use mill_local::{OsClock, OsRng};
-use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_policy::AccountPolicy;
-use mill_ports::{LeftOutEntries, SourceStore, SpaceList, error_chain};
+use anyhow::Result;
+use mill_local::OsRng;
+use mill_model::{AccountId, SpaceId, StoreId};
+use mill_policy::{AccountPolicy, StoreKind};
+use mill_ports::{LeftOutEntries, SpaceList, error_chain};
 use mill_processors::verify::{Verification, VerificationReport};
 use mill_producer::LeftOutEntry;
 use serde::Serialize;
 
 use crate::installation::Installation;
-use crate::mirror::{self, MirrorRequest};
+use crate::mirror::{MirrorRequest, OpenedEnds};
 use crate::result_code::ResultCode;
-use crate::store_registry::open_plain;
 use crate::subject_names::SubjectNames;
-use crate::wait_limit::WaitLimit;
 
 /// Items read at once.
 const AT_ONCE: usize = 16;
@@ -39,8 +34,44 @@ pub struct VerifyReport {
     pub properties_unknown: u64,
     /// Entries that are not copied because of a rule, or because they are in no space.
     pub left_out: u64,
+    /// Entries that can have no copy, such as links, and items that could not be compared, such as those in an archive.
+    pub not_compared: u64,
     /// Pairs of stores and spaces that were examined.
     pub pairs: u64,
+    /// What kinds of store they are in.
+    #[serde(skip)]
+    pub types: ComparedTypes,
+}
+
+/// The kinds of store that were compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ComparedTypes {
+    /// One of them is in S3.
+    pub s3: bool,
+    /// One of them is a folder.
+    pub folder: bool,
+}
+
+impl ComparedTypes {
+    /// Both kinds together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { s3: self.s3 || other.s3, folder: self.folder || other.folder }
+    }
+
+    fn of(kind: &StoreKind) -> Self {
+        let folder = kind.folder_root().is_some();
+        Self { s3: !folder, folder }
+    }
+
+    /// What is not compared of any item, in words.
+    pub fn not_compared(self) -> Option<String> {
+        let of_objects = "tags, storage classes, encryption, locks, access lists and earlier versions of objects";
+        let of_files = "owners, access lists and attributes of others of files";
+        let words: Vec<&str> =
+            [(self.s3, of_objects), (self.folder, of_files)].into_iter().filter(|(is, _)| *is).map(|it| it.1).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
 }
 
 impl VerifyReport {
@@ -48,7 +79,7 @@ impl VerifyReport {
     pub fn result(&self) -> ResultCode {
         if self.faults > 0 {
             ResultCode::Partial
-        } else if self.left_out + self.properties_unknown > 0 || self.pairs == 0 {
+        } else if self.left_out + self.properties_unknown + self.not_compared > 0 || self.pairs == 0 {
             ResultCode::Warnings
         } else {
             ResultCode::Done
@@ -62,45 +93,34 @@ impl VerifyReport {
 pub struct Verifier<R> {
     /// Per cent of the items whose bytes are read; for the others only presence is checked.
     sample: u8,
+    names: SubjectNames,
     report: VerifyReport,
     remark: R,
 }
 
 impl<R: FnMut(String)> Verifier<R> {
-    /// Begins a verification.
-    pub fn new(sample: u8, remark: R) -> Self {
-        Self { sample, report: VerifyReport::default(), remark }
+    /// Begins a verification. `names` are the names of the stores in its remarks.
+    pub fn new(sample: u8, names: SubjectNames, remark: R) -> Self {
+        Self { sample, names, report: VerifyReport::default(), remark }
     }
 
-    /// Compares two folders, without an installation.
+    /// Compares the two ends of a mirror: folders or parts of buckets, mirrored or not.
     ///
     /// # Errors
-    /// When a folder cannot be used or listed.
-    pub async fn folders(mut self, source: &Path, destination: &Path) -> Result<VerifyReport> {
-        let space = SpaceId::new(SubjectNames::MIRROR_SPACE)?;
-        let request = MirrorRequest {
-            source: source.to_owned(),
-            destination: destination.to_owned(),
-            ..MirrorRequest::default()
-        };
-        // The mirror has stored the properties that the destination's file system cannot (such as permissions on
-        // exFAT).
-        let mirrored = mirror::destination_of(&request).await.unwrap_or_else(|error| {
-            tracing::warn!("what a mirror of these folders wrote down cannot be used: {error:#}");
-            None
-        });
+    /// When an end cannot be used or listed, or both are one place.
+    pub async fn ends(mut self, request: &MirrorRequest) -> Result<VerifyReport> {
+        let ends = OpenedEnds::open(request).await?;
         let verification = Verification {
-            source: open_folder("source", source, &space).await?,
-            destination: match mirrored {
-                Some(destination) => destination,
-                None => open_folder("destination", destination, &space).await?,
-            },
-            space,
+            source: ends.source.store,
+            destination: ends.destination.store,
+            space: ends.pair.space,
             sample: self.sample,
             concurrency: AT_ONCE.try_into()?,
         };
         let findings = verification.run(&OsRng).await?;
-        self.report.pairs += 1;
+        self.report.types = ends.types;
+        // Two ends with nothing in them are most often mistyped.
+        self.report.pairs += u64::from(findings.examined > 0 || !findings.faults.is_empty());
         self.add("", &findings);
         Ok(self.report)
     }
@@ -139,6 +159,8 @@ impl<R: FnMut(String)> Verifier<R> {
     ) -> Result<()> {
         let defaults: BTreeSet<StoreId> = policy.default_sources().into_iter().cloned().collect();
         let sources: BTreeSet<StoreId> = policy.stores().iter().map(|store| store.id.clone()).collect();
+        let types = policy.stores().iter().map(|store| ComparedTypes::of(&store.kind));
+        self.report.types = types.fold(self.report.types, ComparedTypes::and);
         for source in sources {
             let store = installation.stores.source(account, &source).await?;
             let SpaceList { spaces, left_out } = match only_space {
@@ -181,9 +203,11 @@ impl<R: FnMut(String)> Verifier<R> {
         self.report.properties_unknown += findings.properties_unknown;
         self.report.bytes += findings.bytes;
         self.report.faults += findings.faults.len() as u64;
-        for fault in &findings.faults {
+        self.report.not_compared += findings.not_compared.len() as u64;
+        for fault in findings.faults.iter().chain(&findings.not_compared) {
             let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
-            (self.remark)(format!("{name}{}: {}", fault.item, fault.what));
+            let what = self.names.text(&fault.what.to_string());
+            (self.remark)(format!("{name}{}: {what}", fault.item));
         }
     }
 
@@ -210,12 +234,4 @@ impl<R: FnMut(String)> Verifier<R> {
         self.report.faults += 1;
         (self.remark)(format!("{name}: could not be verified: {why}"));
     }
-}
-
-async fn open_folder(name: &str, root: &Path, space: &SpaceId) -> Result<Arc<dyn SourceStore>> {
-    let typed = root.to_owned();
-    let look = move || std::fs::canonicalize(&typed).with_context(|| format!("`{}` cannot be used", typed.display()));
-    let root = WaitLimit::endless().look(root, look).await?;
-    let address = StoreAddress { account: AccountId::new("verify")?, store: StoreId::new(name)? };
-    Ok(open_plain(Arc::new(OsClock), address, root, Layout::Single(space.clone())))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mill_app::config::EngineType;
+use mill_app::config::layers::SettingLayers;
 use mill_app::held_deletes::Confirmation;
 use mill_app::mirror::{EndpointOptions, MirrorRequest};
 use mill_app::subject_names::SubjectNames;
@@ -85,12 +86,16 @@ pub(crate) enum Command {
     /// Check, show and explain policies
     #[command(subcommand, after_help = examples::POLICY)]
     Policy(PolicyCommand),
-    /// Read copies again and compare them with their sources, byte by byte
+    /// Read copies again and compare them with their sources: each byte, each header, times and modes
     #[command(after_help = "Examples:\n  \
-        mill verify                       all spaces of all accounts\n  \
-        mill verify library photos        one space\n  \
-        mill verify --sample 5            a twentieth, another one each time\n  \
-        mill verify --folders ~/Pictures /mnt/backup/Pictures")]
+        mill verify ~/Pictures /mnt/backup/Pictures          two folders, mirrored or not\n  \
+        mill verify ~/Pictures s3://my-backup/pictures       a folder and its copy in S3\n  \
+        mill verify s3://one/photos s3://two/photos --destination-endpoint https://s3.example.org\n  \
+        mill verify                       all spaces of all accounts of the configuration\n  \
+        mill verify library photos        one space of it\n  \
+        mill verify --sample 5            a twentieth of it, another one each time\n\n\
+        Whatever it names as different, missing or only at the copy is a fault: exit code 50. What no copy can have, such\n\
+        as a link, and what it cannot read, such as an archived object, is named: exit code 2.")]
     Verify(VerifyArgs),
     /// Bring a space back from one of its copies, into an empty or existing folder
     #[command(after_help = examples::RESTORE)]
@@ -132,21 +137,31 @@ pub(crate) enum Command {
     },
 }
 
-impl Command {
+impl Cli {
     /// What its messages call things.
     pub(crate) fn names(&self) -> SubjectNames {
-        match self {
-            Self::Mirror(mirror) => mirror.names(),
+        match &self.command {
+            Command::Mirror(mirror) => mirror.names(),
+            Command::Verify(verify) => names_of(verify.ends(|| self.is_configured()).as_ref()),
             _ => SubjectNames::Policies,
         }
     }
+
+    /// Whether there is a configuration.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.config.is_some() || SettingLayers::are_found()
+    }
+}
+
+/// The names of the two ends of a mirror: as they were typed.
+pub(crate) fn names_of(mirror: Option<&MirrorRequest>) -> SubjectNames {
+    mirror.map_or(SubjectNames::Policies, SubjectNames::of_mirror)
 }
 
 impl MirrorArgs {
-    /// What its messages call its ends: as they were typed.
+    /// What its messages call its ends.
     pub(crate) fn names(&self) -> SubjectNames {
-        let shown = |path: &PathBuf| path.display().to_string();
-        SubjectNames::Mirror { source: shown(&self.source), destination: shown(&self.destination) }
+        names_of(Some(&self.request()))
     }
 
     /// What is asked for.
@@ -200,6 +215,13 @@ pub(crate) struct EndpointArgs {
 }
 
 impl EndpointArgs {
+    /// Whether any of them is given.
+    pub(crate) fn any(&self) -> bool {
+        let source = [&self.source_endpoint, &self.source_region, &self.source_profile];
+        let destination = [&self.destination_endpoint, &self.destination_region, &self.destination_profile];
+        source.into_iter().chain(destination).any(Option::is_some)
+    }
+
     /// A mirror between two paths whose ends are reached so.
     pub(crate) fn request(self, source: PathBuf, destination: PathBuf) -> MirrorRequest {
         let options = |endpoint, region, profile| EndpointOptions { endpoint, region, profile };
@@ -347,19 +369,40 @@ pub(crate) enum PolicyCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Only this account
-    pub(crate) account: Option<String>,
-    /// Only this space of it
-    pub(crate) space: Option<String>,
-    /// Compare two folders instead, without a configuration
-    #[arg(long, num_args = 2, value_names = ["SOURCE", "DESTINATION"], conflicts_with_all = ["account", "space"])]
+    /// Two ends: a folder, such as ./photos, or s3://BUCKET/PREFIX, each with a slash. Or, of a configured installation, only this
+    /// account, or only this space of it
+    #[arg(num_args = 0..=2, value_names = ["SOURCE|ACCOUNT", "DESTINATION|SPACE"])]
+    pub(crate) places: Vec<PathBuf>,
+    /// Compare two folders; the same as naming them alone
+    #[arg(long, hide = true, num_args = 2, value_names = ["SOURCE", "DESTINATION"], conflicts_with = "places")]
     pub(crate) folders: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ends: EndpointArgs,
     /// Read only so many per cent of the items, drawn by chance
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100), default_value_t = 100)]
     pub(crate) sample: u8,
     /// Print the summary as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl VerifyArgs {
+    /// The two ends to compare, if it is not about the configured installation. No account or space has a slash in its
+    /// name; where there is no configuration, any two words are ends.
+    pub(crate) fn ends(&self, is_configured: impl FnOnce() -> bool) -> Option<MirrorRequest> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let is_path = |place: &PathBuf| place.as_os_str().as_bytes().contains(&b'/');
+        let (source, destination) = match (self.folders.as_slice(), self.places.as_slice()) {
+            ([source, destination], _) => (source, destination),
+            (_, [source, destination])
+                if is_path(source) || is_path(destination) || self.ends.any() || !is_configured() =>
+            {
+                (source, destination)
+            }
+            _ => return None,
+        };
+        Some(self.ends.clone().request(source.clone(), destination.clone()))
+    }
 }
 
 #[derive(Debug, Args)]

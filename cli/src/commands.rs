@@ -49,7 +49,10 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
         Command::Work(args) => work::run(args, &config().await?).await,
         Command::Status { json } => status::run(json, &config().await?).await,
         Command::Policy(args) => policy::run(args, config).await,
-        Command::Verify(args) => verify::run(args, config).await,
+        Command::Verify(args) => {
+            let ends = args.ends(|| cli.config.is_some() || SettingLayers::are_found());
+            verify::run(args, ends, config).await
+        }
         Command::Restore(args) => restore::run(args, &config().await?).await,
         Command::Spaces(args) => spaces::run(args, &config().await?).await,
         Command::Held(args) => held::run(args, config).await,

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         }
     };
     let bars = MultiProgress::new();
-    let names = cli.command.names();
+    let names = cli.names();
     let reports = !cli.log_json && matches!(cli.command, Command::Mirror(_) | Command::Run(_));
     let filter = cli.log.clone().unwrap_or_else(|| logs::default_filter(reports));
     let ran = logs::begin(&filter, cli.log_json, names.clone(), &bars).and_then(|keeper| {

@@ -1,12 +1,13 @@
 //! Reads both copies of a space again and compares them, without any memory of earlier runs.
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId};
 use mill_ports::{
-    CompleteListing, ListEntry, ListingError, Presence, Rng, SourceStore, StoreError, directory_has_entries,
-    error_chain, is_same_object,
+    CompleteListing, ListEntry, ListingError, Presence, RefusalReason, Rng, SourceStore, StoreError, StoreErrorKind,
+    directory_has_entries, error_chain, is_same_object,
 };
 
 use crate::digest_item::digest_item;
@@ -39,8 +40,11 @@ pub struct VerificationReport {
     pub properties_unknown: u64,
     /// Bytes read at the destination.
     pub bytes: u64,
-    /// Each item that is not as it should be, and each entry that cannot be an item.
+    /// Each item that is not as it should be.
     pub faults: Vec<ItemFinding>,
+    /// Each entry that can have no copy, and each item that could not be compared. A copy is refused it by name too, so it is no
+    /// fault of the copy.
+    pub not_compared: Vec<ItemFinding>,
 }
 
 /// One item that is not as it should be.
@@ -78,6 +82,9 @@ pub enum CopyFault {
     /// The entry cannot be an item, so it has no copy.
     #[error("cannot be copied: {0}")]
     Refused(String),
+    /// One of the stores cannot hold the item, or its bytes must be brought back first.
+    #[error("not compared: {0}")]
+    NotCompared(String),
     /// One of the copies could not be read.
     #[error("could not be read: {0}")]
     Unreadable(String),
@@ -125,7 +132,9 @@ impl Verification {
         }
         reading.finish().await;
         self.report_only_at_destination(&mut report).await?;
-        report.faults.sort_by(|a, b| a.item.cmp(&b.item));
+        for findings in [&mut report.faults, &mut report.not_compared] {
+            findings.sort_by(|a, b| a.item.cmp(&b.item));
+        }
         Ok(report)
     }
 
@@ -139,8 +148,15 @@ impl Verification {
 
     async fn report_only_at_destination(&self, report: &mut VerificationReport) -> Result<(), ListingError> {
         let mut entries = CompleteListing::open(&*self.destination, &self.space, None);
+        // A request for a page costs less than one for each item of it.
+        let mut source = ListedIds::new(CompleteListing::open(&*self.source, &self.space, None));
         while let Some(page) = entries.next_page().await? {
             for entry in page.entries {
+                if let ListEntry::Item(id, _) = &entry
+                    && source.contains(id).await?
+                {
+                    continue;
+                }
                 let (item, what) = match entry {
                     ListEntry::Refused { shown, .. } | ListEntry::Hidden { shown } => {
                         (shown, CopyFault::OnlyAtDestination)
@@ -175,7 +191,13 @@ impl Verification {
                 Presence::Absent => ExamineResult::Faulty(CopyFault::Missing),
             });
         }
-        let (from, to) = futures::try_join!(sha256(&*self.source, address), sha256(&*self.destination, address))?;
+        let both = futures::try_join!(sha256(&*self.source, address), sha256(&*self.destination, address));
+        let (from, to) = match both {
+            Err(StoreError { kind: StoreErrorKind::Refused(reason), .. }) if has_no_copy(&reason) => {
+                return Ok(ExamineResult::Faulty(CopyFault::NotCompared(reason.to_string())));
+            }
+            both => both?,
+        };
         let (from, to) = match (from, to) {
             (Presence::Present(from), Presence::Present(to)) => (from, to),
             (Presence::Present((_, from)), Presence::Absent)
@@ -204,6 +226,48 @@ impl Verification {
             Some(PropertyDifference::Unknown) => ExamineResult::Equal { bytes: to.1.size, properties: false },
             None => ExamineResult::Equal { bytes: to.1.size, properties: true },
         })
+    }
+}
+
+/// Whether a store refuses the item for what it is, so that a run refuses to copy it too.
+fn has_no_copy(reason: &RefusalReason) -> bool {
+    matches!(
+        reason,
+        RefusalReason::Archived(_)
+            | RefusalReason::UnrepresentableId(_)
+            | RefusalReason::PathConflict(_)
+            | RefusalReason::Twin(_)
+            | RefusalReason::TooLong
+            | RefusalReason::Reserved
+    )
+}
+
+/// The ids of a listing, looked up in their order.
+struct ListedIds {
+    listing: CompleteListing,
+    page: VecDeque<ContentId>,
+}
+
+impl ListedIds {
+    fn new(listing: CompleteListing) -> Self {
+        Self { listing, page: VecDeque::new() }
+    }
+
+    /// Whether the listing has the id. Each id must come after the one before.
+    async fn contains(&mut self, id: &ContentId) -> Result<bool, ListingError> {
+        loop {
+            while self.page.front().is_some_and(|listed| listed < id) {
+                self.page.pop_front();
+            }
+            if let Some(listed) = self.page.front() {
+                return Ok(listed == id);
+            }
+            let Some(page) = self.listing.next_page().await? else { return Ok(false) };
+            self.page.extend(page.entries.into_iter().filter_map(|entry| match entry {
+                ListEntry::Item(id, _) => Some(id),
+                _ => None,
+            }));
+        }
     }
 }
 
@@ -244,7 +308,10 @@ impl ItemReport for VerificationReport {
     }
 
     fn add_fault(&mut self, fault: ItemFinding) {
-        self.faults.push(fault);
+        match fault.what {
+            CopyFault::Refused(_) | CopyFault::NotCompared(_) => self.not_compared.push(fault),
+            _ => self.faults.push(fault),
+        }
     }
 }
 

@@ -54,6 +54,11 @@ pub struct SettingLayers {
 }
 
 impl SettingLayers {
+    /// Whether there is a configuration in one of the usual places.
+    pub fn are_found() -> bool {
+        find().is_some()
+    }
+
     /// Reads the given file, else `./mill.toml`, else the user's file.
     ///
     /// # Errors

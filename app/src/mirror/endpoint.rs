@@ -51,7 +51,8 @@ impl EndpointOptions {
     pub(crate) fn remote(&self, path: &Path, which: &str) -> Result<Option<S3Location>, crate::UsageError> {
         match path.to_str().and_then(S3Location::of) {
             None if self.any() => Err(crate::UsageError(format!(
-                "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and the {which} is a folder"
+                "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and `{}` is a folder",
+                path.display()
             ))),
             None => refuse_unknown_type(path).map(|()| None),
             Some(remote) => {
@@ -145,6 +146,21 @@ fn destination_path(destination: &Path) -> Result<PathBuf> {
 }
 
 impl Endpoint {
+    /// An end that may be gone.
+    ///
+    /// # Errors
+    /// Options for S3 are given for a folder, or a folder does not answer.
+    pub(crate) async fn remembered(
+        (path, options): (&Path, &EndpointOptions),
+        which: &str,
+        wait_limit: &WaitLimit,
+    ) -> Result<Self> {
+        Ok(match options.remote(path, which)? {
+            Some(remote) => Self::S3(remote),
+            None => Self::Folder(FolderPath::remembered(path, wait_limit).await?),
+        })
+    }
+
     /// Why one cannot be a copy of the other, if it cannot.
     ///
     /// # Errors

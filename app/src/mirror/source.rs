@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
-use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
+use mill_model::{ContentId, ItemAddress, SpacePair, StoreAddress};
 use mill_ports::{Presence, SourceStore, StoreErrorKind};
 use mill_run::InSync;
 
 use super::endpoint::Endpoint;
+use super::known_pair::space_pair;
 use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
 use crate::s3_location::S3Location;
@@ -78,14 +79,9 @@ impl Endpoint {
     }
 }
 
-fn address() -> Result<(AccountId, StoreId, SpaceId)> {
-    let (account, store) = (AccountId::new(SubjectNames::MIRROR_ACCOUNT)?, StoreId::new(SubjectNames::MIRROR_SOURCE)?);
-    Ok((account, store, SpaceId::new(SubjectNames::MIRROR_SPACE)?))
-}
-
 /// Whether a listing of the source has an entry. `None` if it cannot be listed now; the survey reports that.
 async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
-    let (_, _, space) = address()?;
+    let space = space_pair()?.space;
     let mut pages = source.list(&space, None);
     loop {
         match pages.try_next().await {
@@ -100,7 +96,7 @@ async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
 
 /// Whether the prefix, without its last slash, is the key of an object.
 async fn is_object(remote: &S3Location, folders: &FolderOpener) -> Result<bool> {
-    let (account, store, space) = address()?;
+    let SpacePair { account, source: store, space, .. } = space_pair()?;
     let bucket = S3Location { prefix: String::new(), ..remote.clone() };
     let address = StoreAddress { account, store };
     let opened = store_choice::open_location(&bucket, (address, &space), folders).await?;

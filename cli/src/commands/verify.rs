@@ -1,41 +1,63 @@
 //! `mill verify`: read copies again and compare them with their sources.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use mill_app::UsageError;
 use mill_app::config::Config;
 use mill_app::installation::Installation;
+use mill_app::mirror::MirrorRequest;
 use mill_app::result_code::ResultCode;
 use mill_app::verify::{Verifier, VerifyReport};
 use mill_model::{AccountId, SpaceId};
 use serde_json::json;
 
-use crate::args::VerifyArgs;
+use crate::args::{VerifyArgs, names_of};
 use crate::output::{bytes, line};
 
 /// Runs it.
-pub(super) async fn run(args: VerifyArgs, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
+pub(super) async fn run(
+    args: VerifyArgs,
+    ends: Option<MirrorRequest>,
+    config: impl AsyncFn() -> Result<Config>,
+) -> Result<ResultCode> {
     let began = Instant::now();
-    let verifier = Verifier::new(args.sample, |remark| line(format!("! {remark}")));
-    let report = if let [source, destination] = args.folders.as_slice() {
-        verifier.folders(source, destination).await?
+    let verifier = Verifier::new(args.sample, names_of(ends.as_ref()), |remark| line(format!("! {remark}")));
+    let report = if let Some(ends) = ends {
+        Box::pin(verifier.ends(&ends)).await?
     } else {
+        let mut named = args.places.iter().map(|place| text(place));
+        let (only_account, only_space) = (named.next().transpose()?, named.next().transpose()?);
+        let only_account = only_account.map(AccountId::new).transpose().map_err(wrong_place)?;
+        let only_space = only_space.map(SpaceId::new).transpose().map_err(wrong_place)?;
+        if args.ends.any() {
+            return Err(UsageError("--source-… and --destination-… belong to two ends: name both".to_owned()).into());
+        }
         let installation = Installation::configured(&config().await?).await?;
-        let only_account = args.account.as_deref().map(AccountId::new).transpose()?;
-        let only_space = args.space.as_deref().map(SpaceId::new).transpose()?;
         verifier.installation(&installation, only_account.as_ref(), only_space.as_ref()).await?
     };
     print(&report, args.json, began.elapsed().as_secs_f64());
     Ok(report.result())
 }
 
+fn text(place: &Path) -> Result<&str> {
+    place.to_str().ok_or_else(|| wrong_place(format!("`{}` is not UTF-8", place.display())))
+}
+
+fn wrong_place(why: impl Display) -> anyhow::Error {
+    UsageError(format!("{why}; name an account, an account and a space, or two ends")).into()
+}
+
 fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
-    let VerifyReport { examined, equal, bytes: read, faults, properties_unknown, left_out, pairs } = *report;
+    let VerifyReport { examined, equal, bytes: read, faults, properties_unknown, left_out, not_compared, pairs, types } =
+        *report;
     let result = report.result();
     if as_json {
         line(
             json!({ "examined": examined, "equal": equal, "faults": faults, "bytes": read,
-                "left_out": left_out, "properties_unknown": properties_unknown,
+                "left_out": left_out, "properties_unknown": properties_unknown, "not_compared": not_compared,
                 "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": result.code() })
             .to_string(),
         );
@@ -48,7 +70,13 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
         _ => "Not all is as it should be",
     };
     let read = bytes(read);
-    line(format!("{how}: {examined} examined, {equal} read and equal, {faults} faults; {read} in {seconds:.1} s."));
+    let named = if not_compared > 0 { format!(", {not_compared} not compared") } else { String::new() };
+    line(format!(
+        "{how}: {examined} examined, {equal} read and equal, {faults} faults{named}; {read} in {seconds:.1} s."
+    ));
+    if let Some(what) = types.not_compared() {
+        line(format!("Of no item compared: {what}."));
+    }
     if properties_unknown > 0 {
         line(format!(
             "Of {properties_unknown} the bytes are equal, and the mode and time are not known: the disk does not keep them, \

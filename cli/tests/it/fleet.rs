@@ -57,6 +57,8 @@ mod sources;
 mod stack;
 #[path = "fleet/state.rs"]
 mod state;
+#[path = "fleet/verify.rs"]
+mod verify;
 #[path = "fleet/within.rs"]
 mod within;
 

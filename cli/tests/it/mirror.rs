@@ -194,7 +194,10 @@ fn verify_reads_both_folders_again_and_names_what_differs() {
     let world = World::new();
     world.collection("src");
     world.mirror(&[]).expect(0);
-    world.mill(&["verify", "--folders", "src", "dst"]).expect(0);
+    for ends in [&["--folders", "src", "dst"][..], &["src", "dst"], &["./src", "dst"]] {
+        let json = world.mill(&[&["verify"], ends, &["--json"]].concat()).expect(0).json();
+        assert_eq!((&json["examined"], &json["equal"], &json["faults"]), (&13.into(), &13.into(), &0.into()), "{json}");
+    }
     // The same size and time, another byte: no listing shows that.
     let path = world.path("dst/catalogue.csv");
     let at = fs::metadata(&path).unwrap().modified().unwrap();
@@ -204,6 +207,42 @@ fn verify_reads_both_folders_again_and_names_what_differs() {
     fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
     let ran = world.mill(&["verify", "--folders", "src", "dst"]).expect(50);
     assert!(ran.out.contains("catalogue.csv") && ran.out.contains("bytes differ"), "{}", ran.out);
+}
+
+#[test]
+fn verify_compares_nothing_with_what_is_not_there() {
+    let world = World::new();
+    world.write("src/a", "x");
+    fs::create_dir(world.path("empty")).unwrap();
+    fs::create_dir(world.path("bare")).unwrap();
+    for (ends, code, said) in [
+        (["src", "gone"], 100, "the destination `gone` is not there"),
+        (["gone", "src"], 100, "the source folder `gone` cannot be used"),
+        (["src", "src"], 200, "one cannot be a copy of the other"),
+        (["empty", "bare"], 2, "There was nothing to verify"),
+    ] {
+        let ran = world.mill(&[&["verify"][..], &ends].concat()).expect(code);
+        assert!(format!("{}{}", ran.out, ran.err).contains(said), "{ends:?}: {}{}", ran.out, ran.err);
+    }
+    assert!(!world.path("gone").exists());
+}
+
+/// The words of a command for a configured installation stay what they were.
+#[test]
+fn where_there_is_a_configuration_two_words_are_an_account_and_a_space() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    world.write("one/photos/a", "x");
+    world.write("library/a", "a folder with the name of the account");
+    fs::create_dir_all(world.path("photos")).unwrap();
+    world.mill(&["run"]).expect(0);
+    let said = world.mill(&["verify", "library", "photos"]).expect(0).out;
+    assert!(said.contains("1 examined, 1 read and equal, 0 faults"), "{said}");
+    let said = world.mill(&["verify", "./library", "./photos"]).expect(50).out;
+    assert!(said.contains("! a: missing at the destination"), "{said}");
+    let ran = world.mill(&["verify", "library", "--source-region", "x"]).expect(200);
+    assert!(ran.err.contains("name both"), "{}", ran.err);
 }
 
 #[test]

@@ -48,14 +48,14 @@ async fn each_item_that_is_not_as_it_should_be_is_named_with_what_is_wrong() {
     assert_eq!((found.examined, found.equal), (4, 1));
     let faults: Vec<(&str, String)> =
         found.faults.iter().map(|finding| (&*finding.item, finding.what.to_string())).collect();
-    let [(_, link), (_, missing), (_, odd), (_, bytes), (_, title), (_, many)] = &faults[..] else {
-        panic!("{faults:?}")
-    };
+    let [(_, missing), (_, odd), (_, bytes), (_, title), (_, many)] = &faults[..] else { panic!("{faults:?}") };
     assert_eq!(
         faults.iter().map(|(item, _)| *item).collect::<Vec<_>>(),
-        ["link", "missing", "odd", "other bytes", "other title", "too many"]
+        ["missing", "odd", "other bytes", "other title", "too many"]
     );
-    assert!(link.contains("symbolic link") && bytes.contains("differ") && title.contains("title"), "{faults:?}");
+    let [link] = &found.not_compared[..] else { panic!("{:?}", found.not_compared) };
+    assert!(link.item == "link" && link.what.to_string().contains("symbolic link"), "{link:?}");
+    assert!(bytes.contains("differ") && title.contains("title"), "{faults:?}");
     assert_eq!(
         (&**missing, &**odd, &**many),
         ("missing at the destination", "only at the destination", "only at the destination")
@@ -91,6 +91,36 @@ async fn of_a_sample_the_others_are_looked_for_and_not_read() {
         found.faults.iter().any(|finding| finding.item == "7" && finding.what == CopyFault::Missing),
         "it is looked for"
     );
+}
+
+#[tokio::test]
+async fn a_copy_that_is_whole_is_asked_for_once_an_item() {
+    let (clock, rng) = (Arc::new(ManualClock::new()), Arc::new(SeededRng::new(1)));
+    let (source, destination) = (store("1"), store("2"));
+    for n in 0..50 {
+        for store in [&source, &destination] {
+            store.insert(&at(&n.to_string()), "bytes", Properties::default());
+        }
+    }
+    let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
+    let plan = FaultPlan::new(clock, rng);
+    plan.fail(PortCall::Head, 1, mill_testkit::InjectedFault::Before(FaultKind::Unreachable));
+    let counted = Arc::new(FaultyStore::new(Arc::new(source.clone()), address, plan));
+    let verification = Verification { source: counted, ..verification(&source, &destination, 100) };
+    let found = verification.run(&SeededRng::new(1)).await.unwrap();
+    assert_eq!((found.equal, found.faults), (50, Vec::new()), "no lookup of a single item, which would fail");
+}
+
+#[tokio::test]
+async fn what_lies_in_an_archive_is_named_and_no_fault_of_the_copy() {
+    for (reason, compared) in [(RefusalReason::Archived("GLACIER".into()), false), (RefusalReason::Unreadable, true)] {
+        let (source, destination) = (store("1"), store("2"));
+        destination.insert(&at("cold"), "bytes", Properties::default());
+        source.insert_refused(&at("cold"), reason.clone());
+        let found = verification(&source, &destination, 100).compare(&at("cold"), true).await;
+        let named = matches!(&found, Ok(ExamineResult::Faulty(CopyFault::NotCompared(_))));
+        assert_eq!((named, found.is_err()), (!compared, compared), "{reason}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,8 +161,8 @@ async fn a_source_that_fails_is_never_read_as_one_without_the_directory() {
     }
     bucket.insert(&at("x/"), Bytes::new(), Properties::default());
     let plan = FaultPlan::new(clock, Arc::new(SeededRng::new(1)));
-    // The first listing is that of the comparison.
-    plan.fail(PortCall::List, 2, mill_testkit::InjectedFault::Before(FaultKind::Unreachable));
+    // The first two listings are those of the comparison.
+    plan.fail(PortCall::List, 3, mill_testkit::InjectedFault::Before(FaultKind::Unreachable));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(folder.clone());
     let source = Arc::new(FaultyStore::new(inner, address("1"), plan));
     let verification = Verification { source, ..verification(&folder, &bucket, 100) };

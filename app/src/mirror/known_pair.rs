@@ -1,0 +1,138 @@
+//! A pair of ends outside of a run: the state of their mirror, if there was one, and both ends, opened to be read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use mill_local::OsClock;
+use mill_model::{AccountId, SpaceId, SpacePair, StoreAddress, StoreId};
+use mill_ports::Engine;
+
+use super::endpoint::{Endpoint, FolderPath};
+use super::pair_state::PairState;
+use super::{MirrorPair, MirrorRequest, state_folder};
+use crate::store_choice::OpenedStore;
+use crate::store_registry::FolderOpener;
+use crate::subject_names::SubjectNames;
+use crate::verify::ComparedTypes;
+use crate::wait_limit::WaitLimit;
+
+/// Opens the engine with the state of a mirror. Its ends may be gone.
+///
+/// # Errors
+/// There is no such mirror yet, or its state cannot be used.
+pub async fn engine_of(request: &MirrorRequest) -> Result<Arc<dyn Engine>> {
+    let wait_limit = WaitLimit::endless();
+    let pair = MirrorPair::remembered(request, &wait_limit).await?;
+    pair.known_state(&wait_limit)
+        .await?
+        .with_context(|| format!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination))
+}
+
+/// The pair of spaces that a mirror's tables speak of.
+pub(crate) fn space_pair() -> Result<SpacePair> {
+    Ok(SpacePair {
+        account: AccountId::new(SubjectNames::MIRROR_ACCOUNT)?,
+        source: StoreId::new(SubjectNames::MIRROR_SOURCE)?,
+        destination: StoreId::new(SubjectNames::MIRROR_DESTINATION)?,
+        space: SpaceId::new(SubjectNames::MIRROR_SPACE)?,
+    })
+}
+
+/// The stores of a mirror's pair: its source and its destination.
+pub(crate) fn addresses(pair: &SpacePair) -> (StoreAddress, StoreAddress) {
+    (StoreAddress::of(&pair.account, &pair.source), StoreAddress::of(&pair.account, &pair.destination))
+}
+
+/// The two ends of a pair, opened to be read, with the properties that a mirror stored for a file system that cannot.
+#[derive(Debug)]
+pub(crate) struct OpenedEnds {
+    pub(crate) source: OpenedStore,
+    pub(crate) destination: OpenedStore,
+    /// What they are in the tables of a mirror.
+    pub(crate) pair: SpacePair,
+    /// What kinds of store the ends are.
+    pub(crate) types: ComparedTypes,
+}
+
+impl OpenedEnds {
+    /// Opens both. A state of a mirror that cannot be used is passed over: what it stored of the destination's files is not
+    /// known then.
+    ///
+    /// # Errors
+    /// An end cannot be used, or is not there, or both are one place.
+    pub(crate) async fn open(request: &MirrorRequest) -> Result<Self> {
+        let wait_limit = WaitLimit::endless();
+        let ends = MirrorPair::of(request, &wait_limit).await?;
+        let state = ends.known_state(&wait_limit).await.unwrap_or_else(|error| {
+            tracing::warn!("what a mirror of these two wrote down cannot be used: {error:#}");
+            None
+        });
+        let folders = state.as_deref().map_or_else(|| FolderOpener::plain(Arc::new(OsClock)), FolderOpener::of);
+        ends.destination.ensure_there("destination", &wait_limit).await?;
+        let pair = space_pair()?;
+        let (source, destination) = addresses(&pair);
+        Ok(Self {
+            source: ends.source.open(&folders, source, &pair.space).await?,
+            destination: ends.destination.open(&folders, destination, &pair.space).await?,
+            types: ends.source.types().and(ends.destination.types()),
+            pair,
+        })
+    }
+}
+
+impl MirrorPair {
+    /// A pair that was mirrored before. Its folders may be gone, and are not looked at.
+    pub(super) async fn remembered(request: &MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
+        let MirrorRequest { source, destination, source_options, destination_options, .. } = request;
+        let source = Endpoint::remembered((source, source_options), "source", wait_limit).await?;
+        let destination = Endpoint::remembered((destination, destination_options), "destination", wait_limit).await?;
+        let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
+        Ok(Self { source, destination, state })
+    }
+
+    /// The engine with the pair's state; `None` if the pair was never mirrored.
+    pub(super) async fn known_state(&self, wait_limit: &WaitLimit) -> Result<Option<Arc<dyn Engine>>> {
+        let Some(remembered) = self.look_at_state(wait_limit, PairState::known).await? else { return Ok(None) };
+        let (engine, identity, remembered) = self.open_state(wait_limit, remembered).await?;
+        self.remember_state(wait_limit, (remembered, identity)).await?;
+        Ok(Some(engine))
+    }
+}
+
+impl Endpoint {
+    fn types(&self) -> ComparedTypes {
+        let s3 = matches!(self, Self::S3(_));
+        ComparedTypes { s3, folder: !s3 }
+    }
+
+    /// Checks that a folder is there. A bucket that is missing is found by its listing.
+    pub(crate) async fn ensure_there(&self, which: &'static str, wait_limit: &WaitLimit) -> Result<()> {
+        let Self::Folder(folder) = self else { return Ok(()) };
+        let typed = folder.typed.clone();
+        let look = move |path: &Path| {
+            if !path.is_dir() {
+                bail!("the {which} `{}` is not there; is it mistyped, and is its disk mounted?", typed.display());
+            }
+            Ok(())
+        };
+        folder.look(wait_limit, look).await
+    }
+}
+
+impl FolderPath {
+    /// A folder that may be gone: its path is without links as far as it is there.
+    pub(crate) async fn remembered(typed: &Path, wait_limit: &WaitLimit) -> Result<Self> {
+        let named = typed.to_owned();
+        let look = move || {
+            let absolute = std::path::absolute(&named)?;
+            let there = absolute.ancestors().find_map(|part| Some((part, std::fs::canonicalize(part).ok()?)));
+            Ok(match there.and_then(|(part, found)| Some(found.join(absolute.strip_prefix(part).ok()?))) {
+                // A join with nothing would end in a slash.
+                Some(found) => found.components().collect(),
+                None => absolute,
+            })
+        };
+        Ok(Self { path: wait_limit.look(typed, look).await?, typed: typed.to_owned() })
+    }
+}
