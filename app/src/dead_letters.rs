@@ -100,19 +100,19 @@ impl DecisionEntry {
 }
 
 impl DeadLetterEntry {
-    fn of(letter: &DeadLetter) -> Self {
+    fn of(letter: &DeadLetter, names: &SubjectNames) -> Self {
         let history = letter.history.iter().map(|failure| FailureEntry {
             at: failure.at.to_string(),
             workman: failure.workman.clone(),
-            reason: failure.reason.clone(),
+            reason: names.text(&failure.reason),
         });
         Self {
             id: letter.id.as_str().to_owned(),
             at: letter.at.to_string(),
-            reason: letter.reason.clone(),
+            reason: names.text(&letter.reason),
             account: letter.account.as_ref().map(|account| account.as_str().to_owned()),
             kind: letter.kind.as_ref().map(|kind| kind.as_str().to_owned()),
-            subject: letter.subject.clone(),
+            subject: letter.subject.as_deref().map(|subject| names.text(subject)),
             origin: letter.origin.map(|origin| origin.as_str().to_owned()),
             failures: letter.failures,
             history: history.collect(),
@@ -135,17 +135,27 @@ pub struct DeadLetterListing {
 #[derive(Debug)]
 pub struct DeadLetterReview<'i> {
     installation: &'i Installation,
+    names: SubjectNames,
     table: DeadLetters,
 }
 
 impl<'i> DeadLetterReview<'i> {
-    /// Moves what is still in the dead-letter queue into the table, and begins a review.
+    /// Moves what is still in the dead-letter queue into the table, and begins a review. `names` are the names of the stores in
+    /// it.
     ///
     /// # Errors
     /// When the queue or the table does not answer.
-    pub async fn begin(installation: &'i Installation) -> Result<Self> {
+    pub async fn begin(installation: &'i Installation, names: SubjectNames) -> Result<Self> {
         installation.drain_dead_letters().await?;
-        Ok(Self { installation, table: installation.dead_letters() })
+        Ok(Self { installation, names, table: installation.dead_letters() })
+    }
+
+    /// The words that a command on these dead letters ends with, after a blank.
+    pub fn mirror_words(&self) -> String {
+        match &self.names {
+            SubjectNames::Policies => String::new(),
+            SubjectNames::Mirror { words, .. } => format!(" --mirror {words}"),
+        }
     }
 
     /// A page of the dead letters that wait for a person, or, with `all`, of all dead letters, after the cursor
@@ -155,7 +165,7 @@ impl<'i> DeadLetterReview<'i> {
     /// When the table does not answer or cannot be read.
     pub async fn page(&self, all: bool, after: Option<String>) -> Result<DeadLetterListing> {
         let page = self.table.list(&filter(all), after.map(DeadLetterId::new).as_ref(), PAGE).await?;
-        let letters = page.letters.iter().map(DeadLetterEntry::of).collect();
+        let letters = page.letters.iter().map(|letter| DeadLetterEntry::of(letter, &self.names)).collect();
         Ok(DeadLetterListing { letters, next: page.next.map(|next| next.as_str().to_owned()) })
     }
 
@@ -172,7 +182,7 @@ impl<'i> DeadLetterReview<'i> {
     /// # Errors
     /// When there is none of that id.
     pub async fn show(&self, id: &str) -> Result<DeadLetterEntry> {
-        Ok(DeadLetterEntry::of(&self.table.get(&DeadLetterId::new(id)).await?))
+        Ok(DeadLetterEntry::of(&self.table.get(&DeadLetterId::new(id)).await?, &self.names))
     }
 
     /// Sends a task again with its count of failures at zero. Returns the queue.

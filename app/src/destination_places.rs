@@ -42,6 +42,11 @@ impl DestinationPlaces {
         Self { memory: OnceCell::new(), table, register: OnceCell::new(), found: Mutex::default() }
     }
 
+    /// The claims on destinations that this host knows of, without remembered roots of an installation.
+    pub(crate) fn of_this_host() -> Self {
+        Self { memory: OnceCell::new(), table: None, register: OnceCell::new(), found: Mutex::default() }
+    }
+
     async fn memory(&self) -> anyhow::Result<&PlaceRepository> {
         let open = async || match &self.table {
             Some(table) => Ok(PlaceRepository::new(table.clone(), host::name())),
@@ -217,6 +222,31 @@ impl DestinationPlaces {
         Ok(match (&location.identity, claim) {
             (Some(_), true) => register.claim(&place, keeper, gone).await?,
             _ => register.preview_claim(&place, keeper, gone).await?,
+        })
+    }
+
+    /// Who keeps a place, or one around it or inside it, in sync: the place and its keeper's name.
+    pub(crate) async fn keeper_around(
+        &self,
+        placed: &dyn PlacedStore,
+        space: &SpaceId,
+    ) -> anyhow::Result<Option<(String, String)>> {
+        let Some(location) = placed.space_location(space).await? else { return Ok(None) };
+        if let Some((path, mark)) = location.marks.first() {
+            return Ok(Some((path.display().to_string(), mark.shown.clone())));
+        }
+        let nobody = DestinationKeeper { names: Vec::new(), shown: String::new() };
+        Ok(match self.in_register(placed, &location, &nobody, false).await {
+            Ok(ClaimOutcome::OwnedByAnother { keeper, place }) => Some((place.shown, keeper.shown)),
+            Ok(ClaimOutcome::Ours) => None,
+            // A rescue must not fail because Mill's own state does.
+            Err(error) => {
+                tracing::warn!(
+                    "whether another keeps `{}` in sync is not known: the register of destinations fails: {error:#}",
+                    location.path.display()
+                );
+                None
+            }
         })
     }
 

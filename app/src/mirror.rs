@@ -28,10 +28,10 @@ use mill_wrappers::{TrackedStore, TrackedStores};
 use sha2::{Digest, Sha256};
 
 pub use self::endpoint::EndpointOptions;
-use self::endpoint::{Endpoint, FolderPath};
-pub(crate) use self::known_pair::OpenedEnds;
-pub use self::known_pair::engine_of;
+pub(crate) use self::endpoint::{Endpoint, FolderPath};
 use self::known_pair::space_pair;
+pub(crate) use self::known_pair::{OpenedEnds, RememberedMirror};
+pub use self::known_pair::{engine_of, queues_of};
 use self::pair_state::PairState;
 use crate::UsageError;
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};

@@ -10,7 +10,9 @@ use mill_producer::{
 };
 use mill_records::delete_lists::HoldReason;
 
-use crate::mirror::MirrorRequest;
+use crate::mirror::{EndpointOptions, MirrorRequest};
+use crate::redact::without_password;
+use crate::restore::RestoreRequest;
 
 /// How messages name the subjects of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum SubjectNames {
         source: String,
         /// The destination, as it was typed.
         destination: String,
+        /// Both with what says how to reach them, as words of a command.
+        words: String,
     },
 }
 
@@ -39,12 +43,22 @@ impl SubjectNames {
     /// The names of a mirror's ends, as they were typed.
     pub fn of_mirror(request: &MirrorRequest) -> Self {
         let shown = |path: &Path| path.display().to_string();
-        Self::Mirror { source: shown(&request.source), destination: shown(&request.destination) }
+        let (source, destination) = (shown(&request.source), shown(&request.destination));
+        let mut words = format!("{} {}", shell_word(&source), shell_word(&destination));
+        for (which, options) in [("source", &request.source_options), ("destination", &request.destination_options)] {
+            let EndpointOptions { endpoint, region, profile } = options;
+            let endpoint = endpoint.as_deref().map(without_password);
+            for (name, given) in [("endpoint", &endpoint), ("region", region), ("profile", profile)] {
+                let given = given.as_ref().map(|given| format!(" --{which}-{name} {}", shell_word(given)));
+                words.push_str(&given.unwrap_or_default());
+            }
+        }
+        Self::Mirror { source, destination, words }
     }
 
     /// Translates a text with accounts, stores and spaces into names that the person knows.
     pub fn text(&self, text: &str) -> String {
-        let Self::Mirror { source, destination } = self else { return text.to_owned() };
+        let Self::Mirror { source, destination, .. } = self else { return text.to_owned() };
         let mut out = text.to_owned();
         for (store, path) in [("mirror:source", source), ("mirror:destination", destination)] {
             out = out.replace(&format!("store `{store}`"), &format!("`{path}`"));
@@ -67,7 +81,7 @@ impl SubjectNames {
     /// Translates a field of a log line into names that the person knows. `None` if it says nothing because it is the
     /// same for the whole mirror.
     pub fn fact<'v>(&'v self, name: &str, value: &'v str) -> Option<&'v str> {
-        let Self::Mirror { source, destination } = self else { return Some(value) };
+        let Self::Mirror { source, destination, .. } = self else { return Some(value) };
         match (name, value.trim_matches('"')) {
             ("account", Self::MIRROR_ACCOUNT)
             | ("space", Self::MIRROR_SPACE)
@@ -118,7 +132,7 @@ impl SubjectNames {
         self.text(&format!("not copied: `{subject}`: {reason}"))
     }
 
-    /// A dead-lettered task. A mirror's next run deletes its dead letters and tries again.
+    /// A dead-lettered task. A mirror's next run tries again what is not in sync then.
     pub fn given_up(&self, id: &str, subject: Option<&str>, reason: &str) -> String {
         let what = subject.map_or_else(|| "a task that nobody can read".to_owned(), |subject| format!("`{subject}`"));
         let said = subject.and_then(|subject| reason.strip_prefix(&format!("`{subject}` is not in sync yet: ")));
@@ -126,7 +140,10 @@ impl SubjectNames {
         let reason = said.unwrap_or(reason).escape_debug();
         match self {
             Self::Policies => format!("dead-lettered {what}: {reason} (mill deadletters show {id})"),
-            Self::Mirror { .. } => self.text(&format!("given up {what}: {reason}")),
+            Self::Mirror { words, .. } => {
+                self.text(&format!("given up {what}: {reason}"))
+                    + &format!(" (mill deadletters show {id} --mirror {words})")
+            }
         }
     }
 
@@ -181,9 +198,7 @@ impl SubjectNames {
     fn confirm_hint(&self, token: &str) -> String {
         let (of, first) = match self {
             Self::Policies => (String::new(), ""),
-            Self::Mirror { source, destination } => {
-                (format!(" --mirror {} {}", shell_word(source), shell_word(destination)), "--remove-vanished ")
-            }
+            Self::Mirror { words, .. } => (format!(" --mirror {words}"), "--remove-vanished "),
         };
         format!(
             "; `mill held show {token}{of}` lists them; if exactly these shall go, run again with \
@@ -206,6 +221,24 @@ impl SubjectNames {
         format!(
             "held back: {count} of {items_total} items {what} are gone from the source and are kept, because {reason}{way_out}"
         )
+    }
+}
+
+/// The names of a restoration's stores: those of the copy, and the place that it is brought back to.
+#[derive(Debug)]
+pub struct RestoreNames<'n> {
+    /// The names of the copy.
+    pub copy: SubjectNames,
+    /// The place, as it was typed.
+    pub to: &'n str,
+}
+
+impl RestoreNames<'_> {
+    /// Translates a text into names that the person knows.
+    pub fn text(&self, text: &str) -> String {
+        let place = RestoreRequest::PLACE;
+        let named = text.replace(&format!("store `{place}`"), &format!("`{}`", self.to)).replace(place, self.to);
+        self.copy.text(&named)
     }
 }
 
@@ -239,7 +272,11 @@ mod tests {
 
     #[test]
     fn a_mirrors_messages_speak_of_the_paths_that_were_typed() {
-        let names = SubjectNames::Mirror { source: "~/Pictures".into(), destination: "/mnt/copy".into() };
+        let names = SubjectNames::of_mirror(&MirrorRequest {
+            source: "~/Pictures".into(),
+            destination: "/mnt/copy".into(),
+            ..MirrorRequest::default()
+        });
         for (made, said) in [
             (
                 "write of `content/a/b` in store `mirror:destination` failed: x",
@@ -268,7 +305,25 @@ mod tests {
                 "`mirror/content/a/b` is not in sync yet: put of `content/a/b` in store `mirror:destination` failed";
             names.given_up("id", subject, reason)
         };
-        assert_eq!(given_up(Some("mirror/content/a/b")), "given up `a/b`: put of `a/b` in `/mnt/copy` failed");
-        assert!(!given_up(None).contains("mirror"));
+        assert_eq!(
+            given_up(Some("mirror/content/a/b")),
+            "given up `a/b`: put of `a/b` in `/mnt/copy` failed (mill deadletters show id --mirror '~/Pictures' /mnt/copy)"
+        );
+        assert!(!given_up(None).contains("mirror:"));
+    }
+
+    #[test]
+    fn a_command_that_is_named_finds_the_same_mirror() {
+        let mut request = MirrorRequest {
+            source: "my pictures".into(),
+            destination: "s3://it's/there".into(),
+            ..MirrorRequest::default()
+        };
+        request.destination_options.endpoint = Some("https://s3.example.org:9000".into());
+        request.source_options.profile = Some("one".into());
+        let SubjectNames::Mirror { words, .. } = SubjectNames::of_mirror(&request) else { panic!("it is a mirror") };
+        let words = shlex::split(&words).unwrap();
+        assert_eq!(words[..2], ["my pictures", "s3://it's/there"]);
+        assert_eq!(words[2..], ["--source-profile", "one", "--destination-endpoint", "https://s3.example.org:9000"]);
     }
 }

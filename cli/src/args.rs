@@ -94,10 +94,10 @@ pub(crate) enum Command {
         mill verify                       all spaces of all accounts of the configuration\n  \
         mill verify library photos        one space of it\n  \
         mill verify --sample 5            a twentieth of it, another one each time\n\n\
-        Whatever it names as different, missing or only at the copy is a fault: exit code 50. What no copy can have, such\n\
-        as a link, and what it cannot read, such as an archived object, is named: exit code 2.")]
+        What is different, missing or only at the copy is a fault: exit code 50. What no copy can have,\n\
+        such as a link, and what cannot be read, such as an archived object, is named: exit code 2.")]
     Verify(VerifyArgs),
-    /// Bring a space back from one of its copies, into an empty or existing folder
+    /// Bring a copy back, into an empty or existing folder or bucket
     #[command(after_help = examples::RESTORE)]
     Restore(RestoreArgs),
     /// Show or release the source that a destination space belongs to
@@ -115,8 +115,8 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = examples::PLACES)]
     Places(PlacesCommand),
     /// Review tasks that were given up
-    #[command(subcommand, name = "deadletters", after_help = examples::DEAD_LETTERS)]
-    DeadLetters(DeadLettersCommand),
+    #[command(name = "deadletters", after_help = examples::DEAD_LETTERS)]
+    DeadLetters(DeadLettersArgs),
     /// Make or check what a fleet stands on
     #[command(subcommand, after_help = examples::INFRA)]
     Infra(InfraCommand),
@@ -142,6 +142,8 @@ impl Cli {
     pub(crate) fn names(&self) -> SubjectNames {
         match &self.command {
             Command::Mirror(mirror) => mirror.names(),
+            Command::Restore(restore) => names_of(restore.mirror().as_ref()),
+            Command::DeadLetters(letters) => names_of(letters.ends.mirror(&letters.mirror).as_ref()),
             Command::Verify(verify) => names_of(verify.ends(|| self.is_configured()).as_ref()),
             _ => SubjectNames::Policies,
         }
@@ -195,22 +197,22 @@ pub(crate) enum InfraCommand {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct EndpointArgs {
     /// The address of the source's S3 service
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) source_endpoint: Option<String>,
     /// The region of the source
-    #[arg(long, value_name = "REGION")]
+    #[arg(long, global = true, value_name = "REGION")]
     pub(crate) source_region: Option<String>,
     /// The profile of the AWS configuration by which the source is read
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub(crate) source_profile: Option<String>,
     /// The address of the destination's S3 service
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) destination_endpoint: Option<String>,
     /// The region of the destination
-    #[arg(long, value_name = "REGION")]
+    #[arg(long, global = true, value_name = "REGION")]
     pub(crate) destination_region: Option<String>,
     /// The profile of the AWS configuration by which the destination is written
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub(crate) destination_profile: Option<String>,
 }
 
@@ -220,6 +222,12 @@ impl EndpointArgs {
         let source = [&self.source_endpoint, &self.source_region, &self.source_profile];
         let destination = [&self.destination_endpoint, &self.destination_region, &self.destination_profile];
         source.into_iter().chain(destination).any(Option::is_some)
+    }
+
+    /// The mirror that `--mirror` names, if it does.
+    pub(crate) fn mirror(&self, named: &[PathBuf]) -> Option<MirrorRequest> {
+        let [source, destination] = named else { return None };
+        Some(self.clone().request(source.clone(), destination.clone()))
     }
 
     /// A mirror between two paths whose ends are reached so.
@@ -406,16 +414,33 @@ impl VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "mill restore [OPTIONS] --from <STORE> <ACCOUNT> <SPACE> <TO>\n       \
+                            mill restore [OPTIONS] --mirror <SOURCE> <DESTINATION> <TO>")]
 pub(crate) struct RestoreArgs {
-    /// The account
-    pub(crate) account: String,
-    /// The space
-    pub(crate) space: String,
+    /// The account and the space, and the place to bring the copy back to: a folder, or s3://BUCKET/PREFIX. With --mirror, that
+    /// place alone. What is there already is kept unless it differs
+    #[arg(required = true, num_args = 1..=3, value_names = ["ACCOUNT", "SPACE", "TO"])]
+    pub(crate) places: Vec<PathBuf>,
     /// The store to bring it back from
-    #[arg(long, value_name = "STORE")]
-    pub(crate) from: String,
-    /// The folder to bring it back to; what is there already is kept unless it differs
-    pub(crate) to: PathBuf,
+    #[arg(long, value_name = "STORE", required_unless_present = "mirror", conflicts_with = "mirror")]
+    pub(crate) from: Option<String>,
+    /// Bring back the DESTINATION of this mirror; its SOURCE may be gone
+    #[arg(long, num_args = 2, value_names = ["SOURCE", "DESTINATION"])]
+    pub(crate) mirror: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ends: EndpointArgs,
+    /// The address of the S3 service of TO
+    #[arg(long, value_name = "URL")]
+    pub(crate) to_endpoint: Option<String>,
+    /// The region of TO
+    #[arg(long, value_name = "REGION")]
+    pub(crate) to_region: Option<String>,
+    /// The profile of the AWS configuration by which TO is written
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to_profile: Option<String>,
+    /// Make the bucket of TO, if it is not there
+    #[arg(long)]
+    pub(crate) create: bool,
     /// Replace files at TO that differ, by what is proven to be as it was copied
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -426,6 +451,19 @@ pub(crate) struct RestoreArgs {
     /// Print the summary as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl RestoreArgs {
+    /// The mirror whose copy is to come back, if it is one.
+    pub(crate) fn mirror(&self) -> Option<MirrorRequest> {
+        self.ends.mirror(&self.mirror)
+    }
+
+    /// How to reach TO in S3.
+    pub(crate) fn to_options(&self) -> EndpointOptions {
+        let Self { to_endpoint, to_region, to_profile, .. } = self;
+        EndpointOptions { endpoint: to_endpoint.clone(), region: to_region.clone(), profile: to_profile.clone() }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -503,6 +541,17 @@ pub(crate) enum HeldCommand {
         #[arg(required = true)]
         tokens: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadLettersArgs {
+    #[command(subcommand)]
+    pub(crate) command: DeadLettersCommand,
+    /// Those of a one-off mirror, instead of the configured installation
+    #[arg(long, global = true, num_args = 2, value_names = ["SOURCE", "DESTINATION"])]
+    pub(crate) mirror: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ends: EndpointArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -53,11 +53,11 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
             let ends = args.ends(|| cli.config.is_some() || SettingLayers::are_found());
             verify::run(args, ends, config).await
         }
-        Command::Restore(args) => restore::run(args, &config().await?).await,
+        Command::Restore(args) => restore::run(args, config).await,
         Command::Spaces(args) => spaces::run(args, &config().await?).await,
         Command::Held(args) => held::run(args, config).await,
         Command::Places(args) => places::run(args, &config().await?).await,
-        Command::DeadLetters(args) => dead_letters::run(args, &config().await?).await,
+        Command::DeadLetters(args) => dead_letters::run(args, config).await,
         Command::Infra(args) => infra::run(args, &config().await?).await,
         Command::Config(ConfigCommand::Show) => {
             let file = cli.config.clone();

@@ -41,11 +41,15 @@ pub(crate) const POLICY_EXPLAIN: &str = "Example:
   mill policy explain library photos";
 
 pub(crate) const RESTORE: &str = "Examples:
+  mill restore --mirror ~/Pictures /mnt/backup/Pictures ~/Pictures-back
+  mill restore --mirror ~/Pictures s3://my-backup/pictures ~/Pictures-back
+  mill restore --mirror ~/Pictures /mnt/copy s3://new/pictures --create
   mill restore library photos --from 2 /srv/photos-back
+  mill restore library photos --from 2 s3://new/photos --to-profile new
   mill restore library photos --from 2 /srv/photos --overwrite      also replaces what differs there
 
 Each item is compared with what was proven when it was copied. What differs is named, and not brought back
-without --unproven.";
+without --unproven. What TO does not keep of times, modes and headers is named too. The copy is only read.";
 
 pub(crate) const SPACES: &str = "Examples:
   mill spaces owner library 2 photos    from which source it is kept in sync
@@ -71,18 +75,22 @@ pub(crate) const DEAD_LETTERS: &str = "Examples:
   mill deadletters list
   mill deadletters show ID              with its whole history
   mill deadletters retry --all          once the cause is mended
-  mill deadletters discard ID --reason 'removed on purpose'";
+  mill deadletters discard ID --reason 'removed on purpose'
+  mill deadletters list --mirror ~/Pictures /mnt/backup/Pictures";
 
 pub(crate) const DEAD_LETTERS_LIST: &str = "Examples:
   mill deadletters list
+  mill deadletters list --mirror ~/Pictures s3://my-backup/pictures
   mill deadletters list --all --json    also those that are closed, a line each";
 
-pub(crate) const DEAD_LETTERS_SHOW: &str = "Example:
-  mill deadletters show ID";
+pub(crate) const DEAD_LETTERS_SHOW: &str = "Examples:
+  mill deadletters show ID
+  mill deadletters show ID --mirror ~/Pictures /mnt/backup/Pictures";
 
 pub(crate) const DEAD_LETTERS_RETRY: &str = "Examples:
   mill deadletters retry ID
-  mill deadletters retry --all";
+  mill deadletters retry --all
+  mill deadletters retry --all --mirror ~/Pictures /mnt/backup/Pictures";
 
 pub(crate) const DEAD_LETTERS_DISCARD: &str = "Example:
   mill deadletters discard ID --reason 'removed on purpose'";

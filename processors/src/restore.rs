@@ -69,8 +69,8 @@ pub struct Restoration {
     pub to: Arc<dyn DestinationStore>,
     /// The pairs whose sync proofs were recorded when the items of this copy were written.
     pub proven_pairs: Vec<SpacePair>,
-    /// The repository of those sync proofs.
-    pub sync_proofs: SyncProofs,
+    /// The repository of those sync proofs, if there is one.
+    pub sync_proofs: Option<SyncProofs>,
     /// Whether items at `to` that differ are replaced by proven bytes; otherwise they are kept and named.
     pub overwrite: bool,
     /// Whether items whose bytes differ from their sync proofs are restored too, and whether items that were never
@@ -131,6 +131,7 @@ impl Restoration {
                 .push(ItemFinding { item: self.space.to_string(), what: CopyFault::ListingBroken { behind, why } });
         }
         self.report_missing(&mut report, broken.map(|(last, _)| last).as_ref()).await?;
+        report.not_kept.sort_by(|a, b| a.item.cmp(&b.item));
         report.faults.sort_by(|a, b| a.item.cmp(&b.item));
         report.faults.dedup();
         Ok(report)
@@ -160,11 +161,8 @@ impl Restoration {
                     return Ok(RestoreOutcome::Skipped(why.into()));
                 }
                 Ok(match self.write(item, None).await? {
-                    RestoreOutcome::Restored { bytes, .. } => {
-                        RestoreOutcome::RestoredUnproven { bytes, why: why.into() }
-                    }
-                    RestoreOutcome::RestoredUnproven { bytes, why: more } => {
-                        RestoreOutcome::RestoredUnproven { bytes, why: format!("{why}; and {more}") }
+                    restored @ (RestoreOutcome::Restored { .. } | RestoreOutcome::RestoredUnproven { .. }) => {
+                        restored.unproven(why)
                     }
                     other => other,
                 })
@@ -217,7 +215,22 @@ impl Restoration {
                 why: "the copy's store does not tell all its properties".into(),
             });
         }
-        Ok(RestoreOutcome::Restored { bytes: content.size, proven })
+        self.compare_written(item, &content, proven).await
+    }
+
+    /// Reads the properties back: not every place keeps them all.
+    async fn compare_written(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        proven: bool,
+    ) -> Result<RestoreOutcome, StoreError> {
+        let lost = match self.to.head(item).await? {
+            Presence::Present(there) => Properties::difference(Some(&content.properties), there.properties.as_ref()),
+            Presence::Absent if is_implied_directory(&*self.to, item).await? => None,
+            Presence::Absent => return Ok(RestoreOutcome::Skipped("it was gone right after it was written".into())),
+        };
+        Ok(RestoreOutcome::Restored { bytes: content.size, proven, lost })
     }
 
     /// Whether the item that is there equals the copy. `None` when the item of the copy went away.
@@ -251,8 +264,9 @@ impl Restoration {
     /// The sync proof of an item, whichever source it was copied from.
     async fn sync_proof(&self, id: &ContentId) -> ProofLookup {
         let mut known = ProofLookup::NoProof;
+        let Some(sync_proofs) = &self.sync_proofs else { return ProofLookup::NoProof };
         for pair in &self.proven_pairs {
-            match self.sync_proofs.get(pair, id).await {
+            match sync_proofs.get(pair, id).await {
                 Ok(Some(sync_proof)) => return ProofLookup::Found(sync_proof),
                 Ok(None) => {}
                 Err(error) => known = ProofLookup::Unreadable(error_chain(&error)),
@@ -267,8 +281,9 @@ impl Restoration {
         report: &mut RestorationReport,
         broken: Option<&ContentId>,
     ) -> Result<(), StoreError> {
+        let Some(repository) = &self.sync_proofs else { return Ok(()) };
         for pair in &self.proven_pairs {
-            let mut sync_proofs = self.sync_proofs.stream(pair, None);
+            let mut sync_proofs = repository.stream(pair, None);
             let mut behind = None;
             while let Some(row) = sync_proofs.next().await {
                 let id = match row {

@@ -1,18 +1,22 @@
 //! A pair of ends outside of a run: the state of their mirror, if there was one, and both ends, opened to be read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use mill_local::OsClock;
 use mill_model::{AccountId, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_ports::Engine;
+use mill_records::policies::PolicyRepository;
 
 use super::endpoint::{Endpoint, FolderPath};
 use super::pair_state::PairState;
 use super::{MirrorPair, MirrorRequest, state_folder};
+use crate::destination_places::DestinationPlaces;
+use crate::installation::Installation;
+use crate::placement_checks::PlacementChecks;
 use crate::store_choice::OpenedStore;
-use crate::store_registry::FolderOpener;
+use crate::store_registry::{FolderOpener, InstallationIdentity, StoreRegistry};
 use crate::subject_names::SubjectNames;
 use crate::verify::ComparedTypes;
 use crate::wait_limit::WaitLimit;
@@ -27,6 +31,24 @@ pub async fn engine_of(request: &MirrorRequest) -> Result<Arc<dyn Engine>> {
     pair.known_state(&wait_limit)
         .await?
         .with_context(|| format!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination))
+}
+
+/// Opens the queues and tables of a mirror, without its ends, which may be gone.
+///
+/// # Errors
+/// There is no such mirror yet, or its state cannot be used.
+pub async fn queues_of(request: &MirrorRequest) -> Result<Installation> {
+    let engine = engine_of(request).await?;
+    let (misplaced, places) = (Arc::<PlacementChecks>::default(), Arc::new(DestinationPlaces::of(&*engine)));
+    let policies = Arc::new(PolicyRepository::fixed(Vec::new()));
+    // Nothing can be opened by it.
+    let stores = Arc::new(StoreRegistry::new(
+        (policies.clone(), PathBuf::new()),
+        FolderOpener::of(&*engine),
+        (misplaced.clone(), places.clone()),
+        InstallationIdentity { names: Vec::new(), shown: String::new() },
+    ));
+    Ok(Installation::of(engine, policies, (stores, Arc::default()), (misplaced, places)))
 }
 
 /// The pair of spaces that a mirror's tables speak of.
@@ -78,6 +100,37 @@ impl OpenedEnds {
             types: ends.source.types().and(ends.destination.types()),
             pair,
         })
+    }
+}
+
+/// The destination of a mirror, opened to be read. Its source may be gone.
+#[derive(Debug)]
+pub(crate) struct RememberedMirror {
+    pub(crate) destination: Endpoint,
+    pub(crate) opened: OpenedStore,
+    /// What it is in the tables of the mirror.
+    pub(crate) pair: SpacePair,
+    /// The engine with the state of the mirror, if it is known here.
+    pub(crate) state: Option<Arc<dyn Engine>>,
+}
+
+impl RememberedMirror {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// It cannot be used, there is nothing in it, or the state of the mirror cannot be used.
+    pub(crate) async fn open(request: &MirrorRequest) -> Result<Self> {
+        let wait_limit = WaitLimit::endless();
+        let ends = MirrorPair::remembered(request, &wait_limit).await?;
+        ends.destination.ensure_there("destination", &wait_limit).await?;
+        let state = ends.known_state(&wait_limit).await?;
+        let folders = state.as_deref().map_or_else(|| FolderOpener::plain(Arc::new(OsClock)), FolderOpener::of);
+        let pair = space_pair()?;
+        let opened = ends.destination.open(&folders, addresses(&pair).1, &pair.space).await?;
+        if !ends.destination.holds_something(&*opened.store, &folders, (&wait_limit, false)).await? {
+            bail!("`{}` holds nothing: is it the right one, and is it mounted?", ends.destination);
+        }
+        Ok(Self { destination: ends.destination, opened, pair, state })
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
 use crate::config::Config;
 use crate::dead_letters::DeadLetterReview;
 use crate::installation::Installation;
+use crate::subject_names::SubjectNames;
 
 /// Loops that began within this time count as begun together.
 const BEGAN_TOGETHER: Duration = Duration::from_mins(1);
@@ -34,7 +35,7 @@ impl StatusReport {
     /// # Errors
     /// When the queues or the tables do not answer.
     pub async fn read(installation: &Installation, config: &Config) -> Result<Self> {
-        let letters = DeadLetterReview::begin(installation).await?;
+        let letters = DeadLetterReview::begin(installation, SubjectNames::Policies).await?;
         let (accounts, covered) = accounts(installation).await;
         Ok(Self {
             queues: queues(installation).await?,

@@ -4,24 +4,33 @@ use anyhow::Result;
 use mill_app::config::Config;
 use mill_app::dead_letters::{DeadLetterEntry, DeadLetterReview};
 use mill_app::installation::Installation;
+use mill_app::mirror;
 use mill_app::result_code::ResultCode;
 use mill_model::ids::shorten_for_display;
 
-use crate::args::DeadLettersCommand as Args;
+use crate::args::{DeadLettersArgs, DeadLettersCommand as Args, names_of};
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Args, config: &Config) -> Result<ResultCode> {
-    let installation = Installation::configured(config).await?;
-    let review = DeadLetterReview::begin(&installation).await?;
-    match args {
+pub(super) async fn run(args: DeadLettersArgs, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
+    let mirror = args.ends.mirror(&args.mirror);
+    let installation = match &mirror {
+        Some(mirror) => mirror::queues_of(mirror).await?,
+        None => Installation::configured(&config().await?).await?,
+    };
+    let review = DeadLetterReview::begin(&installation, names_of(mirror.as_ref())).await?;
+    match args.command {
         Args::List { all, json } => list(&review, all, json).await?,
         // Through a `Value`, which has its members in alphabetical order.
         Args::Show { id } => line(serde_json::to_string_pretty(&serde_json::to_value(review.show(&id).await?)?)?),
         Args::Retry { ids, .. } => {
             for id in chosen(&review, ids).await? {
                 let queue = review.retry(&id, &person()).await?;
-                line(format!("{id} was sent to {queue} again"));
+                match &mirror {
+                    // It asks for all that is not in sync, this item too.
+                    Some(_) => line(format!("{id} is tried again by the next `mill mirror` of these two")),
+                    None => line(format!("{id} was sent to {queue} again")),
+                }
             }
         }
         Args::Discard { ids, reason, .. } => {
@@ -73,9 +82,10 @@ async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result
             [id, at, state.as_str().to_owned(), subject.unwrap_or_else(|| "?".into()), shorten_for_display(&reason)]
         });
         line(table(["id", "dead-lettered", "state", "about", "reason"], rows));
-        line(
-            "\n`mill deadletters show ID` gives the whole history; `retry ID` sends it again; `discard ID --reason …`.",
-        );
+        line(format!(
+            "\n`mill deadletters show ID{0}` gives the whole history; `retry ID{0}` sends it again; `discard ID --reason …{0}`.",
+            review.mirror_words()
+        ));
     }
     Ok(())
 }

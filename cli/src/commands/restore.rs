@@ -1,52 +1,94 @@
-//! `mill restore`: restores a space from one of its copies.
+//! `mill restore`: brings a copy back.
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use mill_app::UsageError;
 use mill_app::config::Config;
 use mill_app::installation::Installation;
-use mill_app::restore::RestoreRequest;
+use mill_app::restore::{MirrorRestoration, RestoreRequest, SpaceCopy};
 use mill_app::result_code::ResultCode;
+use mill_app::subject_names::RestoreNames;
 use mill_model::{AccountId, SpaceId, StoreId};
-use mill_processors::restore::RestorationReport;
 use serde_json::json;
 
-use crate::args::RestoreArgs;
+use crate::args::{RestoreArgs, names_of};
 use crate::output::{bytes, line};
 
 /// Runs it.
-pub(super) async fn run(args: RestoreArgs, config: &Config) -> Result<ResultCode> {
+pub(super) async fn run(args: RestoreArgs, config: impl AsyncFn() -> Result<Config>) -> Result<ResultCode> {
     let began = Instant::now();
-    let installation = Installation::configured(config).await?;
+    let (place, mirror) = (args.places.last().cloned().unwrap_or_default(), args.mirror());
     let request = RestoreRequest {
-        account: AccountId::new(args.account.as_str())?,
-        space: SpaceId::new(args.space.as_str())?,
-        from: StoreId::new(args.from.as_str())?,
-        to: args.to.clone(),
+        to: place.clone(),
+        to_options: args.to_options(),
+        create: args.create,
         overwrite: args.overwrite,
         unproven: args.unproven,
     };
-    let restored = request.run(&installation, config).await?;
-    let result = if restored.faults.is_empty() { ResultCode::Done } else { ResultCode::Partial };
-    print(&restored, &args, began.elapsed().as_secs_f64(), result);
+    let shown = place.display().to_string();
+    let names = RestoreNames { copy: names_of(mirror.as_ref()), to: &shown };
+    let restored = match (&mirror, args.places.as_slice()) {
+        (Some(mirror), [_]) => named(&names, Box::pin(request.mirror(mirror)).await)?,
+        (None, [account, space, _]) => {
+            let copy = SpaceCopy {
+                account: AccountId::new(account.display().to_string())?,
+                space: SpaceId::new(space.display().to_string())?,
+                from: StoreId::new(args.from.clone().unwrap_or_default())?,
+            };
+            if args.ends.any() {
+                return Err(UsageError("--source-… and --destination-… belong to --mirror".to_owned()).into());
+            }
+            let config = config().await?;
+            let installation = Installation::configured(&config).await?;
+            let report = named(&names, Box::pin(request.space(&copy, &installation, &config)).await)?;
+            MirrorRestoration { report, is_known: true }
+        }
+        (Some(_), _) => return Err(UsageError("with --mirror, name only the place to bring it back to".into()).into()),
+        (None, _) => {
+            return Err(UsageError("name the account, the space and the place to bring it back to".into()).into());
+        }
+    };
+    let result = match &restored.report {
+        report if !report.faults.is_empty() => ResultCode::Partial,
+        report if !report.not_kept.is_empty() => ResultCode::Warnings,
+        _ => ResultCode::Done,
+    };
+    print(&restored, &args, (began.elapsed().as_secs_f64(), result), &names);
     Ok(result)
 }
 
-fn print(restored: &RestorationReport, args: &RestoreArgs, seconds: f64, exit: ResultCode) {
-    for fault in &restored.faults {
-        line(format!("! {}: {}", fault.item, fault.what));
+/// The error with the names that the person typed.
+fn named<T>(names: &RestoreNames<'_>, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match error {
+        usage if usage.is::<UsageError>() => usage,
+        error => anyhow!(names.text(&format!("{error:#}"))),
+    })
+}
+
+fn print(
+    MirrorRestoration { report: restored, is_known }: &MirrorRestoration,
+    args: &RestoreArgs,
+    (seconds, exit): (f64, ResultCode),
+    names: &RestoreNames<'_>,
+) {
+    for fault in restored.faults.iter().chain(&restored.not_kept) {
+        line(format!("! {}: {}", fault.item, names.text(&fault.what.to_string())));
+    }
+    if !is_known {
+        line("No `mill mirror` of these two is known here, so there are no sync proofs of the copy.");
     }
     if args.json {
         line(
             json!({ "copied": restored.copied, "unchanged": restored.unchanged, "proven": restored.proven,
-                "unproven": restored.unproven(),
+                "unproven": restored.unproven(), "not_kept": restored.not_kept.len(),
                 "faults": restored.faults.len(), "bytes": restored.bytes,
                 "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": exit.code() })
             .to_string(),
         );
         return;
     }
-    let how = if restored.faults.is_empty() { "The space is back" } else { "What is whole is back" };
+    let how = if restored.faults.is_empty() { "The copy is back" } else { "What is whole is back" };
     line(format!(
         "{how}: {} brought back, {} there already, {} of both proven by their sync proofs, {} named above; {} in {seconds:.1} s.",
         restored.copied,
@@ -55,6 +97,12 @@ fn print(restored: &RestorationReport, args: &RestoreArgs, seconds: f64, exit: R
         restored.faults.len(),
         bytes(restored.bytes)
     ));
+    if !restored.not_kept.is_empty() {
+        line(format!(
+            "Of {} the bytes are back, and the place that they are in now does not keep all of what else they had.",
+            restored.not_kept.len()
+        ));
+    }
     if restored.unproven() > 0 {
         line(format!(
             "Of {} no sync proof tells what was copied: their bytes are those of the copy, and nothing else vouches for them.",

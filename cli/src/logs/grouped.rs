@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_mirrors_lines_bear_no_names_that_nobody_gave() {
-        let names = SubjectNames::Mirror { source: "src".into(), destination: "my copies".into() };
+        let names =
+            SubjectNames::Mirror { source: "src".into(), destination: "my copies".into(), words: String::new() };
         let lines = lines(names, || {
             let of_store = "list of `` in store `mirror:source` failed";
             let (account, space, source, destination) = ("mirror", "content", "source", "destination");

@@ -41,6 +41,8 @@ mod network;
 mod one_space;
 #[path = "fleet/proxy.rs"]
 mod proxy;
+#[path = "fleet/restore.rs"]
+mod restore;
 #[path = "fleet/same.rs"]
 mod same;
 #[path = "../../../infra/aws/tests/it/seaweed.rs"]

@@ -234,6 +234,24 @@ fn what_a_disk_cannot_keep_is_no_difference_to_verify() {
 }
 
 #[test]
+fn what_the_disk_of_a_restore_does_not_keep_is_said_and_the_bytes_are_back() {
+    use std::os::unix::fs::PermissionsExt as _;
+    trial(Folding::ExFat, |world, _| {
+        for (name, mode) in [("run.sh", 0o755), ("secret", 0o600)] {
+            world.write(&format!("src/{name}"), name);
+            fs::set_permissions(world.path(&format!("src/{name}")), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        world.age("src");
+        world.mill(&["mirror", "src", "copy"]).expect(0);
+        let ran = world.mill(&["restore", "--mirror", "src", "copy", "dst/back", "--json"]);
+        let json = ran.json();
+        assert_eq!((&json["copied"], &json["unproven"]), (&2.into(), &0.into()), "{json}");
+        assert_eq!((ran.code, &json["not_kept"], &json["faults"]), (2, &2.into(), &0.into()), "{json}");
+        assert!(ran.out.contains("! secret: brought back, but its property `file-mode` is not kept"), "{}", ran.out);
+    });
+}
+
+#[test]
 fn a_disk_that_was_plugged_in_again_is_verified_by_its_bytes() {
     in_mount_namespace(|| {
         let world = World::new();

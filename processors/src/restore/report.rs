@@ -1,5 +1,6 @@
 //! What became of the items of a restoration.
 
+use mill_model::{ContentId, PropertyDifference};
 use mill_ports::error_chain;
 
 use crate::each_item::{ItemReport, ItemResult};
@@ -18,6 +19,8 @@ pub struct RestorationReport {
     pub bytes: u64,
     /// Each item that was not restored, or not as it was proven, and why.
     pub faults: Vec<ItemFinding>,
+    /// Each restored item of which its new place does not keep all properties.
+    pub not_kept: Vec<ItemFinding>,
 }
 
 impl RestorationReport {
@@ -29,10 +32,20 @@ impl RestorationReport {
 
 /// What became of one item.
 pub(crate) enum RestoreOutcome {
-    Restored { bytes: u64, proven: bool },
-    AlreadyPresent { proven: bool },
+    /// `lost` is what its new place does not keep of its properties.
+    Restored {
+        bytes: u64,
+        proven: bool,
+        lost: Option<PropertyDifference>,
+    },
+    AlreadyPresent {
+        proven: bool,
+    },
     Skipped(String),
-    RestoredUnproven { bytes: u64, why: String },
+    RestoredUnproven {
+        bytes: u64,
+        why: String,
+    },
     PresentUnproven(String),
 }
 
@@ -42,7 +55,11 @@ impl ItemReport for RestorationReport {
     fn note(&mut self, result: ItemResult<RestoreOutcome>) {
         let (item, why) = match result {
             Ok((id, Ok(outcome))) => match outcome {
-                RestoreOutcome::Restored { bytes, proven } => return self.note_restored(bytes, proven),
+                RestoreOutcome::Restored { bytes, proven, lost } => {
+                    self.note_restored(bytes, proven);
+                    self.not_kept.extend(lost.map(|lost| not_kept(&id, &lost)));
+                    return;
+                }
                 RestoreOutcome::AlreadyPresent { proven } => {
                     self.unchanged += 1;
                     self.proven += u64::from(proven);
@@ -79,9 +96,17 @@ impl RestorationReport {
 
 impl RestoreOutcome {
     /// The same outcome, but it is not known whether the bytes are those that were copied.
-    pub(super) fn unproven_because(self, why: &str) -> Self {
-        let why = format!("whether its bytes are those that were copied could not be told: {why}");
+    pub(super) fn unproven_because(self, reason: &str) -> Self {
+        self.unproven(&format!("whether its bytes are those that were copied could not be told: {reason}"))
+    }
+
+    /// The same outcome, but its bytes are not proven.
+    pub(super) fn unproven(self, why: &str) -> Self {
+        let why = why.to_owned();
         match self {
+            Self::Restored { bytes, lost: Some(PropertyDifference::Property(name)), .. } => {
+                Self::RestoredUnproven { bytes, why: format!("{why}; and its property `{name}` is another there") }
+            }
             Self::Restored { bytes, .. } => Self::RestoredUnproven { bytes, why },
             Self::AlreadyPresent { .. } => Self::PresentUnproven(why),
             Self::RestoredUnproven { bytes, why: more } => {
@@ -90,4 +115,14 @@ impl RestoreOutcome {
             Self::PresentUnproven(_) | Self::Skipped(_) => self,
         }
     }
+}
+
+fn not_kept(id: &ContentId, lost: &PropertyDifference) -> ItemFinding {
+    let what = match lost {
+        PropertyDifference::Property(name) => {
+            format!("brought back, but its property `{name}` is not kept there as it was")
+        }
+        PropertyDifference::Unknown => "brought back, but its properties cannot be read there".to_owned(),
+    };
+    ItemFinding { item: id.to_string(), what: CopyFault::NotRestored(what) }
 }

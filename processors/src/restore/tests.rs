@@ -70,7 +70,7 @@ impl Fixture {
             space: at("x").space,
             to: Arc::new(self.to.clone()),
             proven_pairs: vec![pair()],
-            sync_proofs: self.sync_proofs.clone(),
+            sync_proofs: Some(self.sync_proofs.clone()),
             overwrite: false,
             unproven: false,
             concurrency: NonZeroUsize::new(2).unwrap(),

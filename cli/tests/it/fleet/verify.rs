@@ -77,7 +77,7 @@ fn a_folder_is_compared_with_its_copy_in_a_bucket_and_back() {
     fs::create_dir(world.path("src/empty")).unwrap();
     world.age("src");
     let there = ["src", "s3://compared-folder/deep", "--destination-endpoint", endpoint];
-    mirror(&world, &there).expect(0);
+    mirror(&world, &[&there[..], &["--create"]].concat()).expect(0);
     let back = ["s3://compared-folder/deep", "src", "--source-endpoint", endpoint];
     for args in [&there, &back] {
         let json = verify(&world, &[&args[..], &["--json"]].concat()).expect(0).json();
