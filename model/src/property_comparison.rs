@@ -3,20 +3,6 @@
 use crate::content::Properties;
 use crate::encoded_words::decoded;
 
-/// Names that repeat an item's facts or say when a store answered. Each store has its own values for them.
-///
-/// Found at DuraCloud, in upper or lower case. `content-type` is not among them: it is the item's own type.
-const VOLATILE: [&str; 8] = [
-    "content-checksum",
-    "content-length",
-    "content-md5",
-    "content-modified",
-    "content-size",
-    "date",
-    "etag",
-    "last-modified",
-];
-
 /// How the properties of a copy differ from those of its original.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PropertyDifference {
@@ -28,16 +14,16 @@ pub enum PropertyDifference {
 
 impl Properties {
     /// How the properties of a copy differ from those of its original; `None` if they are equal. A property that only
-    /// one of them has is a difference; volatile names (`ETag`, `Date` and others) are ignored.
+    /// one of them has is a difference. Each name counts, also that of a header that services compute: stores give such
+    /// headers as facts, so a property called `date` or `etag` is what a person wrote.
     ///
     /// A folder gives each file a time and a mode. If the original has none, the copy may have any.
     pub fn difference(original: Option<&Self>, copy: Option<&Self>) -> Option<PropertyDifference> {
         let (Some(original), Some(copy)) = (original, copy) else { return Some(PropertyDifference::Unknown) };
-        let counts = |name: &str| !VOLATILE.iter().any(|volatile| volatile.eq_ignore_ascii_case(name));
         let file_only = |name: &str| [Self::FILE_MTIME, Self::FILE_MODE].contains(&name);
-        let wanted = original.0.keys().filter(|name| counts(name));
-        let found = copy.0.keys().filter(|name| counts(name) && !(file_only(name) && original.get(name).is_none()));
-        let differing = wanted.chain(found).filter(|name| !is_same_value(original.get(name), copy.get(name)));
+        let found = copy.0.keys().filter(|name| !(file_only(name) && original.get(name).is_none()));
+        let differing =
+            original.0.keys().chain(found).filter(|name| !is_same_value(original.get(name), copy.get(name)));
         differing.min().map(|name| PropertyDifference::Property(name.clone()))
     }
 }
@@ -67,17 +53,24 @@ mod tests {
     }
 
     #[test]
-    fn properties_are_compared_with_removals_and_without_volatile_names() {
-        let wanted = properties(&[("ETag", "1"), ("content-type", "text/plain"), ("note", "a")]);
+    fn properties_are_compared_with_removals() {
+        let wanted = properties(&[("content-type", "text/plain"), ("note", "a")]);
         let found = |found: &[(&str, &str)]| differing(&wanted, &properties(found));
         assert_eq!(found(&[("content-type", "text/plain"), ("note", "a")]), None);
-        let volatile = [("content-type", "text/plain"), ("note", "a"), ("Content-MD5", "x"), ("DATE", "today")];
-        assert_eq!(found(&volatile), None);
         assert_eq!(found(&[("content-type", "text/plain")]), Some(property("note")));
         assert_eq!(found(&[("content-type", "text/html"), ("note", "a")]), Some(property("content-type")));
         let more = [("content-type", "text/plain"), ("note", "a"), ("removed at the source", "b")];
         assert_eq!(found(&more), Some(property("removed at the source")));
         assert_eq!(found(&[("content-type", "text/plain"), ("Note", "a")]), Some(property("Note")));
+    }
+
+    #[test]
+    fn a_property_that_is_named_as_a_computed_header_counts() {
+        for name in ["date", "etag", "content-md5", "content-length", "last-modified", "content-size"] {
+            let (one, other) = (properties(&[(name, "1")]), properties(&[(name, "2")]));
+            assert_eq!(differing(&one, &other), Some(property(name)));
+            assert_eq!(differing(&one, &properties(&[])), Some(property(name)));
+        }
     }
 
     #[test]

@@ -142,3 +142,24 @@ fn a_client_sees_every_header_at_a_copy_of_a_copy_as_at_the_original() {
     let remarks = ran.json()["remarks"].to_string();
     assert!(remarks.contains(&format!("not copied: `{changed}`: this store cannot hold its properties")), "{remarks}");
 }
+
+/// Services compute headers of these names too.
+#[test]
+fn a_change_of_metadata_that_is_named_as_a_computed_header_arrives() {
+    let (world, endpoint) = (World::new(), ministack());
+    let put = |value: &str| {
+        let named = "{n: VALUE for n in ['date', 'etag', 'content-md5', 'content-length', 'last-modified']}";
+        let metadata = named.replace("VALUE", &format!("'{value}'"));
+        format!("client('s3', '{endpoint}').put_object(Bucket='named', Key='x', Body=b'x', Metadata={metadata})\n")
+    };
+    boto(&world, &format!("client('s3', '{endpoint}').create_bucket(Bucket='named')\n{}", put("one")));
+    let args = ["s3://named", "s3://named-copy", "--source-endpoint", endpoint, "--destination-endpoint", endpoint];
+    boto(&world, &format!("client('s3', '{endpoint}').create_bucket(Bucket='named-copy')"));
+    mirror(&world, &args).expect(0);
+    boto(&world, &put("other"));
+    let json = mirror(&world, &args).expect(0).json();
+    assert_eq!(json["updated"], 1, "{json}");
+    let seen = format!("print(client('s3', '{endpoint}').head_object(Bucket='named-copy', Key='x')['Metadata'])");
+    let seen = boto(&world, &seen);
+    assert_eq!(seen.matches("'other'").count(), 5, "{seen}");
+}
