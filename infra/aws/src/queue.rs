@@ -344,9 +344,10 @@ fn error_kind(failure: &CallError) -> QueueErrorKind {
         | CallErrorCause::StorageFull => QueueErrorKind::Unavailable,
         CallErrorCause::Denied => QueueErrorKind::Denied,
         CallErrorCause::OtherResponse => kind_of_code(failure.code.as_deref().unwrap_or_default()),
-        CallErrorCause::Unsupported | CallErrorCause::HtmlPage | CallErrorCause::Malformed => {
-            QueueErrorKind::Unexpected
-        }
+        CallErrorCause::Unsupported
+        | CallErrorCause::HtmlPage
+        | CallErrorCause::UnreadableHeader
+        | CallErrorCause::Malformed => QueueErrorKind::Unexpected,
     }
 }
 

@@ -12,6 +12,7 @@ use mill_ports::error_chain;
 
 use crate::many_headers;
 use crate::response::MalformedResponse;
+use crate::store::UnreadableHeader;
 use crate::wrong_address::{TLS_EXPECTED, asks_for_tls, find_source, is_html_page, wrong_address_reason};
 
 /// A call that failed, without its request and the body of its response.
@@ -56,6 +57,8 @@ pub(crate) enum CallErrorCause {
     LoginRequired(&'static str),
     /// An HTML page came in place of the service's response, or a redirect that is not the service's own.
     HtmlPage,
+    /// The object has a header that is no text.
+    UnreadableHeader,
     /// Any other response: see its code and status.
     OtherResponse,
     /// What came is not a valid response, or the call could not be made.
@@ -267,6 +270,10 @@ impl CallError {
                 }
             }
             SdkError::TimeoutError(_) => Self::new(CallErrorCause::Unreachable, "no answer came in time"),
+            SdkError::ResponseError(ref answer) if let Some(header) = find_source::<UnreadableHeader>(&error) => {
+                let status = Some(answer.raw().status().as_u16());
+                Self { status, has_request_id: true, ..Self::new(CallErrorCause::UnreadableHeader, header.to_string()) }
+            }
             SdkError::ResponseError(ref answer) => {
                 let status = answer.raw().status().as_u16();
                 // Not a response of the service, but perhaps a page of a proxy before it. The status still counts.

@@ -23,6 +23,7 @@ mod placement;
 mod prepared_put;
 mod properties;
 mod read;
+mod readable_headers;
 mod server_side_copy;
 mod spaces;
 mod write;
@@ -46,6 +47,8 @@ use self::failure_scope::ProbeCache;
 use self::key_encoding::ProvenSpellings;
 use self::key_names::KeyNameMemory;
 pub use self::overlap::{OverlapResult, S3Extent, S3Overlap};
+use self::readable_headers::ReadableHeaders;
+pub(crate) use self::readable_headers::UnreadableHeader;
 use self::spaces::SpaceSightings;
 use crate::connection::{AccessIdentity, Connection};
 use crate::many_headers;
@@ -181,6 +184,7 @@ impl S3Store {
             .force_path_style(settings.path_style)
             .interceptor(connection.request_counter())
             .interceptor(CompleteResponses)
+            .interceptor(ReadableHeaders)
             .interceptor(error_context.signer())
             .retry_partition(unlimited_retries());
         let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);

@@ -290,6 +290,7 @@ fn error_kind(failure: &CallError) -> TableErrorKind {
             TableErrorKind::TooLarge
         }
         CallErrorCause::OtherResponse
+        | CallErrorCause::UnreadableHeader
         | CallErrorCause::Unsupported
         | CallErrorCause::HtmlPage
         | CallErrorCause::Malformed => TableErrorKind::Unexpected,

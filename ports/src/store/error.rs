@@ -24,6 +24,9 @@ pub enum RefusalReason {
     /// A name that Mill needs for itself.
     #[error("its name is reserved for mill")]
     Reserved,
+    /// Properties that are no text.
+    #[error("its properties cannot be read: {0}")]
+    UnreadableProperties(String),
     /// An id that this back end cannot hold.
     #[error("this store cannot hold such an id: {0}")]
     UnrepresentableId(String),

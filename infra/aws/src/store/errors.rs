@@ -78,6 +78,9 @@ pub(super) fn kind(during: CallPurpose, failure: &CallError) -> StoreErrorKind {
         | CallErrorCause::LoginRequired(_)
         | CallErrorCause::HtmlPage => StoreErrorKind::Unavailable,
         CallErrorCause::Unreachable | CallErrorCause::ServerError => StoreErrorKind::Unreachable,
+        CallErrorCause::UnreadableHeader => {
+            StoreErrorKind::Refused(RefusalReason::UnreadableProperties(failure.to_string()))
+        }
         CallErrorCause::Malformed => StoreErrorKind::Unexpected,
         CallErrorCause::OtherResponse => kind_of_code(during, failure),
     }

@@ -80,6 +80,7 @@ impl StoreInner {
             | CallErrorCause::HtmlPage => during != CallPurpose::Reach,
             CallErrorCause::Throttled { .. }
             | CallErrorCause::Credentials
+            | CallErrorCause::UnreadableHeader
             | CallErrorCause::OtherResponse
             | CallErrorCause::Malformed => false,
         };

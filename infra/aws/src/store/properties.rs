@@ -37,6 +37,11 @@ pub(super) const HEADERS: [&str; 7] = [
     REDIRECT,
 ];
 
+/// Whether a header of a response is one of the object's properties.
+pub(super) fn is_property(header: &str) -> bool {
+    HEADERS.contains(&header) || header.starts_with(METADATA_PREFIX)
+}
+
 /// Properties in the form of an object's headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ObjectHeaders {

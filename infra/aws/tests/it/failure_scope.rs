@@ -72,7 +72,7 @@ async fn store(
 }
 
 async fn put(store: &S3Store, id: &str) -> Result<(), StoreError> {
-    let content = PutRequest { size: 10, properties: Properties::default() };
+    let content = PutRequest::new(10, Properties::default());
     store.put(&item(id), &content, &Precondition::Always, body(&pattern(10))).await.map(drop)
 }
 
@@ -137,7 +137,7 @@ async fn a_space_that_may_not_be_written_stops_no_other_space() {
     let connection = connect(&endpoint).await.without_retries();
     let store = S3Store::new(&connection, settings(SpaceLayout::InBucket("bucket".into())));
     let of = |space: &str| ItemAddress { space: SpaceId::new(space).unwrap(), id: ContentId::new("a").unwrap() };
-    let content = PutRequest { size: 10, properties: Properties::default() };
+    let content = PutRequest::new(10, Properties::default());
     store.put(&of("open"), &content, &Precondition::Always, body(&pattern(10))).await.unwrap();
     let refused = |kind| matches!(kind, Some(StoreErrorKind::Refused(RefusalReason::Unwritable(_))));
     let outcome = store.put(&of("closed"), &content, &Precondition::Always, body(&pattern(10))).await;
@@ -443,13 +443,34 @@ async fn an_unreadable_response_concerns_one_item_and_not_the_store() {
     read(&store, "well").await.unwrap();
 }
 
+/// The library itself ends in a panic at such an `Expires`.
+#[tokio::test]
+async fn a_header_that_is_no_text_refuses_its_item_by_name() {
+    for name in ["expires", "content-disposition", "x-amz-meta-note"] {
+        let (store, _) = store(move |request| {
+            let mut answer = well(request);
+            if key_of(request) == "latin" {
+                answer.headers_mut().insert(name, hyper::header::HeaderValue::from_bytes(b"caf\xe9").unwrap());
+            }
+            Some(answer)
+        })
+        .await;
+        for failed in [store.head(&item("latin")).await.map(drop), read(&store, "latin").await.map(drop)] {
+            let error = failed.unwrap_err();
+            assert!(matches!(error.kind, StoreErrorKind::Refused(RefusalReason::UnreadableProperties(_))), "{error}");
+            assert!(error.to_string().contains(&format!("the header `{name}` is not text")), "{error}");
+        }
+        read(&store, "well").await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_properties_go_through_a_real_server_and_come_back() {
     let connection = connect(ministack()).await;
     let single = SpaceLayout::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
     let store = S3Store::new(&connection, settings(single));
     let properties = Properties((0..90).map(|n| (format!("key-{n:02}"), format!("value {n}"))).collect());
-    let content = PutRequest { size: 10, properties: properties.clone() };
+    let content = PutRequest::new(10, properties.clone());
     let written = store.put(&item("rich"), &content, &Precondition::Absent, body(&pattern(10))).await.unwrap();
     let facts = store.head(&item("rich")).await.unwrap().present().unwrap();
     assert_eq!(facts.properties, Some(properties));
