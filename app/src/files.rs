@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// Creates a folder in an existing one, durably.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
-    fs::create_dir(folder)?;
+    create_folder_with(folder, 0o777)
+}
+
+/// The same with this mode, before the umask.
+pub(crate) fn create_folder_with(folder: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().mode(mode).create(folder)?;
     File::open(above(folder))?.sync_all()
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use mill_local::folder::mode_for_copy;
 use mill_local::{Identity, RememberedDatabase};
 use mill_model::{Algorithm, Checksum, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
@@ -35,7 +36,7 @@ pub use self::known_pair::{engine_of, queues_of};
 use self::pair_state::PairState;
 use crate::UsageError;
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
-use crate::files::create_folder;
+use crate::files::{create_folder, create_folder_with};
 use crate::host;
 use crate::installation::{Installation, producer_defaults, workman_defaults};
 use crate::placement_checks::PlacementChecks;
@@ -237,6 +238,10 @@ impl MirrorPair {
     /// Creates the destination, unless it existed before: then its disk may just not be mounted.
     async fn make_destination(&self, create: bool, wait_limit: &WaitLimit) -> Result<()> {
         let Endpoint::Folder(destination) = &self.destination else { return Ok(()) };
+        let source = match &self.source {
+            Endpoint::Folder(source) => Some(source.path.clone()),
+            Endpoint::S3(_) => None,
+        };
         let make = move |path: &Path| {
             let shown = path.display();
             if path.is_dir() {
@@ -248,7 +253,12 @@ impl MirrorPair {
                      make it anew"
                 );
             }
-            create_folder(path).with_context(|| format!("the destination `{shown}` cannot be made"))
+            let made = match &source {
+                // It is as private as its original.
+                Some(source) => mode_for_copy(source).and_then(|mode| create_folder_with(path, mode)),
+                None => create_folder(path),
+            };
+            made.with_context(|| format!("the destination `{shown}` cannot be made"))
         };
         destination.look(wait_limit, make).await
     }

@@ -209,7 +209,7 @@ impl StoreSubject {
         read: &StoredContent,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        let content = PutRequest { size: read.0.len() as u64, properties: read.1.clone() };
+        let content = PutRequest::new(read.0.len() as u64, read.1.clone());
         self.store.put(item, &content, when, slow_body(&read.0)).await
     }
 
@@ -221,7 +221,7 @@ impl StoreSubject {
         size: u64,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        let content = PutRequest { size, properties: read.1.clone() };
+        let content = PutRequest::new(size, read.1.clone());
         self.store.put(item, &content, when, body(&read.0)).await
     }
 

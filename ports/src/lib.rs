@@ -41,10 +41,10 @@ pub use queue::{
 pub use rate_limited_log::{REPORTED, RateLimitedLog};
 pub use statistics::{ActiveTransfer, PendingCall, PendingWrite, Statistics, StoreWait, TransferGuard, WriteProgress};
 pub use store::{
-    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, LeftOutEntries,
-    ListEntry, ListPage, Listing, OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason,
-    Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, directory_has_entries,
-    is_same_object,
+    Attachments, Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore,
+    LeftOutEntries, ListEntry, ListPage, Listing, OpenItem, Place, Precondition, Presence, PutRequest, PutResult,
+    RefusalReason, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores,
+    directory_has_entries, is_same_object,
 };
 pub use store_caps::{CapUnknownError, NoCaps, StoreCaps};
 pub use table::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};

@@ -1,5 +1,6 @@
 //! Stores: content is read from them and written to them.
 
+mod attachments;
 mod error;
 mod listing;
 
@@ -15,6 +16,7 @@ use mill_model::{
     AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreId, Timestamp, Version,
 };
 
+pub use self::attachments::Attachments;
 pub use self::error::{RefusalReason, StoreError, StoreErrorKind};
 pub use self::listing::{LeftOutEntries, ListEntry, ListPage, Listing, Place, SpaceList, directory_has_entries};
 
@@ -308,6 +310,15 @@ pub struct PutRequest {
     pub size: u64,
     /// All its properties.
     pub properties: Properties,
+    /// What belongs to it beside these.
+    pub attachments: Attachments,
+}
+
+impl PutRequest {
+    /// An item of this size with these properties, and nothing beside them.
+    pub fn new(size: u64, properties: Properties) -> Self {
+        Self { size, properties, attachments: Attachments::default() }
+    }
 }
 
 /// What a back end can do.
@@ -351,6 +362,8 @@ pub struct OpenItem {
     pub facts: ItemFacts,
     /// The bytes.
     pub body: Body,
+    /// What belongs to it beside its properties.
+    pub attachments: Attachments,
 }
 
 impl fmt::Debug for OpenItem {

@@ -193,11 +193,11 @@ impl Restoration {
                 Some(false) => Precondition::VersionIs(there.version),
             },
         };
-        let Presence::Present(OpenItem { facts, body }) = self.copy.open(item, None, None).await? else {
+        let Presence::Present(OpenItem { facts, body, attachments }) = self.copy.open(item, None, None).await? else {
             return Ok(RestoreOutcome::Skipped("it went away while it was read".into()));
         };
         let unknown = facts.properties.is_none();
-        let content = PutRequest { size: facts.size, properties: facts.properties.unwrap_or_default() };
+        let content = PutRequest { size: facts.size, properties: facts.properties.unwrap_or_default(), attachments };
         let body = match expected {
             Some(expected) => {
                 let digester = Digester::new(&[expected.algorithm]);

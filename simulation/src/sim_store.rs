@@ -196,10 +196,10 @@ impl StoreClient {
         call: impl Future<Output = Result<Presence<OpenItem>, StoreError>> + Send,
     ) -> Result<Presence<OpenItem>, StoreError> {
         Ok(match self.call(CallKind::Read, ("open", item), call).await? {
-            Presence::Present(OpenItem { facts, body }) if !self.quiet => {
+            Presence::Present(OpenItem { facts, body, attachments }) if !self.quiet => {
                 super::targeted_races::item_opened(&self.process, &self.sim_store, item);
                 let body = self.read_body(item, &facts, body);
-                Presence::Present(OpenItem { facts, body })
+                Presence::Present(OpenItem { facts, body, attachments })
             }
             other => other,
         })

@@ -18,9 +18,9 @@ use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing,
-    OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore, SpaceFacts,
-    SpaceList, StoreError, StoreErrorKind, Stores,
+    Attachments, Body, ByteRange, Capabilities, Clock, CopyProgress, CopySource, DeletableStore, DestinationStore,
+    Listing, OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore,
+    SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores,
 };
 use parking_lot::Mutex;
 
@@ -308,7 +308,7 @@ impl SourceStore for MemoryStore {
             bytes: streams::slice_range(&found.bytes, range),
             damaged: found.bytes.len() as u64 != facts.size,
         });
-        Ok(Presence::Present(OpenItem { facts, body }))
+        Ok(Presence::Present(OpenItem { facts, body, attachments: Attachments::default() }))
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {

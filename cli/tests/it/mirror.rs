@@ -77,6 +77,21 @@ fn a_changed_mode_or_time_alone_moves_no_bytes() {
 }
 
 #[test]
+fn what_lies_in_a_private_folder_is_no_more_reachable_in_the_copy() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    world.write("src/private/deep/a", "text");
+    world.write("src/open/b", "text");
+    for (name, mode) in [("", 0o750), ("/private", 0o700), ("/private/deep", 0o755), ("/open", 0o755)] {
+        fs::set_permissions(world.path(&format!("src{name}")), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    world.mirror(&[]).expect(0);
+    let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o7777;
+    let modes = ["dst", "dst/private", "dst/private/deep", "dst/open"].map(mode);
+    assert_eq!(modes, [0o750, 0o700, 0o755, 0o755]);
+}
+
+#[test]
 fn a_destination_that_was_changed_by_another_is_put_right() {
     let world = World::new();
     world.collection("src");

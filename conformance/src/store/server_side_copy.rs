@@ -21,7 +21,7 @@ impl StoreSubject {
 
     /// Copies to the item `to`, with its own properties.
     async fn take(&self, note: &str, when: &Precondition, origin: &CopySource) -> Result<PutResult, StoreError> {
-        let content = PutRequest { size: BYTES as u64, properties: properties(&[("note", note)]) };
+        let content = PutRequest::new(BYTES as u64, properties(&[("note", note)]));
         Ok(self
             .store
             .server_side_copy(&item("to"), &content, when, origin, &|_| true)
@@ -69,7 +69,7 @@ pub async fn taking_is_done_only_in_the_expected_state(subject: StoreSubject) {
 pub async fn what_the_caller_gives_up_is_not_taken(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, origin) = subject.origin(1).await;
-    let content = PutRequest { size: BYTES as u64, properties: properties(&[("note", "a")]) };
+    let content = PutRequest::new(BYTES as u64, properties(&[("note", "a")]));
     for last in [false, true] {
         let told = AtomicU64::new(0);
         let going = |more: u64| {

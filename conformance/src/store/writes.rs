@@ -21,7 +21,7 @@ fn strange() -> StoreError {
 /// Asserts that a `put` with the announced `size` fails, with and without an existing item.
 async fn writes_nothing(subject: StoreSubject, size: u64, body: impl Fn() -> Body) -> Vec<StoreError> {
     let subject = subject.with_space().await;
-    let content = PutRequest { size, properties: properties(&[("k", "new")]) };
+    let content = PutRequest::new(size, properties(&[("k", "new")]));
     let old = subject.put("old", "old bytes", &[("k", "old")]).await;
     let mut errors = Vec::new();
     for (id, when) in
@@ -50,7 +50,7 @@ pub async fn an_empty_item_is_an_item(subject: StoreSubject) {
     subject.assert_reads(&item("empty"), &written).await;
     assert_eq!(subject.ids().await, ["empty"]);
     let nothing = stream::empty().boxed();
-    let content = PutRequest { size: 0, properties: Properties::default() };
+    let content = PutRequest::new(0, Properties::default());
     subject.store.put(&item("none"), &content, &Precondition::Absent, nothing).await.unwrap();
     subject.assert_reads(&item("none"), &(Bytes::new(), Properties::default())).await;
 }
@@ -64,7 +64,7 @@ pub async fn a_large_item_in_odd_pieces_arrives_whole(subject: StoreSubject) {
         pieces.push(Ok(rest.split_to(size.min(rest.len()))));
         size = size * 3 % 200_003 + 1;
     }
-    let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
+    let content = PutRequest::new(bytes.len() as u64, Properties::default());
     let body = stream::iter(pieces).boxed();
     subject.store.put(&item("large"), &content, &Precondition::Always, body).await.unwrap();
     subject.assert_reads(&item("large"), &(bytes, Properties::default())).await;
@@ -74,7 +74,7 @@ pub async fn a_large_item_in_odd_pieces_arrives_whole(subject: StoreSubject) {
 pub async fn empty_pieces_change_nothing(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let pieces = ["", "ab", "", "", "c", ""].map(|piece| Ok(Bytes::from(piece)));
-    let content = PutRequest { size: 3, properties: Properties::default() };
+    let content = PutRequest::new(3, Properties::default());
     subject.store.put(&item("a"), &content, &Precondition::Always, stream::iter(pieces).boxed()).await.unwrap();
     subject.assert_reads(&item("a"), &("abc".into(), Properties::default())).await;
 }
@@ -121,7 +121,7 @@ pub async fn an_abandoned_write_leaves_what_was_there(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let old = subject.put("old", "old bytes", &[]).await;
     for id in ["old", "new/item"] {
-        let content = PutRequest { size: 200_000, properties: Properties::default() };
+        let content = PutRequest::new(200_000, Properties::default());
         let started = Arc::new(tokio::sync::Notify::new());
         let begun = started.clone();
         let pieces = stream::iter([Ok(pattern(100_000, 1))]);

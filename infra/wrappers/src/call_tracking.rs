@@ -98,7 +98,7 @@ impl<S: ?Sized> TrackedStore<S> {
 
     /// Tracks each piece of an opened item as a call.
     fn tracked(&self, open_tracked: Presence<OpenItem>) -> Presence<OpenItem> {
-        let tracker = |OpenItem { facts, body }| OpenItem { facts, body: self.tracker.clone().track_stream(body) };
+        let tracker = |reading: OpenItem| OpenItem { body: self.tracker.clone().track_stream(reading.body), ..reading };
         match open_tracked {
             Presence::Present(reading) => Presence::Present(tracker(reading)),
             Presence::Absent => Presence::Absent,

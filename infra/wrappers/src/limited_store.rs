@@ -63,11 +63,11 @@ impl<S: ?Sized> LimitedStore<S> {
         let permit = self.reads.clone().acquire_owned().await.ok();
         Ok(match call.await? {
             Presence::Absent => Presence::Absent,
-            Presence::Present(OpenItem { facts, body }) => {
+            Presence::Present(OpenItem { facts, body, attachments }) => {
                 let held = stream::unfold((body, permit), |(mut body, permit)| async move {
                     body.next().await.map(|piece| (piece, (body, permit)))
                 });
-                Presence::Present(OpenItem { facts, body: held.boxed() })
+                Presence::Present(OpenItem { facts, body: held.boxed(), attachments })
             }
         })
     }

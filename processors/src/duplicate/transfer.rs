@@ -114,7 +114,7 @@ impl AttemptContext<'_> {
         let properties = known.ok_or_else(|| self.properties_unknown(item))?;
         let properties = if is_planted(PlantedBug::PropertiesForgotten) { Properties::default() } else { properties };
         let when = if is_planted(PlantedBug::StaleOverNewer) { &Precondition::Always } else { when };
-        let content = PutRequest { size: reading.facts.size, properties };
+        let content = PutRequest { size: reading.facts.size, properties, attachments: reading.attachments.clone() };
         Ok(Presence::Present(match self.server_side_copy(item, &reading.facts, &content, when).await? {
             Some(copied) => copied,
             None => self.stream(item, reading, &content, when).await?,

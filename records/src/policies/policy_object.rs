@@ -30,7 +30,7 @@ async fn read_once(
     store: &dyn SourceStore,
     item: &ItemAddress,
 ) -> Result<Presence<(FileContent, Version)>, StoreError> {
-    let Presence::Present(OpenItem { facts, mut body }) = store.open(item, None, None).await? else {
+    let Presence::Present(OpenItem { facts, mut body, .. }) = store.open(item, None, None).await? else {
         return Ok(Presence::Absent);
     };
     if facts.size > FILE_BYTES_MAX as u64 {

@@ -154,7 +154,7 @@ mod tests {
         let client = StoreClient::new(&SimProcess::new(&world, "workman"), sim_store, false);
         let item = ItemAddress { space: world.spaces[0].clone(), id: ContentId::new("a").unwrap() };
         client.create_space(&item.space).await.unwrap();
-        let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
+        let content = PutRequest::new(bytes.len() as u64, Properties::default());
         let body = stream::iter([Ok(Bytes::copy_from_slice(bytes))]).boxed();
         let written = client.put(&item, &content, &Precondition::Absent, body).await.unwrap();
         assert_ne!(sim_store.inner.content(&item).unwrap().0, bytes, "damaged on the way there");

@@ -82,10 +82,10 @@ impl<S: Send + Sync + ?Sized> FaultyStore<S> {
         }
         Ok(match call.await? {
             Presence::Absent => Presence::Absent,
-            Presence::Present(OpenItem { facts, body }) => {
+            Presence::Present(OpenItem { facts, body, attachments }) => {
                 let size = range.map_or(facts.size, |range| range.length.min(facts.size));
                 let body = streams::body(body, self.mid(fault, size), context);
-                Presence::Present(OpenItem { facts, body })
+                Presence::Present(OpenItem { facts, body, attachments })
             }
         })
     }

@@ -118,7 +118,7 @@ async fn a_write_that_fails_midway_leaves_what_was_there() {
     let (faulty, memory, plan, item) = store();
     for fault in [InjectedFault::Mid(FaultKind::Throttled), InjectedFault::Truncate] {
         plan.fail(PortCall::Put, 1, fault);
-        let content = PutRequest { size: 3, properties: Properties::default() };
+        let content = PutRequest::new(3, Properties::default());
         let body = stream::iter([Ok(Bytes::from("new"))]).boxed();
         faulty.put(&item, &content, &Precondition::Always, body).await.unwrap_err();
         assert_eq!(memory.content(&item).unwrap().0, "some bytes");

@@ -65,7 +65,7 @@ async fn what_cannot_be_an_item_is_refused_by_name() {
     );
     let error = store.head(&item("link")).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Refused(RefusalReason::SymbolicLink));
-    let content = PutRequest { size: 0, properties: Properties::default() };
+    let content = PutRequest::new(0, Properties::default());
     let body = futures::stream::empty().boxed();
     let error = store.put(&item("no"), &content, &Precondition::Always, body).await.unwrap_err();
     assert!(matches!(error.kind, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_))), "{error:?}");
@@ -99,7 +99,7 @@ async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when
     let (store, _) = store(StoreBehavior { folds_names: true, ..StoreBehavior::default() });
     let space = item("x").space;
     store.insert(&item("Photos/a"), "bytes", Properties::default());
-    let content = PutRequest { size: 0, properties: Properties::default() };
+    let content = PutRequest::new(0, Properties::default());
     for (id, there) in
         [("photos/a", "Photos"), ("photos/new", "Photos"), ("PHOTOS/", "Photos"), ("Photos/A", "Photos/a")]
     {
@@ -158,7 +158,7 @@ async fn an_item_beside_a_directory_of_its_name_is_spelled_otherwise_alone_and_s
         assert_eq!(respell(&store, from, to, &compared).await, Ok(first), "{from}");
         assert_eq!(ids(), there, "{from}");
     }
-    let content = PutRequest { size: 0, properties: Properties::default() };
+    let content = PutRequest::new(0, Properties::default());
     let put =
         async |id: &str| store.put(&item(id), &content, &Precondition::Always, futures::stream::empty().boxed()).await;
     // What has its name keeps it, whatever stands beside it. A new one is taken for that of its own sort first.

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use mill_model::{ItemAddress, Version};
-use mill_ports::{Body, ByteRange, OpenItem, Presence, StoreError, StoreErrorKind, error_chain};
+use mill_ports::{Attachments, Body, ByteRange, OpenItem, Presence, StoreError, StoreErrorKind, error_chain};
 
 use super::StoreInner;
 use super::errors::{CallPurpose, displayable};
@@ -150,7 +150,8 @@ pub(super) async fn open(
     if range.is_some_and(|range| range.length == 0) {
         let found = inner.head_item(OP, item).await?.present();
         return Ok(found.map_or(Presence::Absent, |found| {
-            Presence::Present(OpenItem { facts: found.facts, body: stream::empty().boxed() })
+            let (body, attachments) = (stream::empty().boxed(), Attachments::default());
+            Presence::Present(OpenItem { facts: found.facts, body, attachments })
         }));
     }
     let answer = match inner.get((&place, &key), range, if_version.map(etag_of)).await {
@@ -198,7 +199,7 @@ pub(super) async fn open(
         bytes: answer.body,
         resumes: 0,
     };
-    Ok(Presence::Present(OpenItem { facts, body: flow.into_body() }))
+    Ok(Presence::Present(OpenItem { facts, body: flow.into_body(), attachments: Attachments::default() }))
 }
 
 /// The size of the whole object, from the content range of a response (`bytes 0-9/200`). The range must be the requested

@@ -130,7 +130,7 @@ async fn what_seaweed_lists_directory_by_directory_is_listed_by_bytes() {
     let store = S3Store::new(&connection, settings(single));
     let mut keys = ["a", "photos/x", "photos/-/a", "photos-old/y", "photos.txt", "photos!/z/-", "photos!/z-", "z"];
     for key in keys {
-        let content = PutRequest { size: 3, properties: Properties::default() };
+        let content = PutRequest::new(3, Properties::default());
         store.put(&item(key), &content, &Precondition::Absent, body(&pattern(3))).await.unwrap();
     }
     keys.sort_unstable();

@@ -248,7 +248,7 @@ enum Call {
 impl Call {
     async fn make(self, store: &S3Store) -> Result<Option<PutResult>, StoreError> {
         let put = async |size: usize| {
-            let content = PutRequest { size: size as u64, properties: Properties::default() };
+            let content = PutRequest::new(size as u64, Properties::default());
             store.put(&item("a"), &content, &Precondition::Always, body(&pattern(size))).await.map(Some)
         };
         match self {

@@ -355,7 +355,7 @@ async fn a_page_of_something_else_is_neither_presence_nor_absence_nor_success() 
         let store = canned(&endpoint).await;
         let what = format!("{status} {page}");
         let bytes = pattern(10);
-        let content = |size| PutRequest { size, properties: Properties::default() };
+        let content = |size| PutRequest::new(size, Properties::default());
         assert!(store.space(&space()).await.is_err(), "space: {what}");
         assert!(store.spaces().await.is_err(), "spaces: {what}");
         assert!(store.head(&item("a")).await.is_err(), "head: {what}");

@@ -24,7 +24,7 @@ async fn keeps_them(connection: &Connection, part: usize, whole_checksum: bool) 
     let store = S3Store::new(connection, settings);
     let keys = [("a\u{FFFF}b", 10), ("a\u{FFFF}large", part + 10_000), ("b\u{1}c", 10), ("d\u{FFFE}", 10), ("z", 10)];
     for (key, size) in keys {
-        let content = PutRequest { size: size as u64, properties: Properties::default() };
+        let content = PutRequest::new(size as u64, Properties::default());
         let written = store.put(&item(key), &content, &Precondition::Absent, body(&pattern(size))).await;
         written.unwrap_or_else(|error| panic!("{key:?}: {}", mill_ports::error_chain(&error)));
         assert_eq!(read(&store, key).await, pattern(size), "{key:?}");

@@ -175,7 +175,7 @@ async fn a_witness_that_a_dead_process_left_is_nobodys_content() {
     let left_out = beside.list_spaces().await.unwrap().left_out;
     assert_eq!(left_out.count, 1, "only what is no witness is named: {left_out:?}");
     let bytes = pattern(3);
-    let content = PutRequest { size: 3, properties: Properties::default() };
+    let content = PutRequest::new(3, Properties::default());
     let address = mill_model::ItemAddress { id: ContentId::new(name.as_str()).unwrap(), ..item("a") };
     let refused = store.put(&address, &content, &Precondition::Always, body(&bytes)).await.unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Refused(RefusalReason::Reserved));

@@ -177,7 +177,7 @@ impl Renaming {
 
 async fn put(store: &S3Store, id: &str, size: usize, when: &Precondition) -> Result<(), StoreError> {
     let properties = Properties([("note".to_owned(), id.escape_default().to_string())].into());
-    let content = PutRequest { size: size as u64, properties };
+    let content = PutRequest::new(size as u64, properties);
     store.put(&item(id), &content, when, body(&pattern(size))).await.map(|_| ())
 }
 
@@ -377,7 +377,7 @@ async fn what_seaweed_stores_is_listed_and_read_under_its_own_name() {
         let single = SpaceLayout::Single { space: space(), bucket: bucket.clone(), prefix: format!("{number}/") };
         let store = S3Store::new(&connection, settings(single));
         let bytes = if id.is_directory() { Bytes::new() } else { pattern(number + 1) };
-        let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
+        let content = PutRequest::new(bytes.len() as u64, Properties::default());
         if store.put(&item(id.as_str()), &content, &Precondition::Absent, body(&bytes)).await.is_err() {
             continue;
         }

@@ -76,7 +76,7 @@ impl Pair {
         let bytes = pattern(size);
         let properties = [("content-type", "image/tiff"), ("note", "kept")];
         let properties = Properties(properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        let content = PutRequest { size: size as u64, properties };
+        let content = PutRequest::new(size as u64, properties);
         self.source.put(&item(id), &content, &Precondition::Always, body(&bytes)).await.unwrap();
         (content, self.source.head(&item(id)).await.unwrap().present().unwrap())
     }
@@ -225,7 +225,7 @@ async fn a_refused_server_side_copy_leaves_nothing_and_the_bytes_are_read() {
         let store = S3Store::new(&connection, settings(spaces));
         let facts = store.head(&item("a")).await.unwrap().present().unwrap();
         let origin = store.copy_source(&item("a"), &facts).unwrap();
-        let content = PutRequest { size: facts.size, properties: Properties::default() };
+        let content = PutRequest::new(facts.size, Properties::default());
         let taken = store.server_side_copy(&item("b"), &content, &Precondition::Absent, &origin, &|_| true).await;
         assert!(taken.unwrap().is_none(), "{code}");
         let began = Instant::now();

@@ -43,7 +43,7 @@ async fn store(endpoint: &str, source: KeySource) -> S3Store {
 }
 
 async fn put(store: &S3Store, id: &str, bytes: &Bytes) -> Result<(), StoreError> {
-    let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
+    let content = PutRequest::new(bytes.len() as u64, Properties::default());
     let body = stream::iter([Ok(bytes.clone())]).boxed();
     store.put(&item(id), &content, &Precondition::Always, body).await.map(|_| ())
 }

@@ -76,7 +76,7 @@ pub(crate) fn body(bytes: &Bytes) -> Body {
 }
 
 fn content(bytes: &Bytes) -> PutRequest {
-    PutRequest { size: bytes.len() as u64, properties: Properties::default() }
+    PutRequest::new(bytes.len() as u64, Properties::default())
 }
 
 pub(crate) async fn read(store: &S3Store, id: &str) -> Bytes {
@@ -201,7 +201,7 @@ async fn an_item_that_came_while_parts_were_sent_is_not_written_over() {
 async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
     let (connection, bucket, store) = small_parts().await;
     let bytes = pattern(300_000);
-    let short = PutRequest { size: 400_000, properties: Properties::default() };
+    let short = PutRequest::new(400_000, Properties::default());
     store.put(&item("a"), &short, &Precondition::Always, body(&bytes)).await.unwrap_err();
     let stalling = stream::iter([Ok(bytes.clone())]).chain(stream::pending()).boxed();
     let address = item("b");
@@ -348,7 +348,7 @@ async fn headers_that_others_set_are_properties_and_the_other_way_round() {
     ];
     assert_eq!(told.0, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     let bytes = pattern(10);
-    let ours = PutRequest { size: 10, properties: told };
+    let ours = PutRequest::new(10, told);
     store.put(&item("ours"), &ours, &Precondition::Absent, body(&bytes)).await.unwrap();
     let seen = client.head_object().bucket(&bucket).key("space/ours").send().await.unwrap();
     assert_eq!((seen.content_type(), seen.content_language()), (Some("text/plain"), Some("de")));

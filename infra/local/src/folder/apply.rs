@@ -50,8 +50,8 @@ impl<'a> Applier<'a> {
     /// Applies a change. Returns its result, and how to undo it where that is possible.
     pub(super) fn apply(&mut self, change: Change) -> Result<(ChangeResult, Option<Undo>), FolderError> {
         let changed = match change {
-            Change::PutFile(temp_file, item_path, when) => return self.put_file(temp_file, item_path, &when),
-            Change::Directory(item_path, plan, when) => self.directory(&item_path, &plan, &when),
+            Change::PutFile(temp_file, new_path, when) => return self.put_file(temp_file, new_path, &when),
+            Change::Directory(new_path, plan, when) => self.directory(&new_path, &plan, &when),
             Change::Properties(item_path, plan, when) => self.properties(&item_path, &plan, &when),
             Change::Remove(item_path, when) => self.remove(&item_path, &when),
             Change::Respell(change) => self.respell(&change),

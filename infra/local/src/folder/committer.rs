@@ -40,13 +40,21 @@ use crate::crash_points;
 /// Most changes in a group: a longer group would keep other processes waiting for the lock.
 const GROUP_MAX: usize = 1024;
 
+/// The path of an item that is written, and the modes of the directories on the way to it.
+#[derive(Debug, Clone)]
+pub(super) struct NewPath {
+    pub(super) item_path: ItemPath,
+    /// The permission bits of the original's directories, outermost first; empty where it has none.
+    pub(super) directory_modes: Vec<u32>,
+}
+
 /// A change to be made.
 #[derive(Debug)]
 pub(super) enum Change {
     /// Moves a prepared file to an item's path.
-    PutFile(TempFile, ItemPath, Precondition),
+    PutFile(TempFile, NewPath, Precondition),
     /// Creates an empty directory that is an item, or sets the properties of the existing one.
-    Directory(ItemPath, PropertyPlan, Precondition),
+    Directory(NewPath, PropertyPlan, Precondition),
     /// Sets the properties of an item.
     Properties(ItemPath, PropertyPlan, Precondition),
     /// Removes an item.
@@ -63,10 +71,8 @@ impl Change {
     /// The path of the changed item, if the change concerns one.
     pub(super) fn item_path(&self) -> Option<&ItemPath> {
         match self {
-            Self::PutFile(_, item_path, _)
-            | Self::Directory(item_path, ..)
-            | Self::Properties(item_path, ..)
-            | Self::Remove(item_path, _) => Some(item_path),
+            Self::PutFile(_, new_path, _) | Self::Directory(new_path, ..) => Some(&new_path.item_path),
+            Self::Properties(item_path, ..) | Self::Remove(item_path, _) => Some(item_path),
             Self::Respell(_) | Self::CreateSpace(_) | Self::RemoveSpace(_) => None,
         }
     }

@@ -86,6 +86,15 @@ impl ItemPath {
         &self.path[..self.name_at.saturating_sub(1)]
     }
 
+    /// The directories on the way to it within its space, outermost first, relative to the root.
+    pub(super) fn directories(&self) -> impl Iterator<Item = &str> {
+        let parent = self.parent();
+        let begin = (self.space_len + usize::from(self.space_len > 0)).min(parent.len());
+        let ends = parent[begin..].match_indices('/').map(move |(at, _)| begin + at);
+        let last = (begin < parent.len()).then_some(parent.len());
+        ends.chain(last).map(move |end| &parent[..end])
+    }
+
     /// Its name in that directory.
     pub(super) fn name(&self) -> &str {
         &self.path[self.name_at..]
@@ -116,6 +125,17 @@ mod tests {
         );
         let item_path = ItemPath::of("s", &id("empty/")).unwrap();
         assert_eq!((item_path.parent(), item_path.name(), item_path.directory), ("s", "empty", true));
+    }
+
+    #[test]
+    fn the_directories_on_the_way_are_those_within_the_space() {
+        let directories = |space: &str, text: &str| {
+            let item_path = ItemPath::of(space, &id(text)).unwrap();
+            item_path.directories().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(directories("s", "a/b/c"), ["s/a", "s/a/b"]);
+        assert_eq!(directories("", "a/b/c/"), ["a", "a/b"]);
+        assert!(directories("s", "a").is_empty() && directories("", "a").is_empty());
     }
 
     #[test]

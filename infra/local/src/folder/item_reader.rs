@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use mill_model::Version;
-use mill_ports::{ByteRange, Presence, RefusalReason, StoreErrorKind};
+use mill_ports::{Attachments, ByteRange, Presence, RefusalReason, StoreErrorKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::FolderInner;
 use super::access_list;
 use super::buffer_budget::BufferBudget;
+use super::directory_modes;
 use super::dirents::Dirents;
 use super::error::{FileOperation, FolderError};
 use super::failure_scope;
@@ -145,6 +146,7 @@ pub(super) struct OpenedItem {
     pub(super) first: Result<Bytes, FolderError>,
     /// The reader of the bytes after the first chunk, if there are any.
     pub(super) rest: Option<ItemReader>,
+    pub(super) attachments: Attachments,
 }
 
 /// Reads the bytes of an item, chunk by chunk.
@@ -203,12 +205,13 @@ fn opened(
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
     let shown =
         access_list::with_group_right(&file, state).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
+    let attachments = Attachments { directory_modes: directory_modes::of(root, item_path)? };
     let mut rest = ItemReader { file, mode, before: state, at, end: end.max(at) };
     let first = rest
         .chunk(chunks)
         .map_err(|error| failure_scope::scope_read_error(root, item_path.space(), Some(item_path), error));
     let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
-    Ok(Presence::Present(OpenedItem { state: shown, stored, first, rest }))
+    Ok(Presence::Present(OpenedItem { state: shown, stored, first, rest, attachments }))
 }
 
 impl ItemReader {

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use super::file_state::{FileState, FileTime};
-use super::{access_list, attribute};
+use super::{access_list, attribute, directory_modes};
 use crate::crash_points;
 
 const ATTRIBUTE: &str = "user.mill.properties";
@@ -120,6 +120,11 @@ impl PropertyPlan {
     /// The mode with which to create the file, before the umask.
     pub(super) fn mode_at_creation(&self) -> Mode {
         Mode::from_raw_mode(if self.mode.is_some() { 0o600 } else { 0o644 })
+    }
+
+    /// The mode with which to create a directory that is an item, before the umask.
+    pub(super) fn directory_mode_at_creation(&self) -> Mode {
+        directory_modes::at_creation(self.mode)
     }
 
     /// Sets all properties of a file that is not yet visible, and reads them back.

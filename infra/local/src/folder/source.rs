@@ -160,11 +160,11 @@ impl FolderStore {
                 }
                 item_reader::open(root, &item_path, &options, folder)
             });
-            let Presence::Present(OpenedItem { state, stored, first, rest }) = opened.await? else {
+            let Presence::Present(OpenedItem { state, stored, first, rest, attachments }) = opened.await? else {
                 return Ok(Presence::Absent);
             };
             let facts = self.0.facts(item, &state, stored).await?;
-            Ok(Presence::Present(OpenItem { facts, body: self.body(item, first, rest) }))
+            Ok(Presence::Present(OpenItem { facts, body: self.body(item, first, rest), attachments }))
         };
         reading.await.map_err(|error| self.0.error("read", &item.to_string(), error))
     }

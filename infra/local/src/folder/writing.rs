@@ -12,7 +12,7 @@ use mill_ports::{
 };
 
 use super::buffer_budget::ChunkPermit;
-use super::committer::{Change, ChangeResult};
+use super::committer::{Change, ChangeResult, NewPath};
 use super::error::FolderError;
 use super::item_path::{ItemPath, Layout};
 use super::item_reader;
@@ -124,7 +124,8 @@ impl FolderStore {
         let mut writer_ = ItemWriter::new(self, item, reading.facts.size);
         writer_.take_all(reading.body, &plan).await?;
         let temp_file = writer_.finish(plan).await?;
-        Ok(self.commit(Change::PutFile(temp_file, item_path, Precondition::VersionIs(version))).await)
+        let new_path = NewPath { item_path, directory_modes: Vec::new() };
+        Ok(self.commit(Change::PutFile(temp_file, new_path, Precondition::VersionIs(version))).await)
     }
 
     /// Writes an item into this very folder.
@@ -138,17 +139,18 @@ impl FolderStore {
         let failed = |error| self.0.error("put", &item.to_string(), error);
         let item_path = self.0.item_path_to_write(item).map_err(failed)?;
         let plan = self.0.plan(&content.properties);
-        let change = if item_path.directory {
+        let new_path = NewPath { item_path, directory_modes: content.attachments.directory_modes.clone() };
+        let change = if new_path.item_path.directory {
             if content.size > 0 {
                 let why = "a name with `/` at its end can only be that of an empty directory";
                 return Err(failed(FolderError::refused(RefusalReason::UnrepresentableId(why.to_owned()))));
             }
             ItemWriter::new(self, item, 0).take_all(body, &plan).await?;
-            Change::Directory(item_path, plan, when.clone())
+            Change::Directory(new_path, plan, when.clone())
         } else {
             let mut writer_ = ItemWriter::new(self, item, content.size);
             writer_.take_all(body, &plan).await?;
-            Change::PutFile(writer_.finish(plan).await?, item_path, when.clone())
+            Change::PutFile(writer_.finish(plan).await?, new_path, when.clone())
         };
         let changed = self.commit(change).await;
         self.written(item, changed).await.map_err(failed)

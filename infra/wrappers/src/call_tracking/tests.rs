@@ -20,7 +20,7 @@ async fn of_a_write_it_is_known_since_when_its_store_is_waited_for() {
     let store = TrackedStore::new(one_at_once, address.clone(), statistics.clone(), clock.clone());
     let item = |id: &str| ItemAddress { space: space.clone(), id: ContentId::new(id).unwrap() };
     let (track_body, waiting) = (item("fed"), item("waiting"));
-    let content = |size| PutRequest { size, properties: Properties::default() };
+    let content = |size| PutRequest::new(size, Properties::default());
     let (one_byte, nothing) = (content(1), content(0));
     let (pieces, body) = mpsc::unbounded();
     let mut first = store.put(&track_body, &one_byte, &Precondition::Always, body.boxed());

@@ -25,7 +25,7 @@ async fn an_open_item_counts_until_its_body_is_dropped() {
 async fn a_write_waits_for_writes_and_not_for_reads() {
     let (store, item) = store();
     let _reading = store.open(&item, None, None).await.unwrap();
-    let content = PutRequest { size: 0, properties: Properties::default() };
+    let content = PutRequest::new(0, Properties::default());
     let mut first = store.put(&item, &content, &Precondition::Always, stream::pending().boxed());
     assert!(futures::poll!(&mut first).is_pending());
     let mut second = store.put(&item, &content, &Precondition::Always, stream::empty().boxed());

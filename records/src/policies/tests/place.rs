@@ -171,7 +171,8 @@ impl SourceStore for Place {
         let count = move |chunk: &Result<Bytes, StoreError>| {
             read.fetch_add(chunk.as_ref().map_or(0, Bytes::len), Ordering::Relaxed);
         };
-        Ok(Presence::Present(OpenItem { facts, body: futures::stream::iter([Ok(half), end]).inspect(count).boxed() }))
+        let body = futures::stream::iter([Ok(half), end]).inspect(count).boxed();
+        Ok(Presence::Present(OpenItem { facts, body, attachments: mill_ports::Attachments::default() }))
     }
 
     async fn places(&self, _: &ItemAddress) -> Result<Vec<mill_ports::Place>, StoreError> {

@@ -8,14 +8,15 @@ use rustix::io::Errno;
 
 use super::{Applier, write};
 use crate::crash_points;
-use crate::folder::committer::ChangeResult;
+use crate::folder::committer::{ChangeResult, NewPath};
 use crate::folder::error::FolderError;
-use crate::folder::item_path::{ItemPath, split};
-use crate::folder::{item_reader, spelling};
+use crate::folder::item_path::split;
+use crate::folder::{directory_modes, item_reader, spelling};
 
 impl Applier<'_> {
     /// The parent directory of an item, and how many levels of it this created.
-    pub(super) fn parent(&mut self, item_path: &ItemPath) -> Result<(OwnedFd, usize), FolderError> {
+    pub(super) fn parent(&mut self, new_path: &NewPath) -> Result<(OwnedFd, usize), FolderError> {
+        let NewPath { item_path, directory_modes } = new_path;
         if let Some((path, directory)) = self.beside.take()
             && path == item_path.parent()
         {
@@ -30,18 +31,15 @@ impl Applier<'_> {
             Err(errno) => return Err(write(errno)),
         }
         item_reader::space(self.root, item_path.space())?;
-        let (mut at, mut made) = (item_path.space().len(), 0);
-        while at < item_path.parent().len() {
-            let rest = &item_path.parent()[at + usize::from(at > 0)..];
-            let from = item_path.parent().len() - rest.len();
-            let end = from + rest.find('/').unwrap_or(rest.len());
-            let (above, name) = split(&item_path.parent()[..end]);
-            let step = self.root.waypoint_within(above).and_then(|above| {
-                match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777)) {
+        let mut made = 0;
+        for (level, directory) in item_path.directories().enumerate() {
+            let (above, name) = split(directory);
+            let rights = directory_modes::at_creation(directory_modes.get(level).copied());
+            let step =
+                self.root.waypoint_within(above).and_then(|above| match rustix::fs::mkdirat(&above, name, rights) {
                     Err(Errno::EXIST) => Ok(false),
                     made => made.map(|()| true),
-                }
-            });
+                });
             match step {
                 Ok(true) => {
                     crash_point(crash_points::FOLDER_DIRECTORY_MADE);
@@ -53,7 +51,6 @@ impl Applier<'_> {
                     return Err(write(errno));
                 }
             }
-            at = end;
         }
         // If one level exists under another spelling, the levels below it were created in that one.
         let found = self.root.waypoint_within(item_path.parent()).map_err(write);

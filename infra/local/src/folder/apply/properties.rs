@@ -2,11 +2,11 @@
 
 use mill_ports::{Precondition, Presence, StoreErrorKind};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::{Applier, taken, write};
-use crate::folder::committer::ChangeResult;
+use crate::folder::committer::{ChangeResult, NewPath};
 use crate::folder::error::FolderError;
 use crate::folder::file_state::FileState;
 use crate::folder::item_path::ItemPath;
@@ -16,16 +16,17 @@ use crate::folder::root::directory_in;
 use crate::folder::spelling;
 
 impl Applier<'_> {
-    /// Creates the directory at its path. A crash in between leaves it with default mode and time, which the next
+    /// Creates the directory at its path. A crash in between leaves it with another time, which the next
     /// comparison corrects.
     pub(super) fn directory(
         &mut self,
-        item_path: &ItemPath,
+        new_path: &NewPath,
         plan: &PropertyPlan,
         when: &Precondition,
     ) -> Result<ChangeResult, FolderError> {
-        let (parent, made) = self.parent(item_path)?;
-        let fresh = match rustix::fs::mkdirat(&parent, item_path.name(), Mode::from_raw_mode(0o777)) {
+        let (parent, made) = self.parent(new_path)?;
+        let item_path = &new_path.item_path;
+        let fresh = match rustix::fs::mkdirat(&parent, item_path.name(), plan.directory_mode_at_creation()) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => {

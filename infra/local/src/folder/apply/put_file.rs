@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{Applier, taken, write};
 use crate::crash_points;
-use crate::folder::committer::ChangeResult;
+use crate::folder::committer::{ChangeResult, NewPath};
 use crate::folder::error::{FileOperation, FolderError};
 use crate::folder::file_state::FileState;
 use crate::folder::item_path::ItemPath;
@@ -32,11 +32,12 @@ impl Applier<'_> {
     pub(super) fn put_file(
         &mut self,
         mut temp_file: TempFile,
-        item_path: ItemPath,
+        new_path: NewPath,
         when: &Precondition,
     ) -> Result<(ChangeResult, Option<Undo>), FolderError> {
         temp_file.check_not_condemned()?;
-        let (parent, made) = self.parent(&item_path)?;
+        let (parent, made) = self.parent(&new_path)?;
+        let item_path = new_path.item_path;
         match self.rename(&temp_file, &parent, &item_path, when) {
             Ok(renamed) => {
                 crash_point(crash_points::FOLDER_RENAMED);

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::super::apply::Applier;
-use super::super::committer::Change;
+use super::super::committer::{Change, NewPath};
 use super::super::flusher::Flusher;
 use super::super::properties::PropertyPlan;
 use super::super::temp_files::TempFile;
@@ -82,7 +82,8 @@ async fn what_others_put_in_the_place_of_a_name_that_goes_again_stays() {
     let mut applier = Applier::new(&disk.root, &WallClock, &disk);
     let mut place = |id: &str, bytes| {
         let item_path = super::super::item_path::ItemPath::of("s", &ContentId::new(id).unwrap()).unwrap();
-        let change = Change::PutFile(finished(&scratch.store, bytes), item_path, Precondition::Always);
+        let new_path = NewPath { item_path, directory_modes: Vec::new() };
+        let change = Change::PutFile(finished(&scratch.store, bytes), new_path, Precondition::Always);
         applier.apply(change).unwrap().1.unwrap()
     };
     let undo = [place("written", b"1"), place("replaced", b"1"), place("removed", b"1"), place("twice", b"1")];
@@ -105,7 +106,7 @@ async fn what_others_put_in_the_place_of_a_name_that_goes_again_stays() {
 async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_is_named() {
     let scratch = Scratch::new();
     scratch.put("first", b"1", &Precondition::Absent).await.unwrap();
-    let content = PutRequest { size: 600_000, properties: properties(&[]) };
+    let content = PutRequest::new(600_000, properties(&[]));
     let (read_more, rest) = tokio::sync::oneshot::channel::<()>();
     let piece = || Ok(Bytes::from(vec![1; 300_000]));
     let rest = stream::once(async move {

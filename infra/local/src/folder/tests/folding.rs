@@ -137,7 +137,7 @@ fn a_space_is_never_taken_for_another_spelling_of_its_name() {
             "{refused:?}"
         );
         let item = ItemAddress { space: twin.clone(), id: super::at("x").id };
-        let content = PutRequest { size: 1, properties: properties(&[]) };
+        let content = PutRequest::new(1, properties(&[]));
         let refused = kind(store.put(&item, &content, &Precondition::Always, body(b"y")).await);
         assert!(
             matches!(&refused, StoreErrorKind::Refused(RefusalReason::PathConflict(by)) if by.contains("`s`")),

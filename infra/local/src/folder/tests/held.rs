@@ -141,7 +141,7 @@ async fn a_right_to_run_as_the_owner_is_a_property_and_no_copys_right() {
 }
 
 /// The attribute of a list that gives user 1234 a right to read and write, the file's group this one, and others none.
-fn access_list(group: u16) -> Vec<u8> {
+pub(super) fn access_list(group: u16) -> Vec<u8> {
     const NONE: u32 = u32::MAX;
     let entries = [(0x01_u16, 6_u16, NONE), (0x02, 6, 1234), (0x04, group, NONE), (0x10, 6, NONE), (0x20, 0, NONE)];
     let entries = entries

@@ -1,5 +1,6 @@
 //! The folder store's own promises, besides those that the conformance suite tests for every store.
 
+mod directory_modes;
 mod durable;
 mod failure_scope;
 mod folding;
@@ -118,7 +119,7 @@ async fn put(
     properties: Properties,
     when: &Precondition,
 ) -> Result<PutResult, StoreError> {
-    let content = PutRequest { size: bytes.len() as u64, properties };
+    let content = PutRequest::new(bytes.len() as u64, properties);
     store.put(&at(id), &content, when, body(bytes)).await
 }
 

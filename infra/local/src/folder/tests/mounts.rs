@@ -348,7 +348,7 @@ fn a_space_that_is_a_mount_of_its_own_is_written_and_its_mount_point_is_not() {
         let reserved = put(&store, ".mill-in-progress/x", b"", properties(&[]), &Precondition::Always).await;
         assert_eq!(kind(reserved), StoreErrorKind::Refused(RefusalReason::Reserved));
         let elsewhere = ItemAddress { space: SpaceId::new("plain").unwrap(), id: at("y").id };
-        let content = PutRequest { size: 1, properties: properties(&[]) };
+        let content = PutRequest::new(1, properties(&[]));
         store.put(&elsewhere, &content, &Precondition::Absent, body(b"y")).await.unwrap();
         assert!(root.join("store/plain/y").is_file());
 
@@ -447,7 +447,7 @@ fn a_walk_that_meets_its_own_destination_ends_whatever_lies_between() {
         guard.check_mounts().await.unwrap();
         other_guard.check_mounts().await.unwrap();
 
-        let content = PutRequest { size: 600_000, properties: properties(&[]) };
+        let content = PutRequest::new(600_000, properties(&[]));
         let slow = stream::iter([Ok(Bytes::from(vec![1; 300_000]))]).chain(stream::pending()).boxed();
         let (item, always) = (super::at("big"), Precondition::Always);
         let writing = destination.put(&item, &content, &always, slow);

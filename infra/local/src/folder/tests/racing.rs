@@ -76,7 +76,7 @@ async fn tidying_removes_what_the_dead_left_and_nothing_of_those_who_live() {
     scratch.other().remove_stale_uploads().await;
     assert!(!all.exists(), "nobody has anything in progress");
 
-    let content = PutRequest { size: 600_000, properties: properties(&[]) };
+    let content = PutRequest::new(600_000, properties(&[]));
     let (read_more, rest) = tokio::sync::oneshot::channel::<()>();
     let piece = || Ok(Bytes::from(vec![1; 300_000]));
     let rest = stream::once(async move { piece_after(rest).await }).boxed();
@@ -105,7 +105,7 @@ async fn piece_after(read_more: tokio::sync::oneshot::Receiver<()>) -> Result<By
 async fn a_write_given_up_leaves_nothing_in_progress() {
     let scratch = Scratch::new();
     scratch.put("first", b"x", &Precondition::Always).await.unwrap();
-    let content = PutRequest { size: 1_000_000, properties: properties(&[]) };
+    let content = PutRequest::new(1_000_000, properties(&[]));
     let stuck = stream::iter([Ok(Bytes::from(vec![1; 300_000]))]).chain(stream::pending()).boxed();
     let item = at("x");
     let put = scratch.store.put(&item, &content, &Precondition::Always, stuck);

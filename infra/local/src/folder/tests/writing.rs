@@ -124,14 +124,14 @@ async fn a_write_of_others_while_properties_are_set_is_never_hidden() {
 async fn a_body_of_another_size_or_with_an_error_leaves_nothing() {
     let scratch = Scratch::new();
     for (size, sent) in [(5, 4), (5, 6), (0, 1), (300_000, 299_999), (300_000, 300_001)] {
-        let content = PutRequest { size, properties: properties(&[]) };
+        let content = PutRequest::new(size, properties(&[]));
         let put = scratch.store.put(&at("x/y"), &content, &Precondition::Always, body(&vec![1; sent])).await;
         assert_eq!(kind(put), StoreErrorKind::Unexpected, "{size} {sent}");
     }
     let store = StoreAddress { account: AccountId::new("other").unwrap(), store: StoreId::new("9").unwrap() };
     let damaged = StoreError { kind: StoreErrorKind::Damaged, op: "read", store, subject: "y".into(), source: None };
     let chunks = stream::iter([Ok(Bytes::from(vec![1; 300_000])), Err(damaged)]).boxed();
-    let content = PutRequest { size: 400_000, properties: properties(&[]) };
+    let content = PutRequest::new(400_000, properties(&[]));
     let error = scratch.store.put(&at("x/y"), &content, &Precondition::Always, chunks).await.unwrap_err();
     assert_eq!((error.kind, error.op, error.subject.as_str()), (StoreErrorKind::Damaged, "read", "y"));
     assert!(ids(&scratch.store).await.is_empty());
@@ -220,7 +220,7 @@ async fn spaces_are_made_and_removed_only_when_empty() {
     scratch.store.remove_empty_space(&new).await.unwrap();
     assert_eq!(scratch.store.spaces().await.unwrap(), [space()]);
     let item = ItemAddress { space: new.clone(), id: ContentId::new("x/y").unwrap() };
-    let content = PutRequest { size: 0, properties: properties(&[]) };
+    let content = PutRequest::new(0, properties(&[]));
     assert_eq!(
         kind(scratch.store.put(&item, &content, &Precondition::Always, body(b"")).await),
         StoreErrorKind::SpaceAbsent
