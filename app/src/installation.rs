@@ -31,6 +31,7 @@ use crate::destination_places::DestinationPlaces;
 use crate::engine_choice;
 use crate::local_state::OpenedState;
 use crate::placement_checks::PlacementChecks;
+use crate::run_events::RunEvents;
 use crate::store_choice;
 use crate::store_registry::{FolderOpener, InstallationIdentity, StoreRegistry};
 use crate::wait_limit::WaitLimit;
@@ -134,6 +135,13 @@ impl Installation {
     pub async fn purge_queues(&self) -> Result<()> {
         let purged = self.engine.purge_queues().await.map_err(|error| anyhow!(error));
         purged.context("the queue of the last run cannot be emptied")
+    }
+
+    /// Sets who learns what became of each entry. Nobody does if nothing is wanted.
+    pub fn listen(&self, events: &Arc<RunEvents>) {
+        if events.is_needed() {
+            self.statistics.listen(events.clone());
+        }
     }
 
     /// Makes snoozed tasks visible now, if the engine can do that.

@@ -3,11 +3,13 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+mod closing_events;
 pub mod config;
 mod crash_points;
 pub mod dead_letters;
 pub mod destination_places;
 pub mod engine_choice;
+pub mod event_line;
 pub mod files;
 pub mod held_deletes;
 mod host;
@@ -20,6 +22,7 @@ mod redact;
 pub mod restore;
 pub mod result_code;
 pub mod run_conclusion;
+pub mod run_events;
 pub mod run_summary;
 mod s3_location;
 pub mod space_owners;

@@ -11,6 +11,7 @@ use mill_run::in_sync::{ClosingCheck, ProofNeeded, by_closing_survey};
 use mill_run::{InSync, Remedy, RunReport};
 use tokio_util::sync::CancellationToken;
 
+use crate::closing_events;
 use crate::crash_points;
 use crate::dead_letters;
 use crate::installation::Installation;
@@ -44,6 +45,7 @@ impl RunConclusion<'_> {
         crash_point(crash_points::CLI_CONCLUDING);
         let (partial, evidence, proof_needed) = (ran.is_partial(), ran.evidence(), ran.proof_needed());
         let RunReport { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
+        closing_events::note_findings(self.installation, &produced).await?;
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
         remarks.extend(produced.findings.held.iter().map(|held| self.names.held(held)));

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
+use mill_model::ids::escape_bytes_for_display;
+use mill_model::{AccountId, EventSubject, SpaceId, SpacePair, StoreId, SubjectSort};
 use mill_producer::{
     AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, SpaceFailure, SpaceFailureKind, UncopiedEntry,
 };
@@ -130,6 +131,23 @@ impl SubjectNames {
     /// An item that was refused.
     pub fn refused(&self, subject: &str, reason: &str) -> String {
         self.text(&format!("not copied: `{subject}`: {reason}"))
+    }
+
+    /// What an event is about.
+    pub fn of_event(&self, subject: &EventSubject) -> String {
+        let EventSubject { account, source, destination, space, name, sort } = subject;
+        let shown = escape_bytes_for_display(name);
+        if *sort == SubjectSort::Other {
+            return self.text(&shown);
+        }
+        match (self, account, space) {
+            (Self::Policies, Some(account), Some(space)) => {
+                let way = source.as_ref().zip(destination.as_ref());
+                let way = way.map_or_else(String::new, |(source, destination)| self.way(source, destination));
+                format!("{account}/{space}/{shown}{way}")
+            }
+            _ => shown,
+        }
     }
 
     /// A dead-lettered task. A mirror's next run tries again what is not in sync then.

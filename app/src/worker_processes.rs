@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mill_model::{AccountId, Counter, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
-use mill_ports::StoreWait;
+use mill_model::{AccountId, Counter, ItemEvent, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
+use mill_ports::{Statistics, StoreWait};
 use mill_processors::refusals::{Refusal, Refusals};
 use mill_run::RunProgress;
 use mill_run::progress::StateStandstill;
@@ -20,6 +20,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::event_line::EventLine;
+use crate::installation::Installation;
 use crate::result_code::ResultCode;
 
 /// One line of a child's report.
@@ -49,11 +51,14 @@ pub struct WorkerReport {
     /// What was refused since the previous line, and why.
     #[serde(default)]
     refused: Vec<(String, String)>,
+    /// What became of items since the previous line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<EventLine>,
 }
 
 impl WorkerReport {
     /// The report of a child.
-    pub fn of(snapshot: &RunProgress, refused: Vec<Refusal>) -> Self {
+    pub fn of(snapshot: &RunProgress, refused: Vec<Refusal>, events: Vec<EventLine>) -> Self {
         let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
             outcomes: snapshot.totals.sum.outcomes.each().filter_map(named).collect(),
@@ -79,6 +84,7 @@ impl WorkerReport {
                 (still.why.to_string(), ms(still.first_failed), ms(still.last_failed))
             }),
             refused: refused.into_iter().map(|Refusal { subject, reason }| (subject, reason)).collect(),
+            events,
         }
     }
 
@@ -113,8 +119,8 @@ pub struct WorkerProcesses {
 }
 
 impl WorkerProcesses {
-    /// Starts `count` processes of this program with `arguments`. Their refusals are recorded in `refusals`.
-    pub fn start(count: usize, arguments: &[String], refusals: &Arc<Refusals>) -> Result<Self> {
+    /// Starts `count` processes of this program with `arguments`. Their refusals and events are those of `installation`.
+    pub fn start(count: usize, arguments: &[String], installation: &Installation) -> Result<Self> {
         let program = std::env::current_exe().context("this program cannot be found")?;
         let reports = Arc::new(Mutex::new(vec![WorkerReport::default(); count]));
         let end = CancellationToken::new();
@@ -129,7 +135,8 @@ impl WorkerProcesses {
                 .context("a workman's process cannot be started")?;
             // The child works while this pipe is open, and ends when it closes, even by this process's death.
             let Some(work) = child.stdin.take() else { bail!("a workman's process has no standard input") };
-            let inbox = ReportReceiver { index, reports: reports.clone(), refusals: refusals.clone() };
+            let (refusals, statistics) = (installation.refusals.clone(), installation.statistics.clone());
+            let inbox = ReportReceiver { index, reports: reports.clone(), refusals, statistics };
             running.spawn(follow(child, work, inbox, end.clone()));
         }
         Ok(Self { reports, running, end, count })
@@ -195,6 +202,7 @@ struct ReportReceiver {
     index: usize,
     reports: Arc<Mutex<Vec<WorkerReport>>>,
     refusals: Arc<Refusals>,
+    statistics: Arc<Statistics>,
 }
 
 impl ReportReceiver {
@@ -202,6 +210,10 @@ impl ReportReceiver {
         let Ok(mut line) = serde_json::from_str::<WorkerReport>(text) else { return };
         for (subject, reason) in line.refused.drain(..) {
             self.refusals.note(Refusal { subject, reason });
+        }
+        if let Some(events) = self.statistics.events() {
+            let told: Vec<ItemEvent> = line.events.drain(..).filter_map(EventLine::event).collect();
+            events.tell(&told);
         }
         self.reports.lock()[self.index] = line;
     }
@@ -252,7 +264,8 @@ mod tests {
     async fn a_run_knows_that_its_processes_cannot_write_to_its_state() {
         let (first_failed, last_failed) = (Duration::from_secs(7), Duration::ZERO);
         let still = StateStandstill { why: "the disk is full".into(), first_failed, last_failed };
-        let line = WorkerReport::of(&RunProgress { still: Some(still), ..RunProgress::default() }, Vec::new());
+        let line =
+            WorkerReport::of(&RunProgress { still: Some(still), ..RunProgress::default() }, Vec::new(), Vec::new());
         let line: WorkerReport = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
         let reports = Arc::new(Mutex::new(vec![WorkerReport::default(), line]));
         let children = WorkerProcesses { reports, running: JoinSet::new(), end: CancellationToken::new(), count: 2 };

@@ -53,7 +53,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n  \
-        mill mirror ~/Pictures s3://my-backup/pictures\n\n\
+        mill mirror ~/Pictures s3://my-backup/pictures\n  \
+        mill mirror ~/Pictures /mnt/backup/Pictures -v            a line for each item that changes\n\n\
         Run it again at any time: what is in sync is not read again. A run that was stopped or\n\
         killed goes on where it was. Without --remove-vanished nothing is ever deleted.")]
     Mirror(MirrorArgs),
@@ -288,6 +289,9 @@ pub(crate) struct RunOptions {
     /// Say nothing of success, for cron: no progress, and a summary only where something is to be named
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Print a line for each item that was changed or could not be
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
     /// Wait so long for what does not answer or is failing: then a space is passed over, and for a store the run ends
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     pub(crate) give_up_after: Duration,
@@ -346,6 +350,9 @@ pub(crate) struct WorkArgs {
     /// Report totals as JSON lines on standard output and end when standard input does (used by `mill run`)
     #[arg(long, hide = true)]
     pub(crate) child: bool,
+    /// Name so many items that were changed or could not be in these lines (used by `mill run`)
+    #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
+    pub(crate) tell: usize,
     /// Stop at the first item that fails for good
     #[arg(long)]
     pub(crate) fail_fast: bool,

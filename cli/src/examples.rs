@@ -10,6 +10,7 @@ pub(crate) const RUN: &str = "Examples:
   mill run                              all accounts, in this process
   mill run --processes 4                with workmen in four processes of their own
   mill run --quiet                      in a crontab: says only what a person should know
+  mill run -v                           a line for each item that changes or cannot
 
 A run that was stopped or killed goes on where it was.";
 

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod crash;
 mod crash_points;
+mod event_lines;
 mod examples;
 mod exit;
 mod logs;

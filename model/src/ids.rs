@@ -49,6 +49,44 @@ pub fn escape_bytes_for_display(name: &[u8]) -> String {
     out
 }
 
+/// The bytes of a name that was escaped by [`escape_for_display`] or [`escape_bytes_for_display`].
+pub fn unescape_displayed(shown: &str) -> Vec<u8> {
+    let mut name = Vec::with_capacity(shown.len());
+    let mut rest = shown;
+    while let Some(at) = rest.find('\\') {
+        name.extend_from_slice(&rest.as_bytes()[..at]);
+        let (bytes, read) = unescape_first(&rest[at..]);
+        name.extend(bytes);
+        rest = &rest[at + read..];
+    }
+    name.extend_from_slice(rest.as_bytes());
+    name
+}
+
+/// The bytes that the escape at the beginning of `text` means, and its length. Anything that is no escape means itself.
+fn unescape_first(text: &str) -> (Vec<u8>, usize) {
+    let literal = || (text.as_bytes()[..1].to_vec(), 1);
+    let plain = |byte: u8| (vec![byte], 2);
+    match text.as_bytes().get(1) {
+        Some(b'n') => plain(b'\n'),
+        Some(b'r') => plain(b'\r'),
+        Some(b't') => plain(b'\t'),
+        Some(b'0') => plain(0),
+        Some(&quoted @ (b'\\' | b'"' | b'\'')) => plain(quoted),
+        Some(b'x') => {
+            let byte = text.get(2..4).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            byte.map_or_else(literal, |byte| (vec![byte], 4))
+        }
+        Some(b'u') => {
+            let digits = text.strip_prefix("\\u{").and_then(|rest| rest.split_once('}')).map(|(digits, _)| digits);
+            let point =
+                digits.and_then(|digits| Some((char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, digits)));
+            point.map_or_else(literal, |(point, digits)| (point.to_string().into_bytes(), digits.len() + 4))
+        }
+        _ => literal(),
+    }
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:path) => {
         $(#[$doc])*
@@ -291,6 +329,27 @@ mod tests {
             let bytes = |end: &[u8]| escape_bytes_for_display(&[begin.as_bytes(), end].concat());
             assert_ne!(bytes(b"\xff"), bytes(b"\xfe"));
         }
+    }
+
+    #[test]
+    fn a_name_that_was_escaped_is_read_back_whole() {
+        let names: [&[u8]; 8] = [
+            b"plain/name.txt",
+            b"back\\slash \\x41 \\u{41} \\n",
+            b"quote ' and \"",
+            "tab\tline\n\r\0\u{7f}\u{301}e\u{202e}".as_bytes(),
+            b"\xff\xfe/\xc3(",
+            "\u{1F600}\u{200b}".as_bytes(),
+            b"\\",
+            b"",
+        ];
+        for name in names {
+            assert_eq!(unescape_displayed(&escape_bytes_for_display(name)), name);
+            if let Ok(text) = std::str::from_utf8(name) {
+                assert_eq!(unescape_displayed(&escape_for_display(text)), name);
+            }
+        }
+        assert_eq!(unescape_displayed("no escape: \\q \\xg \\u{zz} \\"), b"no escape: \\q \\xg \\u{zz} \\");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! [`name_folding`] (names that a store may treat as one), [`digest`] (hashing in one pass), [`queue`] (the seven
 //! queues), [`service_address`] (the address of a service), [`task`] (work and its kinds), [`envelope`] (a task on its
 //! way through queues), [`dead_letter`] (a task that was dead-lettered), [`wire`] (the written form), [`totals`] (what
-//! a run did).
+//! a run did), [`item_event`] (what became of one entry).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or random numbers. Only [`wire`], and the arguments of
 //! each kind of [`task`], know a written form.
@@ -16,6 +16,7 @@ pub mod digest;
 pub mod encoded_words;
 pub mod envelope;
 pub mod ids;
+pub mod item_event;
 pub mod name_folding;
 pub mod property_comparison;
 pub mod queue;
@@ -30,6 +31,7 @@ pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version
 pub use dead_letter::DeadLetterMessage;
 pub use envelope::{Envelope, Failure};
 pub use ids::{AccountId, ContentId, DeleteListId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
+pub use item_event::{EntryFate, EventSubject, ItemEvent, SubjectSort, UpdatedPart};
 pub use property_comparison::PropertyDifference;
 pub use queue::QueueName;
 pub use service_address::{AddressError, ServiceAddress};

@@ -3,7 +3,7 @@
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and random numbers),
 //! [`engine`] (the queues and tables of one installation), [`placed_store`] (what is at a store's root), [`processor`]
 //! (runs a task), [`store_caps`] (how many tasks may use a store at once), [`statistics`] and [`task_ledger`]
-//! (counters), [`complete_listing`] (checks a listing), [`backoff`] (pauses between tries), [`rate_limited_log`] (limits
+//! (counters), [`item_events`] (what became of each entry), [`complete_listing`] (checks a listing), [`backoff`] (pauses between tries), [`rate_limited_log`] (limits
 //! repeated warnings).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod clock;
 pub mod complete_listing;
 pub mod engine;
+pub mod item_events;
 pub mod placed_store;
 pub mod processor;
 pub mod queue;
@@ -27,6 +28,7 @@ pub use backoff::Backoff;
 pub use clock::{Clock, Rng, RngExt, SecondClockReading};
 pub use complete_listing::{CompleteListing, ListingError};
 pub use engine::{Engine, EngineExt, PollingProfile};
+pub use item_events::{ItemEvents, OutcomeDetail};
 pub use placed_store::{
     OwnerMark, PlaceInHolder, PlacedStore, RootFacts, SharedContentError, SpaceLocation, StorePairGuard,
 };
@@ -48,7 +50,7 @@ pub use store::{
 };
 pub use store_caps::{CapUnknownError, NoCaps, StoreCaps};
 pub use table::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
-pub use task_ledger::{EndedTask, SubjectHash, subject_of};
+pub use task_ledger::{CountedAs, EndedTask, SubjectHash, subject_of};
 
 /// Any error, as the source of a port's error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

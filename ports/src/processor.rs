@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_hooks::{PlantedBug, is_planted};
-use mill_model::{Envelope, ItemOutcome, Monotonic, QueueName, SpaceId, StoreAddress, Task, TaskArgs};
+use mill_model::{
+    Envelope, EventSubject, ItemEvent, ItemOutcome, Monotonic, QueueName, SpaceId, StoreAddress, Task, TaskArgs,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
 use crate::clock::Clock;
+use crate::item_events::OutcomeDetail;
 
 /// Runs the tasks of one kind. Its state is what these tasks share.
 ///
@@ -205,17 +208,41 @@ pub struct Attempt {
 /// The outcome of the item that a task is about, if it is about one. It is counted when the task is settled and
 /// acknowledged: once, and not at all if the attempt fails.
 #[derive(Debug, Clone, Default)]
-pub struct ItemOutcomeNote(Arc<OnceLock<ItemOutcome>>);
+pub struct ItemOutcomeNote(Arc<NotedOutcome>);
+
+#[derive(Debug, Default)]
+struct NotedOutcome {
+    subject: OnceLock<EventSubject>,
+    outcome: OnceLock<(ItemOutcome, OutcomeDetail)>,
+}
 
 impl ItemOutcomeNote {
     /// Records the outcome once it is certain. A second one in the same attempt is ignored.
     pub fn note(&self, outcome: ItemOutcome) {
-        let _ = self.0.set(outcome);
+        self.note_with(outcome, OutcomeDetail::default());
+    }
+
+    /// The same with what else is known of it.
+    pub fn note_with(&self, outcome: ItemOutcome, detail: OutcomeDetail) {
+        let _ = self.0.outcome.set((outcome, detail));
+    }
+
+    /// Records what the task is about, for an event. Called before anything is done, where somebody listens.
+    pub fn about(&self, subject: EventSubject) {
+        let _ = self.0.subject.set(subject);
     }
 
     /// The recorded outcome.
     pub fn get(&self) -> Option<ItemOutcome> {
-        self.0.get().copied()
+        self.0.outcome.get().map(|(outcome, _)| *outcome)
+    }
+
+    /// The event of the task's item, which ended as `outcome`. `None` if nobody listens, or the task is about no item.
+    pub fn event(&self, outcome: ItemOutcome) -> Option<ItemEvent> {
+        let event = ItemEvent::new(self.0.subject.get()?.clone(), outcome.into());
+        let noted = self.0.outcome.get().filter(|(noted, _)| *noted == outcome);
+        let OutcomeDetail { part, bytes, reason } = noted.map(|(_, detail)| detail.clone()).unwrap_or_default();
+        Some(ItemEvent { part, bytes, reason, ..event })
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a process has done so far, and what is in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use mill_model::{ItemOutcomes, Monotonic, RunSum, RunTotals, StoreAddress, SurveySum, TaskId, WorkCounts};
 use parking_lot::Mutex;
 
-use crate::task_ledger::{EndedTask, RunTasks};
+use crate::item_events::ItemEvents;
+use crate::task_ledger::{CountedAs, EndedTask, RunTasks};
 
 /// Counters shared by everything that works in one process. Each is a sum since the start.
 #[derive(Debug, Default)]
@@ -35,6 +36,7 @@ pub struct Statistics {
     /// The writes that wait for an answer: the store of each, and since when it is the store that makes the write wait.
     writes: Mutex<BTreeMap<u64, (StoreAddress, Option<Monotonic>)>>,
     waits_for_room: AtomicBool,
+    events: OnceLock<Arc<dyn ItemEvents>>,
 }
 
 /// Why work waits for a store.
@@ -64,11 +66,24 @@ impl Statistics {
         self.tasks.lock().follow();
     }
 
+    /// Sets who learns what became of each entry. Only the first call counts.
+    pub fn listen(&self, events: Arc<dyn ItemEvents>) {
+        let _ = self.events.set(events);
+    }
+
+    /// Who learns what became of each entry, if anybody does.
+    pub fn events(&self) -> Option<&Arc<dyn ItemEvents>> {
+        self.events.get()
+    }
+
     /// Begins a run: its survey starts from zero, and the outcomes of the tasks that it sends are counted separately.
     pub fn begin_run(&self) {
         self.tasks.lock().begin_run();
         *self.survey.lock() = SurveySum::default();
         self.bytes_queued.store(0, Relaxed);
+        if let Some(events) = self.events() {
+            events.begin_survey();
+        }
     }
 
     /// Adds the survey's classes of some entries.
@@ -94,6 +109,11 @@ impl Statistics {
     /// Whether [`EndedTask::subject`] is needed when this task ends.
     pub fn asks_for_subject(&self, id: &TaskId) -> bool {
         self.tasks.lock().asks_for_subject(id)
+    }
+
+    /// How the outcome of a task would be counted if it ended now.
+    pub fn counts_as(&self, ended: &EndedTask) -> Option<CountedAs> {
+        self.tasks.lock().counts_as(ended)
     }
 
     /// Counts tasks that have ended: settled, and acknowledged.

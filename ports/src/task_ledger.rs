@@ -20,6 +20,15 @@ pub struct EndedTask {
     pub subject: Option<SubjectHash>,
 }
 
+/// How the outcome of a task is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountedAs {
+    /// With the outcomes of this run.
+    OfRun(ItemOutcome),
+    /// With those of tasks that another run had sent.
+    OfOthers(ItemOutcome),
+}
+
 /// Tracks the tasks of one run, from before they are sent until they have ended.
 #[derive(Debug, Default)]
 pub struct RunTasks {
@@ -70,6 +79,23 @@ impl RunTasks {
     /// Whether [`EndedTask::subject`] is needed when this task ends.
     pub(crate) fn asks_for_subject(&self, id: &TaskId) -> bool {
         self.follows && (!self.changed_before.is_empty() || !self.open.contains_key(id))
+    }
+
+    /// How the outcome of a task would be counted if it ended now. A process that tracks no run counts all alike.
+    pub(crate) fn counts_as(&self, ended: &EndedTask) -> Option<CountedAs> {
+        let outcome = ended.outcome?;
+        if !self.follows || outcome == ItemOutcome::DeadLettered {
+            return Some(CountedAs::OfRun(outcome));
+        }
+        match self.open.get(&ended.id) {
+            None => Some(CountedAs::OfOthers(outcome)),
+            Some(false) => None,
+            Some(true) => {
+                let before = ended.subject.and_then(|subject| self.changed_before.get(&subject));
+                let before = before.filter(|_| outcome == ItemOutcome::Unchanged);
+                Some(CountedAs::OfRun(*before.unwrap_or(&outcome)))
+            }
+        }
     }
 
     /// Counts a task that has ended.

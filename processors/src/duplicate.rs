@@ -46,11 +46,12 @@ mod transfer;
 
 use async_trait::async_trait;
 use mill_model::{
-    ContentId, DuplicateScope, DuplicateTask, ItemAddress, ItemOutcome, SpacePair, TaskArgs as _, TaskError,
+    ContentId, DuplicateScope, DuplicateTask, EventSubject, ItemAddress, ItemOutcome, SpacePair, SubjectSort,
+    TaskArgs as _, TaskError,
 };
 use mill_ports::{
-    Attempt, FailureClass, FollowUp, ProcessorError, RateLimitedLog, StoreError, StoreErrorKind, TaskHandler,
-    TaskOutcome, error_chain,
+    Attempt, FailureClass, FollowUp, OutcomeDetail, ProcessorError, RateLimitedLog, StoreError, StoreErrorKind,
+    TaskHandler, TaskOutcome, error_chain,
 };
 use tracing::warn;
 
@@ -126,6 +127,9 @@ struct DuplicateExecution<'a> {
 impl DuplicateExecution<'_> {
     async fn run(&self, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         let subject = self.task.subject();
+        if let Some(item) = self.item.as_ref().filter(|_| self.shared.deps.statistics.events().is_some()) {
+            attempt.outcome.about(EventSubject::of(&self.task.pair, item.id.as_str(), SubjectSort::Source));
+        }
         let outcome = match self.reconcile(attempt).await {
             Ok(()) => {
                 let now = self.shared.deps.clock.monotonic();
@@ -156,7 +160,8 @@ impl DuplicateExecution<'_> {
         let policy = match current_policy::look_up(&self.shared.deps.policies, &self.task.pair).await {
             CurrentPolicy::Covers(policy) => policy,
             CurrentPolicy::Discard { reason } => {
-                attempt.outcome.note(ItemOutcome::Dropped);
+                let detail = OutcomeDetail { reason: Some(reason.to_owned()), ..OutcomeDetail::default() };
+                attempt.outcome.note_with(ItemOutcome::Dropped, detail);
                 return Err(EarlyExit::discard(reason));
             }
             CurrentPolicy::Unknown { reason } => {
@@ -205,7 +210,8 @@ impl DuplicateExecution<'_> {
     fn refused(&self, attempt: &Attempt, reason: String) -> TaskOutcome {
         let subject = self.task.subject();
         warn!(target: mill_ports::REPORTED, reason, "refused");
-        attempt.outcome.note(ItemOutcome::Refused);
+        let detail = OutcomeDetail { reason: Some(reason.clone()), ..OutcomeDetail::default() };
+        attempt.outcome.note_with(ItemOutcome::Refused, detail);
         self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone() });
         TaskOutcome::Discard { reason }
     }

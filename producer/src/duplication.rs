@@ -10,6 +10,7 @@ pub(crate) mod delete_scan;
 pub(crate) mod delete_step;
 mod discovery;
 pub(crate) mod endpoints;
+mod entry_events;
 mod list_writer;
 pub(crate) mod merge;
 mod missing_space;

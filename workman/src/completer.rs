@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
 use mill_hooks::{PlantedBug, crash_point, is_planted};
-use mill_model::{AccountId, Monotonic, QueueName};
+use mill_model::{AccountId, EntryFate, ItemEvent, Monotonic, QueueName};
 use mill_ports::{
     BatchReport, EndedTask, OutgoingMessage, QueueError, QueueErrorKind, Receipt, RngExt as _, TaskQueue,
 };
@@ -93,7 +93,7 @@ async fn complete_batch(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>)
     let again = batch
         .iter()
         .any(|settled| settled.disposition.dead_lettered.is_none() && !settled.disposition.sends.is_empty());
-    let accounting = BatchAccounting::of(&shared, &batch);
+    let mut accounting = BatchAccounting::of(&shared, &batch);
     let sent = send(&shared, &mut batch).await;
     for (passed, point) in
         [(dead_lettered, crash_points::WORKMAN_DEAD_LETTERED), (again, crash_points::WORKMAN_SENT_AGAIN)]
@@ -105,6 +105,7 @@ async fn complete_batch(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>)
     for (settled, _) in batch.iter().zip(&sent).filter(|(_, sent)| **sent) {
         report_dead_lettered(&shared, settled);
     }
+    accounting.keep_events(&shared, &batch, &sent).await;
     let mut receipts: BTreeMap<(usize, bool), Vec<(usize, Receipt)>> = BTreeMap::new();
     for (at, (settled, sent)) in batch.iter().zip(sent).enumerate() {
         let release = match settled.disposition.receipt_action {
@@ -140,6 +141,8 @@ struct BatchAccounting {
     tasks: Vec<Option<EndedTask>>,
     /// The queue that each task leaves for good, and its account.
     leaves: Vec<Option<(QueueName, AccountId)>>,
+    /// What became of each task's item; empty if nobody wants to know that.
+    events: Vec<Option<ItemEvent>>,
 }
 
 impl BatchAccounting {
@@ -152,6 +155,36 @@ impl BatchAccounting {
             is_end: batch.iter().map(|settled| settled.disposition.is_end_of_task()).collect(),
             tasks: batch.iter().map(SettledTask::ended_task).collect(),
             leaves: batch.iter().map(leaves).collect(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Has the events kept of all that is going to be acknowledged.
+    async fn keep_events(&mut self, shared: &WorkmanShared, batch: &[SettledTask], sent: &[bool]) {
+        let Some(events) = shared.statistics.events() else { return };
+        let sent = batch.iter().zip(sent).map(|(settled, sent)| Some(settled).filter(|_| *sent));
+        self.events = sent.map(|settled| settled?.event(&shared.statistics)).collect();
+        let kept: Vec<ItemEvent> = self.events.iter().flatten().cloned().collect();
+        if !kept.is_empty() {
+            events.keep(&kept).await;
+        }
+    }
+
+    /// The event to tell of a delivery. Of a task that found its item as an earlier run's task had left it in this run, that
+    /// was told already.
+    fn told_event(&self, at: usize) -> Option<ItemEvent> {
+        let event = self.events.get(at)?.as_ref()?;
+        let found_again =
+            self.tasks[at].and_then(|task| task.outcome).is_some_and(|own| EntryFate::from(own) != event.fate);
+        (!found_again).then(|| event.clone())
+    }
+
+    /// Tells what became of items that are counted now.
+    fn tell_events(&self, shared: &WorkmanShared, ended: &[usize]) {
+        let Some(events) = shared.statistics.events() else { return };
+        let told: Vec<ItemEvent> = ended.iter().filter_map(|at| self.told_event(*at)).collect();
+        if !told.is_empty() {
+            events.tell(&told);
         }
     }
 
@@ -162,7 +195,8 @@ impl BatchAccounting {
         }
         let ended: Vec<usize> = acknowledged.into_iter().filter(|at| self.is_end[*at]).collect();
         shared.statistics.ended.fetch_add(ended.len() as u64, Ordering::Relaxed);
-        shared.statistics.end_tasks(ended.into_iter().filter_map(|at| self.tasks[at]));
+        shared.statistics.end_tasks(ended.iter().filter_map(|at| self.tasks[*at]));
+        self.tell_events(shared, &ended);
     }
 }
 

@@ -7,8 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::wire::{self, ReceiveContext, WireError};
-use mill_model::{AccountId, Envelope, ItemOutcome, QueueName, SpaceId, StoreAddress, TaskId};
-use mill_ports::{Attempt, Delivery, EndedTask, ProcessorError, RngExt as _, Statistics, SubjectHash, TaskProcessor};
+use mill_model::{
+    AccountId, EntryFate, Envelope, EventSubject, ItemEvent, ItemOutcome, QueueName, SpaceId, StoreAddress, TaskId,
+};
+use mill_ports::{
+    Attempt, CountedAs, Delivery, EndedTask, ItemOutcomeNote, ProcessorError, RngExt as _, Statistics, SubjectHash,
+    TaskProcessor,
+};
 
 use crate::disposition::{Disposition, ReceiptAction};
 use crate::in_flight::{InFlightGuard, InFlightTask};
@@ -61,13 +66,16 @@ pub(crate) struct ExecutedTask {
     account: AccountId,
     outcome: Option<ItemOutcome>,
     subject: Option<SubjectHash>,
+    /// What its processor noted, if somebody listens.
+    noted: Option<ItemOutcomeNote>,
 }
 
 impl ExecutedTask {
     pub(crate) fn of(attempt: &Attempt, statistics: &Statistics) -> Self {
         let Envelope { id, task, .. } = &attempt.envelope;
         let subject = statistics.asks_for_subject(id).then(|| mill_ports::subject_of(task));
-        Self { id: *id, account: task.account.clone(), outcome: attempt.outcome.get(), subject }
+        let noted = statistics.events().map(|_| attempt.outcome.clone());
+        Self { id: *id, account: task.account.clone(), outcome: attempt.outcome.get(), subject, noted }
     }
 }
 
@@ -78,6 +86,26 @@ impl SettledTask {
             self.task.as_ref().filter(|_| self.disposition.is_end_of_task())?;
         let dead_lettered = self.disposition.dead_lettered.is_some();
         Some(EndedTask { id, outcome: if dead_lettered { Some(ItemOutcome::DeadLettered) } else { outcome }, subject })
+    }
+
+    /// What became of the task's item, if the task comes to its end and somebody wants to know that.
+    pub(crate) fn event(&self, statistics: &Statistics) -> Option<ItemEvent> {
+        let events = statistics.events().filter(|_| self.disposition.is_end_of_task())?;
+        if let Some(dead_lettered) = &self.disposition.dead_lettered {
+            let noted = self.task.as_ref().and_then(|task| task.noted.as_ref());
+            let event = noted.and_then(|noted| noted.event(ItemOutcome::DeadLettered));
+            let other = || ItemEvent::new(EventSubject::other(&*dead_lettered.subject), EntryFate::DeadLettered);
+            return Some(event.unwrap_or_else(other).because(&*dead_lettered.reason));
+        }
+        let (outcome, of_earlier_run) = match statistics.counts_as(&self.ended_task()?)? {
+            CountedAs::OfRun(outcome) => (outcome, false),
+            CountedAs::OfOthers(outcome) => (outcome, true),
+        };
+        if outcome == ItemOutcome::Unchanged && !events.wants_all() {
+            return None;
+        }
+        let event = self.task.as_ref()?.noted.as_ref()?.event(outcome)?;
+        Some(ItemEvent { of_earlier_run, ..event })
     }
 
     /// The account of a task that leaves this queue for good once its delivery is acknowledged: done, dead-lettered, or sent to

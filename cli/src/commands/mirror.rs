@@ -1,11 +1,14 @@
 //! `mill mirror`: makes one folder or bucket a faithful copy of another, without a configuration.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
 use mill_app::held_deletes::HeldDeleteReview;
 use mill_app::mirror::{self, LockedMirror};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
+use mill_app::run_events::RunEvents;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::workers::Workers;
 use mill_hooks::crash_point;
@@ -18,6 +21,7 @@ use tokio::sync::mpsc;
 use super::held::person;
 use crate::args::MirrorArgs;
 use crate::crash_points;
+use crate::event_lines;
 use crate::output::line;
 use crate::progress::Progress;
 use crate::report;
@@ -37,6 +41,9 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
     }
     let installation = locked.open(&stopping, &wait_limit).await?;
+    let teller = args.options.verbose.then(|| event_lines::teller(&bars, &names));
+    let events = Arc::new(RunEvents { teller });
+    installation.listen(&events);
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     installation.purge_queues().await?;
     crash_point(crash_points::MIRROR_PURGED);

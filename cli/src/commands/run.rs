@@ -1,6 +1,7 @@
 //! `mill run`: produce and work until every copy is in sync.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
@@ -9,6 +10,7 @@ use mill_app::held_deletes::HeldDeleteReview;
 use mill_app::installation::{Installation, producer_settings, workman_settings};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
+use mill_app::run_events::RunEvents;
 use mill_app::subject_names::SubjectNames;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerProcesses;
@@ -24,6 +26,7 @@ use tokio::sync::mpsc;
 use super::held::person;
 use crate::args::RunArgs as Args;
 use crate::crash_points;
+use crate::event_lines;
 use crate::progress::Progress;
 use crate::report;
 use crate::stop;
@@ -35,6 +38,9 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let installation = Installation::opened(config, true, &wait_limit).await?;
     let installation = Installation { item_patience: args.options.give_up_after, ..installation };
     stopping.when_damaged();
+    let teller = args.options.verbose.then(|| event_lines::teller(&bars, &SubjectNames::Policies));
+    let events = Arc::new(RunEvents { teller });
+    installation.listen(&events);
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     // The person wants everything tried now, including tasks that were snoozed because a store failed.
     installation.make_delayed_due().await?;
@@ -63,7 +69,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         Workers::Here(Box::new(installation.workman(&queues, settings)))
     } else {
         let arguments = child_arguments(&args, file);
-        let children = WorkerProcesses::start(args.processes as usize, &arguments, &installation.refusals)?;
+        let children = WorkerProcesses::start(args.processes as usize, &arguments, &installation)?;
         crash_point(crash_points::CLI_CHILDREN_STARTED);
         Workers::WorkerProcesses(children)
     };
@@ -110,6 +116,9 @@ fn child_arguments(args: &Args, file: Option<&Path>) -> Vec<String> {
     }
     if args.options.fail_fast {
         arguments.push("--fail-fast".into());
+    }
+    if args.options.verbose {
+        arguments.extend(["--tell".into(), usize::MAX.to_string()]);
     }
     arguments
 }

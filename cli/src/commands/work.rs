@@ -8,6 +8,7 @@ use mill_app::config::Config;
 use mill_app::installation::{Installation, workman_settings};
 use mill_app::local_state::OpenedState;
 use mill_app::result_code::ResultCode;
+use mill_app::run_events::{EventOutbox, RunEvents};
 use mill_app::stop_tokens::StopTokens;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerReport;
@@ -34,6 +35,9 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     let stopping = stop::on_signals()?;
     let installation = Installation::opened(config, true, &WaitLimit::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
+    let outbox = Arc::<EventOutbox>::default();
+    let teller = (args.tell > 0).then(|| outbox.teller(args.tell));
+    installation.listen(&Arc::new(RunEvents { teller }));
     let queues: Vec<QueueName> =
         if args.queues.is_empty() { config.workman.queues.clone() } else { args.queues.clone() };
     let mut settings = workman_settings(config, args.workers);
@@ -79,7 +83,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     };
     let cut_short = if args.child {
         let mut reporter =
-            Reporter { installation: &installation, refusals: installation.refusals.clone(), refused: 0 };
+            Reporter { installation: &installation, refusals: installation.refusals.clone(), refused: 0, outbox };
         let beside = async { tokio::join!(end_with_standard_input(stopping), reporter.report()) };
         let cut_short = tokio::select! {
             cut_short = work => cut_short,
@@ -130,6 +134,8 @@ struct Reporter<'w> {
     refusals: Arc<Refusals>,
     /// How many refusals are reported already.
     refused: usize,
+    /// What it has to tell of items.
+    outbox: Arc<EventOutbox>,
 }
 
 impl Reporter<'_> {
@@ -149,6 +155,6 @@ impl Reporter<'_> {
     fn text(&mut self) -> serde_json::Result<String> {
         let refused = self.refusals.named_since(self.refused);
         self.refused += refused.len();
-        serde_json::to_string(&WorkerReport::of(&snapshot(self.installation), refused))
+        serde_json::to_string(&WorkerReport::of(&snapshot(self.installation), refused, self.outbox.take()))
     }
 }

@@ -24,6 +24,7 @@ mod places;
 mod policies;
 mod reach;
 mod reality;
+mod reports;
 mod state;
 mod status;
 mod sums;

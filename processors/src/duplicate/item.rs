@@ -1,8 +1,8 @@
 //! Brings an item in sync: the decision table.
 
 use mill_hooks::crash_point;
-use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties};
-use mill_ports::{Precondition, Presence, StoreErrorKind};
+use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties, UpdatedPart};
+use mill_ports::{OutcomeDetail, Precondition, Presence, StoreErrorKind};
 use tracing::debug;
 
 use super::compare::ByteComparison;
@@ -73,10 +73,16 @@ impl AttemptContext<'_> {
         let written =
             self.shared.retry.run_effect(self.attempt, || self.destination.put_properties(item, wanted, &when)).await?;
         crash_point(crash_points::DUPLICATE_PROPERTIES_SET);
-        self.attempt.outcome.note(ItemOutcome::Updated);
+        self.note_updated(UpdatedPart::Properties);
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
         Ok(())
+    }
+
+    /// Notes that a part of the item other than its bytes was updated.
+    pub(super) fn note_updated(&self, part: UpdatedPart) {
+        let detail = OutcomeDetail { part: Some(part), ..OutcomeDetail::default() };
+        self.attempt.outcome.note_with(ItemOutcome::Updated, detail);
     }
 
     fn note_unchanged(&self) {

@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::ids::escape_for_display;
 use mill_model::name_folding::fold_name;
-use mill_model::{ContentId, ItemAddress, ItemOutcome, Version};
+use mill_model::{ContentId, ItemAddress, UpdatedPart, Version};
 use mill_ports::{
     CompleteListing, FailureClass, ListEntry, ListingError, Presence, RefusalReason, Respelling, SourceStore,
     StoreError, StoreErrorKind,
@@ -105,7 +105,7 @@ impl AttemptContext<'_> {
         let (from, to) = twins.paths(item);
         let respelling = Respelling { from, to, compared, version };
         if self.shared.retry.run_effect(self.attempt, || self.destination.respell(&item.space, &respelling)).await? {
-            self.attempt.outcome.note(ItemOutcome::Updated);
+            self.note_updated(UpdatedPart::Spelling);
             let (from, to) = (escape_for_display(&respelling.from), escape_for_display(&respelling.to));
             info!(account = %self.pair.account, space = %item.space, from, to,
                 "spelled as at the source");

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use mill_hooks::{PlantedBug, crash_point, is_planted};
-use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, Version};
+use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, UpdatedPart, Version};
 use mill_ports::{
-    OpenItem, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind, TransferGuard,
-    error_chain,
+    OpenItem, OutcomeDetail, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind,
+    TransferGuard, error_chain,
 };
 use tracing::warn;
 
@@ -22,6 +22,8 @@ struct Copied {
     written: PutResult,
     /// The checksum of the bytes.
     checksum: Checksum,
+    /// How many bytes there are.
+    size: u64,
 }
 
 impl AttemptContext<'_> {
@@ -71,11 +73,14 @@ impl AttemptContext<'_> {
             self.note_vanished();
             return Ok(());
         };
-        self.attempt.outcome.note(if *when == Precondition::Absent {
-            ItemOutcome::Copied
+        let bytes = Some(copied.size);
+        if *when == Precondition::Absent {
+            let detail = OutcomeDetail { bytes, ..OutcomeDetail::default() };
+            self.attempt.outcome.note_with(ItemOutcome::Copied, detail);
         } else {
-            ItemOutcome::Updated
-        });
+            let detail = OutcomeDetail { bytes, part: Some(UpdatedPart::Bytes), ..OutcomeDetail::default() };
+            self.attempt.outcome.note_with(ItemOutcome::Updated, detail);
+        }
         let (source, destination) = (&copied.source, &copied.written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &copied.checksum }).await;
         Ok(())
@@ -163,7 +168,7 @@ impl AttemptContext<'_> {
             return Err(self.store_error(Side::Destination, item, StoreErrorKind::Changed, why).into());
         };
         transfer_guard.durable(content.size);
-        Ok(Some(Copied { source: source.version.clone(), checksum: checksum.clone(), written }))
+        Ok(Some(Copied { source: source.version.clone(), checksum: checksum.clone(), written, size: content.size }))
     }
 
     /// Reads the bytes, verifies them on their way, and writes them.
@@ -203,7 +208,7 @@ impl AttemptContext<'_> {
         self.shared.checksum_capabilities.note(&destination, &written.checksums);
         self.verify_written(item, size, checksums, &written).await?;
         transfer_guard.durable(size);
-        Ok(Copied { source: version, checksum: sha256, written })
+        Ok(Copied { source: version, checksum: sha256, written, size })
     }
 
     fn begin_transfer(&self, item: &ItemAddress, size: u64) -> Arc<TransferGuard> {

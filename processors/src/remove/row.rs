@@ -2,7 +2,7 @@
 
 use futures::stream::{self, StreamExt as _};
 use mill_hooks::{PlantedBug, crash_point, is_planted};
-use mill_model::{ContentId, ItemFacts};
+use mill_model::{ContentId, EntryFate, EventSubject, ItemEvent, ItemFacts, SubjectSort};
 use mill_ports::{FailureClass, Place, Precondition, Presence, StoreErrorKind};
 use mill_records::delete_lists::{DeletionScope, ListedId, RowResult};
 use mill_records::sync_proofs::VersionDigest;
@@ -43,12 +43,15 @@ impl Removal<'_> {
                 Ok(DeleteResult::Deleted) => result.deleted += 1,
                 Ok(DeleteResult::Gone) => result.gone += 1,
                 Ok(DeleteResult::Kept) => result.kept += 1,
-                Err(stop) if is_of_one_id(&stop) => {
+                Err((id, stop)) if is_of_one_id(&stop) => {
                     result.failed += 1;
+                    if self.attempt.is_last() {
+                        self.note_kept(&id, &reason_of(&stop)).await;
+                    }
                     failure.get_or_insert(stop);
                 }
                 // The policy changed, the lease is lost, or a store cannot be used: this concerns the whole task.
-                Err(stop) => return Err(stop),
+                Err((_, stop)) => return Err(stop),
             }
         }
         if let Some(failure) = failure.take_if(|_| !self.attempt.is_last()) {
@@ -64,26 +67,29 @@ impl Removal<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    async fn process_id(&self, listed: ListedId) -> Result<DeleteResult, EarlyExit> {
+    async fn process_id(&self, listed: ListedId) -> Result<DeleteResult, (ContentId, EarlyExit)> {
         match self.decide(&listed).await {
             Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition) => {
-                Ok(self.keep(&listed.id, "it changed at the destination meanwhile"))
+                Ok(self.keep(&listed.id, "it changed at the destination meanwhile").await)
             }
             Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
-                warn!(item = %listed.id, error = %mill_ports::error_chain(&error), "kept: it cannot be looked at");
+                let why = mill_ports::error_chain(&error);
+                warn!(item = %listed.id, error = %why, "kept: it cannot be looked at");
+                self.note_kept(&listed.id, &why).await;
                 Ok(DeleteResult::Kept)
             }
-            other => other,
+            other => other.map_err(|stop| (listed.id, stop)),
         }
     }
 
     async fn decide(&self, listed: &ListedId) -> Result<DeleteResult, EarlyExit> {
         let Some(found) = self.destination_head(&listed.id).await? else {
             self.forget(&listed.id).await;
+            self.keep_event(&listed.id, EntryFate::Gone, None).await;
             return Ok(DeleteResult::Gone);
         };
         if VersionDigest::of(&found.version) != listed.seen && !is_planted(PlantedBug::UnconditionalDelete) {
-            return Ok(self.keep(&listed.id, "it is not in the state that the delete list saw"));
+            return Ok(self.keep(&listed.id, "it is not in the state that the delete list saw").await);
         }
         if !self.is_gone(&listed.id).await? {
             return Ok(DeleteResult::Kept);
@@ -104,7 +110,7 @@ impl Removal<'_> {
     /// a space or store that answers says that the item is absent.
     async fn is_gone(&self, id: &ContentId) -> Result<bool, EarlyExit> {
         if !self.has_same_places(id).await? {
-            self.keep(id, "a place of its source is not the one that the survey saw");
+            self.keep(id, "a place of its source is not the one that the survey saw").await;
             return Ok(false);
         }
         let absent = match self.head.record.of {
@@ -114,7 +120,7 @@ impl Removal<'_> {
                     if is_planted(PlantedBug::AbsentSpaceReadAsGone) {
                         return Ok(true);
                     }
-                    self.keep(id, "its source space is not there");
+                    self.keep(id, "its source space is not there").await;
                     return Ok(false);
                 }
                 Err(error) => return Err(error.into()),
@@ -122,12 +128,12 @@ impl Removal<'_> {
             DeletionScope::Space => self.source_space().await? == Presence::Absent,
         };
         if !absent {
-            self.keep(id, "it is back at the source");
+            self.keep(id, "it is back at the source").await;
             return Ok(false);
         }
         let same = self.has_same_places(id).await?;
         if !same {
-            self.keep(id, "a place of its source changed while it was looked for");
+            self.keep(id, "a place of its source changed while it was looked for").await;
         }
         Ok(same)
     }
@@ -149,7 +155,9 @@ impl Removal<'_> {
             Presence::Present(()) => {
                 let (account, destination) = (&self.pair.account, &self.pair.destination);
                 debug!(%account, %destination, %item, "deleted, gone at the source");
+                self.keep_event(id, EntryFate::Deleted, None).await;
                 self.shared.deps.statistics.count(|work| work.deleted += 1);
+                self.tell_event(id, EntryFate::Deleted, None);
                 DeleteResult::Deleted
             }
             Presence::Absent => DeleteResult::Gone,
@@ -166,9 +174,34 @@ impl Removal<'_> {
         }
     }
 
-    fn keep(&self, id: &ContentId, why: &'static str) -> DeleteResult {
+    async fn keep(&self, id: &ContentId, why: &'static str) -> DeleteResult {
         info!(account = %self.pair.account, space = %self.pair.space, item = %id, why, "kept");
+        self.note_kept(id, why).await;
         DeleteResult::Kept
+    }
+
+    /// Has kept and told that an id of the list was not deleted.
+    async fn note_kept(&self, id: &ContentId, why: &str) {
+        self.keep_event(id, EntryFate::Kept, Some(why)).await;
+        self.tell_event(id, EntryFate::Kept, Some(why));
+    }
+
+    /// Has kept what became of an id of the list, if somebody wants to know that.
+    async fn keep_event(&self, id: &ContentId, fate: EntryFate, why: Option<&str>) {
+        if let Some(events) = self.shared.deps.statistics.events() {
+            events.keep(&[self.event(id, fate, why)]).await;
+        }
+    }
+
+    fn tell_event(&self, id: &ContentId, fate: EntryFate, why: Option<&str>) {
+        if let Some(events) = self.shared.deps.statistics.events() {
+            events.tell(&[self.event(id, fate, why)]);
+        }
+    }
+
+    fn event(&self, id: &ContentId, fate: EntryFate, why: Option<&str>) -> ItemEvent {
+        let subject = EventSubject::of(self.pair, id.as_str(), SubjectSort::Destination);
+        ItemEvent { reason: why.map(str::to_owned), ..ItemEvent::new(subject, fate) }
     }
 }
 
@@ -178,5 +211,14 @@ fn is_of_one_id(stop: &EarlyExit) -> bool {
         EarlyExit::Store(error) => failure::failure_class(error) == Some(FailureClass::Retryable),
         EarlyExit::Failed { class, .. } => *class == FailureClass::Retryable,
         EarlyExit::TaskOutcome(_) | EarlyExit::Refused { .. } => false,
+    }
+}
+
+fn reason_of(stop: &EarlyExit) -> String {
+    match stop {
+        EarlyExit::Store(error) => mill_ports::error_chain(error),
+        EarlyExit::Failed { source, .. } => mill_ports::error_chain(&**source),
+        EarlyExit::Refused { reason } => reason.clone(),
+        EarlyExit::TaskOutcome(_) => String::new(),
     }
 }

@@ -82,7 +82,7 @@ impl DuplicationSession<'_> {
         current: Option<CurrentList>,
     ) -> Result<DeleteStepOutcome, DuplicationStepError> {
         // An earlier turn has compared the items up to the marker.
-        let copies_max = morsel.record.marker.is_none().then(|| self.settings.nibble.get());
+        let copies_max = morsel.record.marker.is_none().then(|| (self.settings.nibble.get(), self.names_all()));
         let keep_max = self.plan.thresholds.unasked_max + 1;
         let (of, sync_proofs) = (endpoints.clone(), self.plan.sync_proofs.clone());
         let reading = async move { vanished(&of, &sync_proofs, keep_max, copies_max).await };
@@ -177,13 +177,13 @@ async fn vanished(
     endpoints: &Endpoints,
     sync_proofs: &SyncProofs,
     keep_max: u64,
-    copies_max: Option<usize>,
+    copies_max: Option<(usize, bool)>,
 ) -> Result<Option<DeleteScan>, SpaceError> {
     let mut merge = endpoints.merge_both_sides(sync_proofs);
     if merge.destination_is_over().await? {
         return Ok(None);
     }
-    let copies = || copies_max.map(|most| (endpoints.nibble(), most));
+    let copies = || copies_max.map(|(most, names_all)| (endpoints.nibble(names_all), most));
     let survey = DeleteScan::of(&mut merge, (keep_max, copies()), RespelledItems::default()).await?;
     if survey.count == 0 || !endpoints.destination.folds_names(&endpoints.pair.space).await? {
         return Ok(Some(survey));

@@ -159,9 +159,9 @@ impl Endpoints {
         }
     }
 
-    /// An empty nibble of its copies.
-    pub(crate) fn nibble(&self) -> Nibble {
-        Nibble::new(&self.pair, self.policy.compare)
+    /// An empty nibble of its copies. `names_all`: whether every entry is to be kept by name.
+    pub(crate) fn nibble(&self, names_all: bool) -> Nibble {
+        Nibble::new(&self.pair, self.policy.compare).naming_all(names_all)
     }
 
     /// The merge of both sides and all proofs, to find items that only the destination has.

@@ -73,7 +73,7 @@ impl DuplicationSession<'_> {
             let sync_proofs = &self.plan.sync_proofs;
             let mut merge =
                 merge.unwrap_or_else(|| endpoints.merge_for_copies(sync_proofs, morsel.record.marker.as_ref()));
-            let (empty, most) = (endpoints.nibble(), self.settings.nibble.get());
+            let (empty, most) = (endpoints.nibble(self.names_all()), self.settings.nibble.get());
             let gather = async move {
                 let nibble = empty.gather(&mut merge, most).await;
                 (nibble, merge)
@@ -103,12 +103,15 @@ impl DuplicationSession<'_> {
         }
         crash_point(crash_points::PRODUCER_BEFORE_NIBBLE);
         let tasks = nibble.items.iter().map(|(id, _)| DuplicateTask::of(pair.clone(), Some(id.clone())));
+        // Before they are sent: what becomes of an item may be known before the send returns.
+        self.keep_queued(pair, &nibble.items).await;
         let queued = self.queue_tasks(&pair.account, tasks).await?;
         crash_point(crash_points::PRODUCER_NIBBLE_SENT);
         self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
         let (sum, named) = nibble.settle(queued);
         sum.check().map_err(SpaceError::from)?;
         morsel.record.unproven += nibble.unproven;
+        self.keep_surveyed(pair, std::mem::take(&mut nibble.unchanged), &named).await;
         self.note_nibble(morsel, sum, named);
         if let Some(last) = nibble.last {
             morsel.record.marker = Some(last);
@@ -139,6 +142,7 @@ impl DuplicationSession<'_> {
         morsel.record.began.get_or_insert(self.step_began);
         morsel.record.sum += sum;
         self.add_to_survey(&morsel.record.pair.account, sum);
+        self.tell_uncopied(&morsel.record.pair, &named);
         self.report.findings.name(named);
     }
 

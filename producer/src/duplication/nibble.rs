@@ -29,6 +29,10 @@ pub(crate) struct Nibble {
     named: Vec<UncopiedEntry>,
     /// How many of `named` come after `last`.
     named_behind: usize,
+    /// Whether every entry is kept by name, for somebody who wants to know of each.
+    names_all: bool,
+    /// The items that are unchanged, if every entry is kept by name.
+    pub(crate) unchanged: Vec<ContentId>,
     /// Whether the listing ends after it.
     pub(crate) end: bool,
     /// Why the merge failed. The entries before the failure are valid all the same.
@@ -54,9 +58,16 @@ impl Nibble {
             behind: SurveySum::default(),
             named: Vec::new(),
             named_behind: 0,
+            names_all: false,
+            unchanged: Vec::new(),
             end: false,
             broken: None,
         }
+    }
+
+    /// The same, with every entry kept by name.
+    pub(crate) fn naming_all(self, names_all: bool) -> Self {
+        Self { names_all, ..self }
     }
 
     /// Collects up to `most` items. The nibble ends after an item or at the end of the listing.
@@ -84,6 +95,9 @@ impl Nibble {
             MergedEntry::AtSource { id, size, proof, .. } => {
                 if proof.is_complete() && self.compare == Compare::Differences {
                     self.behind.unchanged += 1;
+                    if self.names_all {
+                        self.unchanged.push(id.clone());
+                    }
                 } else {
                     self.unproven += u64::from(!proof.is_complete());
                     self.items.push((id.clone(), size));
@@ -135,7 +149,7 @@ impl Nibble {
     fn name(&mut self, shown: String, class: EntryClass) {
         let SpacePair { account, source, space, .. } = self.pair.clone();
         let entry = UncopiedEntry { account, source, space, shown, class };
-        if self.named.len() < Self::NAMES_MAX {
+        if self.named.len() < Self::NAMES_MAX || self.names_all {
             self.named_behind += 1;
             self.named.push(entry);
         } else {
@@ -143,9 +157,9 @@ impl Nibble {
         }
     }
 
-    /// How many entries that are not copied it holds by name.
+    /// How many entries that are not copied it holds by name. Unchanged ones are small, and count as one for a hundred.
     pub(crate) fn names(&self) -> usize {
-        self.named.len()
+        self.named.len() + self.unchanged.len() / Self::UNCHANGED_PER_ITEM
     }
 
     /// Returns how its entries were classified once `queued` items are in the queue, and the entries that are not copied.
