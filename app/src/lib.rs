@@ -14,6 +14,7 @@ pub mod files;
 pub mod held_deletes;
 mod host;
 pub mod installation;
+pub mod item_report;
 pub mod local_state;
 pub mod mirror;
 pub mod placement_checks;

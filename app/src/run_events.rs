@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use mill_model::ItemEvent;
+use mill_model::{ItemEvent, Timestamp};
 use mill_ports::ItemEvents;
+use mill_run::Remedy;
 use parking_lot::Mutex;
 
 use crate::event_line::EventLine;
+use crate::item_report::ItemReport;
+use crate::result_code::ResultCode;
+use crate::run_summary::RunSummary;
 
 /// Tells events, one at a time.
 pub type EventTeller = Box<dyn Fn(&ItemEvent) + Send + Sync>;
@@ -19,30 +23,57 @@ pub type EventTeller = Box<dyn Fn(&ItemEvent) + Send + Sync>;
 pub struct RunEvents {
     /// Tells of each entry that was changed or could not be.
     pub teller: Option<EventTeller>,
+    /// The report, if there is to be one.
+    pub report: Option<ItemReport>,
 }
 
 impl fmt::Debug for RunEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunEvents").field("tells", &self.teller.is_some()).finish_non_exhaustive()
+        let tells = self.teller.is_some();
+        f.debug_struct("RunEvents").field("tells", &tells).field("report", &self.report).finish()
     }
 }
 
 impl RunEvents {
     /// Whether anybody wants to know anything.
     pub fn is_needed(&self) -> bool {
-        self.teller.is_some()
+        self.teller.is_some() || self.report.is_some()
+    }
+
+    /// Writes the report, if there is to be one. A run whose report is not complete is done in part, and says so.
+    pub async fn finish_report(&self, ended: Timestamp, exit: ResultCode, summary: &mut RunSummary) -> ResultCode {
+        let Some(report) = &self.report else { return exit };
+        let Some(why) = report.finish(ended, exit, summary).await else { return exit };
+        summary.remarks.push(why);
+        summary.remedy = summary.remedy.max(Remedy::SetRight);
+        exit.max(ResultCode::Partial)
+    }
+
+    /// Notes that a worker process could not keep all of its events.
+    pub(crate) fn note_failure(&self, why: &str) {
+        if let Some(report) = &self.report {
+            report.note_failure(why.to_owned());
+        }
     }
 }
 
 #[async_trait]
 impl ItemEvents for RunEvents {
     fn wants_all(&self) -> bool {
-        false
+        self.report.is_some()
     }
 
-    fn begin_survey(&self) {}
+    fn begin_survey(&self) {
+        if let Some(report) = &self.report {
+            report.begin_survey();
+        }
+    }
 
-    async fn keep(&self, _events: &[ItemEvent]) {}
+    async fn keep(&self, events: &[ItemEvent]) {
+        if let Some(report) = &self.report {
+            report.keep(events).await;
+        }
+    }
 
     fn tell(&self, events: &[ItemEvent]) {
         let Some(teller) = &self.teller else { return };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use mill_model::{AccountId, Counter, ItemEvent, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
-use mill_ports::{Statistics, StoreWait};
+use mill_ports::{ItemEvents as _, StoreWait};
 use mill_processors::refusals::{Refusal, Refusals};
 use mill_run::RunProgress;
 use mill_run::progress::StateStandstill;
@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::event_line::EventLine;
-use crate::installation::Installation;
 use crate::result_code::ResultCode;
+use crate::run_events::RunEvents;
 
 /// One line of a child's report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -54,11 +54,18 @@ pub struct WorkerReport {
     /// What became of items since the previous line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<EventLine>,
+    /// Why the run's report lacks some of them, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    report_failure: Option<String>,
 }
 
 impl WorkerReport {
     /// The report of a child.
-    pub fn of(snapshot: &RunProgress, refused: Vec<Refusal>, events: Vec<EventLine>) -> Self {
+    pub fn of(
+        snapshot: &RunProgress,
+        refused: Vec<Refusal>,
+        (events, report_failure): (Vec<EventLine>, Option<String>),
+    ) -> Self {
         let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
             outcomes: snapshot.totals.sum.outcomes.each().filter_map(named).collect(),
@@ -85,6 +92,7 @@ impl WorkerReport {
             }),
             refused: refused.into_iter().map(|Refusal { subject, reason }| (subject, reason)).collect(),
             events,
+            report_failure,
         }
     }
 
@@ -119,8 +127,12 @@ pub struct WorkerProcesses {
 }
 
 impl WorkerProcesses {
-    /// Starts `count` processes of this program with `arguments`. Their refusals and events are those of `installation`.
-    pub fn start(count: usize, arguments: &[String], installation: &Installation) -> Result<Self> {
+    /// Starts `count` processes of this program with `arguments`. Their refusals and events are those of this run.
+    pub fn start(
+        count: usize,
+        arguments: &[String],
+        (refusals, events): (&Arc<Refusals>, &Arc<RunEvents>),
+    ) -> Result<Self> {
         let program = std::env::current_exe().context("this program cannot be found")?;
         let reports = Arc::new(Mutex::new(vec![WorkerReport::default(); count]));
         let end = CancellationToken::new();
@@ -135,8 +147,8 @@ impl WorkerProcesses {
                 .context("a workman's process cannot be started")?;
             // The child works while this pipe is open, and ends when it closes, even by this process's death.
             let Some(work) = child.stdin.take() else { bail!("a workman's process has no standard input") };
-            let (refusals, statistics) = (installation.refusals.clone(), installation.statistics.clone());
-            let inbox = ReportReceiver { index, reports: reports.clone(), refusals, statistics };
+            let (refusals, events) = (refusals.clone(), events.clone());
+            let inbox = ReportReceiver { index, reports: reports.clone(), refusals, events };
             running.spawn(follow(child, work, inbox, end.clone()));
         }
         Ok(Self { reports, running, end, count })
@@ -202,7 +214,7 @@ struct ReportReceiver {
     index: usize,
     reports: Arc<Mutex<Vec<WorkerReport>>>,
     refusals: Arc<Refusals>,
-    statistics: Arc<Statistics>,
+    events: Arc<RunEvents>,
 }
 
 impl ReportReceiver {
@@ -211,9 +223,10 @@ impl ReportReceiver {
         for (subject, reason) in line.refused.drain(..) {
             self.refusals.note(Refusal { subject, reason });
         }
-        if let Some(events) = self.statistics.events() {
-            let told: Vec<ItemEvent> = line.events.drain(..).filter_map(EventLine::event).collect();
-            events.tell(&told);
+        let told: Vec<ItemEvent> = line.events.drain(..).filter_map(EventLine::event).collect();
+        self.events.tell(&told);
+        if let Some(why) = &line.report_failure {
+            self.events.note_failure(why);
         }
         self.reports.lock()[self.index] = line;
     }
@@ -264,8 +277,11 @@ mod tests {
     async fn a_run_knows_that_its_processes_cannot_write_to_its_state() {
         let (first_failed, last_failed) = (Duration::from_secs(7), Duration::ZERO);
         let still = StateStandstill { why: "the disk is full".into(), first_failed, last_failed };
-        let line =
-            WorkerReport::of(&RunProgress { still: Some(still), ..RunProgress::default() }, Vec::new(), Vec::new());
+        let line = WorkerReport::of(
+            &RunProgress { still: Some(still), ..RunProgress::default() },
+            Vec::new(),
+            (Vec::new(), None),
+        );
         let line: WorkerReport = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
         let reports = Arc::new(Mutex::new(vec![WorkerReport::default(), line]));
         let children = WorkerProcesses { reports, running: JoinSet::new(), end: CancellationToken::new(), count: 2 };

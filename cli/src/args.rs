@@ -54,7 +54,8 @@ pub(crate) enum Command {
         mill mirror ~/Pictures /mnt/backup/Pictures\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n  \
         mill mirror ~/Pictures s3://my-backup/pictures\n  \
-        mill mirror ~/Pictures /mnt/backup/Pictures -v            a line for each item that changes\n\n\
+        mill mirror ~/Pictures /mnt/backup/Pictures -v            a line for each item that changes\n  \
+        mill mirror ~/Pictures /mnt/backup/Pictures --report pictures.jsonl   for auditors: a line for each entry\n\n\
         Run it again at any time: what is in sync is not read again. A run that was stopped or\n\
         killed goes on where it was. Without --remove-vanished nothing is ever deleted.")]
     Mirror(MirrorArgs),
@@ -292,6 +293,9 @@ pub(crate) struct RunOptions {
     /// Print a line for each item that was changed or could not be
     #[arg(long, short, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
+    /// Write a line for each entry and what became of it to this file, as JSON, once the run ends
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Wait so long for what does not answer or is failing: then a space is passed over, and for a store the run ends
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     pub(crate) give_up_after: Duration,
@@ -353,6 +357,9 @@ pub(crate) struct WorkArgs {
     /// Name so many items that were changed or could not be in these lines (used by `mill run`)
     #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
     pub(crate) tell: usize,
+    /// Keep what becomes of items for the report of the run that started this (used by `mill run`)
+    #[arg(long, hide = true)]
+    pub(crate) for_report: bool,
     /// Stop at the first item that fails for good
     #[arg(long)]
     pub(crate) fail_fast: bool,

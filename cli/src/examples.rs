@@ -11,6 +11,7 @@ pub(crate) const RUN: &str = "Examples:
   mill run --processes 4                with workmen in four processes of their own
   mill run --quiet                      in a crontab: says only what a person should know
   mill run -v                           a line for each item that changes or cannot
+  mill run --report report.jsonl        for auditors: a line for each entry
 
 A run that was stopped or killed goes on where it was.";
 

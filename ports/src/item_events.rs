@@ -7,8 +7,8 @@ use mill_model::{ItemEvent, UpdatedPart};
 
 /// Learns what became of each entry. Without a listener in [`Statistics`](crate::Statistics), no event is made.
 ///
-/// Each event comes twice: first to be kept, before its deed is acknowledged or a marker passes its entry, and then, once
-/// the sums count it, to be told. After a crash in between it is kept again.
+/// Each event comes twice: first to be kept, if the listener wants all, before its deed is acknowledged or a marker passes
+/// its entry; and then, once the sums count it, to be told. After a crash in between it is kept again.
 #[async_trait]
 pub trait ItemEvents: fmt::Debug + Send + Sync + 'static {
     /// Whether it wants each entry: those that are unchanged or queued too.

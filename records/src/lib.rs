@@ -6,7 +6,7 @@
 //! (time that two clocks agree on), [`lease`] and [`producer_state`] (how far a producer has come), [`account_counts`]
 //! and [`queue_shares`] (queue depth by account, for queues that do not report it), [`dead_letters`] (dead-lettered
 //! tasks), [`permits`] (how many tasks use a store across the fleet), [`installation`] (which installation the tables
-//! belong to), [`tables`] (the list of all tables).
+//! belong to), [`run_log`] (what the last runs came to), [`tables`] (the list of all tables).
 //!
 //! **Invariant:** a repository enforces the rules of its rows and makes no other decision. A table that cannot be read
 //! is an error, never an empty one.
@@ -26,6 +26,7 @@ pub mod places;
 pub mod policies;
 pub mod producer_state;
 pub mod queue_shares;
+pub mod run_log;
 pub mod sync_proofs;
 pub mod tables;
 #[cfg(test)]

@@ -164,8 +164,8 @@ impl BatchAccounting {
         let Some(events) = shared.statistics.events() else { return };
         let sent = batch.iter().zip(sent).map(|(settled, sent)| Some(settled).filter(|_| *sent));
         self.events = sent.map(|settled| settled?.event(&shared.statistics)).collect();
-        let kept: Vec<ItemEvent> = self.events.iter().flatten().cloned().collect();
-        if !kept.is_empty() {
+        if events.wants_all() && self.events.iter().any(Option::is_some) {
+            let kept: Vec<ItemEvent> = self.events.iter().flatten().cloned().collect();
             events.keep(&kept).await;
         }
     }

@@ -94,7 +94,11 @@ impl SettledTask {
         if let Some(dead_lettered) = &self.disposition.dead_lettered {
             let noted = self.task.as_ref().and_then(|task| task.noted.as_ref());
             let event = noted.and_then(|noted| noted.event(ItemOutcome::DeadLettered));
-            let other = || ItemEvent::new(EventSubject::other(&*dead_lettered.subject), EntryFate::DeadLettered);
+            let other = || {
+                // Two bodies that nobody can read are two.
+                let name = format!("{}, sent {}", dead_lettered.subject, self.received.delivery.sent_at);
+                ItemEvent::new(EventSubject::other(name), EntryFate::DeadLettered)
+            };
             return Some(event.unwrap_or_else(other).because(&*dead_lettered.reason));
         }
         let (outcome, of_earlier_run) = match statistics.counts_as(&self.ended_task()?)? {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
 use mill_app::held_deletes::HeldDeleteReview;
+use mill_app::item_report::{ReportFile, ReportHeader};
 use mill_app::mirror::{self, LockedMirror};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
@@ -14,6 +15,7 @@ use mill_app::workers::Workers;
 use mill_hooks::crash_point;
 use mill_model::QueueName;
 
+use mill_records::run_log::RunId;
 use mill_run::RunUntilDone;
 use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
@@ -32,6 +34,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     // Before any path is touched: it may be on a hanging mount.
     let stopping = stop::on_signals()?;
     let (stop, names) = (stopping.gentle.clone(), args.names());
+    let report = args.options.report.as_deref().map(ReportFile::open).transpose()?;
     let wait_limit = WaitLimit { give_up_after: args.options.give_up_after, stop: stop.clone() };
     let locked = LockedMirror::lock(args.request(), &wait_limit).await?;
     let first = locked.is_first_run();
@@ -42,7 +45,11 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     }
     let installation = locked.open(&stopping, &wait_limit).await?;
     let teller = args.options.verbose.then(|| event_lines::teller(&bars, &names));
-    let events = Arc::new(RunEvents { teller });
+    let clock = installation.engine.clock();
+    let id = RunId::new(clock.now(), &*installation.engine.rng());
+    let header = ReportHeader::new(id.as_str(), clock.now(), &names);
+    let report = report.map(|file| file.begin(locked.state_folder(), &header, &names)).transpose()?;
+    let events = Arc::new(RunEvents { teller, report });
     installation.listen(&events);
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     installation.purge_queues().await?;
@@ -77,6 +84,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let (exit, mut summary) = conclusion.of(ran).await?;
     summary.first_run = Some(first);
     let exit = locked.judge_nothing(&names, exit, &mut summary);
+    let exit = events.finish_report(clock.now(), exit, &mut summary).await;
     report::print(&summary, &args.options, exit);
     Ok(exit)
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
-use mill_app::config::Config;
+use mill_app::UsageError;
+use mill_app::config::{Config, EngineType};
 use mill_app::held_deletes::HeldDeleteReview;
 use mill_app::installation::{Installation, producer_settings, workman_settings};
+use mill_app::item_report::{ReportFile, ReportHeader};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
 use mill_app::run_events::RunEvents;
@@ -18,6 +20,7 @@ use mill_app::workers::Workers;
 use mill_hooks::crash_point;
 
 use mill_producer::{QueueSizing, WhenFull};
+use mill_records::run_log::RunId;
 use mill_run::RunUntilDone;
 use mill_run::silence::one_answer_max;
 use mill_workman::OnFinalFailure;
@@ -35,11 +38,16 @@ use crate::stop;
 pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<ResultCode> {
     let stopping = stop::on_signals()?;
     let wait_limit = WaitLimit { give_up_after: args.options.give_up_after, stop: stopping.gentle.clone() };
+    let report = open_report(&args, config)?;
     let installation = Installation::opened(config, true, &wait_limit).await?;
     let installation = Installation { item_patience: args.options.give_up_after, ..installation };
     stopping.when_damaged();
     let teller = args.options.verbose.then(|| event_lines::teller(&bars, &SubjectNames::Policies));
-    let events = Arc::new(RunEvents { teller });
+    let clock = installation.engine.clock();
+    let id = RunId::new(clock.now(), &*installation.engine.rng());
+    let header = ReportHeader::new(id.as_str(), clock.now(), &SubjectNames::Policies);
+    let report = report.map(|file| file.begin(&config.engine.data, &header, &SubjectNames::Policies)).transpose()?;
+    let events = Arc::new(RunEvents { teller, report });
     installation.listen(&events);
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     // The person wants everything tried now, including tasks that were snoozed because a store failed.
@@ -69,7 +77,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         Workers::Here(Box::new(installation.workman(&queues, settings)))
     } else {
         let arguments = child_arguments(&args, file);
-        let children = WorkerProcesses::start(args.processes as usize, &arguments, &installation)?;
+        let children = WorkerProcesses::start(args.processes as usize, &arguments, (&installation.refusals, &events))?;
         crash_point(crash_points::CLI_CHILDREN_STARTED);
         Workers::WorkerProcesses(children)
     };
@@ -100,9 +108,21 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         detailed,
         give_up_after,
     };
-    let (exit, summary) = conclusion.of(ran).await?;
+    let (exit, mut summary) = conclusion.of(ran).await?;
+    let exit = events.finish_report(clock.now(), exit, &mut summary).await;
     report::print(&summary, &args.options, exit);
     Ok(exit)
+}
+
+/// Opens the file of the report, before anything is done.
+fn open_report(args: &Args, config: &Config) -> Result<Option<ReportFile>> {
+    let Some(path) = &args.options.report else { return Ok(None) };
+    if config.engine.engine_type != EngineType::Local {
+        let why = "--report needs an engine of this host: on a fleet, workmen of other hosts do the work, and no file here can \
+                   name all of it; the logs of the workmen name it";
+        return Err(UsageError(why.into()).into());
+    }
+    ReportFile::open(path).map(Some)
 }
 
 fn child_arguments(args: &Args, file: Option<&Path>) -> Vec<String> {
@@ -119,6 +139,9 @@ fn child_arguments(args: &Args, file: Option<&Path>) -> Vec<String> {
     }
     if args.options.verbose {
         arguments.extend(["--tell".into(), usize::MAX.to_string()]);
+    }
+    if args.options.report.is_some() {
+        arguments.push("--for-report".into());
     }
     arguments
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_app::config::Config;
 use mill_app::installation::{Installation, workman_settings};
+use mill_app::item_report::ItemReport;
 use mill_app::local_state::OpenedState;
 use mill_app::result_code::ResultCode;
 use mill_app::run_events::{EventOutbox, RunEvents};
@@ -37,7 +38,9 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     stopping.when_damaged();
     let outbox = Arc::<EventOutbox>::default();
     let teller = (args.tell > 0).then(|| outbox.teller(args.tell));
-    installation.listen(&Arc::new(RunEvents { teller }));
+    let report = args.for_report.then(|| ItemReport::join(&config.engine.data)).transpose()?;
+    let events = Arc::new(RunEvents { teller, report });
+    installation.listen(&events);
     let queues: Vec<QueueName> =
         if args.queues.is_empty() { config.workman.queues.clone() } else { args.queues.clone() };
     let mut settings = workman_settings(config, args.workers);
@@ -82,8 +85,13 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
         anyhow::Ok(cut_short)
     };
     let cut_short = if args.child {
-        let mut reporter =
-            Reporter { installation: &installation, refusals: installation.refusals.clone(), refused: 0, outbox };
+        let mut reporter = Reporter {
+            installation: &installation,
+            refusals: installation.refusals.clone(),
+            refused: 0,
+            outbox,
+            events,
+        };
         let beside = async { tokio::join!(end_with_standard_input(stopping), reporter.report()) };
         let cut_short = tokio::select! {
             cut_short = work => cut_short,
@@ -136,6 +144,7 @@ struct Reporter<'w> {
     refused: usize,
     /// What it has to tell of items.
     outbox: Arc<EventOutbox>,
+    events: Arc<RunEvents>,
 }
 
 impl Reporter<'_> {
@@ -155,6 +164,7 @@ impl Reporter<'_> {
     fn text(&mut self) -> serde_json::Result<String> {
         let refused = self.refusals.named_since(self.refused);
         self.refused += refused.len();
-        serde_json::to_string(&WorkerReport::of(&snapshot(self.installation), refused, self.outbox.take()))
+        let failure = self.events.report.as_ref().and_then(ItemReport::failure);
+        serde_json::to_string(&WorkerReport::of(&snapshot(self.installation), refused, (self.outbox.take(), failure)))
     }
 }

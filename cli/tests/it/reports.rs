@@ -3,8 +3,12 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::world::{Ran, World};
+use serde_json::Value;
+
+use crate::world::{Mount, Ran, World, walk};
 
 /// A folder in which something is there for each thing that can become of an item, and its copy from before that.
 fn changed_world() -> World {
@@ -15,7 +19,7 @@ fn changed_world() -> World {
     world.age("src");
     world.mirror(&[]).expect(0);
     world.write("src/deep/er/bytes", "other bytes, and more of them");
-    fs::set_permissions(world.path("src/mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(world.path("src/mode"), fs::Permissions::from_mode(0o604)).unwrap();
     fs::remove_file(world.path("src/gone")).unwrap();
     world.write("src/deep/new one", "a".repeat(3_000));
     std::os::unix::fs::symlink("same", world.path("src/link")).unwrap();
@@ -74,4 +78,129 @@ fn verbose_tells_of_worker_processes_and_of_held_items_too() {
     let of = |line: &String| line.replace("copied   ", "held     ").replace("  3 B", "");
     assert_eq!(held, expected.iter().map(of).collect::<Vec<_>>());
     assert_eq!(ran.json()["held"], 30);
+}
+
+/// What the second program says of a report, which knows the source by its own listing alone.
+#[track_caller]
+fn checked(world: &World, report: &str, source: &str) -> Value {
+    let mut command = Command::new("python3");
+    command.args(["-c", include_str!("check_report.py"), report, source]).current_dir(world.path("."));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The lines of a report.
+fn lines(world: &World, report: &str) -> Vec<Value> {
+    let text = fs::read_to_string(world.path(report)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_report_accounts_for_each_entry_once_as_an_independent_listing_does() {
+    let world = changed_world();
+    world.mirror(&["--remove-vanished", "--report", "report.jsonl"]).expect(2);
+    let counts = checked(&world, "report.jsonl", "src");
+    for (what, count) in [("copied", 1), ("updated", 2), ("deleted", 1), ("unchanged", 3), ("refused", 2)] {
+        assert_eq!(counts[what], count, "{what}: {counts}");
+    }
+    let all = lines(&world, "report.jsonl");
+    let of = |item: &str| all.iter().find(|line| line["item"] == item).unwrap();
+    assert_eq!(of("not-utf8-\\xff")["item_base64"], "bm90LXV0Zjgt/w==");
+    assert_eq!((&of("mode")["part"], &of("deep/new one")["bytes"]), (&"properties".into(), &3_000.into()));
+    for name in ["src/closed/inside", "src/unreadable"] {
+        world.write(name, name);
+    }
+    for name in ["src/closed", "src/unreadable"] {
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let report = "state/report.jsonl";
+    let args = ["mirror", "src", "dst", "--json", "--report", report];
+    let ran = world.as_nobody(&args).expect(2);
+    let counts = checked(&world, report, "src");
+    for (what, count) in [("unchanged", 6), ("refused", 4), ("of earlier runs", 0)] {
+        assert_eq!(counts[what], count, "{what}: {counts}");
+    }
+    let all = lines(&world, report);
+    let (first, last) = (&all[0], &all[all.len() - 1]);
+    assert_eq!((&first["source"], &first["destination"]), (&"src".into(), &"dst".into()));
+    assert_eq!((&last["exit_code"], &last["in_sync"]), (&2.into(), &true.into()));
+    assert_eq!(ran.json()["listed"], last["sums"]["listed"]);
+    let of = |item: &str| all.iter().find(|line| line["item"] == item).unwrap();
+    assert!(of("unreadable")["reason"].as_str().unwrap().contains("denied"), "{}", of("unreadable"));
+    assert!(fs::read_dir(world.path("state")).unwrap().count() > 0);
+    let left = walk(&world.path("state")).into_iter().filter(|path| path.ends_with("report.db"));
+    assert_eq!(left.count(), 0, "the journal is removed once the report is written");
+}
+
+#[test]
+fn a_report_has_what_worker_processes_did_and_what_was_held_left_out_and_given_up() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"removeVanished": true, "defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    (0..300).for_each(|n| world.write(&format!("one/maps/{n:03}"), "map"));
+    world.write("one/loose", "in no space");
+    let args = ["run", "--json", "--processes", "2", "--report", "report.jsonl"];
+    world.mill(&args).expect(2);
+    let counts = checked(&world, "report.jsonl", "one");
+    assert_eq!((&counts["copied"], &counts["left_out"]), (&300.into(), &1.into()), "{counts}");
+    (0..200).for_each(|n| fs::remove_file(world.path(&format!("one/maps/{n:03}"))).unwrap());
+    world.write("one/maps/new", "map");
+    world.queue("noise");
+    world.mill(&args).expect(50);
+    let counts = checked(&world, "report.jsonl", "one");
+    for (what, count) in [("copied", 1), ("held", 200), ("dead_lettered", 1), ("unchanged", 100)] {
+        assert_eq!(counts[what], count, "{what}: {counts}");
+    }
+    let held = lines(&world, "report.jsonl").into_iter().find(|line| line["what"] == "held").unwrap();
+    assert_eq!(
+        (&held["account"], &held["space"], &held["destination"]),
+        (&"library".into(), &"maps".into(), &"2".into())
+    );
+}
+
+#[test]
+fn what_a_killed_run_did_is_in_the_report_of_the_run_that_goes_on() {
+    let world = World::new();
+    (0..3_000).for_each(|n| world.write(&format!("src/many/{n:04}"), format!("{n}")));
+    let args = ["mirror", "src", "dst", "--json", "--workers", "8", "--report", "report.jsonl"];
+    for least in [500, 1_500] {
+        let mut killed = world.command().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        while walk(&world.path("dst")).iter().filter(|path| path.is_file()).count() < least {
+            assert!(began.elapsed() < Duration::from_mins(2) && killed.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert_eq!(lines(&world, "report.jsonl").len(), 1, "a killed run has no last line");
+    }
+    world.mill(&args).expect(0);
+    let counts = checked(&world, "report.jsonl", "src");
+    let of = |what: &str| counts[what].as_u64().unwrap_or(0);
+    assert_eq!(of("copied") + of("unchanged"), 3_000, "{counts}");
+    // All but what was copied right before the kills and had not been written down.
+    assert!(of("of earlier runs") >= 900 && of("copied") > 0, "{counts}");
+    // The next report begins anew.
+    world.mill(&args).expect(0);
+    let counts = checked(&world, "report.jsonl", "src");
+    assert_eq!((&counts["unchanged"], &counts["of earlier runs"]), (&3_000.into(), &0.into()), "{counts}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_said_before_the_work_or_at_its_end() {
+    let world = World::new();
+    (0..2_000).for_each(|n| world.write(&format!("src/a rather long name of a file, number {n:04}"), ""));
+    let ran = world.mirror(&["--report", "nowhere/report.jsonl"]).expect(100);
+    assert!(ran.err.contains("the report `nowhere/report.jsonl` cannot be written"), "{}", ran.err);
+    assert!(!world.path("dst").exists());
+    let small = Mount::new(&["-t", "tmpfs", "-o", "size=64k", "small"], &world.path("small"));
+    let ran = world.mirror(&["--report", "small/report.jsonl"]).expect(50);
+    let remarks = ran.json()["remarks"].to_string();
+    assert!(remarks.contains("small/report.jsonl` is not complete") && remarks.contains("No space left"), "{remarks}");
+    world.same("src", "dst");
+    drop(small);
+    world.mill(&["init", "fleet", "--engine", "aws"]).expect(0);
+    let ran = world.mill(&["--config", "fleet/mill.toml", "run", "--report", "report.jsonl"]).expect(200);
+    assert!(ran.err.contains("--report needs an engine of this host"), "{}", ran.err);
 }

@@ -24,7 +24,7 @@ impl DuplicationSession<'_> {
 
     /// Has kept what a survey found of entries that are not queued.
     pub(super) async fn keep_surveyed(&self, pair: &SpacePair, unchanged: Vec<ContentId>, named: &[UncopiedEntry]) {
-        let Some(events) = self.deps.statistics.events() else { return };
+        let Some(events) = self.deps.statistics.events().filter(|events| events.wants_all()) else { return };
         self.keep(pair, unchanged.iter(), EntryFate::Unchanged).await;
         for named in named.chunks(AT_ONCE) {
             events.keep(&named.iter().map(|entry| uncopied(pair, entry)).collect::<Vec<_>>()).await;

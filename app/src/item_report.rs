@@ -1,0 +1,260 @@
+//! The report of a run (`--report`): a file with a line for each entry, for auditors.
+//!
+//! The lines are collected in a journal beside Mill's state ([`ItemJournal`]) and written at the end, in order, each
+//! entry once. A run that is killed leaves a file without a last line. The next run with the same file goes on with the
+//! journal, so what the killed run did is not lost.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use mill_local::{ItemJournal, JournalEntry, JournalRow};
+use mill_model::{EventSubject, ItemEvent, SubjectSort, Timestamp};
+use mill_ports::error_chain;
+use mill_run::InSync;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::event_line::EventLine;
+use crate::result_code::ResultCode;
+use crate::run_summary::RunSummary;
+use crate::subject_names::SubjectNames;
+
+/// The file of a report, opened before anything is done.
+#[derive(Debug)]
+pub struct ReportFile {
+    file: File,
+    /// As it was typed.
+    path: PathBuf,
+}
+
+/// The first line of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportHeader {
+    /// The version of the report's form.
+    pub mill_report: u32,
+    /// The run.
+    pub run: String,
+    /// The version of Mill.
+    pub version: String,
+    /// The source of a mirror, as it was typed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The destination of a mirror, as it was typed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// When the run began.
+    pub began: String,
+}
+
+/// The last line of a report.
+#[derive(Debug, Serialize)]
+struct ReportEnd {
+    ended: String,
+    exit_code: u8,
+    in_sync: bool,
+    /// Whether a line is there for each entry that the run had to do with.
+    complete: bool,
+    /// How many lines say what.
+    lines: BTreeMap<String, u64>,
+    /// What the run counted.
+    sums: BTreeMap<&'static str, u64>,
+}
+
+impl ReportHeader {
+    /// The form of the lines as of this version.
+    const FORM: u32 = 1;
+
+    /// The first line of the report of a run.
+    pub fn new(run: &str, began: Timestamp, names: &SubjectNames) -> Self {
+        let (source, destination) = match names {
+            SubjectNames::Policies => (None, None),
+            SubjectNames::Mirror { source, destination, .. } => (Some(source.clone()), Some(destination.clone())),
+        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { mill_report: Self::FORM, run: run.to_owned(), version, source, destination, began: began.to_string() }
+    }
+}
+
+impl ReportFile {
+    /// Opens the file. What is in it stays until the run begins.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn open(path: &Path) -> Result<Self> {
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let file = opened.with_context(|| format!("the report `{}` cannot be written", path.display()))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Begins the report of a run whose state is in `folder`.
+    ///
+    /// # Errors
+    /// The file or the journal cannot be written.
+    pub fn begin(self, folder: &Path, header: &ReportHeader, names: &SubjectNames) -> Result<ItemReport> {
+        let Self { file, path } = self;
+        let shown = path.display().to_string();
+        let unusable = || format!("the report `{shown}` cannot be written");
+        if file.metadata().with_context(unusable)?.is_file() {
+            file.set_len(0).with_context(unusable)?;
+        }
+        let mut first = serde_json::to_string(header)?;
+        first.push('\n');
+        (&file).write_all(first.as_bytes()).with_context(unusable)?;
+        let whole = std::path::absolute(&path).unwrap_or(path);
+        let journal = ItemJournal::begin(folder, &whole.to_string_lossy()).with_context(unusable)?;
+        let (shown, file) = (whole.display().to_string(), Some(Arc::new(file)));
+        Ok(ItemReport { shown, file, journal, names: names.clone(), failure: Mutex::default() })
+    }
+}
+
+/// A report that is being collected.
+#[derive(Debug)]
+pub struct ItemReport {
+    shown: String,
+    /// `None` in a worker process: the process that started it writes the file.
+    file: Option<Arc<File>>,
+    journal: ItemJournal,
+    names: SubjectNames,
+    /// Why it is not complete.
+    failure: Mutex<Option<String>>,
+}
+
+impl ItemReport {
+    /// Joins the report that the process which started this one has begun.
+    ///
+    /// # Errors
+    /// The journal cannot be used.
+    pub fn join(folder: &Path) -> Result<Self> {
+        let journal = ItemJournal::join(folder).context("the journal of the report cannot be written")?;
+        let (shown, names) = (String::new(), SubjectNames::Policies);
+        Ok(Self { shown, file: None, journal, names, failure: Mutex::default() })
+    }
+
+    /// A survey begins anew.
+    pub(crate) fn begin_survey(&self) {
+        self.journal.begin_session();
+    }
+
+    /// Keeps events durably. If that fails, the report is not complete, and says so at its end.
+    pub(crate) async fn keep(&self, events: &[ItemEvent]) {
+        let entries = events.iter().filter_map(|event| self.entry(event)).collect();
+        if let Err(error) = self.journal.keep(entries).await {
+            self.note_failure(error_chain(&error));
+        }
+    }
+
+    /// Notes why the report is not complete. The first reason counts.
+    pub(crate) fn note_failure(&self, why: String) {
+        let mut failure = self.failure.lock();
+        if failure.is_none() {
+            tracing::error!(why, "the report cannot be kept complete; the run goes on");
+            *failure = Some(why);
+        }
+    }
+
+    /// Why it is not complete, if it is not.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    fn entry(&self, event: &ItemEvent) -> Option<JournalEntry> {
+        let mut line = EventLine::of(event);
+        line.reason = line.reason.map(|reason| self.names.text(&reason));
+        if matches!(self.names, SubjectNames::Mirror { .. }) {
+            // They are the same for all, and no words of the person's.
+            (line.account, line.space, line.source, line.destination) = (None, None, None, None);
+            if event.subject.sort == SubjectSort::Other {
+                line.item = self.names.text(&line.item);
+            }
+        }
+        let line = serde_json::to_string(&line).ok()?;
+        let ItemEvent { subject, fate, of_earlier_run, .. } = event;
+        Some(JournalEntry { key: key(subject), sort: subject.sort, fate: *fate, of_earlier_run: *of_earlier_run, line })
+    }
+
+    /// Writes the lines and the last line, and removes the journal. Returns why the report is not complete, if it is not.
+    pub async fn finish(&self, ended: Timestamp, exit: ResultCode, summary: &RunSummary) -> Option<String> {
+        let file = self.file.clone()?;
+        let mut end = ReportEnd {
+            ended: ended.to_string(),
+            exit_code: exit.max(self.failure().map_or(ResultCode::Done, |_| ResultCode::Partial)).code(),
+            in_sync: summary.in_sync != InSync::No,
+            complete: self.failure().is_none(),
+            lines: BTreeMap::new(),
+            sums: summary.totals.each().into_iter().map(|(counter, count)| (counter.name, count)).collect(),
+        };
+        let lines = Arc::<Mutex<BTreeMap<String, u64>>>::default();
+        let (writer, counted) = (Arc::new(Mutex::new(BufWriter::new(file.clone()))), lines.clone());
+        let out = writer.clone();
+        let each = move |row| write_row(&mut out.lock(), row, &mut counted.lock());
+        let read = self.journal.read(each).await.map_err(|error| error_chain(&error));
+        let written = read.and_then(|()| {
+            end.lines = std::mem::take(&mut *lines.lock());
+            let last = serde_json::to_string(&end).map_err(|error| error.to_string())?;
+            let mut writer = writer.lock();
+            let flushed = writeln!(writer, "{last}").and_then(|()| writer.flush());
+            flushed.and_then(|()| sync(&file)).map_err(|error| format!("it cannot be written: {error}"))
+        });
+        let failure = match (written, self.failure()) {
+            (Ok(()), None) => match self.journal.clone().remove().await {
+                Ok(()) => None,
+                Err(error) => Some(error_chain(&error)),
+            },
+            (Err(why), _) | (Ok(()), Some(why)) => Some(why),
+        };
+        failure.map(|why| format!("the report `{}` is not complete: {why}", self.shown))
+    }
+}
+
+/// A pipe or a terminal cannot be flushed to a disk.
+fn sync(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
+}
+
+/// What a line says of an entry that only an earlier run, or a task of one, had to do with.
+const EARLIER_ONLY: &str = "earlier";
+
+fn write_row(
+    writer: &mut BufWriter<Arc<File>>,
+    JournalRow { fate, earlier, line }: JournalRow,
+    counted: &mut BTreeMap<String, u64>,
+) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct WithEarlier<'l> {
+        #[serde(flatten)]
+        line: &'l EventLine,
+        earlier: &'static str,
+    }
+    let what = fate.map_or(EARLIER_ONLY, |fate| fate.as_str());
+    *counted.entry(what.to_owned()).or_default() += 1;
+    let Some(earlier) = earlier else { return writeln!(writer, "{line}") };
+    let mut line: EventLine = serde_json::from_str(&line)?;
+    what.clone_into(&mut line.what);
+    line.of_earlier_run = false;
+    serde_json::to_writer(&mut *writer, &WithEarlier { line: &line, earlier: earlier.as_str() })?;
+    writeln!(writer)
+}
+
+/// The key of an entry: ids have no NUL.
+fn key(subject: &EventSubject) -> Vec<u8> {
+    let EventSubject { account, source, destination, space, name, sort } = subject;
+    let ids = [
+        account.as_ref().map_or("", |id| id.as_str()),
+        space.as_ref().map_or("", |id| id.as_str()),
+        source.as_ref().map_or("", |id| id.as_str()),
+        destination.as_ref().map_or("", |id| id.as_str()),
+    ];
+    let mut key = Vec::new();
+    for id in ids {
+        key.extend_from_slice(id.as_bytes());
+        key.push(0);
+    }
+    // Among the entries of a pair, those of one name stand together.
+    key.extend_from_slice(name);
+    key.extend([0, *sort as u8]);
+    key
+}
