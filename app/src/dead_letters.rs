@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use mill_model::QueueName;
 use mill_ports::EngineExt as _;
+use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::{
     DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterState, DeadLetters, OperatorDecision,
 };
+use mill_records::producer_state::{DuplicationRows, ProducerState};
+use mill_records::tables;
 use serde::Serialize;
 
 use crate::installation::Installation;
@@ -167,6 +170,21 @@ impl<'i> DeadLetterReview<'i> {
         let page = self.table.list(&filter(all), after.map(DeadLetterId::new).as_ref(), PAGE).await?;
         let letters = page.letters.iter().map(|letter| DeadLetterEntry::of(letter, &self.names)).collect();
         Ok(DeadLetterListing { letters, next: page.next.map(|next| next.as_str().to_owned()) })
+    }
+
+    /// Since when a mirror is in sync, if its last run left it so. Dead letters from before are of no matter any more.
+    ///
+    /// # Errors
+    /// When the table does not answer or cannot be read.
+    pub async fn mirror_in_sync_since(&self) -> Result<Option<String>> {
+        if self.names == SubjectNames::Policies {
+            return Ok(None);
+        }
+        let engine = &self.installation.engine;
+        let table = engine.table(tables::PRODUCER_STATE);
+        let state = ProducerState::<DuplicationRows>::to_read(table, engine.clock(), DuplicationProducer::NAME);
+        let surveys = state.surveys().await?;
+        Ok(surveys.into_iter().filter_map(|survey| survey.record.in_sync).max().map(|at| at.to_string()))
     }
 
     /// How many dead letters wait for a person.

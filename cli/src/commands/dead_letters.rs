@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use mill_app::config::Config;
-use mill_app::dead_letters::{DeadLetterEntry, DeadLetterReview};
+use mill_app::dead_letters::{DeadLetterEntry, DeadLetterReview, DecisionEntry};
 use mill_app::installation::Installation;
 use mill_app::mirror;
 use mill_app::result_code::ResultCode;
@@ -77,6 +77,11 @@ async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result
     } else if letters.is_empty() {
         line("none");
     } else {
+        let in_sync_since = review.mirror_in_sync_since().await?;
+        let is_outdated = |letter: &DeadLetterEntry| {
+            in_sync_since.as_ref().is_some_and(|since| letter.state == DecisionEntry::Open && letter.at < *since)
+        };
+        let outdated = letters.iter().filter(|letter| is_outdated(letter)).count();
         let rows = letters.into_iter().map(|letter| {
             let DeadLetterEntry { id, at, reason, subject, state, .. } = letter;
             [id, at, state.as_str().to_owned(), subject.unwrap_or_else(|| "?".into()), shorten_for_display(&reason)]
@@ -86,6 +91,13 @@ async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result
             "\n`mill deadletters show ID{0}` gives the whole history; `retry ID{0}` sends it again; `discard ID --reason …{0}`.",
             review.mirror_words()
         ));
+        if outdated > 0 {
+            line(format!(
+                "{outdated} of them are older than the last run, which left the two in sync: \
+                 `mill deadletters discard --all --reason 'in sync since'{}` closes all that are open.",
+                review.mirror_words()
+            ));
+        }
     }
     Ok(())
 }

@@ -86,7 +86,9 @@ fn a_folder_is_compared_with_its_copy_in_a_bucket_and_back() {
     // What no copy can have is named and is no fault.
     std::os::unix::fs::symlink("README.txt", world.path("src/link")).unwrap();
     let ran = verify(&world, &there).expect(2);
-    assert_eq!(named(&ran), [("link", "cannot be copied: a symbolic link")]);
+    let found = named(&ran);
+    let is_link = |said: &str| said.starts_with("cannot be copied: a symbolic link");
+    assert!(matches!(found[..], [("link", said)] if is_link(said)), "{found:?}");
     assert!(ran.out.contains("14 read and equal, 0 faults, 1 not compared"), "{}", ran.out);
     fs::remove_file(world.path("src/link")).unwrap();
 
