@@ -12,7 +12,7 @@ use crate::verify::{CopyFault, ItemFinding};
 pub(crate) type ItemResult<T> = Result<(ContentId, Result<T, StoreError>), JoinError>;
 
 /// Receives what became of each entry.
-pub(crate) trait ItemReport {
+pub(crate) trait EachItemReport {
     /// The outcome of the work on an item.
     type Outcome: Send + 'static;
 
@@ -22,13 +22,13 @@ pub(crate) trait ItemReport {
 }
 
 /// The work under way.
-pub(crate) struct EachItem<'r, R: ItemReport> {
+pub(crate) struct EachItem<'r, R: EachItemReport> {
     report: &'r mut R,
     at_once: NonZeroUsize,
     running: JoinSet<(ContentId, Result<R::Outcome, StoreError>)>,
 }
 
-impl<'r, R: ItemReport> EachItem<'r, R> {
+impl<'r, R: EachItemReport> EachItem<'r, R> {
     pub(crate) fn new(report: &'r mut R, at_once: NonZeroUsize) -> Self {
         Self { report, at_once, running: JoinSet::new() }
     }

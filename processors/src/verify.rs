@@ -11,7 +11,7 @@ use mill_ports::{
 };
 
 use crate::digest_item::digest_item;
-use crate::each_item::{EachItem, ItemReport, ItemResult};
+use crate::each_item::{EachItem, EachItemReport, ItemResult};
 
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
@@ -287,7 +287,7 @@ pub(crate) enum ExamineResult {
     Faulty(CopyFault),
 }
 
-impl ItemReport for VerificationReport {
+impl EachItemReport for VerificationReport {
     type Outcome = ExamineResult;
 
     fn note(&mut self, result: ItemResult<ExamineResult>) {

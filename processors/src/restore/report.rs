@@ -3,7 +3,7 @@
 use mill_model::{ContentId, PropertyDifference};
 use mill_ports::error_chain;
 
-use crate::each_item::{ItemReport, ItemResult};
+use crate::each_item::{EachItemReport, ItemResult};
 use crate::verify::{CopyFault, ItemFinding};
 
 /// The report of a restoration.
@@ -49,7 +49,7 @@ pub(crate) enum RestoreOutcome {
     PresentUnproven(String),
 }
 
-impl ItemReport for RestorationReport {
+impl EachItemReport for RestorationReport {
     type Outcome = RestoreOutcome;
 
     fn note(&mut self, result: ItemResult<RestoreOutcome>) {
