@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mill_hooks::crash_point;
-use mill_model::{Evidence, ItemOutcomes, RunTotals, SpacePair, SurveySum};
+use mill_model::{Evidence, ItemOutcomes, RunTotals, SpacePair, SurveySum, Uncarried, WorkCounts};
 use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
 use mill_run::in_sync::{ClosingCheck, ProofNeeded, by_closing_survey};
 use mill_run::{InSync, Remedy, RunReport};
@@ -69,6 +69,7 @@ impl RunConclusion<'_> {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }
         remarks.extend(of_fates(&totals.sum.outcomes));
+        remarks.extend(left_behind(totals.work));
         let hindered = (produced.failed() || for_stores) && !self.stop.is_cancelled();
         let exit = if source_absent && matches!(self.names, SubjectNames::Mirror { .. })
             || hindered && came_to_nothing(&totals, &earlier, exact)
@@ -239,9 +240,29 @@ fn of_fates(outcomes: &ItemOutcomes) -> Vec<String> {
     remarks
 }
 
+/// What the copies of this run did not get of their originals. It is no warning: no copy of Mill's has these.
+fn left_behind(mut work: WorkCounts) -> Option<String> {
+    let counted = Uncarried::ALL.into_iter().filter_map(|what| match *what.counter(&mut work) {
+        0 => None,
+        1 => Some(format!("{} of 1 item", what.as_str())),
+        count => Some(format!("{} of {count} items", what.as_str())),
+    });
+    let counted = counted.collect::<Vec<_>>().join(", ");
+    (!counted.is_empty()).then(|| format!("left behind: {counted}; docs/what-is-carried.md says what a copy gets"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_left_behind_is_said_in_one_sentence() {
+        let work = WorkCounts { owners_left: 2, storage_classes_left: 1, ..WorkCounts::default() };
+        let said =
+            "left behind: storage class of 1 item, owner of 2 items; docs/what-is-carried.md says what a copy gets";
+        assert_eq!(left_behind(work).as_deref(), Some(said));
+        assert_eq!(left_behind(WorkCounts { bytes: 1, ..WorkCounts::default() }), None);
+    }
 
     #[test]
     fn counts_that_are_not_exact_do_not_tell_that_nothing_was_done() {

@@ -25,6 +25,7 @@ pub mod space_pair;
 pub mod task;
 pub mod time;
 pub mod totals;
+mod uncarried;
 pub mod wire;
 
 pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version};
@@ -39,3 +40,4 @@ pub use space_pair::SpacePair;
 pub use task::{DuplicateScope, DuplicateTask, RemoveTask, Task, TaskArgs, TaskError, TaskKind};
 pub use time::{Monotonic, Timestamp};
 pub use totals::{Counter, Evidence, ItemOutcome, ItemOutcomes, RunSum, RunTotals, SumMismatch, SurveySum, WorkCounts};
+pub use uncarried::Uncarried;

@@ -82,6 +82,14 @@ counters! {
         failed: "executions" = "Executions that failed (a task may fail and succeed later)";
         dead_lettered: "tasks" = "Tasks and unreadable messages that were dead-lettered";
         bytes: "bytes" = "Content bytes written to destinations";
+        storage_classes_left: "items" = "Items copied whose source has a storage class that the copy does not get";
+        encryption_keys_left: "items" = "Items copied whose source is encrypted with a key that the copy does not get";
+        locks_left: "items" = "Items copied whose source has a lock or a legal hold that the copy does not get";
+        tags_left: "items" = "Items copied whose source has tags that the copy does not get";
+        owners_left: "items" = "Items copied whose source belongs to another user than the copy";
+        access_lists_left: "items" = "Items copied whose source has an access list that the copy does not get";
+        attributes_left: "items" = "Items copied whose source has extended attributes that the copy does not get";
+        hard_links_left: "items" = "Items copied whose source has further names (hard links); the copy is a file of its own";
     }
 }
 

@@ -5,6 +5,8 @@
 mod asked;
 #[path = "fleet/beside.rs"]
 mod beside;
+#[path = "fleet/carried.rs"]
+mod carried;
 #[path = "fleet/costs.rs"]
 mod costs;
 #[path = "fleet/deployed.rs"]

@@ -3,6 +3,7 @@
 //! A version is the object's entity tag, size and modification time. The tag covers the bytes alone, and the time has whole
 //! seconds, so a version that is read within two seconds of the change proves nothing yet.
 
+mod attachments;
 mod body_chunks;
 mod directory_walk;
 mod error_context;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use mill_hooks::{PlantedBug, crash_point, is_planted};
-use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, UpdatedPart, Version};
+use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, Uncarried, UpdatedPart, Version};
 use mill_ports::{
-    OpenItem, OutcomeDetail, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind,
-    TransferGuard, error_chain,
+    Attachments, OpenItem, OutcomeDetail, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError,
+    StoreErrorKind, TransferGuard, error_chain,
 };
 use tracing::warn;
 
@@ -120,10 +120,22 @@ impl AttemptContext<'_> {
         let properties = if is_planted(PlantedBug::PropertiesForgotten) { Properties::default() } else { properties };
         let when = if is_planted(PlantedBug::StaleOverNewer) { &Precondition::Always } else { when };
         let content = PutRequest { size: reading.facts.size, properties, attachments: reading.attachments.clone() };
-        Ok(Presence::Present(match self.server_side_copy(item, &reading.facts, &content, when).await? {
+        let copied = match self.server_side_copy(item, &reading.facts, &content, when).await? {
             Some(copied) => copied,
             None => self.stream(item, reading, &content, when).await?,
-        }))
+        };
+        self.count_uncarried(&content.attachments);
+        Ok(Presence::Present(copied))
+    }
+
+    /// Counts what the copy did not get.
+    fn count_uncarried(&self, attachments: &Attachments) {
+        let tags = (attachments.tag_count > 0).then_some(Uncarried::Tags);
+        self.shared.deps.statistics.count(|work| {
+            for what in attachments.uncarried.iter().copied().chain(tags) {
+                *what.counter(work) += 1;
+            }
+        });
     }
 
     /// Has the service behind both stores copy the bytes, if there is one and it can.

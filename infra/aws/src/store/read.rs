@@ -13,6 +13,7 @@ use mill_model::{ItemAddress, Version};
 use mill_ports::{Attachments, Body, ByteRange, OpenItem, Presence, StoreError, StoreErrorKind, error_chain};
 
 use super::StoreInner;
+use super::attachments;
 use super::errors::{CallPurpose, displayable};
 use super::head::{FoundObject, NO_LENGTH, etag_of, unquoted};
 use super::keys::BucketPrefix;
@@ -184,6 +185,7 @@ pub(super) async fn open(
     }
     let found = inner.found_by_get(&answer, size).map_err(|why| inner.unexpected(OP, item, why))?;
     inner.verify_own_name(OP, item, (&place, &key), &found).await?;
+    let attachments = attachments::of(&answer);
     let FoundObject { facts, etag, .. } = found;
     if if_version.is_some_and(|expected| *expected != facts.version) {
         return Err(inner.item_error(OP, item, StoreErrorKind::Changed));
@@ -199,7 +201,7 @@ pub(super) async fn open(
         bytes: answer.body,
         resumes: 0,
     };
-    Ok(Presence::Present(OpenItem { facts, body: flow.into_body(), attachments: Attachments::default() }))
+    Ok(Presence::Present(OpenItem { facts, body: flow.into_body(), attachments }))
 }
 
 /// The size of the whole object, from the content range of a response (`bytes 0-9/200`). The range must be the requested

@@ -23,6 +23,7 @@ use super::properties::StoredProperties;
 use super::root::{RootDir, directory_in};
 use super::spelling;
 use super::uncached::{ALIGNED, ReadMode, aligned, may_be_cached};
+use super::uncarried;
 
 /// Opening never blocks on a pipe that has just replaced the file, and never acquires a terminal.
 const READING: OFlags =
@@ -205,7 +206,9 @@ fn opened(
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
     let shown =
         access_list::with_group_right(&file, state).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
-    let attachments = Attachments { directory_modes: directory_modes::of(root, item_path)? };
+    let uncarried = uncarried::of(&file).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
+    let directory_modes = directory_modes::of(root, item_path)?;
+    let attachments = Attachments { directory_modes, uncarried, ..Attachments::default() };
     let mut rest = ItemReader { file, mode, before: state, at, end: end.max(at) };
     let first = rest
         .chunk(chunks)

@@ -52,6 +52,7 @@ mod temp_files;
 #[cfg(test)]
 mod tests;
 mod uncached;
+mod uncarried;
 mod undo;
 mod writing;
 
