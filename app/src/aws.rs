@@ -173,7 +173,11 @@ pub(crate) async fn open_location(
 fn how_to_give(missing: MissingAccess, location: &S3Location) -> String {
     let S3Location { end, profile, .. } = location;
     match (missing, profile) {
-        (MissingAccess::Region, _) => {
+        (MissingAccess::Region, Some(profile)) => format!(
+            "`{location}` needs a region, and the profile `{profile}` is not there or names none: give it by `--{end}-region` \
+             or by AWS_REGION, and see `~/.aws/config`"
+        ),
+        (MissingAccess::Region, None) => {
             format!("`{location}` needs a region: give it by `--{end}-region`, by AWS_REGION or by a profile")
         }
         (MissingAccess::Key, Some(profile)) => format!(

@@ -28,6 +28,11 @@ fn an_end_in_s3_without_a_region_or_a_key_is_told_with_the_option_that_gives_it(
             "`s3://b/` needs an access key: give it by AWS_ACCESS_KEY_ID",
         ),
         (
+            &["src", "s3://b", "--destination-profile", "mistyped"],
+            None,
+            "`s3://b/` needs a region, and the profile `mistyped` is not there or names none",
+        ),
+        (
             &["src", "s3://b", "--destination-profile", "mistyped", "--destination-region", "eu-west-1"],
             None,
             "the profile `mistyped` is not there or has none",

@@ -43,8 +43,8 @@ pub enum RefusalReason {
     /// It may not be read.
     #[error("it may not be read")]
     Unreadable,
-    /// It may not be written, while other items of the store may.
-    #[error("it may not be written: {0}")]
+    /// It cannot be written, while other items of the store may.
+    #[error("it cannot be written: {0}")]
     Unwritable(String),
     /// Its bytes are in an archive tier, named as the service names it. A person must bring them back first.
     #[error("it lies in the archive tier {0}; bring it back to be copied")]
