@@ -59,7 +59,10 @@ impl Config {
         let (Some(mut engine), Some(mut policies), Some(producer), Some(workman)) =
             (engine, policies, producer, workman)
         else {
-            bail!(wrong.join("; "));
+            bail!(match wrong.as_slice() {
+                [one] => one.clone(),
+                all => format!("{} settings are wrong:\n  {}", all.len(), all.join("\n  ")),
+            });
         };
         let base = layers.base().to_owned();
         engine.data = base.join(engine.data);

@@ -342,7 +342,7 @@ fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalRe
 
 /// A destination that is not at its remembered place.
 #[derive(Debug, thiserror::Error)]
-#[error("`{path}` may not be what it was: {moved}")]
+#[error("`{path}` is not what it was: {moved}")]
 pub struct MovedDestination {
     path: String,
     moved: PlaceChange,

@@ -52,9 +52,10 @@ pub async fn open(config: &Config, wait_limit: &WaitLimit) -> Result<LocalEngine
 
 fn open_known(data: &Path, marker: StateMarker, remembered: &RememberedDatabase) -> Result<LocalEngine> {
     let way_out = format!(
-        "bring it back from a backup; or, to begin anew with the copies as they are, delete `{}` and `{}`",
-        data.join(LocalEngine::DATABASE).display(),
-        marker.path().display()
+        "bring it back from a backup. Or begin anew: delete `{}`, and `{}` if it is there; the copies stay, and each is compared \
+         again",
+        marker.path().display(),
+        data.join(LocalEngine::DATABASE).display()
     );
     let (engine, identity) = open_watched(data, remembered, way_out)?;
     let is_same = |known: &str| known.parse().is_ok_and(|known: Identity| known.id == identity.id);
@@ -70,7 +71,7 @@ fn open_known(data: &Path, marker: StateMarker, remembered: &RememberedDatabase)
 pub fn open_watched(data: &Path, remembered: &RememberedDatabase, way_out: String) -> Result<(LocalEngine, Identity)> {
     let engine = LocalEngine::open(data, remembered).map_err(|error| {
         let advice = if error.is_about_the_state() { format!("; {way_out}") } else { String::new() };
-        anyhow!("{}{advice}", mill_ports::error_chain(&error)).context("the state of mill cannot be used")
+        anyhow!("{}{advice}", mill_ports::error_chain(&error)).context("mill's own state cannot be used")
     })?;
     let identity = engine.database().identity().get();
     watch(engine.database(), way_out);

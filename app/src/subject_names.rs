@@ -219,7 +219,7 @@ impl SubjectNames {
             Self::Mirror { words, .. } => (format!(" --mirror {words}"), "--remove-vanished "),
         };
         format!(
-            "; `mill held show {token}{of}` lists them; if exactly these shall go, run again with \
+            ". `mill held show {token}{of}` lists them. If all of these are to go, run the same again with \
              {first}--confirm-deletes {token}"
         )
     }
@@ -236,9 +236,7 @@ impl SubjectNames {
         } else {
             self.confirm_hint(token)
         };
-        format!(
-            "held back: {count} of {items_total} items {what} are gone from the source and are kept, because {reason}{way_out}"
-        )
+        format!("kept: {count} of {items_total} items {what} are gone from the source, and {reason}{way_out}")
     }
 }
 
@@ -302,7 +300,7 @@ mod tests {
             ),
             ("list of `content` in store `mirror:source` failed: y", "list of `~/Pictures` failed: y"),
             ("`mirror/content/content/x` is not in sync yet", "`content/x` is not in sync yet"),
-            ("refused (`put` in store `mirror:destination`)", "refused (`put` in `/mnt/copy`)"),
+            ("refused (in store `mirror:destination`)", "refused (in `/mnt/copy`)"),
             ("store mirror:source cannot be used", "store ~/Pictures cannot be used"),
             ("look of `` in store `mirror:destination` failed", "look of `/mnt/copy` failed"),
             ("look of `/mnt/copy` in store `mirror:destination` failed", "look of `/mnt/copy` failed"),

@@ -216,22 +216,12 @@ impl Diagnostics<'_> {
 
 /// The message for an unknown member.
 pub(crate) fn unknown_member(name: &str, known: &[&str]) -> String {
-    let near = known.iter().find(|known| known.eq_ignore_ascii_case(name) || differ_by_one(known, name));
-    match near {
-        Some(near) => format!("unknown member; is `{near}` meant?"),
+    let distance = |known: &str| strsim::damerau_levenshtein(&known.to_ascii_lowercase(), &name.to_ascii_lowercase());
+    let near = known.iter().map(|known| (distance(known), known)).min_by_key(|(distance, _)| *distance);
+    // Two letters of a short name are most of it.
+    match near.filter(|(distance, near)| *distance <= near.len() / 3) {
+        Some((_, near)) => format!("unknown member; is `{near}` meant?"),
         None => format!("unknown member; correct its name or remove it (known here: {})", known.join(", ")),
-    }
-}
-
-/// Whether the texts differ by one added, removed or replaced character.
-fn differ_by_one(a: &str, b: &str) -> bool {
-    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    let (long, short) = (long.as_bytes(), short.as_bytes());
-    let same = long.iter().zip(short).take_while(|(a, b)| a == b).count();
-    match long.len() - short.len() {
-        0 => long.get(same + 1..) == short.get(same + 1..),
-        1 => long.get(same + 1..) == short.get(same..),
-        _ => false,
     }
 }
 

@@ -28,7 +28,7 @@ impl ErrorMeaning {
                     .map(|source| error_chain(&**source))
                     .filter(|details| !refusal.contains(details));
                 let details = details.map_or_else(String::new, |details| format!(": {details}"));
-                Self::Refused { reason: format!("{refusal} (`{}` in store `{}`{details})", error.op, error.store) }
+                Self::Refused { reason: format!("{refusal} (in store `{}`{details})", error.store) }
             }
         }
     }

@@ -82,7 +82,8 @@ impl SettingLayers {
         for (name, value) in &file {
             let is_section = settings().any(|setting| setting.section() == name);
             if value.is_table() && !is_section {
-                bail!("`{}` has an unknown section `[{name}]`{}", path.display(), meant_section(name));
+                let line = lines.get(name).copied().unwrap_or(0);
+                bail!("`{}` has an unknown section `[{name}]` in line {line}{}", path.display(), meant_section(name));
             }
         }
         for (key, value) in flatten(&file) {
@@ -180,17 +181,16 @@ fn meant_section(unknown: &str) -> String {
     }
 }
 
-/// The line of each dotted key of a file.
+/// The line of each section and each dotted key of a file.
 fn key_lines(text: &str) -> BTreeMap<String, usize> {
     fn add(table: &DeTable<'_>, within: &str, text: &str, lines: &mut BTreeMap<String, usize>) {
         for (name, value) in table {
             let key = format!("{within}{}", name.get_ref());
             if let DeValue::Table(inner) = value.get_ref() {
                 add(inner, &format!("{key}."), text, lines);
-            } else {
-                let before = text.get(..name.span().start).unwrap_or_default();
-                lines.insert(key, 1 + before.matches('\n').count());
             }
+            let before = text.get(..name.span().start).unwrap_or_default();
+            lines.insert(key, 1 + before.matches('\n').count());
         }
     }
     let mut lines = BTreeMap::new();

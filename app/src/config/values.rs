@@ -44,7 +44,7 @@ pub(crate) fn durations<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<Durati
 
 fn one_duration<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
     humantime::parse_duration(text)
-        .map_err(|_| E::custom(format!("`{text}` is no duration; one is `500ms`, `90s`, `5m` or `1d`")))
+        .map_err(|_| E::custom("it must be a duration with its unit, such as `500ms`, `90s`, `5m` or `1d`"))
 }
 
 /// Values, separated by commas.

@@ -104,8 +104,7 @@ fn is_doubtful(operation: FileOperation, errno: Errno) -> bool {
 pub(super) fn describe_errno(errno: Errno) -> BoxError {
     let error = std::io::Error::from(errno);
     match errno {
-        Errno::NOSPC => format!("{error}; free space there, or move the store to a larger disk").into(),
-        Errno::DQUOT => format!("{error}; free space there, or raise the quota").into(),
+        Errno::NOSPC | Errno::DQUOT => format!("{error}; {}", room_advice(errno)).into(),
         Errno::ROFS => format!("{error}; mount it writable").into(),
         Errno::ACCESS => format!("{error}; give {} the right to it", user()).into(),
         _ => error.into(),
@@ -115,6 +114,14 @@ pub(super) fn describe_errno(errno: Errno) -> BoxError {
 /// Whom a person must give a right.
 fn user() -> String {
     format!("the user with the id {}", rustix::process::geteuid().as_raw())
+}
+
+/// What to do about a full disk, or a quota that is used up.
+pub(super) fn room_advice(errno: Errno) -> &'static str {
+    match errno {
+        Errno::DQUOT => "free space there, or raise the quota",
+        _ => "free space there, or use a larger disk",
+    }
 }
 
 /// Whether the disk is full, or a quota of the user, the project or the directory.

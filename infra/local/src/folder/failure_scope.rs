@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::committer::{Change, ChangeResult};
 use super::dirents::Dirents;
-use super::error::{AWAY, FileOperation, FolderError, TRANSIENT, describe_errno, is_disk_full};
+use super::error::{AWAY, FileOperation, FolderError, TRANSIENT, describe_errno, is_disk_full, room_advice};
 use super::item_path::{ItemPath, split};
 use super::root::RootDir;
 use super::temp_files::{LEAST_BYTES, StagingDir};
@@ -137,8 +137,7 @@ fn disk_full_failure(staging: &Arc<StagingDir>, bytes: u64, error: FolderError) 
         return FolderError { kind: StoreErrorKind::Unexpected, ambiguous_errno: None, ..error };
     };
     if needed > LEAST_BYTES && probe_capacity(LEAST_BYTES).is_ok() {
-        let why =
-            format!("there is no room for its {bytes} bytes, while smaller items fit: {}", describe_errno(no_room));
+        let why = format!("there is no room for its {bytes} bytes, while smaller items fit; {}", room_advice(no_room));
         return refused(error, RefusalReason::Unwritable(why));
     }
     // Another file in preparation may be the one that is too large, and may soon be removed. The last one is tested
