@@ -109,7 +109,7 @@ mod tests {
                 ErrorMeaning::Failed(failure) => assert_eq!(Some(failure.class), expected, "{kind:?}"),
                 ErrorMeaning::Refused { reason } => {
                     assert_eq!(expected, None, "{kind:?}");
-                    assert_eq!(reason, "its name is not UTF-8 (`put` in store `a:s`)");
+                    assert_eq!(reason, "its name is not UTF-8 (in store `a:s`)");
                 }
             }
         }

@@ -68,10 +68,15 @@ async fn what_counts_as_equal_where_copies_are_made_counts_as_equal_here() {
     let of = |pairs: &[(&str, &str)]| {
         Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     };
-    source.insert(&at("a"), "bytes", of(&[("title", "t"), ("ETag", "1")]));
-    destination.insert(&at("a"), "bytes", of(&[("title", "t"), ("content-md5", "2"), ("file-mode", "0644")]));
+    // A folder gives each file a mode, where the original has none.
+    source.insert(&at("a"), "bytes", of(&[("title", "t")]));
+    destination.insert(&at("a"), "bytes", of(&[("title", "t"), ("file-mode", "0644")]));
+    // What a person wrote, whatever it is called.
+    source.insert(&at("b"), "bytes", of(&[("etag", "1")]));
+    destination.insert(&at("b"), "bytes", of(&[("etag", "2")]));
     let found = verification(&source, &destination, 100).run(&SeededRng::new(1)).await.unwrap();
-    assert_eq!((found.examined, found.equal, found.faults), (1, 1, Vec::new()));
+    let faults: Vec<String> = found.faults.iter().map(|finding| finding.item.clone()).collect();
+    assert_eq!((found.examined, found.equal, faults), (2, 1, vec!["b".to_owned()]));
 }
 
 #[tokio::test]
