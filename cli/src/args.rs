@@ -430,6 +430,7 @@ impl VerifyArgs {
 #[derive(Debug, Args)]
 #[command(override_usage = "mill restore [OPTIONS] --from <STORE> <ACCOUNT> <SPACE> <TO>\n       \
                             mill restore [OPTIONS] --mirror <SOURCE> <DESTINATION> <TO>")]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
 pub(crate) struct RestoreArgs {
     /// The account and the space, and the place to bring the copy back to: a folder, or s3://BUCKET/PREFIX. With --mirror, that
     /// place alone. What is there already is kept unless it differs
