@@ -8,6 +8,8 @@ use mill_model::ids::escape_bytes_for_display;
 use mill_model::{AccountId, EntryFate, EventSubject, ItemEvent, SpaceId, StoreId, SubjectSort, UpdatedPart};
 use serde::{Deserialize, Serialize};
 
+use crate::subject_names::SubjectNames;
+
 /// An event as a JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventLine {
@@ -74,6 +76,20 @@ impl EventLine {
             reason: event.reason.clone(),
             of_earlier_run: event.of_earlier_run,
         }
+    }
+
+    /// The same in words that the person knows.
+    #[must_use]
+    pub fn in_words(mut self, names: &SubjectNames) -> Self {
+        self.reason = self.reason.map(|reason| names.text(&reason));
+        if matches!(names, SubjectNames::Mirror { .. }) {
+            // They are the same for all, and no words of the person's.
+            (self.account, self.space, self.source, self.destination) = (None, None, None, None);
+            if self.at.as_deref() == Some(Self::OTHER) {
+                self.item = names.text(&self.item);
+            }
+        }
+        self
     }
 
     /// The event of a line; `None` for a line that no version of this program wrote.

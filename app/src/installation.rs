@@ -137,11 +137,9 @@ impl Installation {
         purged.context("the queue of the last run cannot be emptied")
     }
 
-    /// Sets who learns what became of each entry. Nobody does if nothing is wanted.
+    /// Sets who learns what became of each entry.
     pub fn listen(&self, events: &Arc<RunEvents>) {
-        if events.is_needed() {
-            self.statistics.listen(events.clone());
-        }
+        self.statistics.listen(events.clone());
     }
 
     /// Makes snoozed tasks visible now, if the engine can do that.

@@ -1,7 +1,7 @@
 //! The report of a run (`--report`): a file with a line for each entry, for auditors.
 //!
 //! The lines are collected in a journal beside Mill's state ([`ItemJournal`]) and written at the end, in order, each
-//! entry once. A run that is killed leaves a file without a last line. The next run with the same file goes on with the
+//! entry once. A run that is killed leaves a file without a last line. The next run with a report goes on with the
 //! journal, so what the killed run did is not lost.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use mill_local::{ItemJournal, JournalEntry, JournalRow};
-use mill_model::{EventSubject, ItemEvent, SubjectSort, Timestamp};
+use mill_model::{EventSubject, ItemEvent, Timestamp};
 use mill_ports::error_chain;
 use mill_run::InSync;
 use parking_lot::Mutex;
@@ -94,7 +94,7 @@ impl ReportFile {
     ///
     /// # Errors
     /// The file or the journal cannot be written.
-    pub fn begin(self, folder: &Path, header: &ReportHeader, names: &SubjectNames) -> Result<ItemReport> {
+    pub fn begin(self, folder: &Path, header: &ReportHeader, names: &SubjectNames) -> Result<EntryReport> {
         let Self { file, path } = self;
         let shown = path.display().to_string();
         let unusable = || format!("the report `{shown}` cannot be written");
@@ -104,16 +104,14 @@ impl ReportFile {
         let mut first = serde_json::to_string(header)?;
         first.push('\n');
         (&file).write_all(first.as_bytes()).with_context(unusable)?;
-        let whole = std::path::absolute(&path).unwrap_or(path);
-        let journal = ItemJournal::begin(folder, &whole.to_string_lossy()).with_context(unusable)?;
-        let (shown, file) = (whole.display().to_string(), Some(Arc::new(file)));
-        Ok(ItemReport { shown, file, journal, names: names.clone(), failure: Mutex::default() })
+        let (journal, file) = (ItemJournal::begin(folder).with_context(unusable)?, Some(Arc::new(file)));
+        Ok(EntryReport { shown, file, journal, names: names.clone(), failure: Mutex::default() })
     }
 }
 
 /// A report that is being collected.
 #[derive(Debug)]
-pub struct ItemReport {
+pub struct EntryReport {
     shown: String,
     /// `None` in a worker process: the process that started it writes the file.
     file: Option<Arc<File>>,
@@ -123,7 +121,7 @@ pub struct ItemReport {
     failure: Mutex<Option<String>>,
 }
 
-impl ItemReport {
+impl EntryReport {
     /// Joins the report that the process which started this one has begun.
     ///
     /// # Errors
@@ -162,15 +160,7 @@ impl ItemReport {
     }
 
     fn entry(&self, event: &ItemEvent) -> Option<JournalEntry> {
-        let mut line = EventLine::of(event);
-        line.reason = line.reason.map(|reason| self.names.text(&reason));
-        if matches!(self.names, SubjectNames::Mirror { .. }) {
-            // They are the same for all, and no words of the person's.
-            (line.account, line.space, line.source, line.destination) = (None, None, None, None);
-            if event.subject.sort == SubjectSort::Other {
-                line.item = self.names.text(&line.item);
-            }
-        }
+        let line = EventLine::of(event).in_words(&self.names);
         let line = serde_json::to_string(&line).ok()?;
         let ItemEvent { subject, fate, of_earlier_run, .. } = event;
         Some(JournalEntry { key: key(subject), sort: subject.sort, fate: *fate, of_earlier_run: *of_earlier_run, line })

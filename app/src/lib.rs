@@ -24,6 +24,7 @@ pub mod restore;
 pub mod result_code;
 pub mod run_conclusion;
 pub mod run_events;
+pub mod run_record;
 pub mod run_summary;
 mod s3_location;
 pub mod space_owners;

@@ -1,5 +1,9 @@
 //! How a command ended.
 
+use crate::UsageError;
+use crate::stop_tokens::StoppedError;
+use crate::wait_limit::NoAnswerError;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ResultCode {
@@ -18,6 +22,15 @@ pub enum ResultCode {
 }
 
 impl ResultCode {
+    /// How a command ends that returns this error.
+    pub fn of_error(error: &anyhow::Error) -> Self {
+        match () {
+            () if error.is::<UsageError>() => Self::BadArguments,
+            () if error.is::<StoppedError>() || error.is::<NoAnswerError>() => Self::Partial,
+            () => Self::Error,
+        }
+    }
+
     /// The process's exit code.
     pub const fn code(self) -> u8 {
         match self {

@@ -11,7 +11,7 @@ use mill_run::Remedy;
 use parking_lot::Mutex;
 
 use crate::event_line::EventLine;
-use crate::item_report::ItemReport;
+use crate::item_report::EntryReport;
 use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
 
@@ -22,22 +22,53 @@ pub type EventTeller = Box<dyn Fn(&ItemEvent) + Send + Sync>;
 #[derive(Default)]
 pub struct RunEvents {
     /// Tells of each entry that was changed or could not be.
-    pub teller: Option<EventTeller>,
-    /// The report, if there is to be one.
-    pub report: Option<ItemReport>,
+    teller: Option<EventTeller>,
+    report: Option<EntryReport>,
+    named: Mutex<NamedItems>,
+}
+
+/// The first entries that were changed or could not be.
+#[derive(Debug, Default)]
+struct NamedItems {
+    lines: Vec<String>,
+    more: u64,
 }
 
 impl fmt::Debug for RunEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tells = self.teller.is_some();
-        f.debug_struct("RunEvents").field("tells", &tells).field("report", &self.report).finish()
+        f.debug_struct("RunEvents").field("tells", &tells).field("report", &self.report).finish_non_exhaustive()
     }
 }
 
 impl RunEvents {
-    /// Whether anybody wants to know anything.
-    pub fn is_needed(&self) -> bool {
-        self.teller.is_some() || self.report.is_some()
+    /// How many entries a run's record names.
+    pub const NAMED_MAX: usize = 1_000;
+
+    /// A listener that tells of entries and collects a report, as far as these are wanted.
+    pub fn new(teller: Option<EventTeller>, report: Option<EntryReport>) -> Self {
+        Self { teller, report, ..Self::default() }
+    }
+
+    /// The first entries that were changed or could not be, as lines, and how many more there were.
+    pub fn named(&self) -> (Vec<String>, u64) {
+        let named = self.named.lock();
+        (named.lines.clone(), named.more)
+    }
+
+    /// Why the report is not complete, if it is not.
+    pub fn report_failure(&self) -> Option<String> {
+        self.report.as_ref().and_then(EntryReport::failure)
+    }
+
+    fn name(&self, event: &ItemEvent) {
+        let mut named = self.named.lock();
+        if named.lines.len() < Self::NAMED_MAX {
+            // Texts and numbers are always JSON.
+            named.lines.extend(serde_json::to_string(&EventLine::of(event)).ok());
+        } else {
+            named.more += 1;
+        }
     }
 
     /// Writes the report, if there is to be one. A run whose report is not complete is done in part, and says so.
@@ -76,8 +107,12 @@ impl ItemEvents for RunEvents {
     }
 
     fn tell(&self, events: &[ItemEvent]) {
-        let Some(teller) = &self.teller else { return };
-        events.iter().filter(|event| !event.fate.is_quiet()).for_each(teller);
+        for event in events.iter().filter(|event| !event.fate.is_quiet()) {
+            self.name(event);
+            if let Some(teller) = &self.teller {
+                teller(event);
+            }
+        }
     }
 }
 

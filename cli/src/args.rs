@@ -113,6 +113,9 @@ pub(crate) enum Command {
         mill held list --mirror ~/Pictures /mnt/backup/Pictures\n\n\
         What is held stays held until it is back at its source, or exactly it is confirmed.")]
     Held(HeldArgs),
+    /// Show what the last runs came to
+    #[command(after_help = examples::RUNS)]
+    Runs(RunsArgs),
     /// Show where destinations were, or accept where one is now
     #[command(subcommand, after_help = examples::PLACES)]
     Places(PlacesCommand),
@@ -146,6 +149,7 @@ impl Cli {
             Command::Mirror(mirror) => mirror.names(),
             Command::Restore(restore) => names_of(restore.mirror().as_ref()),
             Command::DeadLetters(letters) => names_of(letters.ends.mirror(&letters.mirror).as_ref()),
+            Command::Runs(runs) => names_of(runs.ends.mirror(&runs.mirror).as_ref()),
             Command::Verify(verify) => names_of(verify.ends(|| self.is_configured()).as_ref()),
             _ => SubjectNames::Policies,
         }
@@ -525,6 +529,37 @@ pub(crate) struct HeldArgs {
     pub(crate) mirror: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) ends: EndpointArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    #[command(subcommand)]
+    pub(crate) command: RunsCommand,
+    /// Those of a one-off mirror, instead of the configured installation
+    #[arg(long, global = true, num_args = 2, value_names = ["SOURCE", "DESTINATION"])]
+    pub(crate) mirror: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ends: EndpointArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List the last hundred, the last one first
+    #[command(after_help = examples::RUNS_LIST)]
+    List {
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: the first items that it changed or could not, its remarks and its sums
+    #[command(after_help = examples::RUNS_SHOW)]
+    Show {
+        /// Its id, as listed [default: the last one]
+        id: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

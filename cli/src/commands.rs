@@ -10,6 +10,7 @@ mod policy;
 mod produce;
 mod restore;
 mod run;
+mod runs;
 mod spaces;
 mod status;
 mod verify;
@@ -56,6 +57,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
         Command::Restore(args) => restore::run(args, config).await,
         Command::Spaces(args) => spaces::run(args, &config().await?).await,
         Command::Held(args) => held::run(args, config).await,
+        Command::Runs(args) => runs::run(args, config).await,
         Command::Places(args) => places::run(args, &config().await?).await,
         Command::DeadLetters(args) => dead_letters::run(args, config).await,
         Command::Infra(args) => infra::run(args, &config().await?).await,

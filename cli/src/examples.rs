@@ -134,6 +134,23 @@ pub(crate) const PRODUCE: &str = "Examples:
   mill produce duplication --stay       as a service
   mill produce duplication --quiet      in a crontab";
 
+pub(crate) const RUNS: &str = "Examples:
+  mill runs list
+  mill runs show                        the last one
+  mill runs list --mirror ~/Pictures /mnt/backup/Pictures
+
+A run that was killed is listed as not ended. `--report FILE` at a run names every entry.";
+
+pub(crate) const RUNS_LIST: &str = "Examples:
+  mill runs list
+  mill runs list --json                 for scripts: a line for each run
+  mill runs list --mirror ~/Pictures /mnt/backup/Pictures";
+
+pub(crate) const RUNS_SHOW: &str = "Examples:
+  mill runs show                        the last one
+  mill runs show 20261121083000000-3f2a
+  mill runs show --mirror ~/Pictures /mnt/backup/Pictures";
+
 #[cfg(test)]
 mod tests {
     use clap::{Command, CommandFactory as _};

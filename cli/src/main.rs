@@ -19,10 +19,8 @@ use anyhow::Result;
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::MultiProgress;
+use mill_app::local_state;
 use mill_app::result_code::ResultCode;
-use mill_app::stop_tokens::StoppedError;
-use mill_app::wait_limit::NoAnswerError;
-use mill_app::{UsageError, local_state};
 use mill_hooks::crash_point;
 
 use crate::args::{Cli, Command};
@@ -49,11 +47,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(exit) => ExitCode::from(output::exit(exit).code()),
         Err(error) => {
-            let exit = match () {
-                () if error.is::<UsageError>() => ResultCode::BadArguments,
-                () if error.is::<StoppedError>() || error.is::<NoAnswerError>() => ResultCode::Partial,
-                () => ResultCode::Error,
-            };
+            let exit = ResultCode::of_error(&error);
             output::print_error(&names.text(&format!("{error:#}")));
             ExitCode::from(exit.code())
         }

@@ -58,7 +58,8 @@ fn as_json(summary: &RunSummary, exit: ResultCode) -> serde_json::Value {
     json
 }
 
-fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
+/// What a run came to, in one sentence.
+pub(crate) fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
     let t = &summary.totals;
     let outcomes = &t.sum.outcomes;
     let least = if summary.at_least { "at least " } else { "" };

@@ -28,7 +28,10 @@ pub const FOLDER_PROPERTIES: &str = "folder-properties";
 /// it. So its row lists the other tables of the installation.
 pub const TABLES: [TableRole; 8] = [
     TableRole { name: OWNERS, holds: "the source of each destination space" },
-    TableRole { name: PRODUCER_STATE, holds: "the producer's lease, its morsels and each account's run" },
+    TableRole {
+        name: PRODUCER_STATE,
+        holds: "the producer's lease, its morsels and each account's run, and what the last runs came to",
+    },
     TableRole { name: SYNC_PROOFS, holds: "pairs of versions that were proven in sync" },
     TableRole { name: DeadLetters::TABLE, holds: "dead-lettered tasks, with their histories" },
     TableRole { name: FOLDER_PROPERTIES, holds: "properties that a folder's file system cannot keep" },

@@ -10,12 +10,12 @@ use mill_app::mirror::{self, LockedMirror};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
 use mill_app::run_events::RunEvents;
+use mill_app::run_record::RunRecord;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::workers::Workers;
 use mill_hooks::crash_point;
 use mill_model::QueueName;
 
-use mill_records::run_log::RunId;
 use mill_run::RunUntilDone;
 use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
@@ -45,11 +45,10 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     }
     let installation = locked.open(&stopping, &wait_limit).await?;
     let teller = args.options.verbose.then(|| event_lines::teller(&bars, &names));
-    let clock = installation.engine.clock();
-    let id = RunId::new(clock.now(), &*installation.engine.rng());
-    let header = ReportHeader::new(id.as_str(), clock.now(), &names);
+    let record = RunRecord::new(&installation.engine);
+    let header = ReportHeader::new(record.id.as_str(), record.began, &names);
     let report = report.map(|file| file.begin(locked.state_folder(), &header, &names)).transpose()?;
-    let events = Arc::new(RunEvents { teller, report });
+    let events = Arc::new(RunEvents::new(teller, report));
     installation.listen(&events);
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     installation.purge_queues().await?;
@@ -60,6 +59,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let producer = installation.producer(mirror::producer_settings(args.options.give_up_after)?);
     producer.reset().await.context("the state of the last run cannot be cleared")?;
     crash_point(crash_points::MIRROR_RESET);
+    record.begin().await;
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
         deps: installation.run_deps(&[QueueName::DuplicationLow]),
@@ -72,7 +72,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let shown = Progress::begin(&bars, &names, args.options.quiet);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
     installation.log_requests();
-    let ran = ran?;
+    let ran = record.unless_failed(ran, &names, &events).await?;
     let conclusion = RunConclusion {
         installation: &installation,
         producer: &producer,
@@ -81,10 +81,12 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
         detailed: args.options.detailed_exit_code,
         give_up_after: args.options.give_up_after,
     };
-    let (exit, mut summary) = conclusion.of(ran).await?;
+    let concluded = conclusion.of(ran).await;
+    let (exit, mut summary) = record.unless_failed(concluded, &names, &events).await?;
     summary.first_run = Some(first);
     let exit = locked.judge_nothing(&names, exit, &mut summary);
-    let exit = events.finish_report(clock.now(), exit, &mut summary).await;
+    let exit = events.finish_report(installation.engine.clock().now(), exit, &mut summary).await;
+    record.end(exit, report::sentence(&summary, exit), &summary, &events).await;
     report::print(&summary, &args.options, exit);
     Ok(exit)
 }

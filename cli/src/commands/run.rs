@@ -13,6 +13,7 @@ use mill_app::item_report::{ReportFile, ReportHeader};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
 use mill_app::run_events::RunEvents;
+use mill_app::run_record::RunRecord;
 use mill_app::subject_names::SubjectNames;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerProcesses;
@@ -20,7 +21,6 @@ use mill_app::workers::Workers;
 use mill_hooks::crash_point;
 
 use mill_producer::{QueueSizing, WhenFull};
-use mill_records::run_log::RunId;
 use mill_run::RunUntilDone;
 use mill_run::silence::one_answer_max;
 use mill_workman::OnFinalFailure;
@@ -43,11 +43,10 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let installation = Installation { item_patience: args.options.give_up_after, ..installation };
     stopping.when_damaged();
     let teller = args.options.verbose.then(|| event_lines::teller(&bars, &SubjectNames::Policies));
-    let clock = installation.engine.clock();
-    let id = RunId::new(clock.now(), &*installation.engine.rng());
-    let header = ReportHeader::new(id.as_str(), clock.now(), &SubjectNames::Policies);
+    let record = RunRecord::new(&installation.engine);
+    let header = ReportHeader::new(record.id.as_str(), record.began, &SubjectNames::Policies);
     let report = report.map(|file| file.begin(&config.engine.data, &header, &SubjectNames::Policies)).transpose()?;
-    let events = Arc::new(RunEvents { teller, report });
+    let events = Arc::new(RunEvents::new(teller, report));
     installation.listen(&events);
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     // The person wants everything tried now, including tasks that were snoozed because a store failed.
@@ -83,6 +82,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     };
     let (stop, detailed) = (stopping.gentle.clone(), args.options.detailed_exit_code);
     let (quiet, give_up_after) = (args.options.quiet, args.options.give_up_after);
+    record.begin().await;
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
         deps: installation.run_deps(&queues),
@@ -95,7 +95,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let shown = Progress::begin(&bars, &SubjectNames::Policies, quiet);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
     installation.log_requests();
-    let ran = ran?;
+    let ran = record.unless_failed(ran, &SubjectNames::Policies, &events).await?;
     if let Some(stores) = installation.configured.as_ref().filter(|_| args.processes > 0) {
         // Nobody else removes what a killed worker process left.
         stores.remove_stale_uploads_again().await;
@@ -108,8 +108,10 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         detailed,
         give_up_after,
     };
-    let (exit, mut summary) = conclusion.of(ran).await?;
-    let exit = events.finish_report(clock.now(), exit, &mut summary).await;
+    let concluded = conclusion.of(ran).await;
+    let (exit, mut summary) = record.unless_failed(concluded, &SubjectNames::Policies, &events).await?;
+    let exit = events.finish_report(installation.engine.clock().now(), exit, &mut summary).await;
+    record.end(exit, report::sentence(&summary, exit), &summary, &events).await;
     report::print(&summary, &args.options, exit);
     Ok(exit)
 }
@@ -137,9 +139,8 @@ fn child_arguments(args: &Args, file: Option<&Path>) -> Vec<String> {
     if args.options.fail_fast {
         arguments.push("--fail-fast".into());
     }
-    if args.options.verbose {
-        arguments.extend(["--tell".into(), usize::MAX.to_string()]);
-    }
+    let told = if args.options.verbose { usize::MAX } else { RunEvents::NAMED_MAX };
+    arguments.extend(["--tell".into(), told.to_string()]);
     if args.options.report.is_some() {
         arguments.push("--for-report".into());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_app::config::Config;
 use mill_app::installation::{Installation, workman_settings};
-use mill_app::item_report::ItemReport;
+use mill_app::item_report::EntryReport;
 use mill_app::local_state::OpenedState;
 use mill_app::result_code::ResultCode;
 use mill_app::run_events::{EventOutbox, RunEvents};
@@ -38,9 +38,11 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     stopping.when_damaged();
     let outbox = Arc::<EventOutbox>::default();
     let teller = (args.tell > 0).then(|| outbox.teller(args.tell));
-    let report = args.for_report.then(|| ItemReport::join(&config.engine.data)).transpose()?;
-    let events = Arc::new(RunEvents { teller, report });
-    installation.listen(&events);
+    let report = args.for_report.then(|| EntryReport::join(&config.engine.data)).transpose()?;
+    let events = Arc::new(RunEvents::new(teller, report));
+    if args.tell > 0 || args.for_report {
+        installation.listen(&events);
+    }
     let queues: Vec<QueueName> =
         if args.queues.is_empty() { config.workman.queues.clone() } else { args.queues.clone() };
     let mut settings = workman_settings(config, args.workers);
@@ -164,7 +166,7 @@ impl Reporter<'_> {
     fn text(&mut self) -> serde_json::Result<String> {
         let refused = self.refusals.named_since(self.refused);
         self.refused += refused.len();
-        let failure = self.events.report.as_ref().and_then(ItemReport::failure);
+        let failure = self.events.report_failure();
         serde_json::to_string(&WorkerReport::of(&snapshot(self.installation), refused, (self.outbox.take(), failure)))
     }
 }

@@ -204,3 +204,57 @@ fn a_report_that_cannot_be_written_is_said_before_the_work_or_at_its_end() {
     let ran = world.mill(&["--config", "fleet/mill.toml", "run", "--report", "report.jsonl"]).expect(200);
     assert!(ran.err.contains("--report needs an engine of this host"), "{}", ran.err);
 }
+
+#[test]
+fn the_last_runs_of_a_mirror_are_listed_and_shown_and_a_killed_one_has_not_ended() {
+    let world = changed_world();
+    world.mirror(&["--remove-vanished"]).expect(2);
+    let runs = |args: &[&str]| world.mill(&[&["runs"], args, &["--mirror", "src", "dst"]].concat()).expect(0).out;
+    let shown = runs(&["show"]);
+    for line in [
+        "copied     deep/new one  2.93 KiB\n",
+        "deleted    gone\n",
+        "updated    mode  properties\n",
+        "! not copied: `link`",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(
+        shown.contains("1 copied, 2 updated, 1 deleted, 3 unchanged, 2 refused") && !shown.contains("same"),
+        "{shown}"
+    );
+    (0..2_000).for_each(|n| world.write(&format!("src/many/{n:04}"), "x"));
+    let mut killed = world.command().args(["mirror", "src", "dst"]).stdout(Stdio::null()).spawn().unwrap();
+    while walk(&world.path("dst")).len() < 200 {
+        assert!(killed.try_wait().unwrap().is_none());
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let listed: Vec<Value> =
+        runs(&["list", "--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let exit_codes: Vec<&Value> = listed.iter().map(|run| &run["exit_code"]).collect();
+    assert_eq!(exit_codes, [&Value::Null, &2.into(), &0.into()]);
+    assert!(runs(&["list"]).contains("not: it goes on, or was killed"));
+    let first: Value = serde_json::from_str(&runs(&["show", listed[2]["run"].as_str().unwrap(), "--json"])).unwrap();
+    assert_eq!((&first["sums"]["copied"], first["items"].as_array().unwrap().len()), (&6.into(), 6), "{first}");
+    assert_eq!((&first["items"][0]["what"], &first["items"][0]["account"]), (&"copied".into(), &Value::Null));
+    let ran = world.mill(&["runs", "show", "yesterday", "--mirror", "src", "dst"]).expect(200);
+    assert!(ran.err.contains("there is no run `yesterday`"), "{}", ran.err);
+}
+
+#[test]
+fn the_runs_of_an_installation_are_kept_also_those_that_could_not_go_on() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    world.write("one/maps/a", "map");
+    let list = || world.mill(&["runs", "list"]).expect(0).out;
+    assert_eq!(list(), "no run is known yet\n");
+    world.mill(&["run", "--processes", "2"]).expect(0);
+    let shown = world.mill(&["runs", "show"]).expect(0).out;
+    assert!(
+        shown.contains("copied     library/maps/a (store 1 → 2)  3 B\n") && shown.contains("(exit code 0)"),
+        "{shown}"
+    );
+    assert_eq!(list().lines().count(), 2, "{}", list());
+}

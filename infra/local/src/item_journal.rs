@@ -7,7 +7,7 @@
 //! Each survey that begins anew is a *session*. What was done to an entry in an earlier session stays known, beside what
 //! the current session finds.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use mill_model::{EntryFate, SubjectSort};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 /// The journal of a run.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ struct SharedJournal {
     begins_anew: AtomicBool,
     /// The session in which this process began.
     first_session: i64,
+    /// Keeps other runs away, in the process that began it.
+    _lock: Option<File>,
 }
 
 /// An event to be kept.
@@ -66,6 +68,12 @@ pub enum JournalError {
     /// Its database fails.
     #[error("its journal beside the state failed")]
     Database(#[from] rusqlite::Error),
+    /// Another run collects its report in it.
+    #[error("another run with `--report` is at work; wait for its end")]
+    InUse,
+    /// Its lock cannot be made.
+    #[error("its lock beside the state cannot be made")]
+    Lock(#[source] io::Error),
     /// Its files cannot be removed.
     #[error("its journal beside the state cannot be removed")]
     Files(#[source] io::Error),
@@ -90,26 +98,18 @@ const DEED: &str = "CASE WHEN item.fate IN ('copied', 'updated', 'deleted') THEN
 impl ItemJournal {
     /// The name of its file in the folder of the state.
     pub const FILE: &str = "report.db";
+    const LOCK: &str = "report.lock";
 
-    /// Opens the journal of the report `name`, and begins a session. Rows that a killed run left for the same report stay.
+    /// Opens the journal of a run, and begins a session. Rows that a killed run left stay.
     ///
     /// # Errors
     /// Its database cannot be used.
-    pub fn begin(folder: &Path, name: &str) -> Result<Self, JournalError> {
+    pub fn begin(folder: &Path) -> Result<Self, JournalError> {
         let path = folder.join(Self::FILE);
+        let lock = lock(&folder.join(Self::LOCK))?;
         let connection = open(&path)?;
-        let of = connection.query_row("SELECT value FROM about WHERE name = 'report'", [], |row| row.get(0));
-        let of: Option<String> = of.optional()?;
-        let connection = if of.as_deref().is_some_and(|of| of != name) {
-            drop(connection);
-            remove(&path)?;
-            open(&path)?
-        } else {
-            connection
-        };
-        connection.execute("INSERT OR REPLACE INTO about VALUES ('report', ?1)", [name])?;
         let first_session = next_session(&connection)?;
-        Ok(Self::of(path, connection, first_session))
+        Ok(Self::of((path, Some(lock)), connection, first_session))
     }
 
     /// Opens the journal that another process has begun.
@@ -119,12 +119,12 @@ impl ItemJournal {
     pub fn join(folder: &Path) -> Result<Self, JournalError> {
         let path = folder.join(Self::FILE);
         let connection = open(&path)?;
-        Ok(Self::of(path, connection, 0))
+        Ok(Self::of((path, None), connection, 0))
     }
 
-    fn of(path: PathBuf, connection: Connection, first_session: i64) -> Self {
+    fn of((path, lock): (PathBuf, Option<File>), connection: Connection, first_session: i64) -> Self {
         let (connection, begins_anew) = (Mutex::new(connection), AtomicBool::new(false));
-        Self { shared: Arc::new(SharedJournal { path, connection, begins_anew, first_session }) }
+        Self { shared: Arc::new(SharedJournal { path, connection, begins_anew, first_session, _lock: lock }) }
     }
 
     /// A survey begins anew: the next event begins a session.
@@ -203,6 +203,15 @@ impl SharedJournal {
             }
         }
         Ok(())
+    }
+}
+
+fn lock(path: &Path) -> Result<File, JournalError> {
+    let file = File::create(path).map_err(JournalError::Lock)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse),
+        Err(TryLockError::Error(error)) => Err(JournalError::Lock(error)),
     }
 }
 
@@ -286,7 +295,7 @@ mod tests {
     async fn an_entry_has_one_row_and_keeps_what_was_done_to_it_before() {
         use EntryFate::{Copied, Deleted, Gone, Queued, Refused, Unchanged};
         let folder = tempfile::tempdir().unwrap();
-        let journal = ItemJournal::begin(folder.path(), "a").unwrap();
+        let journal = ItemJournal::begin(folder.path()).unwrap();
         let events = [("x", Queued), ("x", Copied), ("y", Queued), ("z", Refused), ("v", Deleted), ("w", Copied)];
         journal.keep(events.map(|(name, fate)| entry(name, fate)).to_vec()).await.unwrap();
         let of_others = JournalEntry { of_earlier_run: true, ..entry("o", Copied) };
@@ -314,8 +323,9 @@ mod tests {
             row("y copied", Some(Copied), None),
         ];
         assert_eq!(rows(&journal).await, second);
+        assert!(matches!(ItemJournal::begin(folder.path()), Err(JournalError::InUse)));
         drop((journal, joined));
-        let journal = ItemJournal::begin(folder.path(), "a").unwrap();
+        let journal = ItemJournal::begin(folder.path()).unwrap();
         journal.keep(vec![entry("x", Unchanged)]).await.unwrap();
         let third = [
             row("o copied", None, Some(Copied)),
@@ -325,10 +335,8 @@ mod tests {
             row("y copied", None, Some(Copied)),
         ];
         assert_eq!(rows(&journal).await, third);
-        drop(journal);
-        let journal = ItemJournal::begin(folder.path(), "another").unwrap();
-        assert_eq!(rows(&journal).await, []);
         journal.remove().await.unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        assert_eq!(left, [ItemJournal::LOCK]);
     }
 }
