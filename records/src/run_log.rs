@@ -234,7 +234,7 @@ mod tests {
     async fn the_last_hundred_runs_are_kept_and_one_that_was_killed_has_no_end() {
         let log = RunLog::new(Arc::new(TestTable::default()));
         let id = |number: u64| RunId::new(Timestamp::from_millis(1_790_000_000_000 + number * 1_000), &Digits);
-        assert_eq!(id(0).as_str(), "20260921131320000-beef");
+        assert_eq!(id(0).as_str(), "20260921141320000-beef");
         for number in 0..103 {
             log.begin(&id(number), Timestamp::from_millis(number)).await.unwrap();
             let head = RunHead { began: number, ended: Some(number + 1), exit_code: Some(2), ..RunHead::default() };

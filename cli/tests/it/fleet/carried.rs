@@ -91,7 +91,7 @@ fn what_comes_back_from_s3_or_another_folder_is_what_the_table_says() {
             expected.push(format!("private ['mode 0o700 {mode}']"));
         }
         let mut differs: Vec<&str> = differs.lines().collect();
-        differs.sort();
+        differs.sort_unstable();
         expected.sort();
         assert_eq!(differs, expected, "{copy}");
     }
