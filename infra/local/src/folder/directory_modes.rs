@@ -4,8 +4,11 @@
 //! the way to an item grants others no more than that of the source; its owner may always write in it, as Mill must.
 
 use std::path::Path;
+use std::time::Duration;
 
-use mill_ports::StoreErrorKind;
+use mill_model::Monotonic;
+use mill_ports::{Clock, StoreErrorKind};
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -24,8 +27,44 @@ const WRITE_OF_OTHERS: u32 = 0o022;
 /// Nobody removes the files of others there.
 const STICKY: u32 = 0o1000;
 
-/// The permission bits of the directories on the way to an item of a source, outermost first.
-pub(super) fn of(root: &RootDir, item_path: &ItemPath) -> Result<Vec<u32>, FolderError> {
+/// How long the modes of the last directory are taken to be as they were. A copy's directory is made with those that were read
+/// with its first item, so a change within this time makes no more difference than one right after.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// The directory of the last item that was opened: most items lie where the one before did, and each level costs four calls.
+#[derive(Debug, Default)]
+pub(super) struct LastDirectory(Mutex<Option<KnownModes>>);
+
+#[derive(Debug)]
+struct KnownModes {
+    directory: String,
+    modes: Vec<u32>,
+    until: Monotonic,
+}
+
+impl LastDirectory {
+    /// The permission bits of the directories on the way to an item of a source, outermost first.
+    pub(super) fn modes(
+        &self,
+        root: &RootDir,
+        item_path: &ItemPath,
+        clock: &dyn Clock,
+    ) -> Result<Vec<u32>, FolderError> {
+        let (directory, now) = (item_path.parent(), clock.monotonic());
+        if let Some(known) = &*self.0.lock()
+            && known.directory == directory
+            && now < known.until
+        {
+            return Ok(known.modes.clone());
+        }
+        let modes = of(root, item_path)?;
+        let (directory, until) = (directory.to_owned(), now.plus(KNOWN_FOR));
+        *self.0.lock() = Some(KnownModes { directory, modes: modes.clone(), until });
+        Ok(modes)
+    }
+}
+
+fn of(root: &RootDir, item_path: &ItemPath) -> Result<Vec<u32>, FolderError> {
     let read = |errno| match errno {
         // It was there when the item was opened.
         Errno::NOENT | Errno::NOTDIR => StoreErrorKind::Changed.into(),

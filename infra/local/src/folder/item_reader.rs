@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use super::FolderInner;
 use super::access_list;
 use super::buffer_budget::BufferBudget;
-use super::directory_modes;
 use super::dirents::Dirents;
 use super::error::{FileOperation, FolderError};
 use super::failure_scope;
@@ -207,7 +206,7 @@ fn opened(
     let shown =
         access_list::with_group_right(&file, state).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
     let uncarried = uncarried::of(&file).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
-    let directory_modes = directory_modes::of(root, item_path)?;
+    let directory_modes = folder.source_directories.modes(root, item_path, clock)?;
     let attachments = Attachments { directory_modes, uncarried, ..Attachments::default() };
     let mut rest = ItemReader { file, mode, before: state, at, end: end.max(at) };
     let first = rest

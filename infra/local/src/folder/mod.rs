@@ -116,6 +116,7 @@ struct FolderInner {
     write_budget: BufferBudget,
     committer: Committer,
     mapped: MappedWrites,
+    source_directories: directory_modes::LastDirectory,
     /// The first uncached read flushes what an earlier run left unflushed.
     flushed_leftovers: Once,
 }
@@ -138,6 +139,7 @@ impl FolderStore {
             root,
             clock,
             mapped: MappedWrites::default(),
+            source_directories: directory_modes::LastDirectory::default(),
             flushed_leftovers: Once::new(),
         }))
     }
