@@ -23,7 +23,8 @@ pub(super) async fn run(args: HeldArgs, config: impl AsyncFn() -> Result<Config>
         HeldCommand::Confirm { tokens } => {
             for token in tokens {
                 let HeldDeleteList { count, place, .. } = deletes.confirm(&token, &person()).await?;
-                line(format!("{token}: {count} items of {place} may go; the next run deletes them"));
+                let run = if args.mirror.is_empty() { "run" } else { "mirror with --remove-vanished" };
+                line(format!("{token}: {count} items of {place} may go; the next {run} deletes them"));
             }
         }
         HeldCommand::Withdraw { tokens } => {

@@ -171,7 +171,7 @@ fn of_a_hostile_tree_all_arrives_but_what_is_refused_by_name() {
     let mut left = differing(&world);
     left.remove(&b"restless"[..]);
     only_these(&left, &refused);
-    let ran = nobody(&world, &[]).expect(2);
+    let ran = nobody(&world, &["--log", "warn"]).expect(2);
     only_these(&differing(&world), &refused);
     let json = ran.json();
     assert_eq!(json["refused"].as_u64(), Some(refused.len() as u64), "{json}");

@@ -163,10 +163,11 @@ fn a_space_comes_back_from_a_copy() {
     world.same("library/one/reading-room", "whole");
     // What Mill did not copy is restored too, but without a sync proof.
     world.write("library/three/reading-room/theirs", "?");
-    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(0);
+    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(2);
     assert_eq!((ran.json()["faults"].clone(), ran.json()["unproven"].clone()), (0.into(), 1.into()));
-    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all"]).expect(0);
+    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all"]).expect(2);
     assert!(ran.out.contains("Of 1 no sync proof tells what was copied"), "{}", ran.out);
+    world.mill(&["restore", "library", "reading-room", "--from", "3", "asked", "--unproven"]).expect(0);
 }
 
 #[test]

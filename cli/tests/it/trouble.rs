@@ -194,7 +194,7 @@ fn with_a_small_disk(world: &World) -> Mount {
 }
 
 const HINDERED: [(&str, &str, &str); 2] = [
-    ("full", "No space left on device", "free space there, or move the store to a larger disk"),
+    ("full", "No space left on device", "free space there, or use a larger disk"),
     ("read-only", "Read-only file system", "mount it writable"),
 ];
 

@@ -56,7 +56,11 @@ impl TypedSpec for S3Spec {
     }
 
     fn content_place(&self) -> String {
-        format!("{:?}", self.buckets)
+        let at = self.service().map_or_else(String::new, |service| format!(" at {service}"));
+        match &self.buckets {
+            Buckets::One(bucket) => format!("s3://{bucket}{at}"),
+            Buckets::Prefix(prefix) => format!("s3://{prefix}…{at}"),
+        }
     }
 
     fn place(&self) -> String {

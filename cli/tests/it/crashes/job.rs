@@ -279,7 +279,7 @@ impl Job {
     }
 
     fn restore(&mut self) {
-        self.until_it_ends(&["restore", "library", "maps", "--from", "2", "back", "--overwrite"], &[0]);
+        self.until_it_ends(&["restore", "library", "maps", "--from", "2", "back", "--overwrite"], &[0, 2]);
     }
 
     pub(super) fn accounts() -> impl Iterator<Item = (String, String)> {

@@ -63,7 +63,7 @@ s3.put_object(Bucket='rotten', Key='x/catalogue.csv', Body=there['Body'].read()[
     assert!(!world.path("back/catalogue.csv").exists() && world.path("back/README.txt").exists());
     // Where nothing is known of the mirror, all of it comes back, and nothing vouches for it.
     let from = ["restore", "--mirror", "other", "s3://rotten/x", "--destination-endpoint", endpoint];
-    let ran = mill(&world, &[&from[..], &["all"]].concat()).expect(0);
+    let ran = mill(&world, &[&from[..], &["all"]].concat()).expect(2);
     assert!(ran.out.contains("No `mill mirror` of these two is known here"), "{}", ran.out);
     assert!(world.path("all/catalogue.csv").exists());
 }
