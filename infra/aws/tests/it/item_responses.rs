@@ -10,8 +10,8 @@ use hyper::header::HeaderValue;
 use mill_aws::{S3Settings, S3Store, SpaceLayout};
 use mill_model::{Properties, Version};
 use mill_ports::{
-    ByteRange, DeletableStore, DestinationStore, Precondition, Presence, PutRequest, PutResult, SourceStore,
-    StoreError, StoreErrorKind,
+    ByteRange, DeletableStore, DestinationStore, Precondition, Presence, PutRequest, PutResult, RefusalReason,
+    SourceStore, StoreError, StoreErrorKind,
 };
 
 use crate::canned_server::{Answer, answer, listing, not_there, serve};
@@ -123,7 +123,12 @@ async fn a_header_beyond_ascii_is_read_as_its_text_or_concerns_its_item_alone() 
                 let properties = found.present().unwrap().properties.unwrap();
                 assert_eq!(properties.get("content-disposition"), Some(text));
             }
-            (Err(error), None) => assert_eq!(error.kind, StoreErrorKind::Unexpected, "{error:?}"),
+            (Err(error), None) => {
+                let named = RefusalReason::UnreadableProperties(
+                    "the header `content-disposition` is not text in UTF-8".to_owned(),
+                );
+                assert_eq!(error.kind, StoreErrorKind::Refused(named));
+            }
             other => panic!("{other:?}"),
         }
     }
