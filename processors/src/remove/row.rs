@@ -78,6 +78,10 @@ impl Removal<'_> {
                 self.note_kept(&listed.id, &why).await;
                 Ok(DeleteResult::Kept)
             }
+            Ok(DeleteResult::Gone) => {
+                self.keep_event(&listed.id, EntryFate::Gone, None).await;
+                Ok(DeleteResult::Gone)
+            }
             other => other.map_err(|stop| (listed.id, stop)),
         }
     }
@@ -85,7 +89,6 @@ impl Removal<'_> {
     async fn decide(&self, listed: &ListedId) -> Result<DeleteResult, EarlyExit> {
         let Some(found) = self.destination_head(&listed.id).await? else {
             self.forget(&listed.id).await;
-            self.keep_event(&listed.id, EntryFate::Gone, None).await;
             return Ok(DeleteResult::Gone);
         };
         if VersionDigest::of(&found.version) != listed.seen && !is_planted(PlantedBug::UnconditionalDelete) {

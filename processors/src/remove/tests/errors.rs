@@ -1,9 +1,12 @@
 //! No error of either side, or of a repository, deletes anything.
 
 use super::*;
-use mill_ports::{RowKey, RowPrecondition, StoreErrorKind, Table};
+use async_trait::async_trait;
+use mill_model::{EntryFate, ItemEvent};
+use mill_ports::{ItemEvents, RowKey, RowPrecondition, StoreErrorKind, Table};
 use mill_testkit::PortCall;
 use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
+use parking_lot::Mutex;
 
 /// The expected outcome of a task, and the result of its row.
 fn expected(port: &str, op: &str, kind: &StoreErrorKind, last: bool) -> (Option<FailureClass>, Option<RowResult>) {
@@ -103,10 +106,31 @@ async fn calls_that_may_pass_are_made_again_within_the_attempt() {
     }
 }
 
+/// Keeps what became of each entry.
+#[derive(Debug, Default)]
+struct KeptEvents(Mutex<Vec<ItemEvent>>);
+
+#[async_trait]
+impl ItemEvents for KeptEvents {
+    fn wants_all(&self) -> bool {
+        true
+    }
+
+    fn begin_survey(&self) {}
+
+    async fn keep(&self, events: &[ItemEvent]) {
+        self.0.lock().extend_from_slice(events);
+    }
+
+    fn tell(&self, _: &[ItemEvent]) {}
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_delete_whose_answer_is_lost_counts_as_gone() {
     for (kind, tries) in [(StoreErrorKind::Unexpected, 1), (StoreErrorKind::Changed, 2)] {
         let site = vanished(&["x"]).await;
+        let events = Arc::<KeptEvents>::default();
+        site.statistics.listen(events.clone());
         site.granted(&["x"]).await;
         site.destination_port.meet("delete", [ProbeFault::DoneAndFails(kind)]);
         for attempt in 1..=tries {
@@ -115,6 +139,8 @@ async fn a_delete_whose_answer_is_lost_counts_as_gone() {
         }
         assert_eq!((site.left().unwrap().len(), site.result(0).await), (0, Some(gone(1))));
         assert_eq!(site.known().await, [""; 0]);
+        let kept: Vec<_> = events.0.lock().iter().map(|event| (event.subject.name.clone(), event.fate)).collect();
+        assert_eq!(kept, [(b"x".to_vec(), EntryFate::Gone)], "it has a line in the run's report");
     }
 }
 
