@@ -10,6 +10,7 @@ mod exit;
 mod logs;
 mod output;
 mod progress;
+mod recorded_run;
 mod report;
 mod stop;
 

@@ -89,13 +89,13 @@ async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result
         line(table(["id", "dead-lettered", "state", "about", "reason"], rows));
         line(format!(
             "\n`mill deadletters show ID{0}` gives the whole history; `retry ID{0}` sends it again; `discard ID --reason …{0}`.",
-            review.mirror_words()
+            review.mirror_option()
         ));
         if outdated > 0 {
             line(format!(
                 "{outdated} of them are older than the last run, which left the two in sync: \
                  `mill deadletters discard --all --reason 'in sync since'{}` closes all that are open.",
-                review.mirror_words()
+                review.mirror_option()
             ));
         }
     }

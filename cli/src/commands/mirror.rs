@@ -1,21 +1,16 @@
 //! `mill mirror`: makes one folder or bucket a faithful copy of another, without a configuration.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
 use mill_app::held_deletes::HeldDeleteReview;
-use mill_app::item_report::{ReportFile, ReportHeader};
+use mill_app::item_report::ReportFile;
 use mill_app::mirror::{self, LockedMirror};
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
-use mill_app::run_events::RunEvents;
-use mill_app::run_record::RunRecord;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::workers::Workers;
 use mill_hooks::crash_point;
 use mill_model::QueueName;
-
 use mill_run::RunUntilDone;
 use mill_workman::OnFinalFailure;
 use tokio::sync::mpsc;
@@ -23,10 +18,9 @@ use tokio::sync::mpsc;
 use super::held::person;
 use crate::args::MirrorArgs;
 use crate::crash_points;
-use crate::event_lines;
 use crate::output::line;
 use crate::progress::Progress;
-use crate::report;
+use crate::recorded_run::RecordedRun;
 use crate::stop;
 
 /// Runs it.
@@ -44,12 +38,8 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
     }
     let installation = locked.open(&stopping, &wait_limit).await?;
-    let teller = args.options.verbose.then(|| event_lines::teller(&bars, &names));
-    let record = RunRecord::new(&installation.engine);
-    let header = ReportHeader::new(record.id.as_str(), record.began, &names);
-    let report = report.map(|file| file.begin(locked.state_folder(), &header, &names)).transpose()?;
-    let events = Arc::new(RunEvents::new(teller, report));
-    installation.listen(&events);
+    let report = (report, locked.state_folder());
+    let recorded = RecordedRun::listen(&installation, (&args.options, &names), report, &bars)?;
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     installation.purge_queues().await?;
     crash_point(crash_points::MIRROR_PURGED);
@@ -59,7 +49,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let producer = installation.producer(mirror::producer_settings(args.options.give_up_after)?);
     producer.reset().await.context("the state of the last run cannot be cleared")?;
     crash_point(crash_points::MIRROR_RESET);
-    record.begin().await;
+    recorded.begin().await;
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
         deps: installation.run_deps(&[QueueName::DuplicationLow]),
@@ -72,7 +62,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let shown = Progress::begin(&bars, &names, args.options.quiet);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
     installation.log_requests();
-    let ran = record.unless_failed(ran, &names, &events).await?;
+    let ran = recorded.unless_failed(ran).await?;
     let conclusion = RunConclusion {
         installation: &installation,
         producer: &producer,
@@ -81,12 +71,8 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
         detailed: args.options.detailed_exit_code,
         give_up_after: args.options.give_up_after,
     };
-    let concluded = conclusion.of(ran).await;
-    let (exit, mut summary) = record.unless_failed(concluded, &names, &events).await?;
+    let (exit, mut summary) = recorded.unless_failed(conclusion.of(ran).await).await?;
     summary.first_run = Some(first);
     let exit = locked.judge_nothing(&names, exit, &mut summary);
-    let exit = events.finish_report(installation.engine.clock().now(), exit, &mut summary).await;
-    record.end(exit, report::sentence(&summary, exit), &summary, &events).await;
-    report::print(&summary, &args.options, exit);
-    Ok(exit)
+    Ok(recorded.end(exit, summary).await)
 }

@@ -1,7 +1,6 @@
 //! `mill run`: produce and work until every copy is in sync.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
@@ -9,17 +8,15 @@ use mill_app::UsageError;
 use mill_app::config::{Config, EngineType};
 use mill_app::held_deletes::HeldDeleteReview;
 use mill_app::installation::{Installation, producer_settings, workman_settings};
-use mill_app::item_report::{ReportFile, ReportHeader};
+use mill_app::item_report::ReportFile;
 use mill_app::result_code::ResultCode;
 use mill_app::run_conclusion::RunConclusion;
 use mill_app::run_events::RunEvents;
-use mill_app::run_record::RunRecord;
 use mill_app::subject_names::SubjectNames;
 use mill_app::wait_limit::WaitLimit;
 use mill_app::worker_processes::WorkerProcesses;
 use mill_app::workers::Workers;
 use mill_hooks::crash_point;
-
 use mill_producer::{QueueSizing, WhenFull};
 use mill_run::RunUntilDone;
 use mill_run::silence::one_answer_max;
@@ -29,9 +26,8 @@ use tokio::sync::mpsc;
 use super::held::person;
 use crate::args::RunArgs as Args;
 use crate::crash_points;
-use crate::event_lines;
 use crate::progress::Progress;
-use crate::report;
+use crate::recorded_run::RecordedRun;
 use crate::stop;
 
 /// Runs it.
@@ -42,12 +38,8 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let installation = Installation::opened(config, true, &wait_limit).await?;
     let installation = Installation { item_patience: args.options.give_up_after, ..installation };
     stopping.when_damaged();
-    let teller = args.options.verbose.then(|| event_lines::teller(&bars, &SubjectNames::Policies));
-    let record = RunRecord::new(&installation.engine);
-    let header = ReportHeader::new(record.id.as_str(), record.began, &SubjectNames::Policies);
-    let report = report.map(|file| file.begin(&config.engine.data, &header, &SubjectNames::Policies)).transpose()?;
-    let events = Arc::new(RunEvents::new(teller, report));
-    installation.listen(&events);
+    let (names, report) = (SubjectNames::Policies, (report, &*config.engine.data));
+    let recorded = RecordedRun::listen(&installation, (&args.options, &names), report, &bars)?;
     HeldDeleteReview::of(&installation.engine).confirm_for_run(args.confirm_deletes.as_ref(), &person()).await?;
     // The person wants everything tried now, including tasks that were snoozed because a store failed.
     installation.make_delayed_due().await?;
@@ -76,13 +68,14 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         Workers::Here(Box::new(installation.workman(&queues, settings)))
     } else {
         let arguments = child_arguments(&args, file);
-        let children = WorkerProcesses::start(args.processes as usize, &arguments, (&installation.refusals, &events))?;
+        let children =
+            WorkerProcesses::start(args.processes as usize, &arguments, (&installation.refusals, &recorded.events))?;
         crash_point(crash_points::CLI_CHILDREN_STARTED);
         Workers::WorkerProcesses(children)
     };
     let (stop, detailed) = (stopping.gentle.clone(), args.options.detailed_exit_code);
     let (quiet, give_up_after) = (args.options.quiet, args.options.give_up_after);
-    record.begin().await;
+    recorded.begin().await;
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
         deps: installation.run_deps(&queues),
@@ -92,10 +85,10 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         progress,
         give_up_after,
     };
-    let shown = Progress::begin(&bars, &SubjectNames::Policies, quiet);
+    let shown = Progress::begin(&bars, &names, quiet);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
     installation.log_requests();
-    let ran = record.unless_failed(ran, &SubjectNames::Policies, &events).await?;
+    let ran = recorded.unless_failed(ran).await?;
     if let Some(stores) = installation.configured.as_ref().filter(|_| args.processes > 0) {
         // Nobody else removes what a killed worker process left.
         stores.remove_stale_uploads_again().await;
@@ -103,17 +96,13 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let conclusion = RunConclusion {
         installation: &installation,
         producer: &producer,
-        names: &SubjectNames::Policies,
+        names: &names,
         stop,
         detailed,
         give_up_after,
     };
-    let concluded = conclusion.of(ran).await;
-    let (exit, mut summary) = record.unless_failed(concluded, &SubjectNames::Policies, &events).await?;
-    let exit = events.finish_report(installation.engine.clock().now(), exit, &mut summary).await;
-    record.end(exit, report::sentence(&summary, exit), &summary, &events).await;
-    report::print(&summary, &args.options, exit);
-    Ok(exit)
+    let (exit, summary) = recorded.unless_failed(conclusion.of(ran).await).await?;
+    Ok(recorded.end(exit, summary).await)
 }
 
 /// Opens the file of the report, before anything is done.
