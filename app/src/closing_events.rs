@@ -23,7 +23,7 @@ pub(crate) async fn note_findings(installation: &Installation, produced: &Sessio
     let mut found: Vec<ItemEvent> = left_out.first.iter().map(of_left_out).collect();
     let more = left_out.count.saturating_sub(left_out.first.len() as u64);
     if more > 0 {
-        let reason = format!("{more} more entries lie in no space, or a rule leaves them out; the log names them");
+        let reason = format!("{more} more entries lie in no space, or a rule leaves them out");
         found.push(ItemEvent::new(EventSubject::other(""), EntryFate::LeftOut).because(reason));
     }
     found.extend(produced.findings.sources_absent.iter().map(of_absent));

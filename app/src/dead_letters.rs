@@ -153,12 +153,9 @@ impl<'i> DeadLetterReview<'i> {
         Ok(Self { installation, names, table: installation.dead_letters() })
     }
 
-    /// The words that a command on these dead letters ends with, after a blank.
-    pub fn mirror_words(&self) -> String {
-        match &self.names {
-            SubjectNames::Policies => String::new(),
-            SubjectNames::Mirror { words, .. } => format!(" --mirror {words}"),
-        }
+    /// What a command about these dead letters ends with, after a blank.
+    pub fn mirror_option(&self) -> String {
+        self.names.mirror_option()
     }
 
     /// A page of the dead letters that wait for a person, or, with `all`, of all dead letters, after the cursor

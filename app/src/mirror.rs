@@ -255,7 +255,11 @@ impl MirrorPair {
             }
             let made = match &source {
                 // It is as private as its original.
-                Some(source) => mode_for_copy(source).and_then(|mode| create_folder_with(path, mode)),
+                Some(source) => {
+                    let mode = mode_for_copy(source)
+                        .with_context(|| format!("the source `{}` cannot be read", source.display()))?;
+                    create_folder_with(path, mode)
+                }
                 None => create_folder(path),
             };
             made.with_context(|| format!("the destination `{shown}` cannot be made"))
@@ -287,7 +291,14 @@ impl MirrorPair {
         {
             let owner = DestinationSpace { store: address(&destination), space: space.clone() };
             let was_there = Owners::new(engine.table(tables::OWNERS)).owner(&owner).await?.is_some();
-            bail!(no_bucket(&self.destination, was_there));
+            if was_there {
+                bail!(
+                    "the destination `{}` was there at the last run and is missing now; bring the bucket back, or pass \
+                     --create to make it anew",
+                    self.destination
+                );
+            }
+            bail!(self.destination.no_bucket());
         }
         let places = Arc::new(DestinationPlaces::of(&*engine));
         let asked = statistics.begin_call(&address(&source));
@@ -329,18 +340,6 @@ impl MirrorPair {
             names.push(format!("mirror|{}", facts.identity));
         }
         Ok(DestinationKeeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
-    }
-}
-
-/// The message for a destination whose bucket is not there.
-fn no_bucket(destination: &Endpoint, was_there: bool) -> String {
-    if was_there {
-        format!(
-            "the destination `{destination}` was there at the last run and is missing now; bring the bucket back, or pass \
-             --create to make it anew"
-        )
-    } else {
-        format!("the bucket of `{destination}` is not there; check its name, or pass --create to make it")
     }
 }
 

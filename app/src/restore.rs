@@ -153,7 +153,7 @@ impl RestoreRequest {
         let OpenedStore { store, placed } =
             to.open(&FolderOpener::plain(copy.clock.clone()), address.clone(), &copy.space).await?;
         if matches!(to, Endpoint::S3(_)) && !self.create && store.space(&copy.space).await? == Presence::Absent {
-            bail!("the bucket of `{to}` is not there; check its name, or pass --create to make it");
+            bail!(to.no_bucket());
         }
         if let Some((place, keeper)) = DestinationPlaces::of_this_host().keeper_around(&*placed, &copy.space).await? {
             bail!(

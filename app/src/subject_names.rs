@@ -57,6 +57,14 @@ impl SubjectNames {
         Self::Mirror { source, destination, words }
     }
 
+    /// What a command about this mirror ends with, after a blank. Empty for policies.
+    pub fn mirror_option(&self) -> String {
+        match self {
+            Self::Policies => String::new(),
+            Self::Mirror { words, .. } => format!(" --mirror {words}"),
+        }
+    }
+
     /// Translates a text with accounts, stores and spaces into names that the person knows.
     pub fn text(&self, text: &str) -> String {
         let Self::Mirror { source, destination, .. } = self else { return text.to_owned() };
@@ -158,9 +166,9 @@ impl SubjectNames {
         let reason = said.unwrap_or(reason).escape_debug();
         match self {
             Self::Policies => format!("dead-lettered {what}: {reason} (mill deadletters show {id})"),
-            Self::Mirror { words, .. } => {
-                self.text(&format!("given up {what}: {reason}"))
-                    + &format!(" (mill deadletters show {id} --mirror {words})")
+            Self::Mirror { .. } => {
+                let command = format!(" (mill deadletters show {id}{})", self.mirror_option());
+                self.text(&format!("given up {what}: {reason}")) + &command
             }
         }
     }
@@ -214,10 +222,8 @@ impl SubjectNames {
 
     /// How a person sees the held deletes of a list, and lets them go.
     fn confirm_hint(&self, token: &str) -> String {
-        let (of, first) = match self {
-            Self::Policies => (String::new(), ""),
-            Self::Mirror { words, .. } => (format!(" --mirror {words}"), "--remove-vanished "),
-        };
+        let of = self.mirror_option();
+        let first = if matches!(self, Self::Mirror { .. }) { "--remove-vanished " } else { "" };
         format!(
             ". `mill held show {token}{of}` lists them. If all of these are to go, run the same again with \
              {first}--confirm-deletes {token}"

@@ -92,8 +92,7 @@ impl RunTasks {
             Some(false) => None,
             Some(true) => {
                 let before = ended.subject.and_then(|subject| self.changed_before.get(&subject));
-                let before = before.filter(|_| outcome == ItemOutcome::Unchanged);
-                Some(CountedAs::OfRun(*before.unwrap_or(&outcome)))
+                Some(CountedAs::OfRun(of_this_run(outcome, before.copied())))
             }
         }
     }
@@ -113,7 +112,7 @@ impl RunTasks {
         };
         let Some(outcome) = outcome.filter(|_| of_item) else { return };
         let before = subject.and_then(|subject| self.changed_before.remove(&subject));
-        self.outcomes.add(before.filter(|_| outcome == ItemOutcome::Unchanged).unwrap_or(outcome));
+        self.outcomes.add(of_this_run(outcome, before));
     }
 
     /// The outcomes of this run's items.
@@ -125,6 +124,11 @@ impl RunTasks {
     pub(crate) fn others(&self) -> ItemOutcomes {
         self.others
     }
+}
+
+/// The outcome of an item in this run. What a task of an earlier run did to it `before`, within this run, is this run's too.
+fn of_this_run(outcome: ItemOutcome, before: Option<ItemOutcome>) -> ItemOutcome {
+    before.filter(|_| outcome == ItemOutcome::Unchanged).unwrap_or(outcome)
 }
 
 /// The hash of what a task is about.

@@ -39,7 +39,8 @@ impl fmt::Display for ConfigOrigin {
 /// There is no configuration file in any of the usual places.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no configuration: there is no mill.toml here and none in ~/.config/mill; `mill init` makes one, `--config FILE` names one; what belongs to a mirror is named by `--mirror SOURCE DESTINATION`"
+    "no configuration: there is no mill.toml here and none in ~/.config/mill; `mill init` makes one, `--config FILE` names one; \
+     what belongs to a mirror is named by `--mirror SOURCE DESTINATION`"
 )]
 pub struct NoConfigurationError;
 

@@ -161,6 +161,11 @@ impl Endpoint {
         })
     }
 
+    /// The message where its bucket is not there and is not to be made.
+    pub(crate) fn no_bucket(&self) -> String {
+        format!("the bucket of `{self}` is not there; check its name, or pass --create to make it")
+    }
+
     /// Why one cannot be a copy of the other, if it cannot.
     ///
     /// # Errors

@@ -66,6 +66,11 @@ pub(crate) fn addresses(pair: &SpacePair) -> (StoreAddress, StoreAddress) {
     (StoreAddress::of(&pair.account, &pair.source), StoreAddress::of(&pair.account, &pair.destination))
 }
 
+/// Opens folders with what the state of a mirror knows of their files, if it is known here.
+fn folders_with(state: Option<&dyn Engine>) -> FolderOpener {
+    state.map_or_else(|| FolderOpener::plain(Arc::new(OsClock)), FolderOpener::of)
+}
+
 /// The two ends of a pair, opened to be read, with the properties that a mirror stored for a file system that cannot.
 #[derive(Debug)]
 pub(crate) struct OpenedEnds {
@@ -90,7 +95,7 @@ impl OpenedEnds {
             tracing::warn!("what a mirror of these two wrote down cannot be used: {error:#}");
             None
         });
-        let folders = state.as_deref().map_or_else(|| FolderOpener::plain(Arc::new(OsClock)), FolderOpener::of);
+        let folders = folders_with(state.as_deref());
         ends.destination.ensure_there("destination", &wait_limit).await?;
         let pair = space_pair()?;
         let (source, destination) = addresses(&pair);
@@ -124,7 +129,7 @@ impl RememberedMirror {
         let ends = MirrorPair::remembered(request, &wait_limit).await?;
         ends.destination.ensure_there("destination", &wait_limit).await?;
         let state = ends.known_state(&wait_limit).await?;
-        let folders = state.as_deref().map_or_else(|| FolderOpener::plain(Arc::new(OsClock)), FolderOpener::of);
+        let folders = folders_with(state.as_deref());
         let pair = space_pair()?;
         let opened = ends.destination.open(&folders, addresses(&pair).1, &pair.space).await?;
         if !ends.destination.holds_something(&*opened.store, &folders, (&wait_limit, false)).await? {

@@ -177,7 +177,8 @@ impl Nibble {
 }
 
 fn log(UncopiedEntry { account, source, space, shown, class }: &UncopiedEntry) {
-    warn!(target: mill_ports::REPORTED, %account, %space, %source, item = shown, why = %class, "an entry of the source is not copied");
+    warn!(target: mill_ports::REPORTED, %account, %space, %source, item = shown, why = %class,
+        "an entry of the source is not copied");
 }
 
 #[cfg(test)]

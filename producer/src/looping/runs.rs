@@ -299,7 +299,8 @@ impl<P: Plan> Session<'_, P> {
             crash_point(crash_points::PRODUCER_FINISHED);
         }
         if run.failed {
-            warn!(target: mill_ports::REPORTED, %account, "the loop is complete but for what failed; that is tried again in the next session");
+            warn!(target: mill_ports::REPORTED, %account,
+                "the loop is complete but for what failed; that is tried again in the next session");
         }
         let due = self.next_run_after(self.runs[account].row.record.started);
         let now = self.deps.clock.monotonic();

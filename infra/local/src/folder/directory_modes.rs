@@ -9,6 +9,7 @@ use std::time::Duration;
 use mill_model::Monotonic;
 use mill_ports::{Clock, StoreErrorKind};
 use parking_lot::Mutex;
+use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -75,15 +76,18 @@ fn of(root: &RootDir, item_path: &ItemPath) -> Result<Vec<u32>, FolderError> {
 
 fn mode_of(root: &RootDir, path: &str) -> Result<u32, Errno> {
     let mode = match root.directory(path) {
-        Ok(directory) => {
-            let state = FileState::of(&rustix::fs::fstat(&directory)?);
-            access_list::with_group_right(&directory, state)?.mode
-        }
+        Ok(directory) => return shown_mode(directory),
         // It can be entered and not be read, so it is not known what an access list gives to its group.
         Err(Errno::ACCESS) => FileState::of(&rustix::fs::fstat(root.waypoint(path)?)?).mode & !GROUP_BITS,
         Err(errno) => return Err(errno),
     };
     Ok(mode & (MODE_BITS | STICKY))
+}
+
+/// The permission bits of an open directory, with the group's own right.
+fn shown_mode(directory: impl AsFd) -> Result<u32, Errno> {
+    let state = FileState::of(&rustix::fs::fstat(&directory)?);
+    Ok(access_list::with_group_right(directory, state)?.mode & (MODE_BITS | STICKY))
 }
 
 /// The permission bits with which to make a copy of this folder.
@@ -92,9 +96,7 @@ fn mode_of(root: &RootDir, path: &str) -> Result<u32, Errno> {
 /// The folder cannot be read.
 pub fn mode_for_copy(folder: &Path) -> std::io::Result<u32> {
     let directory = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let state = FileState::of(&rustix::fs::fstat(&directory)?);
-    let mode = access_list::with_group_right(&directory, state)?.mode;
-    Ok(at_creation(Some(mode & (MODE_BITS | STICKY))).as_raw_mode())
+    Ok(at_creation(Some(shown_mode(directory)?)).as_raw_mode())
 }
 
 /// The mode with which to make a directory whose original has this one, before the umask.
