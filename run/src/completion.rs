@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::{AwaitedStores, RunProgress, StateStandstill};
-use crate::silence::{IdleTimer, SilentStoresError, one_answer_max, time, whole_run_max};
+use crate::silence::{IdleTimer, SilentStoresError, one_answer_max, throttled_run_max, time, whole_run_max};
 use crate::until_done::{Remedy, RunDeps, RunWorkers};
 
 /// Why a run's work ended before all was done.
@@ -200,7 +200,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
             });
         }
         let may_pass = awaited.values().any(|awaited| awaited.may_pass);
-        let most = if may_pass { self.give_up_after } else { NOTHING_MOVES };
+        let most = if may_pass { throttled_run_max(self.give_up_after) } else { NOTHING_MOVES };
         (still > most).then(|| unusable(still, awaited))
     }
 

@@ -16,9 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The shortest time that a client gets: it tries a call several times before it reports the failure.
 const SILENT_MIN: Duration = Duration::from_secs(10);
 
-/// The additional time before a run ends: the producer first gives up a space that does not answer, checks its store,
-/// and continues with others.
-const PRODUCER_FIRST: Duration = Duration::from_secs(12);
+/// The additional time before a run ends. The producer first gives up a space that does not answer, checks its store, and
+/// continues with others; a worker first gives up an item that its store always throttles. Both began to count later.
+const PARTS_FIRST: Duration = Duration::from_secs(12);
 
 /// How long to wait for one answer, with `--give-up-after`.
 pub fn one_answer_max(give_up_after: Duration) -> Duration {
@@ -27,7 +27,12 @@ pub fn one_answer_max(give_up_after: Duration) -> Duration {
 
 /// How long a run continues while no store answers, with `--give-up-after`.
 pub fn whole_run_max(give_up_after: Duration) -> Duration {
-    one_answer_max(give_up_after).saturating_add(PRODUCER_FIRST)
+    one_answer_max(give_up_after).saturating_add(PARTS_FIRST)
+}
+
+/// How long a run continues while stores answer, but let nothing progress, with `--give-up-after`.
+pub(super) fn throttled_run_max(give_up_after: Duration) -> Duration {
+    give_up_after.saturating_add(PARTS_FIRST)
 }
 
 /// Measures how long nothing has progressed.

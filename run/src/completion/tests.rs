@@ -195,3 +195,20 @@ async fn a_producer_that_lists_for_long_is_not_given_up_for_snoozed_tasks() {
     assert!(scene.over().await.is_none());
     assert!(!scene.producing.is_cancelled());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_a_store_throttles_is_given_up_before_the_run_is() {
+    let scene = Scene::new();
+    scene.produced.store(true, Ordering::Release);
+    scene.snooze_one().await;
+    let store = StoreAddress { account: AccountId::new("ann").unwrap(), store: StoreId::new("cloud").unwrap() };
+    scene.deps.statistics.note_store_wait(&store, StoreWait { reason: "slow down".into(), may_pass: true });
+    let given_up = async {
+        // The worker has counted since the first answer, which came late.
+        scene.deps.clock.sleep(GIVE_UP_AFTER + Duration::from_secs(7)).await;
+        assert!(!scene.workers_end.is_cancelled());
+    };
+    let (stuck, ()) = tokio::join!(scene.over(), given_up);
+    let stuck = stuck.unwrap().unwrap();
+    assert!(stuck.why.contains("cloud` cannot be used: slow down"), "{}", stuck.why);
+}
