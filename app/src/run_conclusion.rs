@@ -47,7 +47,7 @@ impl RunConclusion<'_> {
         let RunReport { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         closing_events::note_findings(self.installation, &produced).await?;
         let mut remarks = self.of_survey(&produced);
-        remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
+        remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(it)));
         remarks.extend(produced.findings.held.iter().map(|held| self.names.held(held)));
         // This includes the dead letters of a run that was killed before it could report them.
         if self.installation.drain_dead_letters().await? + totals.dead_lettered() > 0 {
@@ -132,7 +132,7 @@ impl RunConclusion<'_> {
     /// The number of refused items by account and space, the part of the subject before the item's id.
     fn refused_by_space(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for refused in self.installation.refusals.named() {
+        for refused in self.installation.refusals.named().into_iter().filter(|refused| !refused.in_part) {
             if let Some((end, _)) = refused.subject.match_indices('/').nth(1) {
                 *counts.entry(refused.subject[..end].to_owned()).or_default() += 1;
             }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use mill_model::ids::escape_bytes_for_display;
 use mill_model::{AccountId, EventSubject, SpaceId, SpacePair, StoreId, SubjectSort};
+use mill_processors::refusals::Refusal;
 use mill_producer::{
     AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, SpaceFailure, SpaceFailureKind, UncopiedEntry,
 };
@@ -136,9 +137,10 @@ impl SubjectNames {
         format!("not copied: `{shown}`{place}: {class}")
     }
 
-    /// An item that was refused.
-    pub fn refused(&self, subject: &str, reason: &str) -> String {
-        self.text(&format!("not copied: `{subject}`: {reason}"))
+    /// An item that was refused, or a part of it.
+    pub fn refused(&self, Refusal { subject, reason, in_part }: &Refusal) -> String {
+        let what = if *in_part { "copied in part" } else { "not copied" };
+        self.text(&format!("{what}: `{subject}`: {reason}"))
     }
 
     /// What an event is about.

@@ -48,9 +48,9 @@ pub struct WorkerReport {
     /// If it cannot write to Mill's own state: the reason, and how many ms ago the first and the last write failed.
     #[serde(default)]
     still: Option<(String, u64, u64)>,
-    /// What was refused since the previous line, and why.
+    /// What was refused since the previous line, why, and whether it is copied all the same, without a part.
     #[serde(default)]
-    refused: Vec<(String, String)>,
+    refused: Vec<(String, String, bool)>,
     /// What became of items since the previous line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<EventLine>,
@@ -90,7 +90,7 @@ impl WorkerReport {
                 let ms = |ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
                 (still.why.to_string(), ms(still.first_failed), ms(still.last_failed))
             }),
-            refused: refused.into_iter().map(|Refusal { subject, reason }| (subject, reason)).collect(),
+            refused: refused.into_iter().map(|it| (it.subject, it.reason, it.in_part)).collect(),
             events,
             report_failure,
         }
@@ -220,8 +220,8 @@ struct ReportReceiver {
 impl ReportReceiver {
     fn take(&self, text: &str) {
         let Ok(mut line) = serde_json::from_str::<WorkerReport>(text) else { return };
-        for (subject, reason) in line.refused.drain(..) {
-            self.refusals.note(Refusal { subject, reason });
+        for (subject, reason, in_part) in line.refused.drain(..) {
+            self.refusals.note(Refusal { subject, reason, in_part });
         }
         let told: Vec<ItemEvent> = line.events.drain(..).filter_map(EventLine::event).collect();
         self.events.tell(&told);

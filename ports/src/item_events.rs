@@ -31,6 +31,6 @@ pub struct OutcomeDetail {
     pub part: Option<UpdatedPart>,
     /// The content bytes that were written.
     pub bytes: Option<u64>,
-    /// Why it was refused or dropped.
+    /// Why it was refused or dropped, or what its copy lacks.
     pub reason: Option<String>,
 }

@@ -45,8 +45,8 @@ pub use statistics::{ActiveTransfer, PendingCall, PendingWrite, Statistics, Stor
 pub use store::{
     Attachments, Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore,
     LeftOutEntries, ListEntry, ListPage, Listing, OpenItem, Place, Precondition, Presence, PutRequest, PutResult,
-    RefusalReason, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores,
-    directory_has_entries, is_same_object,
+    RefusalReason, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, TagReader, Tags,
+    TagsWritten, directory_has_entries, is_same_object,
 };
 pub use store_caps::{CapUnknownError, NoCaps, StoreCaps};
 pub use table::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};

@@ -16,7 +16,7 @@ use mill_model::{
     AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreId, Timestamp, Version,
 };
 
-pub use self::attachments::Attachments;
+pub use self::attachments::{Attachments, TagReader, Tags, TagsWritten};
 pub use self::error::{RefusalReason, StoreError, StoreErrorKind};
 pub use self::listing::{LeftOutEntries, ListEntry, ListPage, Listing, Place, SpaceList, directory_has_entries};
 
@@ -416,4 +416,6 @@ pub struct PutResult {
     pub checksums: Vec<Checksum>,
     /// When the store wrote it.
     pub at: Option<Timestamp>,
+    /// What became of the item's tags.
+    pub tags: TagsWritten,
 }

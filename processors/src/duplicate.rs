@@ -212,7 +212,7 @@ impl DuplicateExecution<'_> {
         warn!(target: mill_ports::REPORTED, reason, "refused");
         let detail = OutcomeDetail { reason: Some(reason.clone()), ..OutcomeDetail::default() };
         attempt.outcome.note_with(ItemOutcome::Refused, detail);
-        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone() });
+        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), in_part: false });
         TaskOutcome::Discard { reason }
     }
 }

@@ -1,4 +1,4 @@
-//! Items that cannot be copied, by name and reason, for the summary of a run.
+//! Items that cannot be copied, or not all of them, by name and reason, for the summary of a run.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,18 +12,20 @@ pub struct Refusals(Mutex<RefusalLog>);
 #[derive(Debug, Default)]
 struct RefusalLog {
     first: Vec<Refusal>,
-    /// The hashes of all names.
+    /// The hashes of all names of items that are not copied.
     all: BTreeSet<u64>,
     count: u64,
 }
 
-/// An item that was refused.
+/// An item that was refused, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// `account/space/item`, escaped for a message.
     pub subject: String,
     /// Why.
     pub reason: String,
+    /// Whether the item is copied all the same, without a part that it could have.
+    pub in_part: bool,
 }
 
 impl Refusals {
@@ -34,7 +36,9 @@ impl Refusals {
     pub fn note(&self, refused: Refusal) {
         let mut log = self.0.lock();
         log.count += 1;
-        log.all.insert(hash(&refused.subject));
+        if !refused.in_part {
+            log.all.insert(hash(&refused.subject));
+        }
         if log.first.len() < Self::NAMED_MAX {
             log.first.push(refused);
         }
@@ -56,7 +60,7 @@ impl Refusals {
         log.first.get(first..).unwrap_or_default().to_vec()
     }
 
-    /// Whether `subject` was refused, kept by name or not.
+    /// Whether `subject` was refused as a whole, kept by name or not.
     pub fn contains(&self, subject: &str) -> bool {
         self.0.lock().all.contains(&hash(subject))
     }
@@ -76,12 +80,19 @@ mod tests {
     fn all_are_counted_and_the_first_are_kept() {
         let refusals = Refusals::default();
         for n in 0..=Refusals::NAMED_MAX {
-            refusals.note(Refusal { subject: n.to_string(), reason: String::new() });
+            refusals.note(Refusal { subject: n.to_string(), reason: String::new(), in_part: false });
         }
         assert_eq!(refusals.count(), Refusals::NAMED_MAX as u64 + 1);
         assert_eq!(refusals.named().len(), Refusals::NAMED_MAX);
         assert_eq!(refusals.named()[0].subject, "0");
         assert_eq!(refusals.named_since(Refusals::NAMED_MAX - 1).len(), 1);
         assert!(refusals.contains(&Refusals::NAMED_MAX.to_string()) && !refusals.contains("none"));
+    }
+
+    #[test]
+    fn an_item_that_is_copied_in_part_is_not_missing() {
+        let refusals = Refusals::default();
+        refusals.note(Refusal { subject: "a".to_owned(), reason: String::new(), in_part: true });
+        assert_eq!((refusals.count(), refusals.named().len(), refusals.contains("a")), (1, 1, false));
     }
 }

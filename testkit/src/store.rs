@@ -252,7 +252,8 @@ impl MemoryStoreInner {
 
     fn written(&self, item: &StoredItem) -> PutResult {
         let facts = self.facts(item);
-        PutResult { version: facts.version, checksums: facts.checksums, at: facts.modified }
+        let tags = mill_ports::TagsWritten::None;
+        PutResult { version: facts.version, checksums: facts.checksums, at: facts.modified, tags }
     }
 }
 

@@ -123,6 +123,7 @@ impl ExpectedBody {
             "CreateMultipartUpload" => Self::Root("InitiateMultipartUploadResult"),
             "CompleteMultipartUpload" => Self::Root("CompleteMultipartUploadResult"),
             "CopyObject" => Self::Root("CopyObjectResult"),
+            "GetObjectTagging" => Self::Root("Tagging"),
             "UploadPartCopy" => Self::Root("CopyPartResult"),
             _ => Self::Nothing,
         }

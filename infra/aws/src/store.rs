@@ -29,8 +29,8 @@ mod server_side_copy;
 mod spaces;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -160,6 +160,8 @@ struct StoreInner {
     lists_by_directory: AtomicBool,
     /// Whether it is known to list keys in byte order, where the two orders differ.
     lists_by_bytes: AtomicBool,
+    /// Whether the first tags that were written were there afterwards.
+    keeps_tags: OnceLock<bool>,
     key_name_memory: KeyNameMemory,
     probe_cache: ProbeCache,
     /// What errors of the whole store say about its address and credentials.
@@ -203,6 +205,7 @@ impl S3Store {
             proven_spellings: ProvenSpellings::default(),
             lists_by_directory: AtomicBool::new(false),
             lists_by_bytes: AtomicBool::new(false),
+            keeps_tags: OnceLock::new(),
             key_name_memory: KeyNameMemory::default(),
             probe_cache: ProbeCache::default(),
             error_context,

@@ -73,7 +73,9 @@ impl AttemptContext<'_> {
         let written =
             self.shared.retry.run_effect(self.attempt, || self.destination.put_properties(item, wanted, &when)).await?;
         crash_point(crash_points::DUPLICATE_PROPERTIES_SET);
-        self.note_updated(UpdatedPart::Properties);
+        let reason = self.note_missing_tags(item, &written.tags);
+        let detail = OutcomeDetail { part: Some(UpdatedPart::Properties), reason, ..OutcomeDetail::default() };
+        self.attempt.outcome.note_with(ItemOutcome::Updated, detail);
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
         Ok(())

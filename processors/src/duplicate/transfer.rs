@@ -6,7 +6,7 @@ use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, Uncarried, UpdatedPart, Version};
 use mill_ports::{
     Attachments, OpenItem, OutcomeDetail, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError,
-    StoreErrorKind, TransferGuard, error_chain,
+    StoreErrorKind, TagsWritten, TransferGuard, error_chain,
 };
 use tracing::warn;
 
@@ -14,6 +14,7 @@ use super::context::{AttemptContext, Side, VerifiedPair, source_exit};
 use super::copy_check;
 use crate::crash_points;
 use crate::early_exit::EarlyExit;
+use crate::refusals::Refusal;
 
 /// The result of a copy.
 struct Copied {
@@ -74,11 +75,12 @@ impl AttemptContext<'_> {
             return Ok(());
         };
         let bytes = Some(copied.size);
+        let reason = self.note_missing_tags(item, &copied.written.tags);
         if *when == Precondition::Absent {
-            let detail = OutcomeDetail { bytes, ..OutcomeDetail::default() };
+            let detail = OutcomeDetail { bytes, reason, ..OutcomeDetail::default() };
             self.attempt.outcome.note_with(ItemOutcome::Copied, detail);
         } else {
-            let detail = OutcomeDetail { bytes, part: Some(UpdatedPart::Bytes), ..OutcomeDetail::default() };
+            let detail = OutcomeDetail { bytes, part: Some(UpdatedPart::Bytes), reason };
             self.attempt.outcome.note_with(ItemOutcome::Updated, detail);
         }
         let (source, destination) = (&copied.source, &copied.written.version);
@@ -124,13 +126,22 @@ impl AttemptContext<'_> {
             Some(copied) => copied,
             None => self.stream(item, reading, &content, when).await?,
         };
-        self.count_uncarried(&content.attachments);
+        self.count_uncarried(&content.attachments, &copied.written.tags);
         Ok(Presence::Present(copied))
     }
 
+    /// Names an item whose copy lacks the tags that it could have. Returns the reason.
+    pub(super) fn note_missing_tags(&self, item: &ItemAddress, written: &TagsWritten) -> Option<String> {
+        let TagsWritten::Refused(reason) = written else { return None };
+        warn!(target: mill_ports::REPORTED, reason, "copied without its tags");
+        let subject = format!("{}/{item}", self.pair.account);
+        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), in_part: true });
+        Some(reason.clone())
+    }
+
     /// Counts what the copy did not get.
-    fn count_uncarried(&self, attachments: &Attachments) {
-        let tags = (attachments.tag_count > 0).then_some(Uncarried::Tags);
+    fn count_uncarried(&self, attachments: &Attachments, written: &TagsWritten) {
+        let tags = (attachments.tags.is_some() && *written == TagsWritten::None).then_some(Uncarried::Tags);
         self.shared.deps.statistics.count(|work| {
             for what in attachments.uncarried.iter().copied().chain(tags) {
                 *what.counter(work) += 1;

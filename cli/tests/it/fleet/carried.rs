@@ -98,6 +98,38 @@ fn what_comes_back_from_s3_or_another_folder_is_what_the_table_says() {
 }
 
 #[test]
+fn tags_of_small_and_large_objects_are_at_the_copy() {
+    let (world, endpoint) = (World::new(), ministack());
+    let planted = format!(
+        "s3 = client('s3', '{endpoint}')
+for name in ['tagged', 'tagged-copy']: s3.create_bucket(Bucket=name)
+s3.put_object(Bucket='tagged', Key='small', Body=b'x', Tagging='a%20b=%C3%A9%26%3D%2B&empty=')
+s3.put_object(Bucket='tagged', Key='large', Body=b'x' * (9 << 20), Tagging='&'.join(f'k{{n}}=v{{n}}' for n in range(10)))
+s3.put_object(Bucket='tagged', Key='plain', Body=b'x')\n"
+    );
+    boto(&world, &planted);
+    let args = ["s3://tagged", "s3://tagged-copy", "--source-endpoint", endpoint, "--destination-endpoint", endpoint];
+    let json = mirror(&world, &args).expect(0).json();
+    assert_eq!(
+        (&json["copied"], &json["tags_left"], &json["remarks"]),
+        (&3.into(), &0.into(), &serde_json::json!([])),
+        "{json}"
+    );
+    let compare = format!(
+        "s3 = client('s3', '{endpoint}')
+def tags(bucket, key): return sorted((t['Key'], t['Value']) for t in s3.get_object_tagging(Bucket=bucket, Key=key)['TagSet'])
+for key in ['small', 'large', 'plain']: assert tags('tagged', key) == tags('tagged-copy', key), key
+print(tags('tagged-copy', 'small'), len(tags('tagged-copy', 'large')), tags('tagged-copy', 'plain'))"
+    );
+    assert_eq!(boto(&world, &compare).trim(), "[('a b', 'é&=+'), ('empty', '')] 10 []");
+    // A change of properties alone keeps them.
+    boto(&world, &format!("s3 = client('s3', '{endpoint}')
+s3.put_object(Bucket='tagged', Key='small', Body=b'x', Tagging='a%20b=%C3%A9%26%3D%2B&empty=', CacheControl='no-cache')"));
+    assert_eq!(mirror(&world, &args).expect(0).json()["updated"], 1);
+    boto(&world, &compare);
+}
+
+#[test]
 fn what_objects_have_and_no_copy_gets_is_counted_and_said_once() {
     let (world, endpoint) = (World::new(), ministack());
     boto(

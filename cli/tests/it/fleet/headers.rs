@@ -1,10 +1,10 @@
-//! What a client sees of an object at a copy, beside what it sees at the original: every header and all metadata.
+//! What a client sees of an object at a copy, beside what it sees at the original: every header, all metadata and the tags.
 
 use super::mirror::mirror;
 use super::{boto, ministack, seaweed, signature_server};
 use crate::world::World;
 
-/// Two hundred objects, each with some headers and metadata, at random by a seed; and as many kinds of value as there are, by
+/// Two hundred objects, each with some headers, metadata and tags, at random by a seed; and as many kinds of value as there are, by
 /// themselves.
 const PLANT: &str = r#"
 import random, urllib.parse
@@ -22,13 +22,16 @@ headers = {
 names = ['note', 'content-type', 'content-encoding', 'expires', 'cache-control', 'a_b.c', 'user+tag', 'x-amz-meta-note', "a!b'c", 'a|b~c']
 values = ['v', 'a  b', '=?UTF-8?Q?caf=C3=A9?=', '=?UTF-8?B?w6k=?=', '=?UTF-8?B?YQ==?=', '=?ISO-8859-1?Q?a?=', '=?', '=?x?=', '"q"', 'k=v; w', '0', 'v' * 500]
 
-def put(s3, key, headers, metadata):
+tag_sets = ['', '', 'a=b', 'a%20b=%C3%A9%26%3D%2B&empty=', '&'.join(f'k{n}=v{n}' for n in range(10))]
+
+def put(s3, key, headers, metadata, tags=''):
     headers = dict(headers)
     expires = headers.pop('Expires', None)
     def raw(request, **_):
         if expires is not None: request.headers['Expires'] = expires
     s3.meta.events.register('before-sign.s3.PutObject', raw, unique_id='raw')
-    s3.put_object(Bucket='original', Key=key, Body=key.encode(), Metadata=metadata, **headers)
+    tagging = {'Tagging': tags} if tags else {}
+    s3.put_object(Bucket='original', Key=key, Body=key.encode(), Metadata=metadata, **headers, **tagging)
     s3.meta.events.unregister('before-sign.s3.PutObject', unique_id='raw')
 
 s3 = client('s3', ENDPOINT)
@@ -40,11 +43,11 @@ for n, name in enumerate(names):
 for n in range(200):
     some = {name: chance.choice(kinds) for name, kinds in headers.items() if chance.random() < 0.4}
     noted = {name: chance.choice(values) for name in names if chance.random() < 0.2}
-    put(s3, f'random/{n}', some, noted)
+    put(s3, f'random/{n}', some, noted, chance.choice(tag_sets))
 print(len([o for page in s3.get_paginator('list_objects_v2').paginate(Bucket='original') for o in page['Contents']]))
 "#;
 
-/// Compares what the server itself answers, header by header. Prints the keys that are in the first bucket alone.
+/// Compares what the server itself answers, header by header, and the tags. Prints the keys that are in the first bucket alone.
 const COMPARE: &str = r"
 from email.header import decode_header, make_header
 
@@ -64,13 +67,19 @@ def seen(s3, bucket, key):
     if encodings != ['']: seen['content-encoding'] = ','.join(encodings)
     return seen
 
+def tags(s3, bucket, key): return sorted((t['Key'], t['Value']) for t in s3.get_object_tagging(Bucket=bucket, Key=key)['TagSet'])
+
 def keys(s3, bucket):
     return [o['Key'] for page in s3.get_paginator('list_objects_v2').paginate(Bucket=bucket) for o in page.get('Contents', [])]
 
-copied = set(keys(b, TO))
+copied, tagged = set(keys(b, TO)), 0
 for key in copied:
     before, after = seen(a, FROM, key), seen(b, TO, key)
     assert before == after, (key, before, after)
+    before, after = tags(a, FROM, key), tags(b, TO, key)
+    tagged += len(before) > 0
+    assert before == after, (key, before, after)
+assert tagged > 20, tagged
 print('\n'.join(key for key in keys(a, FROM) if key not in copied))
 ";
 

@@ -8,8 +8,18 @@
 use xmlparser::{ElementEnd, StrSpan, Token, Tokenizer};
 
 /// Members that an element may hold more than once. Source: Amazon S3 API reference.
-const REPEATED: [&str; 9] =
-    ["Contents", "CommonPrefixes", "Bucket", "Upload", "Part", "Version", "DeleteMarker", "ChecksumAlgorithm", "Error"];
+const REPEATED: [&str; 10] = [
+    "Contents",
+    "CommonPrefixes",
+    "Bucket",
+    "Upload",
+    "Part",
+    "Version",
+    "DeleteMarker",
+    "ChecksumAlgorithm",
+    "Error",
+    "Tag",
+];
 
 /// Most levels of nesting: more than any response of S3 has.
 const DEPTH_MAX: usize = 16;

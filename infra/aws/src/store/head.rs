@@ -21,6 +21,8 @@ pub(super) struct FoundObject {
     pub(super) facts: ItemFacts,
     pub(super) etag: String,
     pub(super) storage_class: Option<StorageClass>,
+    /// How many tags it has, if the store tells.
+    pub(super) tag_count: Option<u32>,
 }
 
 /// The parts of a version.
@@ -79,6 +81,7 @@ struct ResponseFields<'a> {
     /// The archive tier of an object whose storage class does not name it.
     archive_status: Option<&'a str>,
     restore: Option<&'a str>,
+    tag_count: Option<i32>,
 }
 
 pub(super) const NO_LENGTH: &str = "the answer tells no length";
@@ -129,6 +132,7 @@ macro_rules! response_fields {
             storage_class: answer.storage_class(),
             archive_status: None,
             restore: answer.restore(),
+            tag_count: answer.tag_count(),
         }
     }};
 }
@@ -165,6 +169,7 @@ impl StoreInner {
         FoundObject {
             etag: state.etag.to_owned(),
             storage_class: fields.storage_class.cloned(),
+            tag_count: fields.tag_count.and_then(|count| u32::try_from(count).ok()),
             facts: ItemFacts {
                 size: state.size,
                 modified: state.modified_at(),

@@ -80,12 +80,17 @@ pub(super) fn is_bucket_name(name: &str) -> bool {
 
 /// A bucket and a key, in the form of the copy-source header.
 pub(super) fn copy_source_header(place: &BucketPrefix, key: &str) -> String {
-    let mut out = format!("{}/", place.bucket);
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/') {
+    format!("{}/{}", place.bucket, percent_encoded(key).replace("%2F", "/"))
+}
+
+/// A text with all bytes percent-encoded but those that stand for themselves everywhere in an address.
+pub(super) fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));
         } else {
-            use std::fmt::Write as _;
             let _ = write!(out, "%{byte:02X}");
         }
     }

@@ -49,8 +49,15 @@ impl MultipartUpload {
                 request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject)
             }
         };
-        let request = with_headers!(request, &target.object_headers);
-        let begun = inner.step_result(target, request.send().await.map_err(CallError::from_sdk)).await?;
+        let send = async || {
+            let request = request.clone().set_tagging(target.tags.header());
+            with_headers!(request, &target.object_headers).send().await.map_err(CallError::from_sdk)
+        };
+        let begun = match send().await {
+            Err(failure) if target.tags.may_be_refused(&failure) => send().await,
+            begun => begun,
+        };
+        let begun = inner.step_result(target, begun).await?;
         let id = begun.upload_id.filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;
         let (bucket, key) = (target.place.bucket.clone(), target.key.clone());

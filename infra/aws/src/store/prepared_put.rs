@@ -3,6 +3,7 @@
 use mill_model::{ItemAddress, Properties, Version};
 use mill_ports::{Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
+use super::attachments::TagsToWrite;
 use super::errors::CallPurpose;
 use super::head::{FoundObject, ObjectState, etag_of, md5, unquoted};
 use super::key_shapes::Shapes;
@@ -19,6 +20,7 @@ pub(super) struct PreparedPut<'a> {
     pub(super) key: String,
     pub(super) object_headers: ObjectHeaders,
     pub(super) size: u64,
+    pub(super) tags: TagsToWrite,
     /// The key's shapes that the store is not known to keep, if no object is there yet.
     pub(super) unproven_shapes: Shapes,
     /// The conditions that the store enforces: `If-Match` and `If-None-Match`.
@@ -57,6 +59,10 @@ impl StoreInner {
             // An object is there, under its own key.
             unproven_shapes = Shapes::default();
         }
+        let tags = match &content.attachments.tags {
+            Some(tags) => TagsToWrite::read(tags.read().await)?,
+            None => TagsToWrite::default(),
+        };
         let if_match =
             if let Precondition::VersionIs(version) = when { native.then(|| etag_of(version)) } else { None };
         // Where the store may confuse a key with another, the write must not replace anything.
@@ -68,6 +74,7 @@ impl StoreInner {
             key,
             object_headers,
             size: content.size,
+            tags,
             unproven_shapes,
             if_match,
             if_none_match,
@@ -157,7 +164,7 @@ impl StoreInner {
             // Another writer replaced it since.
             let state = ObjectState { etag, size: target.size, modified: None };
             let version = Version::unsettled(state.version_as_written().token());
-            return Ok(PutResult { version, checksums: Vec::new(), at: None });
+            return Ok(PutResult { version, checksums: Vec::new(), at: None, tags: target.tags.written() });
         }
         if found.facts.size != target.size {
             let why = format!("{} bytes are there of {} that were written", found.facts.size, target.size);
@@ -168,6 +175,7 @@ impl StoreInner {
         if let Some(KeptProperties::AllBut(name)) = kept {
             return Err(self.unkept_property_error(target, (&name, &written), &found).await);
         }
+        let tags = self.tags_written(target, &found).await;
         let facts = found.facts;
         let token = facts.version.token();
         let ours = kept == Some(KeptProperties::All);
@@ -176,7 +184,7 @@ impl StoreInner {
             .checksums
             .into_iter()
             .filter(|found| md5(etag).is_none_or(|md5| found.algorithm != md5.algorithm || *found == md5));
-        Ok(PutResult { version, checksums: checksums.collect(), at: facts.modified })
+        Ok(PutResult { version, checksums: checksums.collect(), at: facts.modified, tags })
     }
 
     /// The error of a property that the store keeps otherwise. An object that this write made is removed, so that no copy

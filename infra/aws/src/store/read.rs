@@ -185,7 +185,7 @@ pub(super) async fn open(
     }
     let found = inner.found_by_get(&answer, size).map_err(|why| inner.unexpected(OP, item, why))?;
     inner.verify_own_name(OP, item, (&place, &key), &found).await?;
-    let attachments = attachments::of(&answer);
+    let attachments = attachments::of(inner, item, &answer);
     let FoundObject { facts, etag, .. } = found;
     if if_version.is_some_and(|expected| *expected != facts.version) {
         return Err(inner.item_error(OP, item, StoreErrorKind::Changed));

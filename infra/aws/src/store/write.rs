@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CopyObjectResult, MetadataDirective};
+use bytes::Bytes;
 use mill_model::{ItemAddress, Properties};
 use mill_ports::{Body, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
+use super::attachments::TagsToWrite;
 use super::body_chunks::{BodyChunker, crc64, sha256, upload_timeouts};
 use super::errors::CallPurpose;
 use super::head::{FoundObject, unquoted};
@@ -44,23 +47,30 @@ impl StoreInner {
     /// Writes an item in one request, and returns its entity tag.
     async fn put_whole(&self, target: &PreparedPut<'_>, chunker: &mut BodyChunker<'_>) -> Result<String, StoreError> {
         let chunk = chunker.next_chunk(target.size).await?;
-        let request = self.client.put_object().bucket(&target.place.bucket).key(&target.key);
-        let request = if self.settings.sha256 {
-            request.checksum_sha256(sha256(&chunk.bytes))
-        } else {
-            request.checksum_crc64_nvme(crc64(&chunk.bytes))
+        let answer = match self.put_bytes(target, &chunk.bytes).await {
+            Err(failure) if target.tags.may_be_refused(&failure) => self.put_bytes(target, &chunk.bytes).await,
+            answer => answer,
         };
-        let upload_timeouts = upload_timeouts(chunk.bytes.len());
-        let request = request
-            .set_if_match(target.if_match.clone())
-            .set_if_none_match(target.if_none_match.clone())
-            .body(ByteStream::from(chunk.bytes));
-        let request = with_headers!(request, &target.object_headers).config_override(upload_timeouts);
-        let answer = request.send().await.map_err(CallError::from_sdk);
         drop(chunk.memory);
         let answer = self.step_result(target, answer).await?;
         let tag = answer.e_tag.filter(|tag| !unquoted(tag).is_empty());
         tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))
+    }
+
+    async fn put_bytes(&self, target: &PreparedPut<'_>, bytes: &Bytes) -> Result<PutObjectOutput, CallError> {
+        let request = self.client.put_object().bucket(&target.place.bucket).key(&target.key);
+        let request = if self.settings.sha256 {
+            request.checksum_sha256(sha256(bytes))
+        } else {
+            request.checksum_crc64_nvme(crc64(bytes))
+        };
+        let request = request
+            .set_if_match(target.if_match.clone())
+            .set_if_none_match(target.if_none_match.clone())
+            .set_tagging(target.tags.header())
+            .body(ByteStream::from(bytes.clone()));
+        let request = with_headers!(request, &target.object_headers).config_override(upload_timeouts(bytes.len()));
+        request.send().await.map_err(CallError::from_sdk)
     }
 
     /// A copy of an object onto itself.
@@ -84,18 +94,21 @@ pub(super) async fn put_properties(
     let Some(found) = found.filter(|found| holds(when, found)) else {
         return Err(inner.item_error(OP, item, StoreErrorKind::Precondition));
     };
-    let target = PreparedPut {
+    let mut target = PreparedPut {
         item,
         place,
         key,
         object_headers,
         size: found.facts.size,
+        tags: TagsToWrite::default(),
         unproven_shapes: Shapes::default(),
         if_match: Some(found.etag.clone()),
         if_none_match: None,
         is_new: false,
     };
     if found.facts.size > COPY_BYTES_MAX {
+        // A copy in parts has only the tags that it names.
+        target.tags = TagsToWrite::read(inner.tags(item).await)?;
         let etag = multipart::copy_onto_itself(inner, &target, &found).await?;
         return inner.verify_written(&target, &etag).await;
     }

@@ -30,4 +30,5 @@ mod speed;
 mod stack;
 mod stores;
 mod tables;
+mod tags;
 mod template;

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use mill_model::{ItemAddress, Properties, SpaceId, Version};
 use mill_ports::{
     Body, DeletableStore, DestinationStore, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling,
-    SourceStore as _, StoreError, StoreErrorKind,
+    SourceStore as _, StoreError, StoreErrorKind, TagsWritten,
 };
 
 use super::buffer_budget::ChunkPermit;
@@ -165,7 +165,7 @@ impl FolderStore {
             return Err(FolderError::unexpected("a write was answered as something else"));
         };
         self.0.sidecar.keep(item, &version, fit).await?;
-        Ok(PutResult { version, checksums: Vec::new(), at: Some(self.0.clock.now()) })
+        Ok(PutResult { version, checksums: Vec::new(), at: Some(self.0.clock.now()), tags: TagsWritten::None })
     }
 }
 
