@@ -27,6 +27,7 @@ mod read;
 mod readable_headers;
 mod server_side_copy;
 mod spaces;
+mod stored_as;
 mod write;
 
 use std::sync::atomic::AtomicBool;

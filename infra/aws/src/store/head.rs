@@ -9,6 +9,7 @@ use aws_smithy_types::{DateTime, base64};
 use mill_model::{Algorithm, Checksum, ItemFacts, ItemState, Timestamp, Version};
 
 use super::properties::{ObjectHeaders, REDIRECT};
+use super::stored_as::StoredAs;
 use super::{S3Settings, StoreInner};
 
 /// How old a change must be before an equal version proves that nothing changed, since the modification time has whole
@@ -20,7 +21,7 @@ const VERSION_SETTLES_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct FoundObject {
     pub(super) facts: ItemFacts,
     pub(super) etag: String,
-    pub(super) storage_class: Option<StorageClass>,
+    pub(super) stored_as: StoredAs,
     /// How many tags it has, if the store tells.
     pub(super) tag_count: Option<u32>,
 }
@@ -77,7 +78,7 @@ struct ResponseFields<'a> {
     checksum_type: Option<&'a ChecksumType>,
     /// Whether the entity tag is of encrypted bytes.
     is_encrypted_etag: bool,
-    storage_class: Option<&'a StorageClass>,
+    stored_as: StoredAs,
     /// The archive tier of an object whose storage class does not name it.
     archive_status: Option<&'a str>,
     restore: Option<&'a str>,
@@ -129,7 +130,11 @@ macro_rules! response_fields {
                     answer.server_side_encryption(),
                     Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
                 ),
-            storage_class: answer.storage_class(),
+            stored_as: StoredAs::of(
+                answer.storage_class(),
+                answer.server_side_encryption(),
+                (answer.ssekms_key_id(), answer.bucket_key_enabled()),
+            ),
             archive_status: None,
             restore: answer.restore(),
             tag_count: answer.tag_count(),
@@ -163,12 +168,15 @@ impl StoreInner {
     fn found(&self, fields: ResponseFields<'_>) -> FoundObject {
         let state = fields.state;
         let restored = fields.restore.is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
-        let tier = fields
-            .archive_status
-            .or(fields.storage_class.map(StorageClass::as_str).filter(|class| is_archive_class(class)));
+        let tier = fields.archive_status.or(fields
+            .stored_as
+            .storage_class
+            .as_ref()
+            .map(StorageClass::as_str)
+            .filter(|class| is_archive_class(class)));
         FoundObject {
             etag: state.etag.to_owned(),
-            storage_class: fields.storage_class.cloned(),
+            stored_as: fields.stored_as.clone(),
             tag_count: fields.tag_count.and_then(|count| u32::try_from(count).ok()),
             facts: ItemFacts {
                 size: state.size,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use mill_ports::{CopyProgress, Precondition, StoreError, StoreErrorKind, error_chain};
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -17,6 +17,7 @@ use super::head::FoundObject;
 use super::headers::with_headers;
 use super::keys::copy_source_header;
 use super::prepared_put::PreparedPut;
+use super::stored_as::{StoredAs, stored_as};
 use crate::sdk_error::{CallError, CallErrorCause};
 
 /// Most parts of one object. Source: Amazon S3 user guide, *Multipart upload limits*.
@@ -37,11 +38,11 @@ impl MultipartUpload {
     async fn begin(
         inner: &Arc<StoreInner>,
         target: &PreparedPut<'_>,
-        storage_class: Option<StorageClass>,
+        stored_as: &StoredAs,
         checked: bool,
     ) -> Result<Self, StoreError> {
         let request = inner.client.create_multipart_upload().bucket(&target.place.bucket).key(&target.key);
-        let request = request.set_storage_class(storage_class);
+        let request = stored_as!(request, stored_as);
         let request = match (checked, inner.settings.whole_checksum) {
             (false, _) => request,
             (true, false) => request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme),
@@ -195,7 +196,7 @@ pub(super) async fn put_in_parts(
     chunker: &mut BodyChunker<'_>,
 ) -> Result<String, StoreError> {
     let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
-    let upload = MultipartUpload::begin(inner, target, None, true).await?;
+    let upload = MultipartUpload::begin(inner, target, &StoredAs::default(), true).await?;
     let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
     let (mut in_flight, mut done) = (PartTasks::new(), Vec::new());
     for number in 1..=target.size.div_ceil(part_bytes) {
@@ -269,7 +270,7 @@ pub(super) async fn copy_onto_itself(
     target: &PreparedPut<'_>,
     found: &FoundObject,
 ) -> Result<String, StoreError> {
-    let upload = MultipartUpload::begin(inner, target, found.storage_class.clone(), false).await?;
+    let upload = MultipartUpload::begin(inner, target, &found.stored_as, false).await?;
     let from = CopyOrigin { place: copy_source_header(&target.place, &target.key), tag: found.etag.clone() };
     let parts = inner.step_result(target, upload.copy(target.size, &from, &|_| true).await).await?;
     // The parts take long, and the entity tag does not change with the properties.
@@ -289,7 +290,7 @@ pub(super) async fn copy_in_parts(
     (from, crc): (&CopyOrigin, &str),
     progress: CopyProgress<'_>,
 ) -> Result<Option<String>, StoreError> {
-    let upload = MultipartUpload::begin(inner, target, None, true).await?;
+    let upload = MultipartUpload::begin(inner, target, &StoredAs::default(), true).await?;
     let parts = match upload.copy(target.size, from, progress).await {
         Ok(parts) => parts,
         Err(failure) if is_copy_refusal(&failure) => {

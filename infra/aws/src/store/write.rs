@@ -19,6 +19,7 @@ use super::key_shapes::Shapes;
 use super::keys::{BucketPrefix, copy_source_header};
 use super::prepared_put::PreparedPut;
 use super::properties::ObjectHeaders;
+use super::stored_as::stored_as;
 use super::{StoreInner, multipart};
 use crate::sdk_error::CallError;
 
@@ -112,10 +113,8 @@ pub(super) async fn put_properties(
         let etag = multipart::copy_onto_itself(inner, &target, &found).await?;
         return inner.verify_written(&target, &etag).await;
     }
-    let copy = inner
-        .onto_itself(&target.place, &target.key)
+    let copy = stored_as!(inner.onto_itself(&target.place, &target.key), &found.stored_as)
         .metadata_directive(MetadataDirective::Replace)
-        .set_storage_class(found.storage_class)
         .set_copy_source_if_match(target.if_match.clone())
         // The condition above is on the source. This one is on the object that is replaced.
         .set_if_match(target.if_match.clone().filter(|_| inner.settings.native_conditions));

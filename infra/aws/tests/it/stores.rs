@@ -445,6 +445,7 @@ async fn a_copy_onto_itself_does_not_overwrite_properties_that_came_meanwhile() 
                 &[],
                 "<CompleteMultipartUploadResult><ETag>&quot;a-6&quot;</ETag></CompleteMultipartUploadResult>",
             ),
+            ("GET", Some("tagging")) => answer(200, &[], "<Tagging><TagSet/></Tagging>"),
             _ => answer(204, &[], ""),
         });
         let (connection, store) = canned(native_conditions, &endpoint).await;
@@ -453,6 +454,66 @@ async fn a_copy_onto_itself_does_not_overwrite_properties_that_came_meanwhile() 
         assert_eq!(kind, if newer { Err(StoreErrorKind::Precondition) } else { Ok(()) });
         let completed = connection.requests().by_operation().contains_key("CompleteMultipartUpload");
         assert_eq!(completed, !newer);
+    }
+}
+
+/// A copy in parts names what it keeps, as it has no object to keep it from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_properties_keeps_class_key_and_tags() {
+    let key = "arn:aws:kms:us-east-1:000000000000:key/1";
+    for (size, length) in [("small", "10"), ("large", "6442450944")] {
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let noted = begun.clone();
+        let endpoint = serve(move |request: &hyper::Request<Bytes>| {
+            let query = request.uri().query().unwrap_or_default();
+            match request.method().as_str() {
+                "HEAD" => {
+                    let object = [("etag", "\"a\""), ("content-length", length), ("last-modified", MODIFIED)];
+                    let stored = [
+                        ("x-amz-storage-class", "STANDARD_IA"),
+                        ("x-amz-server-side-encryption", "aws:kms"),
+                        ("x-amz-server-side-encryption-aws-kms-key-id", key),
+                        ("x-amz-server-side-encryption-bucket-key-enabled", "true"),
+                        ("x-amz-website-redirect-location", "/other"),
+                    ];
+                    answer(200, &[&object[..], &stored].concat(), "")
+                }
+                "GET" if query.contains("tagging") => {
+                    answer(200, &[], "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>")
+                }
+                "PUT" if query.contains("partNumber") => {
+                    answer(200, &[], "<CopyPartResult><ETag>&quot;part&quot;</ETag></CopyPartResult>")
+                }
+                "PUT" => {
+                    noted.lock().push(request.headers().clone());
+                    answer(200, &[], "<CopyObjectResult><ETag>&quot;a&quot;</ETag></CopyObjectResult>")
+                }
+                "POST" if query.starts_with("uploads") => {
+                    noted.lock().push(request.headers().clone());
+                    answer(200, &[], crate::failure_scope::BEGUN)
+                }
+                _ => answer(
+                    200,
+                    &[],
+                    "<CompleteMultipartUploadResult><ETag>&quot;a&quot;</ETag></CompleteMultipartUploadResult>",
+                ),
+            }
+        });
+        let (_, store) = canned(true, &endpoint).await;
+        let redirect = ("x-amz-website-redirect-location".to_owned(), "/other".to_owned());
+        let properties = Properties([redirect].into());
+        store.put_properties(&item("a"), &properties, &Precondition::Always).await.unwrap();
+        let begun = begun.lock();
+        let header = |name: &str| begun[0].get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(header("x-amz-storage-class"), Some("STANDARD_IA"), "{size}");
+        assert_eq!(header("x-amz-server-side-encryption"), Some("aws:kms"), "{size}");
+        assert_eq!(header("x-amz-server-side-encryption-aws-kms-key-id"), Some(key), "{size}");
+        assert_eq!(header("x-amz-server-side-encryption-bucket-key-enabled"), Some("true"), "{size}");
+        assert_eq!(header("x-amz-website-redirect-location"), Some("/other"), "{size}");
+        // One copy request keeps the tags by itself.
+        let copied = size == "small";
+        assert_eq!(header("x-amz-tagging"), (!copied).then_some("a=b"), "{size}");
+        assert_eq!(header("x-amz-tagging-directive"), None, "{size}");
     }
 }
 
