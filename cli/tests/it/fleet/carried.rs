@@ -1,7 +1,7 @@
 //! What a copy has of its original, as Python sees it, and what a run says that it left behind.
 
 use super::mirror::mirror;
-use super::{boto, ministack};
+use super::{boto, ministack, seaweed};
 use crate::world::World;
 
 /// A tree with everything that a file or folder can have.
@@ -99,34 +99,77 @@ fn what_comes_back_from_s3_or_another_folder_is_what_the_table_says() {
 
 #[test]
 fn tags_of_small_and_large_objects_are_at_the_copy() {
-    let (world, endpoint) = (World::new(), ministack());
-    let planted = format!(
-        "s3 = client('s3', '{endpoint}')
-for name in ['tagged', 'tagged-copy']: s3.create_bucket(Bucket=name)
-s3.put_object(Bucket='tagged', Key='small', Body=b'x', Tagging='a%20b=%C3%A9%26%3D%2B&empty=')
-s3.put_object(Bucket='tagged', Key='large', Body=b'x' * (9 << 20), Tagging='&'.join(f'k{{n}}=v{{n}}' for n in range(10)))
-s3.put_object(Bucket='tagged', Key='plain', Body=b'x')\n"
+    let (world, endpoint, weed) = (World::new(), ministack(), seaweed::start());
+    world.write(
+        "home/.aws/credentials",
+        format!("[weed]\naws_access_key_id = {}\naws_secret_access_key = {}\n", seaweed::KEY, seaweed::SECRET),
     );
-    boto(&world, &planted);
-    let args = ["s3://tagged", "s3://tagged-copy", "--source-endpoint", endpoint, "--destination-endpoint", endpoint];
+    let clients = format!(
+        "a, b = client('s3', '{endpoint}'), client('s3', '{weed}', '{}', '{}')\n",
+        seaweed::KEY,
+        seaweed::SECRET
+    );
+    let plant = "
+a.create_bucket(Bucket='tagged')
+b.create_bucket(Bucket='tagged-copy')
+a.put_object(Bucket='tagged', Key='small', Body=b'x', Tagging='a%20b=%C3%A9%26%3D%2B&empty=')
+a.put_object(Bucket='tagged', Key='large', Body=b'x' * (9 << 20), Tagging='&'.join(f'k{n}=v{n}' for n in range(10)))
+a.put_object(Bucket='tagged', Key='plain', Body=b'x')";
+    boto(&world, &format!("{clients}{plant}"));
+    let at = ["--source-endpoint", endpoint, "--destination-endpoint", &weed, "--destination-profile", "weed"];
+    let args = [&["s3://tagged", "s3://tagged-copy"][..], &at].concat();
     let json = mirror(&world, &args).expect(0).json();
-    assert_eq!(
-        (&json["copied"], &json["tags_left"], &json["remarks"]),
-        (&3.into(), &0.into(), &serde_json::json!([])),
-        "{json}"
-    );
-    let compare = format!(
-        "s3 = client('s3', '{endpoint}')
-def tags(bucket, key): return sorted((t['Key'], t['Value']) for t in s3.get_object_tagging(Bucket=bucket, Key=key)['TagSet'])
-for key in ['small', 'large', 'plain']: assert tags('tagged', key) == tags('tagged-copy', key), key
-print(tags('tagged-copy', 'small'), len(tags('tagged-copy', 'large')), tags('tagged-copy', 'plain'))"
-    );
-    assert_eq!(boto(&world, &compare).trim(), "[('a b', 'é&=+'), ('empty', '')] 10 []");
+    let counted = [&json["copied"], &json["tags_left"], &json["remarks"]];
+    assert_eq!(counted, [&3.into(), &0.into(), &serde_json::json!([])], "{json}");
+    let compare = "
+def tags(s3, bucket, key): return sorted((t['Key'], t['Value']) for t in s3.get_object_tagging(Bucket=bucket, Key=key)['TagSet'])
+for key in ['small', 'large', 'plain']: assert tags(a, 'tagged', key) == tags(b, 'tagged-copy', key), key
+print(tags(b, 'tagged-copy', 'small'), len(tags(b, 'tagged-copy', 'large')), tags(b, 'tagged-copy', 'plain'))";
+    let same = "[('a b', 'é&=+'), ('empty', '')] 10 []";
+    assert_eq!(boto(&world, &format!("{clients}{compare}")).trim(), same);
     // A change of properties alone keeps them.
-    boto(&world, &format!("s3 = client('s3', '{endpoint}')
-s3.put_object(Bucket='tagged', Key='small', Body=b'x', Tagging='a%20b=%C3%A9%26%3D%2B&empty=', CacheControl='no-cache')"));
+    let change = "
+for key, size, tags in [('small', 1, 'a%20b=%C3%A9%26%3D%2B&empty='), ('large', 9 << 20, '&'.join(f'k{n}=v{n}' for n in range(10)))]:
+    a.put_object(Bucket='tagged', Key=key, Body=b'x' * size, Tagging=tags, CacheControl='no-cache')";
+    boto(&world, &format!("{clients}{change}"));
+    assert_eq!(mirror(&world, &args).expect(0).json()["updated"], 2);
+    assert_eq!(boto(&world, &format!("{clients}{compare}")).trim(), same);
+}
+
+#[test]
+fn a_change_of_properties_keeps_class_key_and_tags_of_the_copy() {
+    let (world, endpoint) = (World::new(), ministack());
+    let key = "arn:aws:kms:us-east-1:000000000000:key/1";
+    boto(
+        &world,
+        &format!(
+            "s3 = client('s3', '{endpoint}')
+for name in ['changed', 'changed-copy']: s3.create_bucket(Bucket=name)
+s3.put_object(Bucket='changed', Key='x', Body=b'x', WebsiteRedirectLocation='/other')"
+        ),
+    );
+    let args = ["s3://changed", "s3://changed-copy", "--source-endpoint", endpoint, "--destination-endpoint", endpoint];
+    mirror(&world, &args).expect(0);
+    boto(
+        &world,
+        &format!(
+            "s3 = client('s3', '{endpoint}')
+s3.put_object(Bucket='changed-copy', Key='x', Body=b'x', WebsiteRedirectLocation='/other', StorageClass='STANDARD_IA', Tagging='a=b',
+              ServerSideEncryption='aws:kms', SSEKMSKeyId='{key}')
+s3.put_object(Bucket='changed', Key='x', Body=b'x', WebsiteRedirectLocation='/other', CacheControl='no-cache')"
+        ),
+    );
     assert_eq!(mirror(&world, &args).expect(0).json()["updated"], 1);
-    boto(&world, &compare);
+    let seen = boto(
+        &world,
+        &format!(
+            "s3 = client('s3', '{endpoint}')
+seen = s3.head_object(Bucket='changed-copy', Key='x')
+print(*[seen.get(k) for k in ['CacheControl', 'StorageClass', 'SSEKMSKeyId', 'WebsiteRedirectLocation']])
+print([t['Value'] for t in s3.get_object_tagging(Bucket='changed-copy', Key='x')['TagSet']])"
+        ),
+    );
+    assert_eq!(seen.trim(), format!("no-cache STANDARD_IA {key} /other\n['b']"));
 }
 
 #[test]

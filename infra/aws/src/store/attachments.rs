@@ -12,7 +12,7 @@ use tracing::debug;
 use super::StoreInner;
 use super::errors::CallPurpose;
 use super::head::FoundObject;
-use super::keys::percent_encoded;
+use super::keys::{BucketPrefix, percent_encoded};
 use super::prepared_put::PreparedPut;
 use crate::sdk_error::{CallError, CallErrorCause};
 
@@ -109,12 +109,11 @@ impl StoreInner {
     pub(super) async fn tags(&self, item: &ItemAddress) -> Result<Tags, StoreError> {
         const OP: &str = "reading the tags";
         let (place, key) = self.item_key(OP, item)?;
-        let failure = match self.client.get_object_tagging().bucket(&place.bucket).key(&key).send().await {
-            Ok(answer) => return Ok(answer.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect()),
-            Err(error) => CallError::from_sdk(error),
+        let failure = match self.read_tags(&place, &key).await {
+            Ok(tags) => return Ok(tags),
+            Err(failure) => failure,
         };
         match failure.cause {
-            _ if failure.has_code(&["NoSuchTagSet"]) => Ok(Tags::new()),
             _ if failure.has_code(&["NoSuchKey"]) => Err(self.item_error(OP, item, StoreErrorKind::Changed)),
             // This says nothing of the object, nor of others.
             CallErrorCause::Denied | CallErrorCause::Unsupported => Err(self.unreadable_tags(item, failure)),
@@ -122,6 +121,16 @@ impl StoreInner {
                 Err(self.unreadable_tags(item, failure))
             }
             _ => Err(self.scoped_item_error(OP, item, (&place, &key), CallPurpose::Read, failure).await),
+        }
+    }
+
+    async fn read_tags(&self, place: &BucketPrefix, key: &str) -> Result<Tags, CallError> {
+        match self.client.get_object_tagging().bucket(&place.bucket).key(key).send().await {
+            Ok(answer) => Ok(answer.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect()),
+            Err(error) => {
+                let failure = CallError::from_sdk(error);
+                if failure.has_code(&["NoSuchTagSet"]) { Ok(Tags::new()) } else { Err(failure) }
+            }
         }
     }
 
@@ -136,7 +145,7 @@ impl StoreInner {
         let Some(wanted) = target.tags.header() else { return target.tags.written() };
         let kept = match found.tag_count {
             Some(count) => count == target.tags.count,
-            None => self.keeps_tags(target.item, &wanted).await,
+            None => self.keeps_tags(target, &wanted).await,
         };
         if !kept {
             target.tags.note_refused("the store takes its tags and does not keep them".to_owned());
@@ -145,15 +154,16 @@ impl StoreInner {
     }
 
     /// Whether this store keeps tags, by those of the first item that was written with some.
-    async fn keeps_tags(&self, item: &ItemAddress, wanted: &str) -> bool {
+    async fn keeps_tags(&self, target: &PreparedPut<'_>, wanted: &str) -> bool {
         if let Some(known) = self.keeps_tags.get() {
             return *known;
         }
-        let kept = match self.tags(item).await {
+        let kept = match self.read_tags(&target.place, &target.key).await {
+            Err(failure) if failure.cause == CallErrorCause::Unsupported => false,
             Ok(found) => TagsToWrite::of(&found).header().as_deref() == Some(wanted),
             // It took them, and does not say which there are.
-            Err(error) => {
-                debug!(error = %error_chain(&error), "the tags that were written cannot be read again");
+            Err(failure) => {
+                debug!(error = %failure, "the tags that were written cannot be read again");
                 return true;
             }
         };
