@@ -7,6 +7,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 
 use super::attribute;
+use super::attribute_names::AttributeNames;
 use super::file_state::FileState;
 
 const ATTRIBUTE: &str = "system.posix_acl_access";
@@ -17,12 +18,12 @@ const GROUP: u16 = 0x04;
 /// The group bits of a mode.
 const GROUP_BITS: u32 = 0o070;
 
-/// The state of an open file, with the group's own right in its mode.
+/// The state of an open file with these attributes, with the group's own right in its mode.
 ///
 /// # Errors
 /// The list cannot be read: then the group may have less than the mode shows.
-pub(super) fn with_group_right(file: impl AsFd, state: FileState) -> Result<FileState, Errno> {
-    if state.mode & GROUP_BITS == 0 {
+pub(super) fn with_group_right(file: impl AsFd, state: FileState, names: &AttributeNames) -> Result<FileState, Errno> {
+    if state.mode & GROUP_BITS == 0 || names.lack(ATTRIBUTE, state.device) {
         return Ok(state);
     }
     let right = match attribute::read(file, ATTRIBUTE, group_right) {

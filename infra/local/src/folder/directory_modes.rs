@@ -3,6 +3,7 @@
 //! What lies in a directory that others may not enter must not become reachable in the copy. So a directory that Mill makes on
 //! the way to an item grants others no more than that of the source; its owner may always write in it, as Mill must.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::access_list;
+use super::attribute_names::AttributeNames;
 use super::error::{FileOperation, FolderError};
 use super::file_state::FileState;
 use super::item_path::ItemPath;
@@ -28,13 +30,15 @@ const WRITE_OF_OTHERS: u32 = 0o022;
 /// Nobody removes the files of others there.
 const STICKY: u32 = 0o1000;
 
-/// How long the modes of the last directory are taken to be as they were. A copy's directory is made with those that were read
+/// How many directories are known: several are read at once.
+const KNOWN_MAX: usize = 16;
+/// How long the modes of a directory are taken to be as they were. A copy's directory is made with those that were read
 /// with its first item, so a change within this time makes no more difference than one right after.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// The directory of the last item that was opened: most items lie where the one before did, and each level costs four calls.
+/// The directories of the last items that were opened: most items lie where one just before did, and each level costs four calls.
 #[derive(Debug, Default)]
-pub(super) struct LastDirectory(Mutex<Option<KnownModes>>);
+pub(super) struct RecentDirectories(Mutex<VecDeque<KnownModes>>);
 
 #[derive(Debug)]
 struct KnownModes {
@@ -43,7 +47,7 @@ struct KnownModes {
     until: Monotonic,
 }
 
-impl LastDirectory {
+impl RecentDirectories {
     /// The permission bits of the directories on the way to an item of a source, outermost first.
     pub(super) fn modes(
         &self,
@@ -52,15 +56,16 @@ impl LastDirectory {
         clock: &dyn Clock,
     ) -> Result<Vec<u32>, FolderError> {
         let (directory, now) = (item_path.parent(), clock.monotonic());
-        if let Some(known) = &*self.0.lock()
-            && known.directory == directory
-            && now < known.until
-        {
+        let is_it = |known: &&KnownModes| known.directory == directory && now < known.until;
+        if let Some(known) = self.0.lock().iter().find(is_it) {
             return Ok(known.modes.clone());
         }
         let modes = of(root, item_path)?;
         let (directory, until) = (directory.to_owned(), now.plus(KNOWN_FOR));
-        *self.0.lock() = Some(KnownModes { directory, modes: modes.clone(), until });
+        let mut recent = self.0.lock();
+        recent.retain(|known| known.directory != directory);
+        recent.truncate(KNOWN_MAX - 1);
+        recent.push_front(KnownModes { directory, modes: modes.clone(), until });
         Ok(modes)
     }
 }
@@ -87,7 +92,7 @@ fn mode_of(root: &RootDir, path: &str) -> Result<u32, Errno> {
 /// The permission bits of an open directory, with the group's own right.
 fn shown_mode(directory: impl AsFd) -> Result<u32, Errno> {
     let state = FileState::of(&rustix::fs::fstat(&directory)?);
-    Ok(access_list::with_group_right(directory, state)?.mode & (MODE_BITS | STICKY))
+    Ok(access_list::with_group_right(directory, state, &AttributeNames::Untold)?.mode & (MODE_BITS | STICKY))
 }
 
 /// The permission bits with which to make a copy of this folder.

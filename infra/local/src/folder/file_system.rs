@@ -23,8 +23,19 @@ use rustix::io::Errno;
 use super::mount_boundary::mount_id;
 use super::mounts::{MountEntry, MountTable};
 
-/// The numbers of file systems by device number; `None` for one without an identity.
-static KNOWN: RwLock<BTreeMap<u64, Option<u64>>> = RwLock::new(BTreeMap::new());
+/// What is known of file systems, by device number.
+static KNOWN: RwLock<BTreeMap<u64, KnownFileSystem>> = RwLock::new(BTreeMap::new());
+
+/// File systems of Linux that list each extended attribute of a file that they let a program read: ext2 to ext4, XFS, and Btrfs.
+/// Others may have attributes that they do not list, as CIFS has access lists.
+const LIST_ALL: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
+
+#[derive(Debug, Clone, Copy, Default)]
+struct KnownFileSystem {
+    /// A number for it; `None` without an identity.
+    number: Option<u64>,
+    lists_all: bool,
+}
 
 /// Reads the identity of the file system of an opened directory or file, past the cache.
 pub(super) fn identity(file: impl AsFd, device: u64) -> Result<String, Errno> {
@@ -37,7 +48,8 @@ pub(super) fn identity(file: impl AsFd, device: u64) -> Result<String, Errno> {
     } else {
         of_mount(mount_id(file)?, device).unwrap_or_else(|| format!("{kind:x}"))
     };
-    keep(device, Some(number(text.as_bytes())));
+    let known = KnownFileSystem { number: Some(number(text.as_bytes())), lists_all: LIST_ALL.contains(&kind) };
+    KNOWN.write().insert(device, known);
     Ok(text)
 }
 
@@ -45,18 +57,23 @@ pub(super) fn identity(file: impl AsFd, device: u64) -> Result<String, Errno> {
 /// outlives a remount.
 pub(super) fn number_of(device: u64) -> Option<u64> {
     if let Some(known) = KNOWN.read().get(&device) {
-        return *known;
+        return known.number;
     }
     let found = look_up(device);
     if found.is_none() {
-        keep(device, None);
+        KNOWN.write().insert(device, KnownFileSystem::default());
     }
     found
 }
 
+/// Whether a list of a file's attributes there names each that can be read.
+pub(super) fn lists_all(device: u64) -> bool {
+    KNOWN.read().get(&device).is_some_and(|known| known.lists_all)
+}
+
 /// Caches the identity of an opened file's file system, unless it is cached.
 pub(super) fn know(file: impl AsFd, device: u64) {
-    let known = matches!(KNOWN.read().get(&device), Some(Some(_)));
+    let known = KNOWN.read().get(&device).is_some_and(|known| known.number.is_some());
     if !known {
         // Without an identity, versions of this file system prove nothing, which is safe.
         let _ = identity(file, device);
@@ -73,10 +90,6 @@ fn look_up(device: u64) -> Option<u64> {
     // Another file system may be mounted over it.
     let text = identity(&directory, found).ok().filter(|_| found == device)?;
     Some(number(text.as_bytes()))
-}
-
-fn keep(device: u64, number: Option<u64>) {
-    KNOWN.write().insert(device, number);
 }
 
 /// The first eight bytes of its SHA-256: short enough to be part of each version.

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use mill_model::Version;
 use mill_ports::{Attachments, ByteRange, Presence, RefusalReason, StoreErrorKind};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::FolderInner;
 use super::access_list;
+use super::attribute_names::AttributeNames;
 use super::buffer_budget::BufferBudget;
 use super::dirents::Dirents;
 use super::error::{FileOperation, FolderError};
@@ -34,6 +35,25 @@ pub(super) struct FoundItem {
     pub(super) file: OwnedFd,
     pub(super) state: FileState,
     pub(super) stored: StoredProperties,
+    pub(super) names: AttributeNames,
+    pub(super) stat: Stat,
+}
+
+impl FoundItem {
+    /// Looks at an open file or directory.
+    pub(super) fn of(file: OwnedFd) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(&file)?;
+        let state = FileState::of(&stat);
+        file_system::know(&file, state.device);
+        let names = AttributeNames::of(&file)?;
+        let stored = StoredProperties::read_if_listed(&file, &names, state.device)?;
+        Ok(Self { file, state, stored, names, stat })
+    }
+
+    /// The state to show, with the group's own right in its mode.
+    pub(super) fn shown(&self, state: FileState) -> Result<FileState, Errno> {
+        access_list::with_group_right(&self.file, state, &self.names)
+    }
 }
 
 /// Finds an item and its properties, without following any symbolic link.
@@ -73,16 +93,14 @@ fn find_once(root: &RootDir, item_path: &ItemPath) -> Result<Presence<FoundItem>
         Err(errno) => return Err(FolderError::of(FileOperation::Read, errno)),
     };
     let read = |errno| FolderError::of(FileOperation::Read, errno);
-    let state = FileState::of(&rustix::fs::fstat(&file).map_err(read)?);
-    if state.kind() != seen {
+    let found = FoundItem::of(file).map_err(read)?;
+    if found.state.kind() != seen {
         return Err(StoreErrorKind::Changed.into());
     }
-    file_system::know(&file, state.device);
-    if seen == FileType::Directory && !Dirents::is_empty(&file).map_err(read)? {
+    if seen == FileType::Directory && !Dirents::is_empty(&found.file).map_err(read)? {
         return Ok(Presence::Absent);
     }
-    let stored = StoredProperties::read(&file).map_err(read)?;
-    Ok(Presence::Present(FoundItem { file, state, stored }))
+    Ok(Presence::Present(found))
 }
 
 /// Why a file of this type is no item; `None` if it may be one.
@@ -187,27 +205,27 @@ fn opened(
     folder: &FolderInner,
 ) -> Result<Presence<OpenedItem>, FolderError> {
     let Presence::Present(found) = find(root, item_path)? else { return Ok(Presence::Absent) };
-    let FoundItem { file, mut state, stored } = found;
+    let mut state = found.state;
     let (clock, chunks) = (&*folder.clock, &folder.read_budget);
     if state.kind() == FileType::RegularFile {
-        state = folder.mapped.flushed(root, &file, state, clock)?;
+        state = folder.mapped.flushed(root, &found.file, state, clock)?;
     }
     if options.if_version.as_ref().is_some_and(|wanted| *wanted != state.version(clock)) {
         return Err(StoreErrorKind::Changed.into());
     }
     let mode = if options.uncached && state.kind() == FileType::RegularFile {
-        ReadMode::bypassing_cache(&file).map_err(|errno| FolderError::of(FileOperation::Read, errno))?
+        ReadMode::bypassing_cache(&found.file).map_err(|errno| FolderError::of(FileOperation::Read, errno))?
     } else {
         ReadMode::Cached
     };
     let (size, range) = (state.content_size(), options.range.filter(|_| mode == ReadMode::Cached));
     let at = range.map_or(0, |range| range.offset.min(size));
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
-    let shown =
-        access_list::with_group_right(&file, state).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
-    let uncarried = uncarried::of(&file).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
+    let shown = found.shown(state).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
+    let uncarried = uncarried::of(&found.stat, &found.names);
     let directory_modes = folder.source_directories.modes(root, item_path, clock)?;
     let attachments = Attachments { directory_modes, uncarried, ..Attachments::default() };
+    let FoundItem { file, stored, .. } = found;
     let mut rest = ItemReader { file, mode, before: state, at, end: end.max(at) };
     let first = rest
         .chunk(chunks)

@@ -16,6 +16,7 @@
 mod access_list;
 mod apply;
 mod attribute;
+mod attribute_names;
 mod blocking_pool;
 mod buffer_budget;
 mod committer;
@@ -116,7 +117,7 @@ struct FolderInner {
     write_budget: BufferBudget,
     committer: Committer,
     mapped: MappedWrites,
-    source_directories: directory_modes::LastDirectory,
+    source_directories: directory_modes::RecentDirectories,
     /// The first uncached read flushes what an earlier run left unflushed.
     flushed_leftovers: Once,
 }
@@ -139,7 +140,7 @@ impl FolderStore {
             root,
             clock,
             mapped: MappedWrites::default(),
-            source_directories: directory_modes::LastDirectory::default(),
+            source_directories: directory_modes::RecentDirectories::default(),
             flushed_leftovers: Once::new(),
         }))
     }

@@ -17,6 +17,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
+use super::attribute_names::AttributeNames;
 use super::file_state::{FileState, FileTime};
 use super::{access_list, attribute, directory_modes};
 use crate::crash_points;
@@ -48,6 +49,11 @@ pub(super) enum StoredProperties {
 }
 
 impl StoredProperties {
+    /// Reads the properties of an open file or directory on that device, if it has such an attribute.
+    pub(super) fn read_if_listed(file: impl AsFd, names: &AttributeNames, device: u64) -> Result<Self, Errno> {
+        if names.lack(ATTRIBUTE, device) { Ok(Self::InFile(PropertyMap::new())) } else { Self::read(file) }
+    }
+
     /// Reads the properties of an open file or directory.
     pub(super) fn read(file: impl AsFd) -> Result<Self, Errno> {
         match attribute::read(file, ATTRIBUTE, Self::of) {
@@ -160,7 +166,7 @@ impl PropertyPlan {
     /// Stores in the map the mode and time that the file does not hold as given, which does not change its mtime. `now`
     /// is the file's state after both were set, and `fit` the result of storing the map before.
     pub(super) fn store_lost(&self, file: impl AsFd, now: &FileState, fit: PropertyFit) -> Result<PropertyFit, Errno> {
-        let lost = self.lost(&access_list::with_group_right(&file, *now)?);
+        let lost = self.lost(&access_list::with_group_right(&file, *now, &AttributeNames::Untold)?);
         if lost.is_empty() {
             return Ok(fit);
         }

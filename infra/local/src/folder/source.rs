@@ -17,10 +17,10 @@ use super::dirents::Dirents;
 use super::error::{FileOperation, FolderError};
 use super::in_progress::InProgress;
 use super::item_path::{IN_PROGRESS, Layout};
-use super::item_reader::{self, FoundItem, ItemReader, OpenedItem, ReadOptions};
+use super::item_reader::{self, ItemReader, OpenedItem, ReadOptions};
 use super::listing::FolderWalk;
 use super::root::RootDir;
-use super::{FolderInner, FolderStore, access_list, failure_scope, places, properties, space_subject, spelling};
+use super::{FolderInner, FolderStore, failure_scope, places, properties, space_subject, spelling};
 
 #[async_trait]
 impl SourceStore for FolderStore {
@@ -59,10 +59,10 @@ impl SourceStore for FolderStore {
             let item_path = self.0.item_path(item)?;
             let found = self.on_root(move |_, root| match item_path {
                 Ok(item_path) => Ok(match item_reader::find(root, &item_path)? {
-                    Presence::Present(FoundItem { file, state, stored }) => {
-                        let shown = access_list::with_group_right(&file, state)
-                            .map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
-                        Presence::Present((shown, stored))
+                    Presence::Present(found) => {
+                        let shown = found.shown(found.state);
+                        let shown = shown.map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
+                        Presence::Present((shown, found.stored))
                     }
                     Presence::Absent => Presence::Absent,
                 }),

@@ -11,7 +11,7 @@ use crate::folder::error::FolderError;
 use crate::folder::file_state::FileState;
 use crate::folder::item_path::ItemPath;
 use crate::folder::item_reader::{FoundItem, find};
-use crate::folder::properties::{self, PropertyPlan, StoredProperties};
+use crate::folder::properties::{self, PropertyPlan};
 use crate::folder::root::directory_in;
 use crate::folder::spelling;
 
@@ -71,9 +71,8 @@ impl Applier<'_> {
         plan: &PropertyPlan,
     ) -> Result<ChangeResult, FolderError> {
         let file = directory_in(parent, item_path.name()).map_err(write)?;
-        let state = FileState::of(&rustix::fs::fstat(&file).map_err(write)?);
-        let stored = StoredProperties::read(&file).map_err(write)?;
-        self.set(&FoundItem { file, state, stored }, &plan.without_time())
+        let found = FoundItem::of(file).map_err(write)?;
+        self.set(&found, &plan.without_time())
     }
 
     /// Sets the properties in place, one after another. Each step changes the version. A crash in between leaves a
