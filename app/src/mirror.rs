@@ -4,6 +4,7 @@ mod endpoint;
 mod known_pair;
 mod pair_state;
 mod source;
+mod swapped_ends;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ pub struct MirrorRequest {
     pub remove_vanished: bool,
     /// Whether to start again with a destination that is missing or has changed.
     pub create: bool,
-    /// Whether to take over a destination that was kept in sync with another source.
+    /// Whether to take over a destination that was kept in sync with another source, or of which the source was the copy.
     pub take_over: bool,
 }
 
@@ -80,9 +81,13 @@ impl LockedMirror {
     /// Locks the pair.
     ///
     /// # Errors
-    /// Another process mirrors it, an end cannot be used, the ends overlap, or an end contains Mill's own state.
+    /// Another process mirrors it, an end cannot be used, the ends overlap or are those of a known mirror swapped, or an end
+    /// contains Mill's own state.
     pub async fn lock(request: MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
         let pair = MirrorPair::of(&request, wait_limit).await?;
+        if !request.take_over {
+            pair.ensure_not_swapped(wait_limit).await?;
+        }
         let (lock, remembered) =
             pair.look_at_state(wait_limit, |state| Ok((state.lock()?, state.remembered()?))).await?;
         pair.ensure_state_is_outside(wait_limit).await?;

@@ -315,6 +315,31 @@ fn two_mirrors_of_one_destination_never_remove_each_others_copies() {
 }
 
 #[test]
+fn a_mirror_with_its_ends_swapped_overwrites_nothing_unless_asked_to() {
+    let world = World::new();
+    world.write("o/text", "old");
+    world.mill(&["mirror", "o", "oc", "--json"]).expect(0);
+    world.write("o/text", "newer than its copy");
+    for ends in [["oc", "o"], ["./oc/", "o"]] {
+        let ran = world.mill(&[&["mirror"], &ends[..]].concat()).expect(100);
+        for words in ["is the copy that `mill mirror` keeps of", "mill restore --mirror", "--take-over"] {
+            assert!(ran.err.contains(words), "{}", ran.err);
+        }
+    }
+    assert_eq!(fs::read_to_string(world.path("o/text")).unwrap(), "newer than its copy");
+    world.mill(&["mirror", "o", "oc", "--json"]).expect(0);
+    // A copy of the copy is a mirror of its own, and what was lost comes back into an empty folder.
+    world.mill(&["mirror", "oc", "occ", "--json"]).expect(0);
+    fs::remove_dir_all(world.path("o")).unwrap();
+    fs::create_dir(world.path("o")).unwrap();
+    world.mill(&["mirror", "oc", "o", "--json"]).expect(0);
+    world.same("oc", "o");
+    world.write("occ/text", "the original from now on");
+    world.mill(&["mirror", "occ", "oc", "--json"]).expect(100);
+    assert_eq!(world.mill(&["mirror", "occ", "oc", "--json", "--take-over"]).expect(0).json()["updated"], 1);
+}
+
+#[test]
 fn destinations_that_bear_no_marks_have_one_keeper_too() {
     trial(|world| {
         twenty(world, "a", "of-a");
