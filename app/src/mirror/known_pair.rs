@@ -11,6 +11,7 @@ use mill_records::policies::PolicyRepository;
 
 use super::endpoint::{Endpoint, FolderPath};
 use super::pair_state::PairState;
+use super::source::lists_something;
 use super::{MirrorPair, MirrorRequest, state_folder};
 use crate::destination_places::DestinationPlaces;
 use crate::installation::Installation;
@@ -132,7 +133,11 @@ impl RememberedMirror {
         let folders = folders_with(state.as_deref());
         let pair = space_pair()?;
         let opened = ends.destination.open(&folders, addresses(&pair).1, &pair.space).await?;
-        if !ends.destination.holds_something(&*opened.store, &folders, (&wait_limit, false)).await? {
+        // A store that cannot be listed is not empty.
+        let listed = lists_something(&*opened.store, &pair.space).await;
+        if !listed.with_context(|| format!("`{}` cannot be listed", ends.destination))?
+            && !ends.destination.holds_something(&*opened.store, &folders, (&wait_limit, false)).await?
+        {
             bail!("`{}` holds nothing: is it the right one, and is it mounted?", ends.destination);
         }
         Ok(Self { destination: ends.destination, opened, pair, state })

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
-use mill_model::{ContentId, ItemAddress, SpacePair, StoreAddress};
-use mill_ports::{Presence, SourceStore, StoreErrorKind};
+use mill_model::{ContentId, ItemAddress, SpaceId, SpacePair, StoreAddress};
+use mill_ports::{Presence, SourceStore, StoreError, StoreErrorKind};
 use mill_run::InSync;
 
 use super::endpoint::Endpoint;
@@ -39,9 +39,13 @@ impl Endpoint {
             }
             Self::S3(remote) => remote,
         };
-        match lists_something(source).await? {
-            Some(false) if !remote.prefix.is_empty() => {}
-            listed => return Ok(listed == Some(true)),
+        match lists_something(source, &space_pair()?.space).await {
+            Ok(false) if !remote.prefix.is_empty() => {}
+            Ok(found) => return Ok(found),
+            // The survey could not say more than that it is absent.
+            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Err(error.into()),
+            // It cannot be listed now. The survey reports that.
+            Err(_) => return Ok(false),
         }
         if is_object(remote, folders).await? {
             let key = remote.prefix.trim_end_matches('/');
@@ -79,19 +83,18 @@ impl Endpoint {
     }
 }
 
-/// Whether a listing of the source has an entry. `None` if it cannot be listed now; the survey reports that.
-async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
-    let space = space_pair()?.space;
-    let mut pages = source.list(&space, None);
-    loop {
-        match pages.try_next().await {
-            Ok(Some(page)) if page.entries.is_empty() && !page.end => {}
-            Ok(Some(page)) => return Ok(Some(!page.entries.is_empty())),
-            // The survey could not say more than that it is absent.
-            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Err(error.into()),
-            Ok(None) | Err(_) => return Ok(None),
+/// Whether a listing of the only space of a mirror's end has an entry.
+///
+/// # Errors
+/// It cannot be listed.
+pub(super) async fn lists_something(end: &dyn SourceStore, space: &SpaceId) -> Result<bool, StoreError> {
+    let mut pages = end.list(space, None);
+    while let Some(page) = pages.try_next().await? {
+        if page.end || !page.entries.is_empty() {
+            return Ok(!page.entries.is_empty());
         }
     }
+    Ok(false)
 }
 
 /// Whether the prefix, without its last slash, is the key of an object.

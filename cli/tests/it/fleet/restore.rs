@@ -47,6 +47,16 @@ fn a_mirrors_copy_comes_back_to_a_folder_and_to_a_bucket_when_its_source_is_gone
 }
 
 #[test]
+fn a_copy_that_does_not_answer_is_not_called_empty_by_restore() {
+    let world = mirrored("s3://unheard/from");
+    let from =
+        ["restore", "--mirror", "src", "s3://unheard/from", "--destination-endpoint", "http://127.0.0.1:9", "back"];
+    let ran = mill(&world, &from).expect(100);
+    assert!(ran.err.contains("cannot be listed") && !ran.err.contains("holds nothing"), "{}", ran.err);
+    assert!(!world.path("back").exists());
+}
+
+#[test]
 fn what_is_damaged_in_a_mirrors_copy_is_named_and_not_brought_back() {
     let (world, endpoint) = (mirrored("s3://rotten/x"), ministack());
     boto(
