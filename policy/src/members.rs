@@ -80,7 +80,7 @@ pub const POLICY_FILE: &[PolicyMember] = &[
     PolicyMember {
         name: "removeVanished",
         default: "`true`",
-        about: "whether what is surely gone from the source goes from the destination",
+        about: "whether what is surely gone from the source goes from the destination: at once up to 20 items, or 1 % of them up to 1,000, in 24 hours and less than half; more is held until a person confirms it",
         example: "false",
         cost: "`false`: the destination keeps all that ever was at the source",
     },

@@ -179,8 +179,8 @@ impl Swarm {
             confirms: rng.below(2) == 0,
             thresholds: *rng.pick(&[
                 DeleteThresholds::default(),
-                DeleteThresholds { unasked_max: 3, few: 1, share_percent: 20 },
-                DeleteThresholds { unasked_max: 6, few: 2, share_percent: 50 },
+                DeleteThresholds { unasked_max: 3, few: 1, share_percent: 20, half_from: 4 },
+                DeleteThresholds { unasked_max: 6, few: 2, share_percent: 50, half_from: u64::MAX },
             ]),
             rates: Self::rates(rng),
             on: Self::acts_on(rng, errands),

@@ -52,7 +52,7 @@ pub(super) async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Diagn
 
 /// The extents of the stores' roots now, and those that do not answer.
 async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBuf, Extent>, Vec<Diagnostic>) {
-    let wait_limit = WaitLimit { give_up_after: Duration::ZERO, ..WaitLimit::endless() };
+    let wait_limit = one_look();
     let stores = policies.iter().flat_map(|policy| policy.stores().iter().map(move |store| (policy.account(), store)));
     let roots = stores.filter_map(|(account, store)| Some((account, &store.id, root(store, base)?)));
     let looks = roots.map(async |(account, store, root)| {
@@ -70,13 +70,18 @@ async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBu
     (extents, faults)
 }
 
+/// How long to wait for a root: a check names one that hangs, and goes on.
+pub(super) fn one_look() -> WaitLimit {
+    WaitLimit { give_up_after: Duration::ZERO, ..WaitLimit::endless() }
+}
+
 fn silent(account: &AccountId, store: &StoreId) -> Diagnostic {
     let message = format!("the root of store `{store}` does not answer, so what it holds is not known");
     Diagnostic { severity: Severity::Warning, ..Diagnostic::of_file(AccountPolicy::stores_file_name(account), message) }
 }
 
 /// The root of a store in a folder.
-fn root(store: &StoreSpec, base: &Path) -> Option<PathBuf> {
+pub(super) fn root(store: &StoreSpec, base: &Path) -> Option<PathBuf> {
     Some(base.join(store.kind.folder_root()?))
 }
 

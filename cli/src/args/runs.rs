@@ -86,7 +86,8 @@ pub(crate) struct MirrorArgs {
     pub(crate) destination: PathBuf,
     #[command(flatten)]
     pub(crate) ends: EndpointArgs,
-    /// Delete at the destination what is surely gone from the source
+    /// Delete at the destination what is surely gone from the source: at once up to 20 items, or 1 % of all up to 1,000, in 24
+    /// hours, and less than half of them; more is held until you confirm it
     #[arg(long, alias = "delete")]
     pub(crate) remove_vanished: bool,
     /// Let go what an earlier run held back: exactly the list of this token, or the one list there is if it has at most N
@@ -100,7 +101,7 @@ pub(crate) struct MirrorArgs {
     /// mounted, or another now
     #[arg(long)]
     pub(crate) create: bool,
-    /// Take over a destination that was kept in sync with another source
+    /// Take over a destination that was kept in sync with another source, or whose copy the source was until now
     #[arg(long)]
     pub(crate) take_over: bool,
     #[command(flatten)]

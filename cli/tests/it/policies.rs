@@ -132,6 +132,30 @@ fn policy_check_names_every_fault_at_once() {
 }
 
 #[test]
+fn policy_check_warns_of_a_space_that_its_source_does_not_have() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["a"]"#);
+    world.write(
+        "policies/a-stores.json",
+        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true}, {"id": "2", "type": "folder", "root": "two"}]}"#,
+    );
+    world.write(
+        "policies/a-duplication-policy.json",
+        r#"{"spaceDuplicationStorePolicies": {"photos": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#,
+    );
+    world.write("one/fotos/a", "a");
+    let ran = world.mill(&["policy", "check"]).expect(2);
+    assert!(
+        ran.out.contains("space `photos` is not in store `1`") && ran.out.contains("is its name right?"),
+        "{}",
+        ran.out
+    );
+    world.write("one/photos/a", "a");
+    world.mill(&["policy", "check"]).expect(0);
+}
+
+#[test]
 fn policy_explain_says_which_rule_applies_and_why() {
     let world = World::new();
     two_accounts(&world);

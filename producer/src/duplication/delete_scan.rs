@@ -142,7 +142,8 @@ impl DeleteThresholds {
         let all = count.saturating_add(unasked_today);
         let of = items_total.saturating_add(unasked_today);
         let large_share = all.saturating_mul(100) > of.saturating_mul(self.share_percent);
-        count > 0 && (all > self.unasked_max || (all > self.few && large_share) || count >= items_total)
+        let half = of >= self.half_from && all.saturating_mul(2) >= of;
+        count > 0 && (all > self.unasked_max || (all > self.few && large_share) || half || count >= items_total)
     }
 }
 
@@ -245,7 +246,12 @@ mod tests {
             (20, 0, 1_000, false),
             (21, 0, 1_000, true),
             (10, 0, 10, true),
-            (10, 0, 11, false),
+            (10, 0, 21, false),
+            (10, 0, 20, true),
+            (1, 0, 3, false),
+            (2, 0, 4, true),
+            (1, 0, 1, true),
+            (3, 3, 9, true),
             (10, 11, 1_000, true),
             (10, 10, 1_000, false),
             (600, 0, 60_600, false),

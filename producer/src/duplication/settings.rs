@@ -35,15 +35,17 @@ pub struct ProducerSettings {
 pub struct DeleteThresholds {
     /// More deletes than this are held, whatever their share.
     pub unasked_max: u64,
-    /// So few deletes are not held, unless they are the whole space.
+    /// So few deletes are not held, unless they are half of the space, or all of it.
     pub few: u64,
     /// A larger share of the destination's items than this, in per cent, is held, if it is more than `few` items.
     pub share_percent: u64,
+    /// Half of a space is held, however few that is, if it has so many items: of fewer, one item may be half.
+    pub half_from: u64,
 }
 
 impl Default for DeleteThresholds {
     fn default() -> Self {
-        Self { unasked_max: 1_000, few: 20, share_percent: 1 }
+        Self { unasked_max: 1_000, few: 20, share_percent: 1, half_from: 4 }
     }
 }
 

@@ -23,7 +23,7 @@ async fn world() -> World {
     let mut world = World::new(TWO);
     world.insert("1", "item", 11);
     world.insert("2", "gone", 3);
-    world.insert("2", "item", 2);
+    world.insert("2", "item", 4);
     world.holders_dead = true;
     world.wrote_all().await;
     world

@@ -58,6 +58,13 @@ async fn the_whole_space_is_held_however_few() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn half_of_a_space_is_held_however_few() {
+    assert_eq!(queued(6, 5).await.0, 5);
+    let (gone, held) = queued(5, 5).await;
+    assert_eq!((gone, held[0].count, held[0].items_total), (0, 5, 10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletes_made_unasked_today_count_until_both_clocks_say_a_day() {
     let world = world(100, 15).await;
     world.session().await;

@@ -115,9 +115,15 @@ pub enum HoldReason {
 impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany { unasked_today: 0 } => f.write_str("they are more than may be deleted unasked"),
+            Self::TooMany { unasked_today: 0 } => {
+                f.write_str("they are more, or a larger part of the space, than is deleted unasked")
+            }
             Self::TooMany { unasked_today } => {
-                write!(f, "with the {unasked_today} of the last 24 hours they are more than may be deleted unasked")
+                write!(
+                    f,
+                    "with the {unasked_today} of the last 24 hours they are more, or a larger part of the space, than is \
+                           deleted unasked"
+                )
             }
             Self::Unproven { count } => {
                 write!(f, "{count} of them were neither written by mill nor ever seen at this source")
