@@ -5,6 +5,7 @@
 mod aws;
 mod closing_events;
 pub mod config;
+pub mod counted;
 mod crash_points;
 pub mod dead_letters;
 pub mod destination_places;

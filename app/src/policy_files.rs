@@ -1,6 +1,7 @@
 //! Policy files in a folder or a bucket: their errors, and the policies in them.
 
 mod buckets;
+mod named_spaces;
 mod roots;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use mill_records::policies::read_policy_object;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::counted::counted;
 use crate::store_choice;
 use crate::wait_limit::WaitLimit;
 
@@ -75,7 +77,7 @@ impl PolicyCheck {
 
 /// The policy of an account cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the policy of account `{account}` has {} faults", diagnostics.len())]
+#[error("the policy of account `{account}` cannot be used: {}", counted(diagnostics.len(), "fault"))]
 pub struct PolicyUnreadable {
     /// The account.
     pub account: AccountId,
@@ -128,6 +130,7 @@ impl PolicyFiles {
         let mut faults = mill_policy::check(&files);
         let policies = mill_policy::policies(&files);
         faults.extend(roots::faults(&policies, &self.base).await);
+        faults.extend(named_spaces::faults(&policies, &self.base).await);
         faults.extend(buckets::faults(&policies).await?);
         let place = match &self.place {
             PolicyLocation::Folder(folder) => folder.display().to_string(),

@@ -12,6 +12,7 @@ use mill_run::{InSync, Remedy, RunReport};
 use tokio_util::sync::CancellationToken;
 
 use crate::closing_events;
+use crate::counted::counted;
 use crate::crash_points;
 use crate::dead_letters;
 use crate::installation::Installation;
@@ -244,8 +245,7 @@ fn of_fates(outcomes: &ItemOutcomes) -> Vec<String> {
 fn left_behind(mut work: WorkCounts) -> Option<String> {
     let counted = Uncarried::ALL.into_iter().filter_map(|what| match *what.counter(&mut work) {
         0 => None,
-        1 => Some(format!("{} of 1 item", what.as_str())),
-        count => Some(format!("{} of {count} items", what.as_str())),
+        count => Some(format!("{} of {}", what.as_str(), counted(count, "item"))),
     });
     let counted = counted.collect::<Vec<_>>().join(", ");
     (!counted.is_empty()).then(|| format!("left behind: {counted}; docs/what-is-carried.md says what a copy gets"))

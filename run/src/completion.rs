@@ -195,7 +195,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
             let most = if snapshot.producing { self.give_up_after.max(NOTHING_MOVES) } else { NOTHING_MOVES };
             let full = if snapshot.producing { "the queue is full: " } else { "" };
             return (ready == 0 && still > most).then(|| StuckReason {
-                why: format!("{full}{put_off} tasks were snoozed; they stay queued"),
+                why: format!("{full}tasks were snoozed ({put_off}); they stay queued"),
                 remedy: Remedy::RunAgain,
             });
         }

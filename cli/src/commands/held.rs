@@ -3,6 +3,7 @@
 use anyhow::Result;
 use futures::TryStreamExt as _;
 use mill_app::config::Config;
+use mill_app::counted::counted;
 use mill_app::held_deletes::{HeldDeleteList, HeldDeleteReview};
 use mill_app::result_code::ResultCode;
 
@@ -24,7 +25,8 @@ pub(super) async fn run(args: HeldArgs, config: impl AsyncFn() -> Result<Config>
             for token in tokens {
                 let HeldDeleteList { count, place, .. } = deletes.confirm(&token, &person()).await?;
                 let run = if args.mirror.is_empty() { "run" } else { "mirror with --remove-vanished" };
-                line(format!("{token}: {count} items of {place} may go; the next {run} deletes them"));
+                let items = counted(count, "item");
+                line(format!("{token}: {items} of {place} may go; the next {run} deletes what it still finds gone"));
             }
         }
         HeldCommand::Withdraw { tokens } => {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use mill_app::config::Config;
 use mill_app::config::layers::NoConfigurationError;
+use mill_app::counted::counted;
 use mill_app::policy_files::{PolicyFiles, PolicyUnreadable};
 use mill_app::result_code::ResultCode;
 use mill_model::SpaceId;
@@ -43,7 +44,8 @@ async fn check(files: &PolicyFiles) -> Result<ResultCode> {
         line(diagnostic.to_string());
     }
     let (errors, warnings) = (found.errors(), found.warnings());
-    line(format!("{} policy files in `{}`: {errors} errors, {warnings} warnings", found.files, found.place));
+    let (errors_found, warnings_found) = (counted(errors, "error"), counted(warnings, "warning"));
+    line(format!("{} in `{}`: {errors_found}, {warnings_found}", counted(found.files, "policy file"), found.place));
     Ok(if errors > 0 {
         ResultCode::Error
     } else if warnings > 0 {

@@ -76,7 +76,7 @@ fn failed_since(pair: &PairStatus) -> String {
 /// When a loop began and ended, and when the next one is due.
 fn run_state(run: &RunStatus) -> String {
     format!(
-        "last loop began {}, finished {}, next {}; {} morsels left",
+        "last loop began {}, finished {}, next {}; {} spaces left in it",
         or_dash(run.run_started.as_ref()),
         or_dash(run.run_finished.as_ref()),
         or_dash(run.next_run.as_ref()),
@@ -95,7 +95,7 @@ fn print(status: &StatusReport) {
         line(format!("\nduplication producer: {}", run_state(&producer.run)));
     } else {
         line(format!(
-            "\nduplication producer: each account has its own loop, see below; next {}; {} morsels left",
+            "\nduplication producer: each account has its own loop, see below; next {}; {} spaces left in them",
             or_dash(producer.run.next_run.as_ref()),
             producer.run.morsels_left
         ));

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use mill_app::UsageError;
 use mill_app::config::Config;
+use mill_app::counted::counted;
 use mill_app::installation::Installation;
 use mill_app::mirror::MirrorRequest;
 use mill_app::result_code::ResultCode;
@@ -72,7 +73,8 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
     let read = bytes(read);
     let named = if not_compared > 0 { format!(", {not_compared} not compared") } else { String::new() };
     line(format!(
-        "{how}: {examined} examined, {equal} read and equal, {faults} faults{named}; {read} in {seconds:.1} s."
+        "{how}: {examined} examined, {equal} read and equal, {}{named}; {read} in {seconds:.1} s.",
+        counted(faults, "fault")
     ));
     if let Some(what) = types.not_compared() {
         line(format!("Of no item compared: {what}."));

@@ -167,7 +167,7 @@ async fn a_queue_full_of_tasks_that_wait_in_vain_ends_a_run() {
     scene.snooze_one().await;
     let _room_wait = scene.deps.statistics.begin_wait_for_room();
     let stuck = scene.over().await.unwrap().unwrap();
-    assert!(stuck.why.contains("the queue is full: 1 tasks were snoozed"), "{}", stuck.why);
+    assert!(stuck.why.contains("the queue is full: tasks were snoozed (1)"), "{}", stuck.why);
     assert_eq!(stuck.remedy, Remedy::RunAgain);
     assert!(scene.producing.is_cancelled() && scene.workers_end.is_cancelled());
 }

@@ -115,7 +115,7 @@ fn a_bucket_that_is_a_space_of_the_source_is_refused_by_check_and_by_a_run() {
     // By the text of the file.
     stores(&format!(r#""bucket": "ovl-copy", "endpoint": "{endpoint}/", "pathStyle": true"#));
     let checked = mill(&world, &["policy", "check"], &[]).expect(100);
-    assert!(checked.out.contains("1 errors"), "{}", checked.out);
+    assert!(checked.out.contains("1 error,"), "{}", checked.out);
     // By the environment.
     stores(r#""bucket": "ovl-copy", "pathStyle": true"#);
     let env = [("AWS_ENDPOINT_URL", endpoint)];
