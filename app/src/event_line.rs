@@ -56,7 +56,7 @@ impl EventLine {
 
     /// The line of an event.
     pub fn of(event: &ItemEvent) -> Self {
-        let EventSubject { account, source, destination, space, name, sort } = &event.subject;
+        let EventSubject { account, source, destination, space, name, sort } = &*event.subject;
         let text = std::str::from_utf8(name);
         Self {
             what: event.fate.as_str().to_owned(),
@@ -115,7 +115,7 @@ impl EventLine {
         };
         let fate: EntryFate = self.what.parse().ok()?;
         let (bytes, reason, of_earlier_run) = (self.bytes, self.reason, self.of_earlier_run);
-        Some(ItemEvent { subject, fate, of_earlier_run, part, bytes, reason })
+        Some(ItemEvent { subject: subject.into(), fate, of_earlier_run, part, bytes, reason })
     }
 }
 

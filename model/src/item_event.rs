@@ -1,5 +1,7 @@
 //! What became of one entry in a run, for whoever wants to know more than the sums.
 
+use std::sync::Arc;
+
 use crate::ids::{AccountId, SpaceId, StoreId};
 use crate::space_pair::SpacePair;
 use crate::totals::ItemOutcome;
@@ -7,8 +9,8 @@ use crate::totals::ItemOutcome;
 /// What became of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemEvent {
-    /// The entry.
-    pub subject: EventSubject,
+    /// The entry. It is shared, as an event is made for each item and passed on.
+    pub subject: Arc<EventSubject>,
     /// What became of it.
     pub fate: EntryFate,
     /// Whether the run counts it apart, because an earlier run had sent its task.
@@ -213,8 +215,8 @@ impl EventSubject {
 
 impl ItemEvent {
     /// An event without details.
-    pub fn new(subject: EventSubject, fate: EntryFate) -> Self {
-        Self { subject, fate, of_earlier_run: false, part: None, bytes: None, reason: None }
+    pub fn new(subject: impl Into<Arc<EventSubject>>, fate: EntryFate) -> Self {
+        Self { subject: subject.into(), fate, of_earlier_run: false, part: None, bytes: None, reason: None }
     }
 
     /// The same with a reason.

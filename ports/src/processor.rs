@@ -212,7 +212,7 @@ pub struct ItemOutcomeNote(Arc<NotedOutcome>);
 
 #[derive(Debug, Default)]
 struct NotedOutcome {
-    subject: OnceLock<EventSubject>,
+    subject: OnceLock<Arc<EventSubject>>,
     outcome: OnceLock<(ItemOutcome, OutcomeDetail)>,
 }
 
@@ -229,7 +229,7 @@ impl ItemOutcomeNote {
 
     /// Records what the task is about, for an event. Called before anything is done, where somebody listens.
     pub fn about(&self, subject: EventSubject) {
-        let _ = self.0.subject.set(subject);
+        let _ = self.0.subject.set(Arc::new(subject));
     }
 
     /// The recorded outcome.
