@@ -241,15 +241,16 @@ async fn open_letters(table: &DeadLetters) -> Result<Vec<DeadLetter>> {
 
 /// The open dead letters, one sentence each, for a run's summary.
 pub async fn open_remarks(installation: &Installation, names: &SubjectNames) -> Result<Vec<String>> {
-    Ok(remarks(&open_letters(&installation.dead_letters()).await?, names))
+    Ok(remarks(&open_letters(&installation.dead_letters()).await?, names, !installation.dry_run))
 }
 
-/// Of several dead letters with the same subject and reason, only the last is named.
-fn remarks(letters: &[DeadLetter], names: &SubjectNames) -> Vec<String> {
+/// Of several dead letters with the same subject and reason, only the last is named. `kept`: whether they can be shown later.
+fn remarks(letters: &[DeadLetter], names: &SubjectNames, kept: bool) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut last: Vec<&DeadLetter> = letters.iter().rev().collect();
     last.retain(|it| it.subject.is_none() || seen.insert((it.subject.as_deref(), it.reason.as_str())));
-    last.iter().rev().map(|it| names.given_up(it.id.as_str(), it.subject.as_deref(), &it.reason)).collect()
+    let id = |it: &DeadLetter| kept.then(|| it.id.as_str().to_owned());
+    last.iter().rev().map(|it| names.given_up(id(it).as_deref(), it.subject.as_deref(), &it.reason)).collect()
 }
 
 #[cfg(test)]
@@ -281,7 +282,7 @@ mod tests {
             letter("5", None, "unreadable"),
             letter("6", None, "unreadable"),
         ];
-        let said = remarks(&letters, &SubjectNames::Policies);
+        let said = remarks(&letters, &SubjectNames::Policies, true);
         let ids: Vec<&str> = said.iter().filter_map(|it| it.rsplit_once(' ')?.1.strip_suffix(')')).collect();
         assert_eq!(ids, ["2", "3", "4", "5", "6"], "{said:?}");
     }

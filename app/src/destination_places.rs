@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use mill_local::{Database, OsClock, OsRng, SqliteTable};
+use mill_local::{Database, OsClock, OsRng, RememberedDatabase, SqliteTable};
 use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{
     BoxError, Engine, OwnerMark, PlaceInHolder, PlacedStore, RefusalReason, RootFacts, SpaceLocation, StoreError,
@@ -27,6 +27,8 @@ pub struct DestinationPlaces {
     table: Option<Arc<dyn Table>>,
     /// The register of all installations; opened when first needed.
     register: OnceCell<Destinations>,
+    /// Whether the register is a scratch copy, to be changed in vain.
+    is_scratch: bool,
     /// The destinations that were found at their remembered places, and whether that is remembered.
     found: Mutex<BTreeMap<StoreAddress, bool>>,
 }
@@ -39,24 +41,38 @@ impl DestinationPlaces {
     /// Stores the roots in the table of an engine on this host, else in this user's state.
     pub(crate) fn of(engine: &dyn Engine) -> Self {
         let table = (!engine.is_shared_by_hosts()).then(|| engine.table(PlaceRepository::TABLE));
-        Self { memory: OnceCell::new(), table, register: OnceCell::new(), found: Mutex::default() }
+        Self { table, ..Self::of_this_host() }
+    }
+
+    /// The same for a dry run, whose engine is a scratch copy: the register of all installations is one too.
+    pub(crate) fn scratch(engine: &dyn Engine) -> Self {
+        Self { is_scratch: true, ..Self::of(engine) }
     }
 
     /// The claims on destinations that this host knows of, without remembered roots of an installation.
     pub(crate) fn of_this_host() -> Self {
-        Self { memory: OnceCell::new(), table: None, register: OnceCell::new(), found: Mutex::default() }
+        let (memory, register, found) = (OnceCell::new(), OnceCell::new(), Mutex::default());
+        Self { memory, table: None, register, is_scratch: false, found }
     }
 
     async fn memory(&self) -> anyhow::Result<&PlaceRepository> {
         let open = async || match &self.table {
             Some(table) => Ok(PlaceRepository::new(table.clone(), host::name())),
-            None => Ok(PlaceRepository::new(shared(PlaceRepository::TABLE).await?, host::name())),
+            None => Ok(PlaceRepository::new(self.shared(PlaceRepository::TABLE).await?, host::name())),
         };
         self.memory.get_or_try_init(open).await
     }
 
     async fn register(&self) -> anyhow::Result<&Destinations> {
-        self.register.get_or_try_init(async || Ok(Destinations::new(shared(Destinations::TABLE).await?))).await
+        self.register.get_or_try_init(async || Ok(Destinations::new(self.shared(Destinations::TABLE).await?))).await
+    }
+
+    /// A table of what all installations of this host share.
+    async fn shared(&self, table: &'static str) -> anyhow::Result<Arc<dyn Table>> {
+        let is_scratch = self.is_scratch;
+        // Its disk may take long to answer, and must not block other tasks.
+        let opening = tokio::task::spawn_blocking(move || open_shared(table, is_scratch));
+        opening.await.context("the register's opening broke off")?
     }
 
     /// Checks that a destination is at its remembered place, before anything is written there.
@@ -276,15 +292,15 @@ impl DestinationPlaces {
     }
 }
 
-/// A table of what all installations of this host share.
-async fn shared(table: &'static str) -> anyhow::Result<Arc<dyn Table>> {
-    // Its disk may take long to answer, and must not block other tasks.
-    tokio::task::spawn_blocking(move || open_shared(table)).await.context("the register's opening broke off")?
-}
-
-fn open_shared(table: &'static str) -> anyhow::Result<Arc<dyn Table>> {
+fn open_shared(table: &'static str, is_scratch: bool) -> anyhow::Result<Arc<dyn Table>> {
     let path = host::shared_folder()?.join("destinations.db");
-    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng))
+    let (clock, rng) = (Arc::new(OsClock), Arc::new(OsRng));
+    let database = if is_scratch {
+        Database::scratch(&path, &RememberedDatabase::Nothing, clock, rng)
+    } else {
+        Database::open(&path, clock, rng)
+    };
+    let database = database
         .with_context(|| format!("the register of this host's destinations `{}` cannot be opened", path.display()))?;
     local_state::watch(
         &database,

@@ -55,6 +55,8 @@ pub struct Installation {
     pub places: Arc<DestinationPlaces>,
     /// The stores of the policy files, if there are policy files.
     pub configured: Option<Arc<StoreRegistry>>,
+    /// Whether its processors end just before they would change anything.
+    pub dry_run: bool,
     /// How long an item waits whose store throttles it while it serves others.
     pub item_patience: Duration,
 }
@@ -124,6 +126,7 @@ impl Installation {
             misplaced,
             places,
             configured: None,
+            dry_run: false,
             item_patience: ITEM_PATIENCE,
         }
     }
@@ -204,6 +207,7 @@ impl Installation {
             chance: self.engine.rng(),
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
+            dry_run: self.dry_run,
             give_up_after: self.item_patience,
         })
     }
@@ -270,7 +274,9 @@ impl Installation {
 
     /// Makes a workman for `queues`, highest priority first, and its heartbeat.
     pub fn workman(&self, queues: &[QueueName], settings: WorkmanSettings) -> (Workman, Heartbeat) {
-        self.misplaced.will_write();
+        if !self.dry_run {
+            self.misplaced.will_write();
+        }
         let deps = WorkmanDeps {
             queues: queues.iter().map(|name| self.engine.queue(*name)).collect(),
             all_queues: self.engine.queues(),

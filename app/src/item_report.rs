@@ -5,7 +5,7 @@
 //! journal, so what the killed run did is not lost.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +48,9 @@ pub struct ReportHeader {
     pub destination: Option<String>,
     /// When the run began.
     pub began: String,
+    /// Whether it was a dry run, and the lines say what a run would do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// The last line of a report.
@@ -75,7 +78,8 @@ impl ReportHeader {
             SubjectNames::Mirror { source, destination, .. } => (Some(source.clone()), Some(destination.clone())),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { mill_report: Self::FORM, run: run.to_owned(), version, source, destination, began: began.to_string() }
+        let (run, began) = (run.to_owned(), began.to_string());
+        Self { mill_report: Self::FORM, run, version, source, destination, began, dry_run: false }
     }
 }
 
@@ -90,22 +94,53 @@ impl ReportFile {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Begins the report of a run whose state is in `folder`.
+    /// Begins the report of a run whose state is in `folder`. An earlier report in the file is kept beside it.
     ///
     /// # Errors
     /// The file or the journal cannot be written.
     pub fn begin(self, folder: &Path, header: &ReportHeader, names: &SubjectNames) -> Result<EntryReport> {
-        let Self { file, path } = self;
-        let shown = path.display().to_string();
+        let (shown, path) = (self.path.display().to_string(), self.path.clone());
         let unusable = || format!("the report `{shown}` cannot be written");
-        if file.metadata().with_context(unusable)?.is_file() {
-            file.set_len(0).with_context(unusable)?;
+        let (file, kept) = self.emptied().with_context(unusable)?;
+        if let Some(kept) = kept {
+            let kept = kept.display();
+            tracing::info!("`{}` held an earlier report, which is kept as `{kept}`", path.display());
         }
         let mut first = serde_json::to_string(header)?;
         first.push('\n');
         (&file).write_all(first.as_bytes()).with_context(unusable)?;
-        let (journal, file) = (ItemJournal::begin(folder).with_context(unusable)?, Some(Arc::new(file)));
+        // A dry run changes nothing beside the state, and is not gone on with.
+        let journal = if header.dry_run { ItemJournal::scratch() } else { ItemJournal::begin(folder) };
+        let (journal, file) = (journal.with_context(unusable)?, Some(Arc::new(file)));
         Ok(EntryReport { shown, file, journal, names: names.clone(), failure: Mutex::default() })
+    }
+}
+
+impl ReportFile {
+    /// An empty file at the path, and where its earlier content is kept, if it had any. A pipe is used as it is.
+    fn emptied(self) -> io::Result<(File, Option<PathBuf>)> {
+        let Self { file, path } = self;
+        let facts = file.metadata()?;
+        if !facts.is_file() || facts.len() == 0 {
+            return Ok((file, None));
+        }
+        let kept = free_name_beside(&path)?;
+        fs::rename(&path, &kept)?;
+        Ok((File::create_new(&path)?, Some(kept)))
+    }
+}
+
+/// Takes the first name of `path.1`, `path.2` and so on that is free, by an empty file.
+fn free_name_beside(path: &Path) -> io::Result<PathBuf> {
+    let mut number = 1_u32;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        match File::create_new(&name) {
+            Ok(_) => return Ok(name.into()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error),
+        }
     }
 }
 

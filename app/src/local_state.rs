@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
-use mill_local::{Damage, Database, Identity, KnownIdentity, LocalEngine, RememberedDatabase, Standstill};
+use mill_local::{Damage, Database, Identity, KnownIdentity, LocalEngine, OpenError, RememberedDatabase, Standstill};
 use mill_run::StateWatch;
 use mill_run::progress::StateStandstill;
 use parking_lot::Mutex;
@@ -69,13 +69,22 @@ fn open_known(data: &Path, marker: StateMarker, remembered: &RememberedDatabase)
 /// state is found damaged, this process ends as an error. `way_out` says what a person must do if the state is gone or
 /// damaged. The caller must remember the returned identity.
 pub fn open_watched(data: &Path, remembered: &RememberedDatabase, way_out: String) -> Result<(LocalEngine, Identity)> {
-    let engine = LocalEngine::open(data, remembered).map_err(|error| {
-        let advice = if error.is_about_the_state() { format!("; {way_out}") } else { String::new() };
-        anyhow!("{}{advice}", mill_ports::error_chain(&error)).context("mill's own state cannot be used")
-    })?;
+    let engine = LocalEngine::open(data, remembered).map_err(|error| unusable(&error, &way_out))?;
     let identity = engine.database().identity().get();
     watch(engine.database(), way_out);
     Ok((engine, identity))
+}
+
+/// The same with a scratch copy of the state, which is only read.
+pub fn open_scratch(data: &Path, remembered: &RememberedDatabase, way_out: String) -> Result<LocalEngine> {
+    let engine = LocalEngine::scratch(data, remembered).map_err(|error| unusable(&error, &way_out))?;
+    watch(engine.database(), way_out);
+    Ok(engine)
+}
+
+fn unusable(error: &OpenError, way_out: &str) -> anyhow::Error {
+    let advice = if error.is_about_the_state() { format!("; {way_out}") } else { String::new() };
+    anyhow!("{}{advice}", mill_ports::error_chain(error)).context("mill's own state cannot be used")
 }
 
 /// The folder's path without links.

@@ -1,5 +1,6 @@
 //! A mirror: makes one folder or bucket a faithful copy of another, without a configuration.
 
+mod dry_run;
 mod endpoint;
 mod known_pair;
 mod pair_state;
@@ -17,7 +18,8 @@ use mill_local::{Identity, RememberedDatabase};
 use mill_model::{Algorithm, Checksum, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
-    DestinationStore as _, Engine, PlacedStore, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind,
+    DeletableStore, DestinationStore as _, Engine, PlacedStore, Presence, RefusalReason, SourceStore as _, Statistics,
+    StoreErrorKind,
 };
 use mill_producer::{AbsentSource, QueueSizing, WhenFull};
 use mill_records::destinations::DestinationKeeper;
@@ -44,13 +46,13 @@ use crate::placement_checks::PlacementChecks;
 use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
 use crate::stop_tokens::{StopTokens, StoppedError};
-use crate::store_choice::OpenedStore;
-use crate::store_registry::{FolderOpener, MirrorStores, TAKE_OVER};
+use crate::store_registry::{DestinationAccess, FolderOpener, MirrorStores, TAKE_OVER};
 use crate::subject_names::SubjectNames;
 use crate::wait_limit::WaitLimit;
 
 /// A person's request for a mirror.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
 pub struct MirrorRequest {
     /// The folder to copy, or `s3://BUCKET/PREFIX`, as it was typed.
     pub source: PathBuf,
@@ -66,15 +68,17 @@ pub struct MirrorRequest {
     pub create: bool,
     /// Whether to take over a destination that was kept in sync with another source, or of which the source was the copy.
     pub take_over: bool,
+    /// Whether nothing is to be changed.
+    pub dry_run: bool,
 }
 
-/// A pair that only this process mirrors while this value exists.
+/// A pair that only this process mirrors while this value exists. A dry run keeps no other away.
 #[derive(Debug)]
 pub struct LockedMirror {
     request: MirrorRequest,
     pair: MirrorPair,
     remembered: RememberedDatabase,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl LockedMirror {
@@ -88,8 +92,12 @@ impl LockedMirror {
         if !request.take_over {
             pair.ensure_not_swapped(wait_limit).await?;
         }
-        let (lock, remembered) =
-            pair.look_at_state(wait_limit, |state| Ok((state.lock()?, state.remembered()?))).await?;
+        let dry_run = request.dry_run;
+        let begin = move |state: &PairState| {
+            let lock = if dry_run { state.ensure_idle().map(|()| None)? } else { Some(state.lock()?) };
+            Ok((lock, state.remembered()?))
+        };
+        let (lock, remembered) = pair.look_at_state(wait_limit, begin).await?;
         pair.ensure_state_is_outside(wait_limit).await?;
         Ok(Self { request, pair, remembered, _lock: lock })
     }
@@ -111,14 +119,21 @@ impl LockedMirror {
     pub async fn open(&self, stopping: &StopTokens, wait_limit: &WaitLimit) -> Result<Installation> {
         let Self { request, pair, .. } = self;
         let may_create = self.is_first_run() || request.create;
-        let (engine, identity, remembered) = pair.open_state(wait_limit, self.remembered.clone()).await?;
-        stopping.when_damaged();
-        pair.make_destination(may_create, wait_limit).await?;
-        pair.remember_state(wait_limit, (remembered, identity)).await?;
+        let (engine, access) = if request.dry_run {
+            let engine = pair.open_scratch(wait_limit).await?;
+            stopping.when_damaged();
+            (engine, pair.look_at_destination((request, may_create), wait_limit).await?)
+        } else {
+            let (engine, identity, remembered) = pair.open_state(wait_limit, self.remembered.clone()).await?;
+            stopping.when_damaged();
+            pair.make_destination(may_create, wait_limit).await?;
+            pair.remember_state(wait_limit, (remembered, identity)).await?;
+            (engine, DestinationAccess::Write)
+        };
         // A stop also works while a server accepts a call and never answers.
         let statistics = Arc::<Statistics>::default();
         let clock = engine.clock();
-        let installation = pair.installation((engine, statistics.clone()), request, wait_limit);
+        let installation = pair.installation((engine, statistics.clone()), (request, access), wait_limit);
         let installation = unless_silent(installation, (&*statistics, &*clock), wait_limit.give_up_after);
         let Some(installation) = wait_limit.stop.run_until_cancelled(installation).await else {
             return Err(StoppedError(String::new()).into());
@@ -223,8 +238,20 @@ impl MirrorPair {
     /// Checks that Mill does not overwrite or delete its own state while it is in use.
     async fn ensure_state_is_outside(&self, wait_limit: &WaitLimit) -> Result<()> {
         let path = host::state_folder()?;
-        let state = Endpoint::Folder(FolderPath { typed: path.clone(), path });
-        if state.overlap(&self.destination, wait_limit).await?.is_some() {
+        let mut state = FolderPath { typed: path.clone(), path };
+        let is_missing = state.look(wait_limit, |path| Ok(!path.is_dir())).await?;
+        if is_missing {
+            // Only a dry run meets it: its paths alone say where it would be.
+            state = FolderPath::remembered(&state.typed, wait_limit).await?;
+        }
+        let lies_within = |end: &Endpoint| matches!(end, Endpoint::Folder(end) if state.path.starts_with(&end.path));
+        let [in_destination, in_source] = [&self.destination, &self.source].map(lies_within);
+        let state = Endpoint::Folder(state);
+        let overlaps = async |end: &Endpoint, lies_within: bool| {
+            let known = if is_missing { lies_within } else { state.overlap(end, wait_limit).await?.is_some() };
+            Ok::<_, anyhow::Error>(known)
+        };
+        if overlaps(&self.destination, in_destination).await? {
             return Err(UsageError(format!(
                 "the destination `{}` holds Mill's own state, `{state}`, which is in use; let XDG_STATE_HOME name a \
                  folder elsewhere",
@@ -232,7 +259,7 @@ impl MirrorPair {
             ))
             .into());
         }
-        if state.overlap(&self.source, wait_limit).await?.is_some() {
+        if overlaps(&self.source, in_source).await? {
             tracing::warn!(
                 "the source holds Mill's own state, `{state}`, which changes while it is copied: its copy is of no use"
             );
@@ -253,10 +280,7 @@ impl MirrorPair {
                 return Ok(());
             }
             if !create {
-                bail!(
-                    "the destination `{shown}` was there at the last run and is missing now; mount it, or pass --create to \
-                     make it anew"
-                );
+                bail!(missing_destination(path));
             }
             let made = match &source {
                 // It is as private as its original.
@@ -275,21 +299,19 @@ impl MirrorPair {
     async fn installation(
         &self,
         (engine, statistics): (Arc<dyn Engine>, Arc<Statistics>),
-        request: &MirrorRequest,
+        (request, access): (&MirrorRequest, DestinationAccess),
         wait_limit: &WaitLimit,
     ) -> Result<Installation> {
         let SpacePair { account, source, destination, space } = space_pair()?;
         let folders = FolderOpener::of(&*engine);
         let address = |store: &StoreId| StoreAddress::of(&account, store);
         let misplaced = Arc::<PlacementChecks>::default();
-        let OpenedStore { store: plain_from, placed: source_placed } =
-            self.source.open(&folders, address(&source), &space).await?;
-        let from = TrackedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock());
+        let opened_from = self.source.open(&folders, address(&source), &space).await?;
+        let from = TrackedStore::new(opened_from.store.clone(), address(&source), statistics.clone(), engine.clock());
         let looks = (wait_limit, request.remove_vanished);
         let holds_something = self.source.holds_something(&from, &folders, looks).await?;
-        let OpenedStore { store: plain_to, placed: destination_placed } =
-            self.destination.open(&folders, address(&destination), &space).await?;
-        let to = TrackedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock());
+        let opened_to = self.destination.open(&folders, address(&destination), &space).await?;
+        let to = TrackedStore::new(opened_to.store.clone(), address(&destination), statistics.clone(), engine.clock());
         if let Endpoint::S3(_) = &self.destination
             && !request.create
             && matches!(wait_limit.wait_for(async || to.space(&space).await).await?, Presence::Absent)
@@ -305,33 +327,49 @@ impl MirrorPair {
             }
             bail!(self.destination.no_bucket());
         }
-        let places = Arc::new(DestinationPlaces::of(&*engine));
+        let places = Arc::new(match access {
+            DestinationAccess::Write => DestinationPlaces::of(&*engine),
+            DestinationAccess::Read { .. } | DestinationAccess::Missing => DestinationPlaces::scratch(&*engine),
+        });
         let asked = statistics.begin_call(&address(&source));
-        let keeper = self.keeper(request, &*source_placed).await?;
+        let keeper = self.keeper(request, &*opened_from.placed).await?;
         asked.answered();
         // For S3, an overlap is found only right before the first write.
-        let claim = holds_something && !destination_placed.is_known_by_name();
+        let claim = holds_something && !opened_to.placed.is_known_by_name();
         let asked = statistics.begin_call(&address(&destination));
-        check_destination(&places, (&address(&destination), &*destination_placed, &space), (&keeper, claim), request)
-            .await?;
+        if access != DestinationAccess::Missing {
+            let destination = (&address(&destination), &*opened_to.placed, &space);
+            check_destination(&places, destination, (&keeper, claim), request).await?;
+        }
         asked.answered();
+        let ends: (Arc<dyn DeletableStore>, Arc<dyn DeletableStore>) = if access == DestinationAccess::Write {
+            (opened_from.store, opened_to.store)
+        } else {
+            let addresses = (address(&source), address(&destination));
+            let (from, to) = dry_run::read_only((&opened_from, &opened_to), addresses, access);
+            (from, to)
+        };
         let stores = MirrorStores {
-            source: plain_from,
-            destination: plain_to,
-            source_placed,
-            destination_placed,
+            source: ends.0,
+            destination: ends.1,
+            source_placed: opened_from.placed,
+            destination_placed: opened_to.placed,
+            access,
             misplaced: misplaced.clone(),
             places: places.clone(),
             keeper,
             source_id: source.clone(),
         };
-        to.remove_stale_uploads().await;
+        if access == DestinationAccess::Write {
+            to.remove_stale_uploads().await;
+        }
         let policy =
             AccountPolicy::mirror(account, space, source, destination, Compare::Differences, request.remove_vanished);
         let policies = Arc::new(PolicyRepository::fixed(vec![policy]));
         let clock = engine.clock();
         let stores = Arc::new(TrackedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
-        Ok(Installation::of(engine, policies, (stores, statistics), (misplaced, places)))
+        let installation = Installation::of(engine, policies, (stores, statistics), (misplaced, places));
+        Ok(Installation { dry_run: request.dry_run, ..installation })
     }
 
     /// The identity of this mirror for others that would write its destination: its source, by its path on this host
@@ -366,16 +404,29 @@ async fn check_destination(
             None => return Err(error.into()),
         }
     }
+    if request.dry_run && request.take_over {
+        // A run would release it from its keeper first.
+        return Ok(());
+    }
     if request.take_over
         && let Some(before) = places.release(destination, space).await?
     {
         tracing::warn!("`{}` was taken over; {before} kept it in sync before", request.destination.display());
     }
+    let claim = claim && !request.dry_run;
     let kept = places.ensure_owned(store, (destination, space), keeper, (claim, Advice(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(RefusalReason::ForeignDestination(words)), _)) => bail!(words),
         other => other.map(drop).map_err(|(_, error)| error.into()),
     }
+}
+
+/// The message where a destination that was there is missing: its disk may just not be mounted.
+fn missing_destination(path: &Path) -> String {
+    format!(
+        "the destination `{}` was there at the last run and is missing now; mount it, or pass --create to make it anew",
+        path.display()
+    )
 }
 
 /// The folder of a pair's state: under the user's state folder, so that neither end contains anything of Mill's.

@@ -45,11 +45,13 @@ impl RunConclusion<'_> {
     pub async fn of(self, ran: RunReport) -> Result<(ResultCode, RunSummary)> {
         crash_point(crash_points::CLI_CONCLUDING);
         let (partial, evidence, proof_needed) = (ran.is_partial(), ran.evidence(), ran.proof_needed());
+        let (dry_run, sum_is_known) =
+            (self.installation.dry_run, matches!(evidence, Evidence::Complete | Evidence::NotAll));
         let RunReport { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         closing_events::note_findings(self.installation, &produced).await?;
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(it)));
-        remarks.extend(produced.findings.held.iter().map(|held| self.names.held(held)));
+        remarks.extend(produced.findings.held.iter().map(|held| self.names.held(held, !dry_run)));
         // This includes the dead letters of a run that was killed before it could report them.
         if self.installation.drain_dead_letters().await? + totals.dead_lettered() > 0 {
             remarks.extend(dead_letters::open_remarks(self.installation, self.names).await?);
@@ -59,6 +61,8 @@ impl RunConclusion<'_> {
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.installation.misplaced.remarks());
         let in_sync = match proof_needed {
+            ProofNeeded::Nothing if dry_run && !totals.changed() => InSync::Sum,
+            _ if dry_run => InSync::No,
             ProofNeeded::Nothing => {
                 self.note_in_sync().await;
                 InSync::Sum
@@ -76,7 +80,7 @@ impl RunConclusion<'_> {
             || hindered && came_to_nothing(&totals, &earlier, exact)
         {
             ResultCode::Error
-        } else if partial || in_sync == InSync::No {
+        } else if partial || in_sync == InSync::No && !(dry_run && sum_is_known) {
             ResultCode::Partial
         } else if is_warned(&totals, &produced, self.installation.refusals.count()) {
             ResultCode::Warnings
@@ -89,7 +93,9 @@ impl RunConclusion<'_> {
         let remedy = remedy.max(of_parts(&totals, &produced));
         let remarks = without_repetitions(remarks);
         let earlier = earlier.copied + earlier.updated;
-        Ok((exit, RunSummary { totals, earlier, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
+        let summary =
+            RunSummary { totals, earlier, took, remarks, first_run: None, dry_run, in_sync, at_least: !exact, remedy };
+        Ok((exit, summary))
     }
 
     /// The remarks of a run's survey.

@@ -18,6 +18,8 @@ pub struct RunSummary {
     pub remarks: Vec<String>,
     /// Whether no earlier run is known; `None` for runs that do not record that.
     pub first_run: Option<bool>,
+    /// Whether nothing was changed: the sums say what a run would do.
+    pub dry_run: bool,
     /// Whether all copies are in sync.
     pub in_sync: InSync,
     /// Whether the counts of items are only lower bounds: other processes may have done some of the tasks without

@@ -264,6 +264,20 @@ impl Stores for StoreRegistry {
     }
 }
 
+/// How a mirror uses its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DestinationAccess {
+    /// It is written, and owned.
+    Write,
+    /// A dry run reads it.
+    Read {
+        /// Whether a run would take it over from its owner.
+        taken_over: bool,
+    },
+    /// A dry run knows that it is not there, and that a run would make it.
+    Missing,
+}
+
 /// The two stores of a one-off mirror.
 #[derive(Debug)]
 pub(crate) struct MirrorStores {
@@ -276,6 +290,8 @@ pub(crate) struct MirrorStores {
     /// Who keeps the destination in sync: this mirror.
     pub(crate) keeper: DestinationKeeper,
     pub(crate) source_id: StoreId,
+    /// How the destination is used.
+    pub(crate) access: DestinationAccess,
 }
 
 #[async_trait]
@@ -307,6 +323,10 @@ impl Stores for MirrorStores {
         source: &StoreId,
         destination: &StoreId,
     ) -> Result<(), StoreError> {
+        if self.access == DestinationAccess::Missing {
+            // The paths were compared already, and there is nothing else to compare.
+            return Ok(());
+        }
         let address = |store: &StoreId| StoreAddress::of(account, store);
         let source = (&address(source), &self.source_placed);
         self.misplaced.check_no_overlap(source, (&address(destination), &self.destination_placed)).await
@@ -319,6 +339,11 @@ impl Stores for MirrorStores {
         space: &SpaceId,
         claim: bool,
     ) -> Result<bool, StoreError> {
+        let claim = match self.access {
+            DestinationAccess::Write => claim,
+            DestinationAccess::Read { taken_over: false } => false,
+            DestinationAccess::Read { taken_over: true } | DestinationAccess::Missing => return Ok(true),
+        };
         let address = StoreAddress::of(account, store);
         self.places
             .ensure_owned(&address, (&*self.destination_placed, space), &self.keeper, (claim, Advice(TAKE_OVER)))

@@ -161,17 +161,18 @@ impl SubjectNames {
     }
 
     /// A dead-lettered task. A mirror's next run tries again what is not in sync then.
-    pub fn given_up(&self, id: &str, subject: Option<&str>, reason: &str) -> String {
+    ///
+    /// `id`: by which a command shows it, if one can.
+    pub fn given_up(&self, id: Option<&str>, subject: Option<&str>, reason: &str) -> String {
         let what = subject.map_or_else(|| "a task that nobody can read".to_owned(), |subject| format!("`{subject}`"));
         let said = subject.and_then(|subject| reason.strip_prefix(&format!("`{subject}` is not in sync yet: ")));
         // The whole reason, because the cause is at its end.
         let reason = said.unwrap_or(reason).escape_debug();
+        let command = |id| format!(" (mill deadletters show {id}{})", self.mirror_option());
+        let command = id.map_or_else(String::new, command);
         match self {
-            Self::Policies => format!("dead-lettered {what}: {reason} (mill deadletters show {id})"),
-            Self::Mirror { .. } => {
-                let command = format!(" (mill deadletters show {id}{})", self.mirror_option());
-                self.text(&format!("given up {what}: {reason}")) + &command
-            }
+            Self::Policies => format!("dead-lettered {what}: {reason}{command}"),
+            Self::Mirror { .. } => self.text(&format!("given up {what}: {reason}")) + &command,
         }
     }
 
@@ -232,8 +233,8 @@ impl SubjectNames {
         )
     }
 
-    /// A list of deletes that are held.
-    pub fn held(&self, held: &HeldDeletes) -> String {
+    /// A list of deletes that are held. `kept`: whether it can be confirmed; the list of a dry run is gone.
+    pub fn held(&self, held: &HeldDeletes, kept: bool) -> String {
         let HeldDeletes { account, space, source, destination, count, items_total, reason, token } = held;
         let what = match self {
             Self::Policies => format!("of space `{space}` ({account}: store {source} → {destination})"),
@@ -241,6 +242,8 @@ impl SubjectNames {
         };
         let way_out = if matches!(reason, HoldReason::SpaceMissing { for_a_day: false, .. }) {
             String::new()
+        } else if !kept {
+            "; a run keeps them too, and says how to let them go".to_owned()
         } else {
             self.confirm_hint(token)
         };
@@ -327,7 +330,7 @@ mod tests {
         let given_up = |subject| {
             let reason =
                 "`mirror/content/a/b` is not in sync yet: put of `content/a/b` in store `mirror:destination` failed";
-            names.given_up("id", subject, reason)
+            names.given_up(Some("id"), subject, reason)
         };
         assert_eq!(
             given_up(Some("mirror/content/a/b")),

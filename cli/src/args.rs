@@ -62,6 +62,7 @@ pub(crate) enum Command {
         mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n  \
         mill mirror ~/Pictures s3://my-backup/pictures\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures -v            a line for each item that changes\n  \
+        mill mirror ~/Pictures /mnt/backup/Pictures -n -v         what it would do; changes nothing\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures --report pictures.jsonl   for auditors: a line for each entry\n\n\
         Run it again at any time: what is in sync is not read again. A run that was stopped or\n\
         killed goes on where it was. Without --remove-vanished nothing is ever deleted.")]

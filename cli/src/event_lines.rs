@@ -7,14 +7,20 @@ use mill_model::{EntryFate, ItemEvent};
 
 use crate::output::{bytes, line};
 
-/// Writes a line for each event on standard output, around the progress bar if there is one.
-pub(crate) fn teller(bars: &MultiProgress, names: &SubjectNames) -> EventTeller {
+/// Writes a line for each event on standard output, around the progress bar if there is one. `planned`: the events say what
+/// a run would do.
+pub(crate) fn teller(bars: &MultiProgress, names: &SubjectNames, planned: bool) -> EventTeller {
     let (bars, names) = (bars.clone(), names.clone());
-    Box::new(move |event| bars.suspend(|| line(text(event, &names))))
+    let word = if planned { planned_word } else { word };
+    Box::new(move |event| bars.suspend(|| line(with_word(word(event.fate), event, &names))))
 }
 
 /// The line of an event.
 pub(crate) fn text(event: &ItemEvent, names: &SubjectNames) -> String {
+    with_word(word(event.fate), event, names)
+}
+
+fn with_word(word: &str, event: &ItemEvent, names: &SubjectNames) -> String {
     let name = names.of_event(&event.subject);
     let size = match (event.bytes, event.part) {
         (Some(count), _) => format!("  {}", bytes(count)),
@@ -27,7 +33,7 @@ pub(crate) fn text(event: &ItemEvent, names: &SubjectNames) -> String {
         let reason = reason.strip_prefix(&format!("`{name}` is not in sync yet: ")).unwrap_or(&reason);
         format!(": {}", reason.escape_debug())
     });
-    format!("{:<9}  {name}{size}{reason}", word(event.fate))
+    format!("{word:<9}  {name}{size}{reason}")
 }
 
 fn word(fate: EntryFate) -> &'static str {
@@ -36,6 +42,20 @@ fn word(fate: EntryFate) -> &'static str {
         EntryFate::LeftOut => "left out",
         EntryFate::Hidden => "not seen",
         other => other.as_str(),
+    }
+}
+
+/// What a run would do.
+fn planned_word(fate: EntryFate) -> &'static str {
+    match fate {
+        EntryFate::Copied => "copy",
+        EntryFate::Updated => "update",
+        EntryFate::Deleted => "delete",
+        EntryFate::Held => "hold",
+        EntryFate::Refused => "refuse",
+        EntryFate::Unread => "compare",
+        EntryFate::DeadLettered => "fail",
+        other => word(other),
     }
 }
 

@@ -37,9 +37,10 @@ impl<'r> RecordedRun<'r> {
         (file, state): (Option<ReportFile>, &Path),
         bars: &MultiProgress,
     ) -> Result<Self> {
-        let teller = options.verbose.then(|| event_lines::teller(bars, names));
+        let teller = options.verbose.then(|| event_lines::teller(bars, names, installation.dry_run));
         let record = RunRecord::new(&installation.engine);
         let header = ReportHeader::new(record.id.as_str(), record.began, names);
+        let header = ReportHeader { dry_run: installation.dry_run, ..header };
         let report = file.map(|file| file.begin(state, &header, names)).transpose()?;
         let events = Arc::new(RunEvents::new(teller, report));
         installation.listen(&events);

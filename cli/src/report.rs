@@ -49,6 +49,9 @@ fn as_json(summary: &RunSummary, exit: ResultCode) -> serde_json::Value {
         "at_least": summary.at_least, "earlier": summary.earlier,
         "exit_code": exit.code(), "remarks": summary.remarks,
     });
+    if summary.dry_run {
+        json["dry_run"] = true.into();
+    }
     if let Some(first) = summary.first_run {
         json["first_run"] = first.into();
     }
@@ -63,8 +66,9 @@ pub(crate) fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
     let t = &summary.totals;
     let outcomes = &t.sum.outcomes;
     let least = if summary.at_least { "at least " } else { "" };
+    let would = if summary.dry_run { "would be " } else { "" };
     let mut parts = vec![
-        format!("{least}{} copied", outcomes.copied),
+        format!("{least}{} {would}copied", outcomes.copied),
         format!("{} updated", outcomes.updated),
         format!("{} deleted", t.work.deleted),
         format!("{} unchanged", t.unchanged()),
@@ -74,6 +78,7 @@ pub(crate) fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
         (t.refused(), "refused"),
         (t.sum.survey.hidden, "not seen"),
         (t.sum.survey.ignored + t.work.left_out, "left out"),
+        (outcomes.unread, "would be compared by their bytes"),
         (outcomes.vanished, "vanished meanwhile"),
         (outcomes.dropped, "not asked for any more"),
         (t.work.held, "deletes held back"),
@@ -85,6 +90,9 @@ pub(crate) fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
     let others = if not_copied < listed { "; the others are in sync" } else { "" };
     let mostly_not = format!("Not copied: {not_copied} of {listed} entries{others}");
     let how = match exit {
+        ResultCode::Done | ResultCode::Unchanged | ResultCode::Warnings | ResultCode::Partial if summary.dry_run => {
+            of_dry_run(summary, exit)
+        }
         ResultCode::Done if t.changed() => "Every copy is in sync",
         ResultCode::Done | ResultCode::Unchanged => "Every copy was in sync already",
         ResultCode::Warnings if found_nothing(summary, exit) => "Nothing was there to be copied",
@@ -98,7 +106,25 @@ pub(crate) fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
         },
         ResultCode::Error | ResultCode::BadArguments => "Not done",
     };
-    format!("{how}: {}; {} in {:.1} s.", parts.join(", "), bytes(t.work.bytes), summary.took.as_secs_f64())
+    let planned = if summary.dry_run { " to be written," } else { "" };
+    format!("{how}: {}; {}{planned} in {:.1} s.", parts.join(", "), bytes(t.work.bytes), summary.took.as_secs_f64())
+}
+
+/// How a dry run ended.
+fn of_dry_run(summary: &RunSummary, exit: ResultCode) -> &'static str {
+    let has_unread = summary.totals.sum.outcomes.unread > 0;
+    match (exit, summary.remedy) {
+        (ResultCode::Partial, Remedy::RunAgain) => "Dry run, done in part: run it again",
+        (ResultCode::Partial, Remedy::SetRight) => {
+            "Dry run, done in part: see to what is named above, then run it again"
+        }
+        (ResultCode::Partial, Remedy::GoOn) => "Dry run, stopped before its end",
+        _ if found_nothing(summary, exit) => "Dry run: nothing was there to be copied",
+        (ResultCode::Done | ResultCode::Unchanged, _) if !summary.totals.changed() && !has_unread => {
+            "Dry run: every copy is in sync already"
+        }
+        _ => "Dry run, nothing was changed",
+    }
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub enum EntryFate {
     Updated,
     /// It was gone at the source when its turn came.
     Vanished,
+    /// Only its bytes tell whether it is equal, and a dry run reads none.
+    Unread,
     /// No policy asks for it any more.
     Dropped,
     /// It cannot be copied.
@@ -90,12 +92,13 @@ pub enum EntryFate {
 
 impl EntryFate {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Queued,
         Self::Unchanged,
         Self::Copied,
         Self::Updated,
         Self::Vanished,
+        Self::Unread,
         Self::Dropped,
         Self::Refused,
         Self::Hidden,
@@ -117,6 +120,7 @@ impl EntryFate {
             Self::Copied => "copied",
             Self::Updated => "updated",
             Self::Vanished => "vanished",
+            Self::Unread => "unread",
             Self::Dropped => "dropped",
             Self::Refused => "refused",
             Self::Hidden => "hidden",
@@ -158,6 +162,7 @@ impl From<ItemOutcome> for EntryFate {
             ItemOutcome::Copied => Self::Copied,
             ItemOutcome::Vanished => Self::Vanished,
             ItemOutcome::Refused => Self::Refused,
+            ItemOutcome::Unread => Self::Unread,
             ItemOutcome::Dropped => Self::Dropped,
             ItemOutcome::DeadLettered => Self::DeadLettered,
         }

@@ -68,6 +68,7 @@ counters! {
         unchanged: "items" = "Items that are equal at both sides: by a sync proof, or as their tasks found";
         vanished: "items" = "Items that were gone at the source when their turn came, after they had been listed there";
         refused: "items" = "Entries that cannot be copied, each named with the reason";
+        unread: "items" = "Items that only their bytes decide, which a dry run does not read; a run reads and compares them";
         dropped: "items" = "Items that no policy asked for any more when their turn came";
         dead_lettered: "tasks" = "Tasks and unreadable messages that were dead-lettered";
     }
@@ -106,6 +107,8 @@ pub enum ItemOutcome {
     Vanished,
     /// It cannot be copied.
     Refused,
+    /// Only its bytes tell whether it is equal, and a dry run reads none.
+    Unread,
     /// No policy covers it any more.
     Dropped,
     /// Its task failed for good.
@@ -121,6 +124,7 @@ impl ItemOutcomes {
             ItemOutcome::Copied => &mut self.copied,
             ItemOutcome::Vanished => &mut self.vanished,
             ItemOutcome::Refused => &mut self.refused,
+            ItemOutcome::Unread => &mut self.unread,
             ItemOutcome::Dropped => &mut self.dropped,
             ItemOutcome::DeadLettered => &mut self.dead_lettered,
         } += 1;
@@ -192,8 +196,8 @@ impl RunSum {
         if ended < queued {
             return Evidence::Open { items: queued - ended };
         }
-        let ItemOutcomes { vanished, dropped, dead_lettered, .. } = self.outcomes;
-        if vanished + dropped + dead_lettered > 0 { Evidence::NotAll } else { Evidence::Complete }
+        let ItemOutcomes { vanished, unread, dropped, dead_lettered, .. } = self.outcomes;
+        if vanished + unread + dropped + dead_lettered > 0 { Evidence::NotAll } else { Evidence::Complete }
     }
 
     /// How many of the listed entries are finished, for progress. Never more than were listed.

@@ -119,6 +119,7 @@ impl Fixture {
             chance: Arc::new(SeededRng::new(1)),
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
+            dry_run: false,
             give_up_after: Duration::MAX,
         })
     }

@@ -72,6 +72,8 @@ pub struct ProcessorDeps {
     pub statistics: Arc<Statistics>,
     /// Records the names of items that cannot be copied.
     pub refusals: Arc<Refusals>,
+    /// Whether tasks end just before they would write or delete, and note what that would be. Their stores cannot write then.
+    pub dry_run: bool,
     /// An item is refused by name once its store has throttled it for so long while it served others.
     pub give_up_after: Duration,
 }

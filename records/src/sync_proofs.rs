@@ -222,6 +222,20 @@ impl SyncProofs {
         Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)?.proof))
     }
 
+    /// Whether both sides are in the states in which this pair copied the item, or found both equal.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn is_copy(
+        &self,
+        pair: &SpacePair,
+        item: &ContentId,
+        (source, destination): (&Version, &Version),
+    ) -> Result<bool, TableError> {
+        let row = self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value));
+        Ok(row.is_some_and(|row| row.is_copy(source, destination)))
+    }
+
     /// Writes an item's sync proof over an existing row.
     ///
     /// # Errors

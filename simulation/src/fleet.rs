@@ -253,6 +253,7 @@ impl ProcessDeps {
             chance: self.chance(),
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
+            dry_run: false,
             give_up_after: self.give_up_after,
         });
         let registry = registry.register(ProbeHandler(self.process.clone()));

@@ -140,6 +140,7 @@ impl PairUnderTest {
             statistics: Arc::default(),
             refusals: refusals.clone(),
             delete_lists: DeleteLists::new(Arc::new(MemoryTable::new(DeleteLists::TABLE))),
+            dry_run: false,
             give_up_after: Duration::MAX,
         });
         Self { registry, refusals, clock }

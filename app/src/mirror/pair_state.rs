@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use mill_local::{Identity, LocalEngine, RememberedDatabase};
 
 use crate::files::{private_folder, replace_in_place, write_private};
-use crate::local_state::{open_watched, set_marker};
+use crate::local_state::{open_scratch, open_watched, set_marker};
 
 /// The folder of one pair's state, under the user's state folder.
 #[derive(Debug, Clone)]
@@ -43,9 +43,7 @@ impl PairState {
         let file = File::create(self.folder.join("lock")).with_context(|| format!("`{shown}` cannot be written"))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("another `mill mirror` is at work on `{}`", self.pair.trim_end().replace('\n', " "))
-            }
+            Err(TryLockError::WouldBlock) => bail!(self.busy()),
             Err(TryLockError::Error(error)) => return Err(error).context("the state folder cannot be locked"),
         }
         for (path, mode) in [(self.folder.clone(), 0o700), (self.folder.join("lock"), 0o600)] {
@@ -53,6 +51,27 @@ impl PairState {
                 .with_context(|| format!("`{}` cannot be made private", path.display()))?;
         }
         Ok(file)
+    }
+
+    /// Checks that no process mirrors the pair now. Changes nothing, and keeps nobody away.
+    ///
+    /// # Errors
+    /// One does.
+    pub(crate) fn ensure_idle(&self) -> Result<()> {
+        let file = match File::open(self.folder.join("lock")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).context("the lock of the state folder cannot be read"),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => bail!(self.busy()),
+            Err(TryLockError::Error(error)) => Err(error).context("the lock of the state folder cannot be read"),
+        }
+    }
+
+    fn busy(&self) -> String {
+        format!("another `mill mirror` is at work on `{}`", self.pair.trim_end().replace('\n', " "))
     }
 
     /// The remembered identity of the pair's database.
@@ -80,11 +99,19 @@ impl PairState {
 
     /// Opens the pair's engine. Its database must be the remembered one.
     pub(crate) fn open(&self, remembered: &RememberedDatabase) -> Result<(LocalEngine, Identity)> {
-        let way_out = format!(
+        open_watched(&self.folder, remembered, self.way_out())
+    }
+
+    /// Opens an engine with a scratch copy of the pair's database, which must be the remembered one.
+    pub(crate) fn open_scratch(&self, remembered: &RememberedDatabase) -> Result<LocalEngine> {
+        open_scratch(&self.folder, remembered, self.way_out())
+    }
+
+    fn way_out(&self) -> String {
+        format!(
             "delete `{}` to begin anew: the copy stays as it is, and what is the same is not copied again",
             self.folder.display()
-        );
-        open_watched(&self.folder, remembered, way_out)
+        )
     }
 
     /// Remembers the pair and the identity of its database.

@@ -73,12 +73,14 @@ impl MirrorArgs {
             remove_vanished: self.remove_vanished,
             create: self.create,
             take_over: self.take_over,
+            dry_run: self.dry_run,
             ..self.ends.clone().request(self.source.clone(), self.destination.clone())
         }
     }
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
 pub(crate) struct MirrorArgs {
     /// The folder to copy, or s3://BUCKET/PREFIX; it is only read
     pub(crate) source: PathBuf,
@@ -104,6 +106,9 @@ pub(crate) struct MirrorArgs {
     /// Take over a destination that was kept in sync with another source, or whose copy the source was until now
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// Say what a run would do, and change nothing: no file, folder, bucket or state
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) options: RunOptions,
 }

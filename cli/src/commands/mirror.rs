@@ -32,7 +32,7 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     let wait_limit = WaitLimit { give_up_after: args.options.give_up_after, stop: stop.clone() };
     let locked = LockedMirror::lock(args.request(), &wait_limit).await?;
     let first = locked.is_first_run();
-    if first && !args.options.json && !args.options.quiet {
+    if first && !args.dry_run && !args.options.json && !args.options.quiet {
         // A person who knows of an earlier run learns from this that the state was lost.
         let folder = locked.state_folder().display();
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
@@ -59,7 +59,8 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
         progress,
         give_up_after: args.options.give_up_after,
     };
-    let shown = Progress::begin(&bars, &names, args.options.quiet);
+    // Nothing is copied, so there is no speed to show.
+    let shown = Progress::begin(&bars, &names, args.options.quiet || args.dry_run);
     let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
     installation.log_requests();
     let ran = recorded.unless_failed(ran).await?;

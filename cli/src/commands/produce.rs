@@ -116,7 +116,7 @@ fn warn_of(installation: &Installation, report: &SessionReport) -> bool {
         tracing::warn!("no account is configured");
     }
     for held in &report.findings.held {
-        tracing::warn!("{}", SubjectNames::Policies.held(held));
+        tracing::warn!("{}", SubjectNames::Policies.held(held, true));
     }
     warned
 }

@@ -11,6 +11,8 @@ mod carried;
 mod costs;
 #[path = "fleet/deployed.rs"]
 mod deployed;
+#[path = "fleet/dry_run.rs"]
+mod dry_run;
 #[path = "fleet/endures.rs"]
 mod endures;
 #[path = "fleet/fairness.rs"]

@@ -7,6 +7,7 @@ mod crash_points;
 mod crashes;
 mod deployment;
 mod disks;
+mod dry_run;
 #[cfg(feature = "aws")]
 mod fleet;
 mod folding;

@@ -206,6 +206,26 @@ fn a_report_that_cannot_be_written_is_said_before_the_work_or_at_its_end() {
 }
 
 #[test]
+fn an_earlier_report_is_kept_beside_the_new_one() {
+    let world = World::new();
+    world.write("src/x", "x");
+    let earlier = ["report.jsonl", "report.jsonl.1", "report.jsonl.3"];
+    world.write(earlier[0], "of an auditor\n");
+    world.write("report.jsonl.2", "of another\n");
+    world.mirror(&["--report", "report.jsonl"]).expect(0);
+    world.mirror(&["--report", "report.jsonl"]).expect(0);
+    let [last, first, copied] = earlier.map(|name| fs::read_to_string(world.path(name)).unwrap());
+    assert_eq!(first, "of an auditor\n");
+    assert!(
+        copied.contains("\"copied\"") && last.contains("\"unchanged\"") && !last.contains("\"copied\",\"item"),
+        "{last}"
+    );
+    assert_eq!(fs::read_to_string(world.path("report.jsonl.2")).unwrap(), "of another\n");
+    // What is no file is written as it is.
+    world.mirror(&["--report", "/dev/null"]).expect(0);
+}
+
+#[test]
 fn the_last_runs_of_a_mirror_are_listed_and_shown_and_a_killed_one_has_not_ended() {
     let world = changed_world();
     world.mirror(&["--remove-vanished"]).expect(2);

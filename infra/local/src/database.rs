@@ -16,6 +16,7 @@ mod open_error;
 mod reader;
 mod request_channel;
 mod schema;
+mod scratch;
 #[cfg(test)]
 mod tests;
 mod write_lock;
@@ -126,20 +127,20 @@ impl Database {
         let arrivals = Arc::new(Arrivals::default());
         let (writes, requests) = RequestChannel::new();
         let write_thread = WriteThread {
-            connection: write_connection,
-            write_lock,
+            connection: Arc::new(Mutex::new(write_connection)),
+            write_lock: Some(write_lock),
             chance: Arc::clone(&chance),
             requests,
             arrivals: Arc::clone(&arrivals),
             syncs: true,
-            file,
+            file: Some(file),
             identity: identity.clone(),
             counted: false,
             damage: Arc::clone(&damage),
         };
         let (reads, read_requests) = RequestChannel::new();
-        let read_thread =
-            ReadThread { connection: read_connection, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
+        let connection = Arc::new(Mutex::new(read_connection));
+        let read_thread = ReadThread { connection, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
         let writer_handle =
             spawn("mill-db-write", move || write_thread.serve()).map_err(failed("starting its writer"))?;
         let first_reader =

@@ -32,9 +32,24 @@ impl LocalEngine {
         let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(OsClock), Arc::new(OsRng));
         let path = folder.join(Self::DATABASE);
         let database = Database::open_remembered(&path, remembered, clock.clone(), rng.clone())?;
+        Ok(Self::on(database, clock, rng))
+    }
+
+    /// Opens an engine whose state is a scratch copy of the state in `folder`, which is only read. Nothing that is written to
+    /// it outlives this process.
+    ///
+    /// # Errors
+    /// The state is not the one that is remembered, is damaged, or is being changed.
+    pub fn scratch(folder: &Path, remembered: &RememberedDatabase) -> Result<Self, OpenError> {
+        let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(OsClock), Arc::new(OsRng));
+        let database = Database::scratch(&folder.join(Self::DATABASE), remembered, clock.clone(), rng.clone())?;
+        Ok(Self::on(database, clock, rng))
+    }
+
+    fn on(database: Arc<Database>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
         let queue = |name| Arc::new(SqliteQueue::new(database.clone(), name)) as Arc<dyn TaskQueue>;
         let queues = QueueName::ALL.into_iter().map(|name| (name, queue(name))).collect();
-        Ok(Self { database, queues, clock, rng })
+        Self { database, queues, clock, rng }
     }
 
     /// The database, whose identity and damage whoever opened it watches.
@@ -46,7 +61,7 @@ impl LocalEngine {
 #[async_trait]
 impl Engine for LocalEngine {
     fn queue(&self, name: QueueName) -> Arc<dyn TaskQueue> {
-        // All seven were put there by `open`.
+        // All seven were put there by `on`.
         self.queues[&name].clone()
     }
 

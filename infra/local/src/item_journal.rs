@@ -26,7 +26,8 @@ pub struct ItemJournal {
 
 #[derive(Debug)]
 struct SharedJournal {
-    path: PathBuf,
+    /// `None` if it has no name.
+    path: Option<PathBuf>,
     connection: Mutex<Connection>,
     /// Whether a survey has begun anew since the last row was written.
     begins_anew: AtomicBool,
@@ -109,7 +110,18 @@ impl ItemJournal {
         let lock = lock(&folder.join(Self::LOCK))?;
         let connection = open(&path)?;
         let first_session = next_session(&connection)?;
-        Ok(Self::of((path, Some(lock)), connection, first_session))
+        Ok(Self::of((Some(path), Some(lock)), connection, first_session))
+    }
+
+    /// Opens a journal without a name, which is gone with this process. It leaves those of other runs alone.
+    ///
+    /// # Errors
+    /// Its database cannot be used.
+    pub fn scratch() -> Result<Self, JournalError> {
+        let connection = Connection::open("")?;
+        connection.execute_batch(SCHEMA)?;
+        let first_session = next_session(&connection)?;
+        Ok(Self::of((None, None), connection, first_session))
     }
 
     /// Opens the journal that another process has begun.
@@ -119,10 +131,10 @@ impl ItemJournal {
     pub fn join(folder: &Path) -> Result<Self, JournalError> {
         let path = folder.join(Self::FILE);
         let connection = open(&path)?;
-        Ok(Self::of((path, None), connection, 0))
+        Ok(Self::of((Some(path), None), connection, 0))
     }
 
-    fn of((path, lock): (PathBuf, Option<File>), connection: Connection, first_session: i64) -> Self {
+    fn of((path, lock): (Option<PathBuf>, Option<File>), connection: Connection, first_session: i64) -> Self {
         let (connection, begins_anew) = (Mutex::new(connection), AtomicBool::new(false));
         Self { shared: Arc::new(SharedJournal { path, connection, begins_anew, first_session, _lock: lock }) }
     }
@@ -156,7 +168,7 @@ impl ItemJournal {
     /// # Errors
     /// Its files cannot be removed.
     pub async fn remove(self) -> Result<(), JournalError> {
-        self.run(|shared| remove(&shared.path)).await
+        self.run(|shared| shared.path.as_deref().map_or(Ok(()), remove)).await
     }
 
     async fn run<T: Send + 'static>(

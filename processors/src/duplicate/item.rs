@@ -59,12 +59,20 @@ impl AttemptContext<'_> {
                 return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
             }
             ByteComparison::Same(checksum) => checksum,
+            ByteComparison::Unread => {
+                self.note_unread(item, &source, &destination).await;
+                return Ok(());
+            }
         };
         let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
         if Properties::difference(Some(wanted), destination.properties.as_ref()).is_none() {
             let (source, destination) = (&source.version, &destination.version);
             self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
             self.note_unchanged();
+            return Ok(());
+        }
+        if self.shared.deps.dry_run {
+            self.note_updated(UpdatedPart::Properties);
             return Ok(());
         }
         self.claim().await?;
@@ -85,6 +93,26 @@ impl AttemptContext<'_> {
     pub(super) fn note_updated(&self, part: UpdatedPart) {
         let detail = OutcomeDetail { part: Some(part), ..OutcomeDetail::default() };
         self.attempt.outcome.note_with(ItemOutcome::Updated, detail);
+    }
+
+    /// Notes what becomes of an item whose bytes were not read, as far as its properties and its last copy say it.
+    async fn note_unread(&self, item: &ItemAddress, source: &ItemFacts, destination: &ItemFacts) {
+        let (wanted, found) = (source.properties.as_ref(), destination.properties.as_ref());
+        let versions = (&source.version, &destination.version);
+        // A table that fails knows of no copy.
+        if self.shared.deps.sync_proofs.is_copy(self.pair, &item.id, versions).await.unwrap_or(false) {
+            self.note_unchanged();
+        } else if wanted.is_some() && Properties::difference(wanted, found).is_some() {
+            self.attempt.outcome.note(ItemOutcome::Updated);
+        } else {
+            self.note_undecided();
+        }
+    }
+
+    /// Notes that only the bytes of the item tell whether it is equal.
+    pub(super) fn note_undecided(&self) {
+        let reason = Some("only its bytes tell whether it differs; a run reads them".to_owned());
+        self.attempt.outcome.note_with(ItemOutcome::Unread, OutcomeDetail { reason, ..OutcomeDetail::default() });
     }
 
     fn note_unchanged(&self) {

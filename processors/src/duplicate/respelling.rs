@@ -20,7 +20,7 @@ use mill_model::name_folding::fold_name;
 use mill_model::{ContentId, ItemAddress, UpdatedPart, Version};
 use mill_ports::{
     CompleteListing, FailureClass, ListEntry, ListingError, Presence, RefusalReason, Respelling, SourceStore,
-    StoreError, StoreErrorKind,
+    StoreError, StoreErrorKind, TaskOutcome,
 };
 use tracing::info;
 
@@ -101,6 +101,10 @@ impl AttemptContext<'_> {
                 error.into()
             });
         };
+        if self.shared.deps.dry_run {
+            self.note_updated(UpdatedPart::Spelling);
+            return Err(EarlyExit::TaskOutcome(TaskOutcome::done()));
+        }
         self.claim().await?;
         let (from, to) = twins.paths(item);
         let respelling = Respelling { from, to, compared, version };
@@ -163,10 +167,13 @@ impl AttemptContext<'_> {
             return Ok(None);
         }
         let sync_proof = self.sync_proof(&there.id).await;
-        if let ByteComparison::Same(_) =
-            self.compare_bytes_of((item, &source), (&there, &destination), sync_proof.as_ref()).await?
-        {
-            return Ok(Some((there.id, destination.version)));
+        match self.compare_bytes_of((item, &source), (&there, &destination), sync_proof.as_ref()).await? {
+            ByteComparison::Same(_) => return Ok(Some((there.id, destination.version))),
+            ByteComparison::Unread => {
+                self.note_undecided();
+                return Err(EarlyExit::TaskOutcome(TaskOutcome::done()));
+            }
+            ByteComparison::Differ => {}
         }
         // Only for equal sizes: the producer sees by itself that the sizes differ.
         self.remember_no_twin(&there.id, &destination.version).await;

@@ -62,6 +62,9 @@ impl AttemptContext<'_> {
         seen: Option<&ItemFacts>,
         when: &Precondition,
     ) -> Result<(), EarlyExit> {
+        if self.shared.deps.dry_run {
+            return self.note_copy(item, seen, when).await;
+        }
         let made = self.creations();
         let copied = match self.shared.retry.run(|| self.transfer(item, seen, when)).await {
             Err(EarlyExit::Store(error)) if self.lacks_space(&error) => {
@@ -74,8 +77,42 @@ impl AttemptContext<'_> {
             self.note_vanished();
             return Ok(());
         };
-        let bytes = Some(copied.size);
         let reason = self.note_missing_tags(item, &copied.written.tags);
+        self.note_written(copied.size, when, reason);
+        let (source, destination) = (&copied.source, &copied.written.version);
+        self.remember(&item.id, VerifiedPair { source, destination, checksum: &copied.checksum }).await;
+        Ok(())
+    }
+
+    /// Notes the copy that a dry run would make. Asks for the item's facts where a run would open it: that costs no more.
+    async fn note_copy(
+        &self,
+        item: &ItemAddress,
+        seen: Option<&ItemFacts>,
+        when: &Precondition,
+    ) -> Result<(), EarlyExit> {
+        let facts = match seen {
+            Some(seen) => seen.clone(),
+            None => match self.source_head(item).await? {
+                Presence::Present(facts) => facts,
+                Presence::Absent => {
+                    self.note_vanished();
+                    return Ok(());
+                }
+            },
+        };
+        self.ensure_online(item, &facts, Side::Source)?;
+        if facts.properties.is_none() {
+            return Err(self.properties_unknown(item));
+        }
+        self.shared.deps.statistics.count(|work| work.bytes += facts.size);
+        self.note_written(facts.size, when, None);
+        Ok(())
+    }
+
+    /// Notes that the item was copied, or its bytes updated. `reason`: why a part of it was not.
+    fn note_written(&self, bytes: u64, when: &Precondition, reason: Option<String>) {
+        let bytes = Some(bytes);
         if *when == Precondition::Absent {
             let detail = OutcomeDetail { bytes, reason, ..OutcomeDetail::default() };
             self.attempt.outcome.note_with(ItemOutcome::Copied, detail);
@@ -83,9 +120,6 @@ impl AttemptContext<'_> {
             let detail = OutcomeDetail { bytes, part: Some(UpdatedPart::Bytes), reason };
             self.attempt.outcome.note_with(ItemOutcome::Updated, detail);
         }
-        let (source, destination) = (&copied.source, &copied.written.version);
-        self.remember(&item.id, VerifiedPair { source, destination, checksum: &copied.checksum }).await;
-        Ok(())
     }
 
     /// Whether a `head` may say more than the refusal of the source. A refusal for an archive tier says all.

@@ -152,7 +152,11 @@ impl Removal<'_> {
         let seen = Precondition::VersionIs(found.version);
         let when = if is_planted(PlantedBug::UnconditionalDelete) { Precondition::Always } else { seen };
         crash_point(crash_points::REMOVE_BEFORE_DELETE);
-        let deleted = self.shared.retry.run_effect(self.attempt, || self.destination.delete(&item, &when)).await?;
+        let deleted = if self.shared.deps.dry_run {
+            Presence::Present(())
+        } else {
+            self.shared.retry.run_effect(self.attempt, || self.destination.delete(&item, &when)).await?
+        };
         crash_point(crash_points::REMOVE_DELETED);
         let result = match deleted {
             Presence::Present(()) => {

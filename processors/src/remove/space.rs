@@ -30,6 +30,9 @@ impl Removal<'_> {
         if self.source_space().await? != Presence::Absent {
             return Err(EarlyExit::discard("its source space is back"));
         }
+        if self.shared.deps.dry_run {
+            return Ok(());
+        }
         match self.shared.retry.run_effect(self.attempt, || self.destination.remove_empty_space(space)).await {
             Ok(()) => {
                 info!(account = %self.pair.account, destination = %self.pair.destination, %space, "removed the empty space");

@@ -261,6 +261,7 @@ impl Shop {
             statistics: Arc::default(),
             refusals: Arc::default(),
             delete_lists: DeleteLists::new(Arc::new(MemoryTable::new(DeleteLists::TABLE))),
+            dry_run: false,
             give_up_after: Duration::MAX,
         });
         let deps = WorkmanDeps {

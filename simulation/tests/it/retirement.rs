@@ -171,6 +171,7 @@ impl Installation {
             chance: self.chance.clone(),
             statistics: self.statistics.clone(),
             refusals: Arc::default(),
+            dry_run: false,
             give_up_after: Duration::MAX,
         })
     }

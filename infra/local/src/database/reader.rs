@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::damage::Damage;
@@ -14,7 +15,8 @@ use super::write_lock::LockBackoff;
 pub(super) type ReadRequest = Box<dyn FnOnce(&ReadThread) + Send>;
 
 pub(super) struct ReadThread {
-    pub(super) connection: Connection,
+    /// Its own, but for a scratch database, whose only one is the writer's too.
+    pub(super) connection: Arc<Mutex<Connection>>,
     pub(super) chance: Arc<dyn mill_ports::Rng>,
     pub(super) damage: Arc<Damage>,
 }
@@ -25,7 +27,7 @@ impl ReadThread {
         while let Ok(read) = reads.recv() {
             read(&self);
         }
-        schema::close(&self.connection, &self.damage);
+        schema::close(&self.connection.lock(), &self.damage);
     }
 
     /// Runs `work` again while the database is busy: reads wait only while another process recovers or closes the log.
@@ -36,7 +38,7 @@ impl ReadThread {
         self.damage.check()?;
         let mut backoff = LockBackoff::new(&*self.chance);
         loop {
-            match work(&self.connection) {
+            match work(&self.connection.lock()) {
                 Err(error) if is_busy(&error) && backoff.pause() => {}
                 other => return other.map_err(|error| self.damage.note_error(error.into())),
             }

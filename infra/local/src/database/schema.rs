@@ -98,7 +98,10 @@ pub(super) fn connect(path: &Path, cache_kib: u32, chance: &dyn Rng) -> rusqlite
 /// The connection never waits for locks by itself: SQLite's growing sleeps are not fair.
 fn try_connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    set_up(Connection::open_with_flags(path, flags)?, cache_kib)
+}
+
+fn set_up(connection: Connection, cache_kib: u32) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::ZERO)?;
     connection.set_prepared_statement_cache_capacity(48);
     connection.execute_batch(&format!(
@@ -119,7 +122,22 @@ pub(super) fn prepare_database(
     remembered: &RememberedDatabase,
     chance: &dyn Rng,
 ) -> Result<Identity, OpenError> {
-    retry_while_busy(path, chance, || SchemaSetup { connection, path, remembered, chance }.run())
+    retry_while_busy(path, chance, || SchemaSetup { connection, path, remembered, chance, is_scratch: false }.run())
+}
+
+/// The same for the one connection of a scratch database, a copy of the database at `path`.
+pub(super) fn prepare_scratch(
+    connection: &Connection,
+    path: &Path,
+    remembered: &RememberedDatabase,
+    chance: &dyn Rng,
+) -> Result<Identity, OpenError> {
+    retry_while_busy(path, chance, || SchemaSetup { connection, path, remembered, chance, is_scratch: true }.run())
+}
+
+/// Opens an empty database without a name: SQLite keeps it in memory, or in a file that it has unlinked.
+pub(super) fn connect_scratch(cache_kib: u32) -> rusqlite::Result<Connection> {
+    set_up(Connection::open("")?, cache_kib)
 }
 
 /// Checks that the database is as Mill left it. It needs no lock: it reads one snapshot.
@@ -197,14 +215,16 @@ struct SchemaSetup<'a> {
     path: &'a Path,
     remembered: &'a RememberedDatabase,
     chance: &'a dyn Rng,
+    is_scratch: bool,
 }
 
 impl SchemaSetup<'_> {
     fn run(&self) -> Result<Identity, SetupError> {
         let Self { connection, path, .. } = *self;
         let version = self.version()?;
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if mode != "wal" {
+        let wanted = if self.is_scratch { "memory" } else { "wal" };
+        let mode: String = connection.query_row(&format!("PRAGMA journal_mode = {wanted}"), [], |row| row.get(0))?;
+        if mode != wanted {
             return Err(SetupError::Refused(OpenError::NoLog { path: path.to_owned() }));
         }
         connection.execute_batch(

@@ -364,3 +364,50 @@ async fn an_opening_waits_while_another_process_recovers_or_closes_the_file() {
     drop(other);
     opening.join().unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scratch_copy_has_all_rows_and_its_changes_reach_neither_files_nor_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("of mill? 100%.db");
+    let facts = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
+        let mut found: Vec<_> = entries
+            .map(|entry| {
+                (entry.file_name(), entry.metadata().unwrap().len(), entry.metadata().unwrap().modified().unwrap())
+            })
+            .collect();
+        found.sort();
+        (found, std::fs::metadata(folder.path()).unwrap().modified().unwrap())
+    };
+    let scratch = || Database::scratch(&path, &super::RememberedDatabase::Nothing, Arc::new(OsClock), Arc::new(OsRng));
+    let empty = scratch().unwrap();
+    assert_eq!((rows(&table(&empty)).await, facts().0.len()), (0, 0));
+    let original = open(&path);
+    let put = async |database: &Arc<Database>, n: usize| {
+        table(database).put(&key(n.to_string()), Bytes::from(vec![7; 900]), RowPrecondition::Always).await.unwrap();
+    };
+    for n in 0..100 {
+        put(&original, n).await;
+    }
+    let check = async || {
+        let before = facts();
+        let copy = scratch().unwrap();
+        assert_eq!(rows(&table(&copy)).await, 100);
+        for n in 100..120 {
+            put(&copy, n).await;
+        }
+        assert_eq!(rows(&table(&copy)).await, 120);
+        drop(copy);
+        assert_eq!(facts(), before);
+        before.0.len()
+    };
+    // Once its thread has been idle, it moves the log into the file, and keeps the log.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let with_log = check().await;
+    drop(original);
+    assert!(check().await < with_log, "the last connection to close removes the log");
+    std::fs::remove_file(&path).unwrap();
+    let remembered = super::RememberedDatabase::Existence;
+    let gone = Database::scratch(&path, &remembered, Arc::new(OsClock), Arc::new(OsRng));
+    assert!(matches!(gone, Err(OpenError::Gone { .. })));
+}

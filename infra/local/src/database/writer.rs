@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use mill_hooks::crash_point;
+use parking_lot::Mutex;
 use rusqlite::{CachedStatement, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -143,14 +144,17 @@ where
 }
 
 pub(super) struct WriteThread {
-    pub(super) connection: Connection,
-    pub(super) write_lock: WriteLock,
+    /// Its own, but for a scratch database, whose only one is the reader's too.
+    pub(super) connection: Arc<Mutex<Connection>>,
+    /// `None` for a scratch database, which nobody else has.
+    pub(super) write_lock: Option<WriteLock>,
     pub(super) chance: Arc<dyn mill_ports::Rng>,
     pub(super) requests: Receiver<Box<dyn Request>>,
     pub(super) arrivals: Arc<Arrivals>,
     /// Whether the connection is set to sync at each commit.
     pub(super) syncs: bool,
-    pub(super) file: DatabaseFile,
+    /// `None` for a scratch database, which has no name.
+    pub(super) file: Option<DatabaseFile>,
     pub(super) identity: KnownIdentity,
     /// Whether the database counts this opening already.
     pub(super) counted: bool,
@@ -161,7 +165,7 @@ impl WriteThread {
     /// Serves until all senders are gone.
     pub(super) fn serve(mut self) {
         self.serve_all();
-        schema::close(&self.connection, &self.damage);
+        schema::close(&self.connection.lock(), &self.damage);
     }
 
     fn serve_all(&mut self) {
@@ -230,20 +234,24 @@ impl WriteThread {
         group: &mut [Box<dyn Request>],
         of: Durability,
     ) -> Result<[bool; QUEUES], DatabaseError> {
-        self.file.check_unchanged()?;
-        self.sync_at_commit(of == Durability::Power)?;
-        self.begin()?;
+        if let Some(file) = &mut self.file {
+            file.check_unchanged()?;
+        }
+        let connection = Arc::clone(&self.connection);
+        let connection = connection.lock();
+        self.sync_at_commit(&connection, of == Durability::Power)?;
+        self.begin(&connection)?;
         // Counted together with a durable write, so that it costs no sync of its own.
         let counts = !self.counted && of == Durability::Power;
-        let mut transaction = WriteTransaction::new(&self.connection);
-        let counted = if counts { identity::count_opening(&self.connection).map(Some) } else { Ok(None) };
+        let mut transaction = WriteTransaction::new(&connection);
+        let counted = if counts { identity::count_opening(&connection).map(Some) } else { Ok(None) };
         let run = counted.and_then(|counted| {
             group.iter_mut().try_for_each(|request| request.run(&mut transaction)).map(|()| counted)
         });
         let ended = run.and_then(|counted| Ok((transaction.finish()?, counted)));
-        if ended.is_err() && !self.connection.is_autocommit() {
+        if ended.is_err() && !connection.is_autocommit() {
             // The first error is reported, not this one; SQLite has often rolled back by itself.
-            let _ = self.connection.execute_batch("ROLLBACK");
+            let _ = connection.execute_batch("ROLLBACK");
         }
         let (arrived, counted) = ended?;
         if let Some(counted) = counted {
@@ -254,9 +262,9 @@ impl WriteThread {
     }
 
     /// FULL syncs the log at each commit, and with it all earlier commits that were not synced.
-    fn sync_at_commit(&mut self, syncs: bool) -> rusqlite::Result<()> {
+    fn sync_at_commit(&mut self, connection: &Connection, syncs: bool) -> rusqlite::Result<()> {
         if self.syncs != syncs {
-            self.connection.execute_batch(if syncs {
+            connection.execute_batch(if syncs {
                 "PRAGMA synchronous = FULL"
             } else {
                 "PRAGMA synchronous = NORMAL"
@@ -266,17 +274,20 @@ impl WriteThread {
         Ok(())
     }
 
-    fn begin(&self) -> Result<(), DatabaseError> {
+    fn begin(&self, connection: &Connection) -> Result<(), DatabaseError> {
         let late = || DatabaseError::new(DatabaseErrorKind::Unavailable, HELD);
         let broken = |error| {
             DatabaseError::new(DatabaseErrorKind::Unavailable, format!("taking the turn to write failed: {error}"))
         };
         let timeout = self.damage.timeout();
-        let _lock_guard = self.write_lock.acquire(timeout).map_err(broken)?.ok_or_else(late)?;
+        let _lock_guard = match &self.write_lock {
+            Some(lock) => Some(lock.acquire(timeout).map_err(broken)?.ok_or_else(late)?),
+            None => None,
+        };
         // Nobody else asks for SQLite's lock while we hold the write lock: it is free as soon as its holder commits.
         let mut backoff = LockBackoff::with(timeout, &*self.chance);
         loop {
-            match self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
+            match connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_busy(&error) && backoff.pause() => {}
                 Err(error) => return Err(error.into()),
@@ -291,7 +302,7 @@ impl WriteThread {
             return;
         }
         crash_point(crash_points::SQLITE_BEFORE_CHECKPOINT);
-        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        if let Err(error) = self.connection.lock().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::debug!(%error, "checkpoint left for later");
         }
     }
