@@ -17,6 +17,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvideFuture;
 use mill_model::{AddressError, ServiceAddress};
 
+use crate::ca_bundle::{CaBundle, CaBundleError};
 use crate::request_stats::{RequestCounter, RequestStats};
 use crate::service::{S3Service, endpoint};
 
@@ -148,6 +149,8 @@ pub struct Connection {
     pub(crate) s3: S3Service,
     /// The service that holds the tables, by a name that is the same on all hosts.
     table_service: String,
+    /// The certificates that it trusts, if not those of the host.
+    pub(crate) ca_bundle: Option<CaBundle>,
     requests: Arc<RequestStats>,
 }
 
@@ -165,30 +168,43 @@ pub struct EndpointError {
     pub why: AddressError,
 }
 
+/// Why no connection can be prepared: a person must change something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionError {
+    /// The address of a service is invalid, or contains credentials, which would end up in logs and state files.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The certificates that the environment names cannot be used.
+    #[error(transparent)]
+    CaBundle(#[from] CaBundleError),
+}
+
 impl Connection {
     /// Prepares a connection. It sends no request yet, except for those that the environment's credentials need.
     ///
     /// # Errors
-    /// The address of a service is invalid, or contains credentials, which would end up in logs and state files.
-    pub async fn open(access: ConnectionSettings) -> Result<Self, EndpointError> {
+    /// [`ConnectionError`].
+    pub async fn open(access: ConnectionSettings) -> Result<Self, ConnectionError> {
         // The library's futures are large.
         Box::pin(Self::prepare(access)).await
     }
 
-    async fn prepare(access: ConnectionSettings) -> Result<Self, EndpointError> {
+    async fn prepare(access: ConnectionSettings) -> Result<Self, ConnectionError> {
         // Checked before the SDK logs it.
         let check_address = |service, endpoint: Option<&str>| match endpoint.map(ServiceAddress::parse) {
             Some(Err(why)) => Err(EndpointError { service, why }),
             _ => Ok(()),
         };
         check_address("S3", access.endpoint.as_deref())?;
-        let loader = config_loader(&access).await;
+        let ca_bundle = CaBundle::of_environment()?;
+        let loader = config_loader(&access, ca_bundle.as_ref()).await;
         let config = match access.role {
             None => loader.load().await,
             Some(ref role) => {
                 // STS gives out roles, at an address of its own.
                 let role_settings = ConnectionSettings { endpoint: None, ..access.clone() };
-                let role_settings = with_region(config_loader(&role_settings).await.load().await, &access);
+                let role_settings =
+                    with_region(config_loader(&role_settings, ca_bundle.as_ref()).await.load().await, &access);
                 let builder =
                     AssumeRoleProvider::builder(role.arn.clone()).session_name("mill").configure(&role_settings);
                 let builder = match &role.external_id {
@@ -202,7 +218,7 @@ impl Connection {
         check_address("SQS", endpoint(&config, "SQS").as_deref())?;
         let region = config.region().map(AsRef::as_ref);
         let table_service = match endpoint(&config, "DynamoDB").as_deref().map(ServiceAddress::parse) {
-            Some(Err(why)) => return Err(EndpointError { service: "DynamoDB", why }),
+            Some(Err(why)) => return Err(EndpointError { service: "DynamoDB", why }.into()),
             Some(Ok(address)) => address.to_string(),
             None => format!("dynamodb:{}", region.unwrap_or_default()),
         };
@@ -211,7 +227,7 @@ impl Connection {
         let ConnectionSettings { endpoint, profile, role, keys, .. } = access;
         let region = config.region().map(ToString::to_string);
         let service = AccessIdentity { endpoint, region, profile, keys: keys.map(|keys| keys.name), role };
-        Ok(Self { config, service, s3, table_service, requests: Arc::default() })
+        Ok(Self { config, service, s3, table_service, ca_bundle, requests: Arc::default() })
     }
 
     /// What is missing to sign a request, if something is. It asks only where the environment says that keys are. A failure
@@ -278,11 +294,15 @@ fn with_region(config: SdkConfig, access: &ConnectionSettings) -> SdkConfig {
     }
 }
 
-async fn config_loader(access: &ConnectionSettings) -> aws_config::ConfigLoader {
+async fn config_loader(access: &ConnectionSettings, ca_bundle: Option<&CaBundle>) -> aws_config::ConfigLoader {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).read_timeout(ANSWER_MAX).build();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
         .timeout_config(timeouts);
+    let http_client = ca_bundle.map(CaBundle::http_client);
+    if let Some(http_client) = &http_client {
+        loader = loader.http_client(http_client.clone());
+    }
     if let Some(endpoint) = &access.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
@@ -296,6 +316,10 @@ async fn config_loader(access: &ConnectionSettings) -> aws_config::ConfigLoader 
             None => DefaultRegionChain::builder().profile_name(profile).build().region().await,
         };
         let reached = ProviderConfig::without_region().with_region(region);
+        let reached = match http_client {
+            Some(http_client) => reached.with_http_client(http_client),
+            None => reached,
+        };
         let profile_keys = ProfileFileCredentialsProvider::builder().configure(&reached).profile_name(profile).build();
         loader = loader.profile_name(profile).credentials_provider(profile_keys);
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use mill_model::QueueName;
 use mill_ports::{BoxError, Clock, Engine, PollingProfile, Rng, Table, TaskQueue};
 
-use crate::connection::{Connection, ConnectionSettings, EndpointError};
+use crate::connection::{Connection, ConnectionError, ConnectionSettings};
 use crate::deployment::ResourceNames;
 use crate::{DynamoTable, QueueSettings, ServiceClock, SqsQueue};
 
@@ -39,8 +39,8 @@ impl FleetEngine {
     /// Prepares the engine. It sends no request yet, except for those that the environment's credentials need.
     ///
     /// # Errors
-    /// The address of a service is invalid, or contains credentials.
-    pub async fn open(settings: FleetSettings) -> Result<Self, EndpointError> {
+    /// [`ConnectionError`].
+    pub async fn open(settings: FleetSettings) -> Result<Self, ConnectionError> {
         let FleetSettings { access, names, clock, rng } = settings;
         let connection = Connection::open(access.clone()).await?;
         // Producers run on many hosts: what all of them share is the service.

@@ -1,6 +1,6 @@
 //! Mill on a fleet: queues in SQS, tables in DynamoDB, stores in S3, or in services that speak the same protocols.
 //!
-//! Reading order: [`connection`] (how Mill reaches a service, and as whom), [`S3Service`] (which service it is),
+//! Reading order: [`connection`] (how Mill reaches a service, and as whom), `ca_bundle` (whose certificates it trusts), [`S3Service`] (which service it is),
 //! [`request_stats`] (what it costs), `sdk_error` (what a failed call means), [`ServiceClock`] (the time that the service
 //! reports), `response` (what makes a response of S3 credible), [`deployment`] (the names, settings and keys that a deployment
 //! must have, and the check of one), [`queue`], [`table`], [`FleetEngine`] (all of them), [`store`].
@@ -8,6 +8,7 @@
 //! **Invariant:** a request that failed is never read as "not there", and no entry of a batch that failed is ever
 //! forgotten. Keys are bytes: nothing is trimmed, collapsed or folded between an id and its key.
 
+mod ca_bundle;
 mod clock;
 pub mod connection;
 pub mod deployment;
@@ -23,8 +24,11 @@ pub mod store;
 pub mod table;
 mod wrong_address;
 
+pub use ca_bundle::CaBundleError;
 pub use clock::ServiceClock;
-pub use connection::{AccessKeys, Connection, ConnectionSettings, EndpointError, KeySource, MissingAccess, Role};
+pub use connection::{
+    AccessKeys, Connection, ConnectionError, ConnectionSettings, EndpointError, KeySource, MissingAccess, Role,
+};
 pub use engine::{FleetEngine, FleetSettings};
 pub use queue::{QueueSettings, SqsQueue};
 pub use request_stats::RequestStats;

@@ -19,6 +19,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as Tcp;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::ca_bundle::CaBundle;
+
 /// Most headers: 2 KB of metadata in pairs of two bytes, and the usual headers.
 const HEADERS_MAX: usize = 2_048;
 
@@ -40,8 +42,8 @@ fn http_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e hyper::Error> 
 }
 
 /// A client that reads them all. It uses no proxy: where a proxy is needed, such an object stays unread and is reported.
-pub(crate) fn many_headers_client() -> SharedHttpClient {
-    http_client_fn(|settings, _| match ManyHeadersConnector::new(settings) {
+pub(crate) fn many_headers_client(ca_bundle: Option<CaBundle>) -> SharedHttpClient {
+    http_client_fn(move |settings, _| match ManyHeadersConnector::new(settings, ca_bundle.as_ref()) {
         Ok(many_headers_client) => SharedHttpConnector::new(many_headers_client),
         Err(why) => SharedHttpConnector::new(FailingConnector(why.to_string().into())),
     })
@@ -54,16 +56,17 @@ struct ManyHeadersConnector {
 }
 
 impl ManyHeadersConnector {
-    fn new(settings: &HttpConnectorSettings) -> std::io::Result<Self> {
+    fn new(settings: &HttpConnectorSettings, ca_bundle: Option<&CaBundle>) -> std::io::Result<Self> {
         let mut tcp = Tcp::new();
         tcp.set_connect_timeout(settings.connect_timeout());
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let tls = HttpsConnectorBuilder::new();
+        let tls = match ca_bundle {
+            Some(trusted) => tls.with_tls_config(trusted.tls_config().map_err(std::io::Error::other)?),
+            None => tls.with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?,
+        };
+        let tls = tls.https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)

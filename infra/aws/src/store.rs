@@ -210,7 +210,7 @@ impl S3Store {
             key_name_memory: KeyNameMemory::default(),
             probe_cache: ProbeCache::default(),
             error_context,
-            many_headers_client: many_headers::many_headers_client(),
+            many_headers_client: many_headers::many_headers_client(connection.ca_bundle.clone()),
             settings,
         }))
     }

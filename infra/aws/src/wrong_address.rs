@@ -11,13 +11,16 @@ use crate::many_headers;
 /// The reason for a server that does not speak plain HTTP.
 pub(crate) const TLS_EXPECTED: &str = "no plain HTTP is spoken there, as an address that begins with `http:` asks for";
 
+/// The reason for a certificate of an authority that is not trusted.
+pub(crate) const UNTRUSTED: &str = "its certificate is not trusted, or no TLS can be agreed on";
+
 /// The reason for a host name that the resolver does not know.
 pub(crate) const NO_SUCH_HOST: &str = "no host has this name";
 
 /// What is wrong with the address, so that a person must act; `None` if the failure may pass by itself.
 pub(crate) fn wrong_address_reason(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if find_source::<rustls::Error>(error).is_some_and(is_untrusted) {
-        return Some("its certificate is not trusted, or no TLS can be agreed on");
+        return Some(UNTRUSTED);
     }
     if find_source::<rustls::Error>(error).is_some_and(is_not_tls) {
         return Some("no TLS is spoken there, as an address that begins with `https:` asks for");
