@@ -199,6 +199,16 @@ async fn connect_to(location: &S3Location) -> Result<Connection> {
     connect(ConnectionSettings { endpoint, region, profile, keys: None, role: None }).await
 }
 
+/// The service of one end of a mirror, in one spelling: an address by an option, by the environment or by a profile is the same
+/// address. `None` for Amazon's own.
+pub(crate) async fn service_of(location: &S3Location) -> Result<Option<String>> {
+    let connection = connect_to(location).await?;
+    Ok(match connection.s3() {
+        S3Service::Amazon { partition: "aws" } => None,
+        service => Some(service.to_string()),
+    })
+}
+
 fn spaces_of_location(location: &S3Location, space: &SpaceId) -> SpaceLayout {
     SpaceLayout::Single { space: space.clone(), bucket: location.bucket.clone(), prefix: location.prefix.clone() }
 }

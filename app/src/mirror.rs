@@ -188,18 +188,19 @@ struct MirrorPair {
 impl MirrorPair {
     async fn of(request: &MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
         let MirrorRequest { source, destination, source_options, destination_options, .. } = request;
-        let source = match source_options.remote(source, "source")? {
-            Some(remote) => Endpoint::S3(remote),
+        let source = match source_options.end_in_s3(source, "source").await? {
+            Some(end) => end,
             None => Endpoint::Folder(FolderPath::source(source, wait_limit).await?),
         };
-        let destination = match destination_options.remote(destination, "destination")? {
-            Some(remote) => Endpoint::S3(remote),
+        let destination = match destination_options.end_in_s3(destination, "destination").await? {
+            Some(end) => end,
             None => Endpoint::Folder(FolderPath::destination(destination, wait_limit).await?),
         };
         if let Some(why) = source.overlap(&destination, wait_limit).await? {
             return Err(UsageError(why).into());
         }
-        let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
+        let state = state_folder(&source, &destination, wait_limit).await?;
+        let state = PairState::new(state, &source, &destination);
         Ok(Self { source, destination, state })
     }
 
@@ -377,8 +378,10 @@ impl MirrorPair {
     async fn keeper(&self, request: &MirrorRequest, source: &dyn PlacedStore) -> Result<DestinationKeeper> {
         let mut names = match &self.source {
             Endpoint::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
-            Endpoint::S3(remote) => vec![format!("mirror|{remote}")],
+            // The second is how it was named before 2026-11-30.
+            Endpoint::S3(remote) => vec![format!("mirror|{}", remote.identity()), format!("mirror|{remote}")],
         };
+        names.dedup();
         if let Some(facts) = source.root_facts().await? {
             names.push(format!("mirror|{}", facts.identity));
         }
@@ -430,11 +433,26 @@ fn missing_destination(path: &Path) -> String {
 }
 
 /// The folder of a pair's state: under the user's state folder, so that neither end contains anything of Mill's.
-fn state_folder(source: &Endpoint, destination: &Endpoint) -> Result<PathBuf> {
+///
+/// A pair whose state stands where Mill put it before, by the address as it was typed, keeps it there.
+async fn state_folder(source: &Endpoint, destination: &Endpoint, wait_limit: &WaitLimit) -> Result<PathBuf> {
+    let all = host::state_folder()?.join("mirror");
+    let here = all.join(folder_name(&source.bytes(), &destination.bytes()));
+    let before = all.join(folder_name(&source.typed_bytes(), &destination.typed_bytes()));
+    if here == before {
+        return Ok(here);
+    }
+    let stands = |path: &Path| {
+        path.try_exists().with_context(|| format!("whether there is a state `{}` is not known", path.display()))
+    };
+    wait_limit.look(&all, move || Ok(if !stands(&here)? && stands(&before)? { before } else { here })).await
+}
+
+fn folder_name(source: &[u8], destination: &[u8]) -> String {
     let mut hasher = Sha256::new();
-    hasher.update(source.bytes());
+    hasher.update(source);
     hasher.update([0]);
-    hasher.update(destination.bytes());
+    hasher.update(destination);
     let value = hasher.finalize()[..8].into();
-    Ok(host::state_folder()?.join("mirror").join(Checksum { algorithm: Algorithm::Sha256, value }.hex()))
+    Checksum { algorithm: Algorithm::Sha256, value }.hex()
 }

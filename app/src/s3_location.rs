@@ -13,8 +13,10 @@ pub(crate) struct S3Location {
     pub(crate) bucket: String,
     /// Empty, or ends in a slash.
     pub(crate) prefix: String,
-    /// The address of its service, if it is not Amazon's own.
+    /// The address of its service as it was given, if it was.
     pub(crate) endpoint: Option<String>,
+    /// The service in one spelling, wherever its address comes from; `None` for Amazon's own.
+    pub(crate) service: Option<String>,
     /// Its region.
     pub(crate) region: Option<String>,
     /// A profile of the AWS configuration.
@@ -25,7 +27,21 @@ impl S3Location {
     /// Parses `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
-        Some(Self { end: String::new(), bucket, prefix, endpoint: None, region: None, profile: None })
+        Some(Self { end: String::new(), bucket, prefix, endpoint: None, service: None, region: None, profile: None })
+    }
+}
+
+impl S3Location {
+    /// What it is, however its service's address is written and wherever it is given.
+    pub(crate) fn identity(&self) -> String {
+        let at = self.service.as_ref().map_or_else(String::new, |service| format!(" at {service}"));
+        format!("s3://{}/{}{at}", self.bucket, self.prefix)
+    }
+
+    /// The same as Mill named it before 2026-11-30: with the address as it was typed.
+    pub(crate) fn typed_identity(&self) -> String {
+        let at = self.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+        format!("s3://{}/{}{at}", self.bucket, self.prefix)
     }
 }
 

@@ -67,6 +67,14 @@ pub(crate) async fn overlap_in_s3(one: &S3Location, other: &S3Location) -> Resul
     with_aws!(aws::overlap_of_locations(one, other).await)
 }
 
+/// The service of a part of a bucket, in one spelling; `None` for Amazon's own. No request is sent.
+///
+/// # Errors
+/// Its address is invalid, or what the environment says of S3 cannot be used.
+pub(crate) async fn service_of(location: &S3Location) -> Result<Option<String>> {
+    with_aws!(aws::service_of(location).await)
+}
+
 /// The pairs of stores in S3 that share objects: their indexes in the list, and a message for each. A build without S3
 /// returns none: overlaps that the files themselves show are found without it.
 ///

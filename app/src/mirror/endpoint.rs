@@ -44,11 +44,21 @@ impl EndpointOptions {
         self.endpoint.is_some() || self.region.is_some() || self.profile.is_some()
     }
 
+    /// The end in S3 that `path` names, if it names one. No request is sent.
+    ///
+    /// # Errors
+    /// Options for S3 are given for a folder, or what the environment says of S3 cannot be used.
+    pub(crate) async fn end_in_s3(&self, path: &Path, which: &str) -> Result<Option<Endpoint>> {
+        let Some(remote) = self.remote(path, which)? else { return Ok(None) };
+        let service = store_choice::service_of(&remote).await?;
+        Ok(Some(Endpoint::S3(S3Location { service, ..remote })))
+    }
+
     /// The end in S3 that `path` names, if it names one.
     ///
     /// # Errors
     /// Options for S3 are given for a folder.
-    pub(crate) fn remote(&self, path: &Path, which: &str) -> Result<Option<S3Location>, crate::UsageError> {
+    fn remote(&self, path: &Path, which: &str) -> Result<Option<S3Location>, crate::UsageError> {
         match path.to_str().and_then(S3Location::of) {
             None if self.any() => Err(crate::UsageError(format!(
                 "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and `{}` is a folder",
@@ -155,8 +165,8 @@ impl Endpoint {
         which: &str,
         wait_limit: &WaitLimit,
     ) -> Result<Self> {
-        Ok(match options.remote(path, which)? {
-            Some(remote) => Self::S3(remote),
+        Ok(match options.end_in_s3(path, which).await? {
+            Some(end) => end,
             None => Self::Folder(FolderPath::remembered(path, wait_limit).await?),
         })
     }
@@ -185,13 +195,19 @@ impl Endpoint {
 
     /// Its identity as bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.bytes_by(S3Location::identity)
+    }
+
+    /// The same as Mill named it before.
+    pub(crate) fn typed_bytes(&self) -> Vec<u8> {
+        self.bytes_by(S3Location::typed_identity)
+    }
+
+    fn bytes_by(&self, identity: impl Fn(&S3Location) -> String) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt as _;
         match self {
             Self::Folder(folder) => folder.path.as_os_str().as_bytes().to_vec(),
-            Self::S3(remote) => {
-                let endpoint = remote.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
-                format!("s3://{}/{}{endpoint}", remote.bucket, remote.prefix).into_bytes()
-            }
+            Self::S3(remote) => identity(remote).into_bytes(),
         }
     }
 

@@ -150,7 +150,8 @@ impl MirrorPair {
         let MirrorRequest { source, destination, source_options, destination_options, .. } = request;
         let source = Endpoint::remembered((source, source_options), "source", wait_limit).await?;
         let destination = Endpoint::remembered((destination, destination_options), "destination", wait_limit).await?;
-        let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
+        let state = state_folder(&source, &destination, wait_limit).await?;
+        let state = PairState::new(state, &source, &destination);
         Ok(Self { source, destination, state })
     }
 

@@ -22,7 +22,7 @@ impl MirrorPair {
         if is_known || original.is_empty_folder(wait_limit).await? {
             return Ok(());
         }
-        let swapped = PairState::new(state_folder(original, copy)?, original, copy);
+        let swapped = PairState::new(state_folder(original, copy, wait_limit).await?, original, copy);
         let known = wait_limit.look(swapped.folder(), {
             let swapped = swapped.clone();
             move || swapped.known()
