@@ -11,7 +11,7 @@ use mill_aws::{
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{QueueName, SpaceId, StoreAddress};
-use mill_policy::{Buckets, S3Spec, SecretReference};
+use mill_policy::{Buckets, Dialect, S3Spec, SecretReference, ServerTraits};
 use mill_ports::{Clock, DeletableStore};
 use mill_records::tables::{TABLES, table_names};
 
@@ -79,16 +79,20 @@ pub(crate) async fn open_store(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<S3Store>> {
     let connection = connect(access_of(spec, base)).await?;
-    let settings = S3Settings {
-        path_style: spec.path_style,
-        native_conditions: spec.dialect.conditional_writes,
-        whole_checksum: spec.dialect.whole_checksums,
-        sha256: spec.dialect.sha256,
-        md5_tags: spec.dialect.md5_tags,
-        server_side_copies: spec.dialect.server_side_copies,
-        ..S3Settings::new(address, spaces_of(spec), clock)
-    };
+    let settings = S3Settings::new(address, spaces_of(spec), clock);
+    let settings = with_dialect(S3Settings { path_style: spec.path_style, ..settings }, spec.dialect);
     Ok(Arc::new(S3Store::new(&connection, settings)))
+}
+
+fn with_dialect(settings: S3Settings, dialect: Dialect) -> S3Settings {
+    S3Settings {
+        native_conditions: dialect.conditional_writes,
+        whole_checksum: dialect.whole_checksums,
+        sha256: dialect.sha256,
+        md5_tags: dialect.md5_tags,
+        server_side_copies: dialect.server_side_copies,
+        ..settings
+    }
 }
 
 /// The pairs of stores that share objects: their indexes in the list, and a message for each.
@@ -162,10 +166,12 @@ pub(crate) async fn open_location(
     }
     // The address may come from the environment or the profile. Whether a server other than Amazon's verifies its copies is
     // unknown, and so is whether its buckets have host names.
-    let server_side_copies = is_amazons(&connection);
-    let path_style = location.endpoint.is_some() || !server_side_copies;
-    let spaces = spaces_of_location(location, space);
-    let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
+    let is_amazons = is_amazons(&connection);
+    let path_style = location.endpoint.is_some() || !is_amazons;
+    let mut server = ServerTraits { path_style, dialect: Dialect::usual(is_amazons) };
+    location.options.iter().for_each(|option| option.apply(&mut server));
+    let settings = S3Settings::new(address, spaces_of_location(location, space), clock);
+    let settings = with_dialect(S3Settings { path_style: server.path_style, ..settings }, server.dialect);
     Ok(Arc::new(S3Store::new(&connection, settings)))
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mill_policy::ServerOption;
+
 use crate::redact::without_password;
 
 /// One end of a one-off mirror that is in S3.
@@ -21,13 +23,24 @@ pub(crate) struct S3Location {
     pub(crate) region: Option<String>,
     /// A profile of the AWS configuration.
     pub(crate) profile: Option<String>,
+    /// How its server differs from others.
+    pub(crate) options: Vec<ServerOption>,
 }
 
 impl S3Location {
     /// Parses `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
-        Some(Self { end: String::new(), bucket, prefix, endpoint: None, service: None, region: None, profile: None })
+        Some(Self {
+            end: String::new(),
+            bucket,
+            prefix,
+            endpoint: None,
+            service: None,
+            region: None,
+            profile: None,
+            options: Vec::new(),
+        })
     }
 }
 

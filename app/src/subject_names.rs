@@ -48,12 +48,13 @@ impl SubjectNames {
         let (source, destination) = (shown(&request.source), shown(&request.destination));
         let mut words = format!("{} {}", shell_word(&source), shell_word(&destination));
         for (which, options) in [("source", &request.source_options), ("destination", &request.destination_options)] {
-            let EndpointOptions { endpoint, region, profile } = options;
+            let EndpointOptions { endpoint, region, profile, options } = options;
             let endpoint = endpoint.as_deref().map(without_password);
             for (name, given) in [("endpoint", &endpoint), ("region", region), ("profile", profile)] {
                 let given = given.as_ref().map(|given| format!(" --{which}-{name} {}", shell_word(given)));
                 words.push_str(&given.unwrap_or_default());
             }
+            words.extend(options.iter().map(|option| format!(" --{which}-option {option}")));
         }
         Self::Mirror { source, destination, words }
     }
@@ -348,9 +349,12 @@ mod tests {
         };
         request.destination_options.endpoint = Some("https://s3.example.org:9000".into());
         request.source_options.profile = Some("one".into());
+        request.destination_options.options = vec!["pathStyle=true".parse().unwrap()];
         let SubjectNames::Mirror { words, .. } = SubjectNames::of_mirror(&request) else { panic!("it is a mirror") };
         let words = shlex::split(&words).unwrap();
         assert_eq!(words[..2], ["my pictures", "s3://it's/there"]);
-        assert_eq!(words[2..], ["--source-profile", "one", "--destination-endpoint", "https://s3.example.org:9000"]);
+        let of_destination =
+            ["--destination-endpoint", "https://s3.example.org:9000", "--destination-option", "pathStyle=true"];
+        assert_eq!(words[2..], [&["--source-profile", "one"][..], &of_destination].concat());
     }
 }

@@ -34,5 +34,8 @@ pub use decision::{Compare, Coverage, PolicyDecision, Rule, SettingOrigin, Store
 pub use diagnostic::{Diagnostic, Severity};
 pub use file_content::{FILE_BYTES_MAX, FileContent};
 pub use folder::{ACCOUNTS_FILE, PolicyFile, accounts_list, check, policies};
-pub use store_types::{Buckets, Credentials, Dialect, FolderSpec, RoleSpec, S3Spec, SecretReference, StoreKind};
+pub use store_types::{
+    Buckets, Credentials, Dialect, FolderSpec, RoleSpec, S3Spec, SecretReference, ServerOption, ServerOptionError,
+    ServerTraits, StoreKind,
+};
 pub use stores::StoreSpec;

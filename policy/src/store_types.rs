@@ -14,7 +14,9 @@ mod s3;
 
 pub use self::folder::FolderSpec;
 pub(crate) use self::folder::lexically_normalized;
-pub use self::s3::{Buckets, Credentials, Dialect, RoleSpec, S3Spec, SecretReference};
+pub use self::s3::{
+    Buckets, Credentials, Dialect, RoleSpec, S3Spec, SecretReference, ServerOption, ServerOptionError, ServerTraits,
+};
 
 /// A store's type and settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::{fmt, fs, io};
 use anyhow::{Context as _, Result, bail};
 use mill_local::folder::{Extent, Layout};
 use mill_model::{AddressError, ServiceAddress, SpaceId, StoreAddress};
+use mill_policy::ServerOption;
 
 use crate::placement_checks::overlapping;
 use crate::s3_location::S3Location;
@@ -37,11 +38,13 @@ pub struct EndpointOptions {
     pub region: Option<String>,
     /// A profile of the AWS configuration.
     pub profile: Option<String>,
+    /// How its server differs from others.
+    pub options: Vec<ServerOption>,
 }
 
 impl EndpointOptions {
     fn any(&self) -> bool {
-        self.endpoint.is_some() || self.region.is_some() || self.profile.is_some()
+        self.endpoint.is_some() || self.region.is_some() || self.profile.is_some() || !self.options.is_empty()
     }
 
     /// The end in S3 that `path` names, if it names one. No request is sent.
@@ -61,12 +64,13 @@ impl EndpointOptions {
     fn remote(&self, path: &Path, which: &str) -> Result<Option<S3Location>, crate::UsageError> {
         match path.to_str().and_then(S3Location::of) {
             None if self.any() => Err(crate::UsageError(format!(
-                "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and `{}` is a folder",
+                "--{which}-endpoint, --{which}-region, --{which}-profile and --{which}-option belong to s3://…, and `{}` \
+                 is a folder",
                 path.display()
             ))),
             None => refuse_unknown_type(path).map(|()| None),
             Some(remote) => {
-                let Self { endpoint, region, profile } = self.clone();
+                let Self { endpoint, region, profile, options } = self.clone();
                 // Checked before any of it is written to a file or a log.
                 if let Some(Err(why)) = endpoint.as_deref().map(ServiceAddress::parse) {
                     let way_out = match why {
@@ -78,7 +82,7 @@ impl EndpointOptions {
                     };
                     return Err(crate::UsageError(format!("--{which}-endpoint cannot be used: {why}{way_out}")));
                 }
-                Ok(Some(S3Location { end: which.to_owned(), endpoint, region, profile, ..remote }))
+                Ok(Some(S3Location { end: which.to_owned(), endpoint, region, profile, options, ..remote }))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use mill_app::mirror::{EndpointOptions, MirrorRequest};
+use mill_policy::ServerOption;
 
 use super::EndpointArgs;
 use crate::examples;
@@ -72,6 +73,9 @@ pub(crate) struct RestoreArgs {
     /// The profile of the AWS configuration by which TO is written
     #[arg(long, value_name = "NAME")]
     pub(crate) to_profile: Option<String>,
+    /// How the server of TO differs from Amazon's: pathStyle=false, wholeChecksums=false
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) to_option: Vec<ServerOption>,
     /// Make the bucket of TO, if it is not there
     #[arg(long)]
     pub(crate) create: bool,
@@ -95,8 +99,12 @@ impl RestoreArgs {
 
     /// How to reach TO in S3.
     pub(crate) fn to_options(&self) -> EndpointOptions {
-        let Self { to_endpoint, to_region, to_profile, .. } = self;
-        EndpointOptions { endpoint: to_endpoint.clone(), region: to_region.clone(), profile: to_profile.clone() }
+        EndpointOptions {
+            endpoint: self.to_endpoint.clone(),
+            region: self.to_region.clone(),
+            profile: self.to_profile.clone(),
+            options: self.to_option.clone(),
+        }
     }
 }
 

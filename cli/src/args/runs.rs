@@ -8,6 +8,7 @@ use mill_app::held_deletes::Confirmation;
 use mill_app::mirror::{EndpointOptions, MirrorRequest};
 use mill_app::subject_names::SubjectNames;
 use mill_model::QueueName;
+use mill_policy::ServerOption;
 
 use super::names_of;
 
@@ -23,6 +24,9 @@ pub(crate) struct EndpointArgs {
     /// The profile of the AWS configuration by which the source is read
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) source_profile: Option<String>,
+    /// How the source's server differs from Amazon's, as in a stores file: pathStyle=false, md5Tags=false
+    #[arg(long, global = true, value_name = "NAME=VALUE")]
+    pub(crate) source_option: Vec<ServerOption>,
     /// The address of the destination's S3 service
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) destination_endpoint: Option<String>,
@@ -32,6 +36,10 @@ pub(crate) struct EndpointArgs {
     /// The profile of the AWS configuration by which the destination is written
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) destination_profile: Option<String>,
+    /// How the destination's server differs: also wholeChecksums=false, conditionalWrites=false, sha256=true,
+    /// serverSideCopies=true
+    #[arg(long, global = true, value_name = "NAME=VALUE")]
+    pub(crate) destination_option: Vec<ServerOption>,
 }
 
 impl EndpointArgs {
@@ -39,7 +47,8 @@ impl EndpointArgs {
     pub(crate) fn any(&self) -> bool {
         let source = [&self.source_endpoint, &self.source_region, &self.source_profile];
         let destination = [&self.destination_endpoint, &self.destination_region, &self.destination_profile];
-        source.into_iter().chain(destination).any(Option::is_some)
+        let options = [&self.source_option, &self.destination_option];
+        source.into_iter().chain(destination).any(Option::is_some) || options.iter().any(|all| !all.is_empty())
     }
 
     /// The mirror that `--mirror` names, if it does.
@@ -50,12 +59,21 @@ impl EndpointArgs {
 
     /// A mirror between two paths whose ends are reached so.
     pub(crate) fn request(self, source: PathBuf, destination: PathBuf) -> MirrorRequest {
-        let options = |endpoint, region, profile| EndpointOptions { endpoint, region, profile };
         MirrorRequest {
             source,
             destination,
-            source_options: options(self.source_endpoint, self.source_region, self.source_profile),
-            destination_options: options(self.destination_endpoint, self.destination_region, self.destination_profile),
+            source_options: EndpointOptions {
+                endpoint: self.source_endpoint,
+                region: self.source_region,
+                profile: self.source_profile,
+                options: self.source_option,
+            },
+            destination_options: EndpointOptions {
+                endpoint: self.destination_endpoint,
+                region: self.destination_region,
+                profile: self.destination_profile,
+                options: self.destination_option,
+            },
             ..MirrorRequest::default()
         }
     }

@@ -15,6 +15,8 @@ mod deployed;
 mod dry_run;
 #[path = "fleet/endures.rs"]
 mod endures;
+#[path = "fleet/environment.rs"]
+mod environment;
 #[path = "fleet/fairness.rs"]
 mod fairness;
 #[path = "fleet/faults.rs"]

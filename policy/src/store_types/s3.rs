@@ -10,8 +10,10 @@ use crate::json_schema::quoted;
 
 mod members;
 mod reading;
+mod server_options;
 
 pub(super) use self::members::{CREDENTIALS, MEMBERS};
+pub use self::server_options::{ServerOption, ServerOptionError, ServerTraits};
 
 /// Its name in the member `type`.
 pub(super) const NAME: &str = "s3";

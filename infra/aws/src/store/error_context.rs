@@ -19,7 +19,7 @@ use super::errors::displayable;
 use crate::connection::Connection;
 use crate::proxy::proxy_to;
 use crate::sdk_error::{CallError, CallErrorCause, is_foreign_redirect};
-use crate::wrong_address::NO_SUCH_HOST;
+use crate::wrong_address::{NO_SUCH_HOST, UNTRUSTED};
 
 /// The address of a store, and the credentials for it.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ impl StoreErrorContext {
                 format!("{words} ({self}); {advice}")
             }
             None if failure.is_from_intermediary() && may_be_intermediary(kind) => format!("{words} ({self})"),
+            Some(advice) if is_other_checksum(failure) => format!("{words}; {advice}"),
             _ => words,
         }
     }
@@ -122,6 +123,16 @@ impl fmt::Display for StoreErrorContext {
     }
 }
 
+/// Whether the server says that it has other bytes than the checksum of the request is of.
+fn is_other_checksum(failure: &CallError) -> bool {
+    failure.has_code(&["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"])
+}
+
+/// How a person says that a server lacks something.
+fn option(name: &str) -> String {
+    format!("`--destination-option {name}=false`, or `\"{name}\": false` in its store,")
+}
+
 fn may_be_intermediary(kind: &StoreErrorKind) -> bool {
     matches!(kind, StoreErrorKind::Throttled { .. } | StoreErrorKind::Unexpected)
 }
@@ -143,15 +154,27 @@ fn advice(kind: &StoreErrorKind, failure: &CallError) -> Option<String> {
     {
         return Some("check the region".to_owned());
     }
+    if is_other_checksum(failure) {
+        let option = option("wholeChecksums");
+        return Some(format!(
+            "if this stays, the server computes no checksum of the whole of an item in parts: {option} says so"
+        ));
+    }
     match failure.cause {
         CallErrorCause::Credentials if failure.status.is_none() => {
             Some("give the key by a profile, by the environment or by `credentials` of the store".to_owned())
         }
         CallErrorCause::Credentials => Some("check the key id and its secret".to_owned()),
         CallErrorCause::Denied => Some("check what the key may do".to_owned()),
+        CallErrorCause::WrongAddress(UNTRUSTED) => Some(format!(
+            "{UNTRUSTED}: {ADDRESS}, and let AWS_CA_BUNDLE name a file with the certificate of its authority"
+        )),
         CallErrorCause::WrongAddress(why) => Some(format!("{why}: {ADDRESS}")),
         CallErrorCause::StorageFull => Some("make room there, or raise its quota".to_owned()),
-        CallErrorCause::Unsupported => Some(format!("the server does not know this call, which mill needs: {ADDRESS}")),
+        CallErrorCause::Unsupported => Some(format!(
+            "the server does not know this call, which mill needs: {ADDRESS}; if it knows no conditions of writes, {} says so",
+            option("conditionalWrites")
+        )),
         CallErrorCause::LoginRequired(why) => {
             Some(format!("{why}: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or log in there"))
         }
