@@ -44,6 +44,7 @@ use crate::host;
 use crate::installation::{Installation, producer_defaults, workman_defaults};
 use crate::placement_checks::PlacementChecks;
 use crate::result_code::ResultCode;
+use crate::run_record::RunRecord;
 use crate::run_summary::RunSummary;
 use crate::stop_tokens::{StopTokens, StoppedError};
 use crate::store_registry::{DestinationAccess, FolderOpener, MirrorStores, TAKE_OVER};
@@ -88,7 +89,15 @@ impl LockedMirror {
     /// Another process mirrors it, an end cannot be used, the ends overlap or are those of a known mirror swapped, or an end
     /// contains Mill's own state.
     pub async fn lock(request: MirrorRequest, wait_limit: &WaitLimit) -> Result<Self> {
-        let pair = MirrorPair::of(&request, wait_limit).await?;
+        let pair = match MirrorPair::of(&request, wait_limit).await {
+            Ok(pair) => pair,
+            Err(error) => {
+                if !request.dry_run {
+                    note_failed_start(&request, wait_limit, &error).await;
+                }
+                return Err(error);
+            }
+        };
         if !request.take_over {
             pair.ensure_not_swapped(wait_limit).await?;
         }
@@ -126,10 +135,22 @@ impl LockedMirror {
         } else {
             let (engine, identity, remembered) = pair.open_state(wait_limit, self.remembered.clone()).await?;
             stopping.when_damaged();
-            pair.make_destination(may_create, wait_limit).await?;
+            let made = pair.make_destination(may_create, wait_limit).await;
+            recorded_unless_dry(made, (&engine, request)).await?;
             pair.remember_state(wait_limit, (remembered, identity)).await?;
             (engine, DestinationAccess::Write)
         };
+        let opened = self.open_ends((engine.clone(), access), wait_limit).await;
+        recorded_unless_dry(opened, (&engine, request)).await
+    }
+
+    /// Opens both ends with the engine that has the state.
+    async fn open_ends(
+        &self,
+        (engine, access): (Arc<dyn Engine>, DestinationAccess),
+        wait_limit: &WaitLimit,
+    ) -> Result<Installation> {
+        let Self { request, pair, .. } = self;
         // A stop also works while a server accepts a call and never answers.
         let statistics = Arc::<Statistics>::default();
         let clock = engine.clock();
@@ -144,6 +165,26 @@ impl LockedMirror {
     /// The result of a run that found nothing at the source.
     pub fn judge_nothing(&self, names: &SubjectNames, exit: ResultCode, summary: &mut RunSummary) -> ResultCode {
         self.pair.source.judge_nothing(names, exit, summary)
+    }
+}
+
+/// Writes down why a run could not begin, if it could not. A dry run writes nothing down.
+async fn recorded_unless_dry<T>(begun: Result<T>, (engine, request): (&Arc<dyn Engine>, &MirrorRequest)) -> Result<T> {
+    if let Err(error) = &begun
+        && !request.dry_run
+    {
+        RunRecord::failed_at_start(engine, error, &SubjectNames::of_mirror(request)).await;
+    }
+    begun
+}
+
+/// Writes down that an end of a known pair could not be used at all. What was never mirrored has no state to write to.
+async fn note_failed_start(request: &MirrorRequest, wait_limit: &WaitLimit, error: &anyhow::Error) {
+    let known = async { MirrorPair::remembered(request, wait_limit).await?.known_state(wait_limit).await };
+    match known.await {
+        Ok(Some(engine)) => RunRecord::failed_at_start(&engine, error, &SubjectNames::of_mirror(request)).await,
+        Ok(None) => {}
+        Err(why) => tracing::debug!("the failure could not be written down: {why:#}"),
     }
 }
 

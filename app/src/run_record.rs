@@ -1,11 +1,12 @@
 //! What a run comes to, written into its state for `mill runs`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 use mill_model::Timestamp;
 use mill_ports::{Clock, Engine, error_chain};
-use mill_records::run_log::{RunDetails, RunHead, RunId, RunLog};
+use mill_records::run_log::{RunDetails, RunHead, RunId, RunLog, VerifiedScope};
 use mill_records::tables;
 
 use crate::config::Config;
@@ -26,6 +27,8 @@ pub struct RunRecord {
     pub id: RunId,
     /// When it began.
     pub began: Timestamp,
+    /// What it compares, if it is a verification.
+    verified: Option<VerifiedScope>,
 }
 
 impl RunRecord {
@@ -33,12 +36,32 @@ impl RunRecord {
     pub fn new(engine: &Arc<dyn Engine>) -> Self {
         let clock = engine.clock();
         let began = clock.now();
-        Self { log: log_of(engine), id: RunId::new(began, &*engine.rng()), clock, began }
+        Self { log: log_of(engine), id: RunId::new(began, &*engine.rng()), clock, began, verified: None }
+    }
+
+    /// The record of a verification.
+    pub(crate) fn of_verification(engine: &Arc<dyn Engine>, scope: VerifiedScope) -> Self {
+        Self { verified: Some(scope), ..Self::new(engine) }
+    }
+
+    /// Writes down what a verification came to. `found`: its remarks; `damaged`: the copies with faults.
+    pub(crate) async fn end_verification(
+        mut self,
+        (exit, sentence): (ResultCode, String),
+        sums: BTreeMap<String, u64>,
+        (found, damaged): (Vec<String>, BTreeMap<String, u64>),
+    ) {
+        if let Some(verified) = &mut self.verified {
+            verified.damaged = damaged;
+        }
+        let details = RunDetails::bounded(found, (Vec::new(), 0));
+        self.write(RunHead { exit_code: Some(exit.code()), sentence, sums, ..RunHead::default() }, &details).await;
     }
 
     /// Writes down that the run begins. A run goes on without its record.
     pub async fn begin(&self) {
-        if let Err(error) = self.log.begin(&self.id, self.began).await {
+        let head = RunHead { began: self.began.as_millis(), verified: self.verified.clone(), ..RunHead::default() };
+        if let Err(error) = self.log.begin(&self.id, &head).await {
             tracing::warn!(error = error_chain(&error), "that a run begins could not be written down");
         }
     }
@@ -57,22 +80,34 @@ impl RunRecord {
     /// The given one.
     pub async fn unless_failed<T>(&self, ran: Result<T>, names: &SubjectNames, events: &RunEvents) -> Result<T> {
         if let Err(error) = &ran {
-            let (exit, sentence) = (ResultCode::of_error(error), names.text(&format!("{error:#}")));
-            let details = RunDetails::bounded(Vec::new(), events.named());
-            self.write(RunHead { exit_code: Some(exit.code()), sentence, ..RunHead::default() }, &details).await;
+            self.fail(error, names, events).await;
         }
         ran
     }
 
+    pub(crate) async fn fail(&self, error: &anyhow::Error, names: &SubjectNames, events: &RunEvents) {
+        let (exit, sentence) = (ResultCode::of_error(error), names.text(&format!("{error:#}")));
+        let details = RunDetails::bounded(Vec::new(), events.named());
+        self.write(RunHead { exit_code: Some(exit.code()), sentence, ..RunHead::default() }, &details).await;
+    }
+
+    /// Writes down a run that failed before it began.
+    pub(crate) async fn failed_at_start(engine: &Arc<dyn Engine>, error: &anyhow::Error, names: &SubjectNames) {
+        let record = Self::new(engine);
+        record.begin().await;
+        record.fail(error, names, &RunEvents::default()).await;
+    }
+
     async fn write(&self, head: RunHead, details: &RunDetails) {
-        let head = RunHead { began: self.began.as_millis(), ended: Some(self.clock.now().as_millis()), ..head };
+        let (began, ended) = (self.began.as_millis(), Some(self.clock.now().as_millis()));
+        let head = RunHead { began, ended, verified: self.verified.clone(), ..head };
         if let Err(error) = self.log.end(&self.id, &head, details).await {
             tracing::warn!(error = error_chain(&error), "what the run came to could not be written down");
         }
     }
 }
 
-fn log_of(engine: &Arc<dyn Engine>) -> RunLog {
+pub(crate) fn log_of(engine: &Arc<dyn Engine>) -> RunLog {
     RunLog::new(engine.table(tables::PRODUCER_STATE))
 }
 

@@ -147,6 +147,22 @@ pub struct PairStatus {
     /// The failed surveys since then, if there were any.
     #[serde(flatten)]
     pub failure: Option<FailureStatus>,
+    /// The last verification, or the last one that found faults which no later one has found gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
+}
+
+/// What a verification found of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerificationStatus {
+    /// Its id among the runs.
+    pub run: String,
+    /// When it ended.
+    pub ended: String,
+    /// Per cent of the items whose bytes it read.
+    pub sample: u8,
+    /// How many items are not as they should be.
+    pub faults: u64,
 }
 
 /// What the last survey of a space found.

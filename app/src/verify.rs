@@ -1,19 +1,24 @@
 //! Verification: reads copies again and compares them with their sources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
 use anyhow::Result;
 use mill_local::OsRng;
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, StoreKind};
-use mill_ports::{LeftOutEntries, SpaceList, error_chain};
+use mill_ports::{Engine, LeftOutEntries, SpaceList, error_chain};
 use mill_processors::verify::{Verification, VerificationReport};
 use mill_producer::LeftOutEntry;
+use mill_records::run_log::VerifiedScope;
 use serde::Serialize;
 
 use crate::installation::Installation;
 use crate::mirror::{MirrorRequest, OpenedEnds};
 use crate::result_code::ResultCode;
+use crate::run_events::RunEvents;
+use crate::run_record::RunRecord;
 use crate::subject_names::SubjectNames;
 
 /// Items read at once.
@@ -41,6 +46,14 @@ pub struct VerifyReport {
     /// What kinds of store they are in.
     #[serde(skip)]
     pub types: ComparedTypes,
+}
+
+/// The name of a copy in remarks and records.
+pub(crate) fn copy_name(
+    (account, space): (impl fmt::Display, impl fmt::Display),
+    (source, destination): (impl fmt::Display, impl fmt::Display),
+) -> String {
+    format!("{account}/{space} (store {source} → {destination})")
 }
 
 /// The kinds of store that were compared.
@@ -96,20 +109,86 @@ pub struct Verifier<R> {
     names: SubjectNames,
     report: VerifyReport,
     remark: R,
+    record: Option<RunRecord>,
+    /// The first remarks, for the record.
+    found: Vec<String>,
+    /// How many faults each copy has.
+    damaged: BTreeMap<String, u64>,
+}
+
+/// A verification that is over, before its record is written.
+#[derive(Debug)]
+pub struct Verified {
+    /// What it found.
+    pub report: VerifyReport,
+    record: Option<RunRecord>,
+    found: Vec<String>,
+    damaged: BTreeMap<String, u64>,
+}
+
+impl Verified {
+    /// Writes the record, for `mill runs` and `mill status`. Returns whether there is a state to keep it in: two ends that were
+    /// never mirrored have none.
+    pub async fn write_down(self, sentence: String) -> bool {
+        let Self { report, record, found, damaged } = self;
+        let Some(record) = record else { return false };
+        let VerifyReport { examined, equal, bytes, faults, properties_unknown, left_out, not_compared, .. } = report;
+        let sums = [
+            ("examined", examined),
+            ("equal", equal),
+            ("bytes", bytes),
+            ("faults", faults),
+            ("properties_unknown", properties_unknown),
+            ("left_out", left_out),
+            ("not_compared", not_compared),
+        ];
+        let sums = sums.into_iter().filter(|(_, count)| *count > 0);
+        let sums = sums.map(|(name, count)| (name.to_owned(), count)).collect();
+        record.end_verification((report.result(), sentence), sums, (found, damaged)).await;
+        true
+    }
 }
 
 impl<R: FnMut(String)> Verifier<R> {
+    /// How many remarks the record names at most.
+    const FOUND_MAX: usize = 1_000;
+
     /// Begins a verification. `names` are the names of the stores in its remarks.
     pub fn new(sample: u8, names: SubjectNames, remark: R) -> Self {
-        Self { sample, names, report: VerifyReport::default(), remark }
+        let (report, found, damaged) = (VerifyReport::default(), Vec::new(), BTreeMap::new());
+        Self { sample, names, report, remark, record: None, found, damaged }
+    }
+
+    async fn begin_record(&mut self, engine: &Arc<dyn Engine>, (account, space): (Option<String>, Option<String>)) {
+        let scope = VerifiedScope { account, space, sample: self.sample, damaged: BTreeMap::new() };
+        let record = RunRecord::of_verification(engine, scope);
+        record.begin().await;
+        self.record = Some(record);
+    }
+
+    /// The result, or the error with a record of it.
+    async fn end(self, compared: Result<()>) -> Result<Verified> {
+        let Self { names, report, record, found, damaged, .. } = self;
+        if let (Err(error), Some(record)) = (&compared, &record) {
+            record.fail(error, &names, &RunEvents::default()).await;
+        }
+        compared.map(|()| Verified { report, record, found, damaged })
     }
 
     /// Compares the two ends of a mirror: folders or parts of buckets, mirrored or not.
     ///
     /// # Errors
     /// When an end cannot be used or listed, or both are one place.
-    pub async fn ends(mut self, request: &MirrorRequest) -> Result<VerifyReport> {
+    pub async fn ends(mut self, request: &MirrorRequest) -> Result<Verified> {
         let ends = OpenedEnds::open(request).await?;
+        if let Some(engine) = &ends.state {
+            self.begin_record(engine, (None, None)).await;
+        }
+        let compared = self.compare_ends(ends).await;
+        self.end(compared).await
+    }
+
+    async fn compare_ends(&mut self, ends: OpenedEnds) -> Result<()> {
         let verification = Verification {
             source: ends.source.store,
             destination: ends.destination.store,
@@ -122,7 +201,7 @@ impl<R: FnMut(String)> Verifier<R> {
         // Two ends with nothing in them are most often mistyped.
         self.report.pairs += u64::from(findings.examined > 0 || !findings.faults.is_empty());
         self.add("", &findings);
-        Ok(self.report)
+        Ok(())
     }
 
     /// Compares all that policies have copied, or only one account or space if it is given.
@@ -134,7 +213,20 @@ impl<R: FnMut(String)> Verifier<R> {
         installation: &Installation,
         only_account: Option<&AccountId>,
         only_space: Option<&SpaceId>,
-    ) -> Result<VerifyReport> {
+    ) -> Result<Verified> {
+        let of = |id: &str| id.to_owned();
+        let scope = (only_account.map(|id| of(id.as_str())), only_space.map(|id| of(id.as_str())));
+        self.begin_record(&installation.engine, scope).await;
+        let compared = self.compare_accounts(installation, only_account, only_space).await;
+        self.end(compared).await
+    }
+
+    async fn compare_accounts(
+        &mut self,
+        installation: &Installation,
+        only_account: Option<&AccountId>,
+        only_space: Option<&SpaceId>,
+    ) -> Result<()> {
         let accounts = installation.policies.accounts().await?;
         if let Some(only) = only_account {
             anyhow::ensure!(accounts.iter().any(|(account, _)| account == only), "there is no account `{only}`");
@@ -148,7 +240,15 @@ impl<R: FnMut(String)> Verifier<R> {
                 Err(error) => self.failed(&account.to_string(), &error_chain(&error)),
             }
         }
-        Ok(self.report)
+        Ok(())
+    }
+
+    /// Reports a remark, and keeps the first ones for the record.
+    fn say(&mut self, remark: String) {
+        if self.found.len() < Self::FOUND_MAX {
+            self.found.push(remark.clone());
+        }
+        (self.remark)(remark);
     }
 
     async fn account(
@@ -178,7 +278,7 @@ impl<R: FnMut(String)> Verifier<R> {
                     self.leave_out(&LeftOutEntry { account, store, shown, is_space: true, rule });
                 }
                 for pair in decision.policies.iter().filter(|pair| pair.source == source) {
-                    let name = format!("{account}/{space} (store {} → {})", pair.source, pair.destination);
+                    let name = copy_name((account, &space), (&pair.source, &pair.destination));
                     let verification = Verification {
                         source: store.clone(),
                         destination: installation.stores.destination(account, &pair.destination).await?,
@@ -204,10 +304,13 @@ impl<R: FnMut(String)> Verifier<R> {
         self.report.bytes += findings.bytes;
         self.report.faults += findings.faults.len() as u64;
         self.report.not_compared += findings.not_compared.len() as u64;
+        if !findings.faults.is_empty() {
+            self.damaged.insert(name.to_owned(), findings.faults.len() as u64);
+        }
         for fault in findings.faults.iter().chain(&findings.not_compared) {
             let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
             let what = self.names.text(&fault.what.to_string());
-            (self.remark)(format!("{name}{}: {what}", fault.item));
+            self.say(format!("{name}{}: {what}", fault.item));
         }
     }
 
@@ -219,7 +322,7 @@ impl<R: FnMut(String)> Verifier<R> {
         let more = count - first.len() as u64;
         if more > 0 {
             self.report.left_out += more;
-            (self.remark)(format!(
+            self.say(format!(
                 "not copied: {more} more entries of store {store} of account `{account}` that lie in no space"
             ));
         }
@@ -227,11 +330,12 @@ impl<R: FnMut(String)> Verifier<R> {
 
     fn leave_out(&mut self, entry: &LeftOutEntry) {
         self.report.left_out += 1;
-        (self.remark)(SubjectNames::left_out(entry));
+        self.say(SubjectNames::left_out(entry));
     }
 
     fn failed(&mut self, name: &str, why: &str) {
         self.report.faults += 1;
-        (self.remark)(format!("{name}: could not be verified: {why}"));
+        *self.damaged.entry(name.to_owned()).or_default() += 1;
+        self.say(format!("{name}: could not be verified: {why}"));
     }
 }

@@ -62,6 +62,25 @@ pub struct RunHead {
     /// Its counters that are not zero.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sums: BTreeMap<String, u64>,
+    /// What it compared, if it was a verification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<VerifiedScope>,
+}
+
+/// What a verification compared, and where it found damage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedScope {
+    /// The account that it was about, if only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The space that it was about, if only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+    /// Per cent of the items whose bytes it read.
+    pub sample: u8,
+    /// The copies with faults, by their names, and how many each has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub damaged: BTreeMap<String, u64>,
 }
 
 /// What a run named.
@@ -137,9 +156,8 @@ impl RunLog {
     ///
     /// # Errors
     /// The table's.
-    pub async fn begin(&self, run: &RunId, began: Timestamp) -> Result<(), RunLogError> {
-        let head = RunHead { began: began.as_millis(), ..RunHead::default() };
-        self.table.put(&key(HEAD, run), json(&head), RowPrecondition::Always).await?;
+    pub async fn begin(&self, run: &RunId, head: &RunHead) -> Result<(), RunLogError> {
+        self.table.put(&key(HEAD, run), json(head), RowPrecondition::Always).await?;
         let runs = self.ids().await?;
         for old in runs.iter().take(runs.len().saturating_sub(Self::RUNS_MAX)) {
             // The head comes last: a run without one would stay for ever.
@@ -236,7 +254,7 @@ mod tests {
         let id = |number: u64| RunId::new(Timestamp::from_millis(1_790_000_000_000 + number * 1_000), &Digits);
         assert_eq!(id(0).as_str(), "20260921141320000-beef");
         for number in 0..103 {
-            log.begin(&id(number), Timestamp::from_millis(number)).await.unwrap();
+            log.begin(&id(number), &RunHead { began: number, ..RunHead::default() }).await.unwrap();
             let head = RunHead { began: number, ended: Some(number + 1), exit_code: Some(2), ..RunHead::default() };
             let details = RunDetails::bounded(vec!["r".repeat(60_000); 2], (vec![number.to_string()], 7));
             if number < 102 {

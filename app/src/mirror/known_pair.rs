@@ -81,6 +81,8 @@ pub(crate) struct OpenedEnds {
     pub(crate) pair: SpacePair,
     /// What kinds of store the ends are.
     pub(crate) types: ComparedTypes,
+    /// The engine with the state of their mirror, if it is known here.
+    pub(crate) state: Option<Arc<dyn Engine>>,
 }
 
 impl OpenedEnds {
@@ -104,6 +106,7 @@ impl OpenedEnds {
             source: ends.source.open(&folders, source, &pair.space).await?,
             destination: ends.destination.open(&folders, destination, &pair.space).await?,
             types: ends.source.types().and(ends.destination.types()),
+            state,
             pair,
         })
     }

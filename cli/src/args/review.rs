@@ -26,6 +26,9 @@ pub(crate) struct VerifyArgs {
     /// Print the summary as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
+    /// Say nothing if every item is as it should be, for cron
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 impl VerifyArgs {

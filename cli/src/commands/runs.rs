@@ -42,9 +42,10 @@ fn list(runs: Vec<(RunId, RunHead)>, as_json: bool) {
     }
     let rows = runs.into_iter().map(|(id, head)| {
         let exit = head.exit_code.map_or_else(|| "–".to_owned(), |code| code.to_string());
-        [id.to_string(), at(head.began), ended(&head), exit, head.sentence]
+        let what = if head.verified.is_some() { "verify" } else { "copy" };
+        [id.to_string(), what.to_owned(), at(head.began), ended(&head), exit, head.sentence]
     });
-    line(table(["run", "began", "ended", "exit code", "what it came to"], rows));
+    line(table(["run", "to", "began", "ended", "exit code", "what it came to"], rows));
 }
 
 async fn show(log: &RunLog, id: Option<String>, as_json: bool, names: &SubjectNames) -> Result<()> {
@@ -62,7 +63,14 @@ async fn show(log: &RunLog, id: Option<String>, as_json: bool, names: &SubjectNa
         line(whole_json(&id, (&head, &details), names).to_string());
         return Ok(());
     }
-    line(format!("run {id}, began {}, ended {}", at(head.began), ended(&head)));
+    let what = if head.verified.is_some() { "verification" } else { "run" };
+    line(format!("{what} {id}, began {}, ended {}", at(head.began), ended(&head)));
+    if let Some(verified) = &head.verified {
+        let of = [&verified.account, &verified.space].into_iter().flatten().map(|id| format!("`{id}`"));
+        let of: Vec<String> = of.collect();
+        let of = if of.is_empty() { "all".to_owned() } else { of.join(", ") };
+        line(format!("of {of}; the bytes of {} % of the items", verified.sample));
+    }
     let items = details.items.iter().filter_map(|item| serde_json::from_str::<EventLine>(item).ok()?.event());
     items.for_each(|event| line(event_lines::text(&event, names)));
     if details.items_more > 0 {
@@ -87,10 +95,14 @@ fn ended(head: &RunHead) -> String {
 }
 
 fn head_json(id: &RunId, head: &RunHead) -> Value {
-    json!({
+    let mut json = json!({
         "run": id.as_str(), "began": at(head.began), "ended": head.ended.map(at), "exit_code": head.exit_code,
         "sentence": head.sentence, "sums": head.sums,
-    })
+    });
+    if let Some(verified) = &head.verified {
+        json["verified"] = serde_json::to_value(verified).unwrap_or_default();
+    }
+    json
 }
 
 fn whole_json(id: &RunId, (head, details): (&RunHead, &RunDetails), names: &SubjectNames) -> Value {

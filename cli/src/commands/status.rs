@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use mill_app::config::Config;
+use mill_app::counted::counted;
 use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
-use mill_app::status_report::{AccountStatus, FailureStatus, PairStatus, RunStatus, StatusReport};
+use mill_app::status_report::{AccountStatus, FailureStatus, PairStatus, RunStatus, StatusReport, VerificationStatus};
 use mill_records::dead_letters::DeadLetterState;
 
 use crate::output::{line, table};
@@ -31,8 +32,12 @@ fn or_dash<T: ToString>(value: Option<T>) -> String {
 /// As of when a pair is in sync, or how much of it was queued; with what is not copied at all. Queued items need not
 /// differ: some policies compare all items, even those that are proven equal.
 fn pair_state(pair: &PairStatus, waiting: u64) -> String {
+    let faults = pair.verification.as_ref().map_or(0, |verified| verified.faults);
     let mut state = match &pair.survey {
         None => "unknown".to_owned(),
+        Some(survey) if faults > 0 && survey.count("queued") == 0 => {
+            format!("nothing to be copied as of {}, by listings and sync proofs", survey.surveyed)
+        }
         Some(survey) => {
             let (at, queued, unproven) = (&survey.surveyed, survey.count("queued"), survey.unproven);
             match &survey.in_sync_as_of {
@@ -60,7 +65,21 @@ fn pair_state(pair: &PairStatus, waiting: u64) -> String {
             state = format!("{state}, {count} {what}");
         }
     }
-    format!("{state}{}", failed_since(pair))
+    format!("{state}{}{}", verified(pair), failed_since(pair))
+}
+
+/// What the last verification found.
+fn verified(pair: &PairStatus) -> String {
+    let Some(VerificationStatus { run, ended, sample, faults }) = &pair.verification else { return String::new() };
+    let part = if *sample < 100 { format!(", {sample} % of it") } else { String::new() };
+    if *faults == 0 {
+        return format!("; verified {ended}{part}");
+    }
+    format!(
+        "; NOT as it should be: the verification of {ended} found {} (`mill runs show {run}`); set right what it names, \
+         then verify again",
+        counted(*faults, "fault")
+    )
 }
 
 /// The failed surveys of a pair since its last survey: since when, and why.

@@ -26,7 +26,8 @@ pub(super) async fn run(
 ) -> Result<ResultCode> {
     let began = Instant::now();
     let verifier = Verifier::new(args.sample, names_of(ends.as_ref()), |remark| line(format!("! {remark}")));
-    let report = if let Some(ends) = ends {
+    let is_pair = ends.is_some();
+    let compared = if let Some(ends) = ends {
         Box::pin(verifier.ends(&ends)).await?
     } else {
         let mut named = args.places.iter().map(|place| text(place));
@@ -39,7 +40,14 @@ pub(super) async fn run(
         let installation = Installation::configured(&config().await?).await?;
         verifier.installation(&installation, only_account.as_ref(), only_space.as_ref()).await?
     };
-    print(&report, args.json, began.elapsed().as_secs_f64());
+    let (report, seconds) = (compared.report.clone(), began.elapsed().as_secs_f64());
+    let is_kept = compared.write_down(sentence(&report, seconds)).await;
+    if args.json || !args.quiet || report.result() != ResultCode::Done {
+        print(&report, args.json, seconds);
+    }
+    if is_pair && !is_kept && !args.json && !args.quiet {
+        line("No record of this is kept: `mill mirror` never copied one of the two to the other here.");
+    }
     Ok(report.result())
 }
 
@@ -52,8 +60,7 @@ fn wrong_place(why: impl Display) -> anyhow::Error {
 }
 
 fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
-    let VerifyReport { examined, equal, bytes: read, faults, properties_unknown, left_out, not_compared, pairs, types } =
-        *report;
+    let VerifyReport { examined, equal, bytes: read, faults, properties_unknown, left_out, not_compared, .. } = *report;
     let result = report.result();
     if as_json {
         line(
@@ -64,19 +71,8 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
         );
         return;
     }
-    let how = match result {
-        ResultCode::Warnings if pairs == 0 => "There was nothing to verify",
-        ResultCode::Warnings => "Every item looked at is as it should be, but for what is told here",
-        ResultCode::Done => "Every item looked at is as it should be",
-        _ => "Not all is as it should be",
-    };
-    let read = bytes(read);
-    let named = if not_compared > 0 { format!(", {not_compared} not compared") } else { String::new() };
-    line(format!(
-        "{how}: {examined} examined, {equal} read and equal, {}{named}; {read} in {seconds:.1} s.",
-        counted(faults, "fault")
-    ));
-    if let Some(what) = types.not_compared() {
+    line(sentence(report, seconds));
+    if let Some(what) = report.types.not_compared() {
         line(format!("Of no item compared: {what}."));
     }
     if properties_unknown > 0 {
@@ -85,4 +81,18 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
              and what Mill wrote down is of another state of these files. The next mirror writes it down anew."
         ));
     }
+}
+
+/// What a verification came to, in one sentence.
+fn sentence(report: &VerifyReport, seconds: f64) -> String {
+    let VerifyReport { examined, equal, bytes: read, faults, not_compared, pairs, .. } = *report;
+    let how = match report.result() {
+        ResultCode::Warnings if pairs == 0 => "There was nothing to verify",
+        ResultCode::Warnings => "Every item looked at is as it should be, but for what is told here",
+        ResultCode::Done => "Every item looked at is as it should be",
+        _ => "Not all is as it should be",
+    };
+    let named = if not_compared > 0 { format!(", {not_compared} not compared") } else { String::new() };
+    let (read, faults) = (bytes(read), counted(faults, "fault"));
+    format!("{how}: {examined} examined, {equal} read and equal, {faults}{named}; {read} in {seconds:.1} s.")
 }

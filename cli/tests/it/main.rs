@@ -30,4 +30,5 @@ mod state;
 mod status;
 mod sums;
 mod trouble;
+mod verified;
 mod world;
