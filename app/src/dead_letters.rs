@@ -1,9 +1,10 @@
 //! Dead letters, and what a person decides about them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Result;
-use mill_model::QueueName;
+use mill_model::{DuplicateTask, QueueName, TaskArgs as _, Timestamp};
 use mill_ports::EngineExt as _;
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::{
@@ -14,6 +15,7 @@ use mill_records::tables;
 use serde::Serialize;
 
 use crate::installation::Installation;
+use crate::run_record;
 use crate::subject_names::SubjectNames;
 
 /// Dead letters read in one call.
@@ -184,6 +186,15 @@ impl<'i> DeadLetterReview<'i> {
         Ok(surveys.into_iter().filter_map(|survey| survey.record.in_sync).max().map(|at| at.to_string()))
     }
 
+    /// How many entries the last run refused. None of them is a dead letter.
+    ///
+    /// # Errors
+    /// When the table does not answer or cannot be read.
+    pub async fn refused_by_last_run(&self) -> Result<u64> {
+        let runs = run_record::log_of(&self.installation.engine).list().await?;
+        Ok(runs.first().and_then(|(_, head)| head.sums.get("refused").copied()).unwrap_or(0))
+    }
+
     /// How many dead letters wait for a person.
     ///
     /// # Errors
@@ -224,6 +235,29 @@ impl<'i> DeadLetterReview<'i> {
 
 fn filter(all: bool) -> DeadLetterFilter {
     DeadLetterFilter { state: (!all).then_some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() }
+}
+
+/// Closes a mirror's dead letters from before a run that left the two in sync: each item is equal by now, or gone from the
+/// source. Those of items that the run refused stay open.
+pub(crate) async fn settle(installation: &Installation, took: Duration) {
+    let now = installation.engine.clock().now();
+    let began = Timestamp::from_millis(now.as_millis().saturating_sub(took.as_millis().try_into().unwrap_or(u64::MAX)));
+    let table = installation.dead_letters();
+    let is_settled = |letter: &DeadLetter| {
+        let is_of_item = letter.kind.as_ref() == Some(&DuplicateTask::KIND);
+        let is_refused = letter.subject.as_ref().is_none_or(|subject| installation.refusals.contains(subject));
+        letter.at < began && is_of_item && !is_refused
+    };
+    let closing = async {
+        for letter in open_letters(&table).await?.into_iter().filter(is_settled) {
+            let decision = OperatorDecision { by: "mill".to_owned(), at: now };
+            table.discard(&letter.id, &format!("in sync since the run that began at {began}"), decision).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = closing.await {
+        tracing::warn!("a dead letter of an item in sync could not be closed: {error:#}");
+    }
 }
 
 /// All dead letters that wait for a person.

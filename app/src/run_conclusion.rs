@@ -70,6 +70,9 @@ impl RunConclusion<'_> {
             ProofNeeded::ClosingSurvey => self.closing_survey(&mut remarks).await?,
             ProofNeeded::AnotherRun => InSync::No,
         };
+        if !dry_run && in_sync != InSync::No && matches!(self.names, SubjectNames::Mirror { .. }) {
+            dead_letters::settle(self.installation, took).await;
+        }
         if let Evidence::SumMismatch(why) = evidence {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }

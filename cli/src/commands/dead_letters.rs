@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use mill_app::config::Config;
+use mill_app::counted::counted;
 use mill_app::dead_letters::{DeadLetterEntry, DeadLetterReview, DecisionEntry};
 use mill_app::installation::Installation;
 use mill_app::mirror;
@@ -76,6 +77,14 @@ async fn list(review: &DeadLetterReview<'_>, all: bool, as_json: bool) -> Result
         }
     } else if letters.is_empty() {
         line("none");
+        let refused = review.refused_by_last_run().await?;
+        if refused > 0 {
+            line(format!(
+                "The last run refused {}, which is no dead letter: `mill runs show{}` names what it refused.",
+                counted(refused, "item"),
+                review.mirror_option()
+            ));
+        }
     } else {
         let in_sync_since = review.mirror_in_sync_since().await?;
         let is_outdated = |letter: &DeadLetterEntry| {

@@ -107,4 +107,11 @@ fn a_mirror_that_cannot_begin_is_among_the_runs_of_its_pair_with_the_reason() {
     world.mirror(&[]).expect(100);
     assert_eq!(codes(), [100, 100, 0]);
     fs::rename(world.path("unmounted"), world.path("dst")).unwrap();
+    std::os::unix::fs::symlink("x", world.path("src/link")).unwrap();
+    world.mirror(&[]).expect(2);
+    let letters = world.mill(&["deadletters", "list", "--mirror", "src", "dst"]).expect(0).out;
+    assert!(
+        letters.contains("none\nThe last run refused 1 ") && letters.contains("`mill runs show --mirror src dst`"),
+        "{letters}"
+    );
 }
