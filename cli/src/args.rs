@@ -61,7 +61,7 @@ pub(crate) enum Command {
         mill mirror ~/Pictures /mnt/backup/Pictures\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n  \
         mill mirror ~/Pictures s3://my-backup/pictures\n  \
-        mill mirror ~/Pictures s3://nas/pictures --destination-option wholeChecksums=false   not all that Amazon's has\n  \
+        mill mirror ~/Pictures s3://nas/pictures --destination-option wholeChecksums=false\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures -v            a line for each item that changes\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures -n -v         what it would do; changes nothing\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures --report pictures.jsonl   for auditors: a line for each entry\n\n\

@@ -93,7 +93,7 @@ fn of_own_authority(headers: usize) -> u16 {
         Arc::new(config.with_single_cert(vec![certificate], PrivateKeyDer::from_pem_slice(PEM).unwrap()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let more: String = (0..headers).map(|n| format!("x-amz-meta-n{n}: x\r\n")).collect();
+    let more = (0..headers).map(|n| format!("x-amz-meta-n{n}: x\r\n")).collect::<Vec<_>>().concat();
     let text = format!(
         "HTTP/1.1 200 OK\r\netag: \"e\"\r\nlast-modified: Sat, 21 Nov 2026 07:28:00 GMT\r\ncontent-length: 10\r\n\
          x-amz-request-id: 1\r\nconnection: close\r\n{more}\r\n"

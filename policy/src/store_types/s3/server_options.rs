@@ -69,9 +69,9 @@ impl FromStr for ServerOption {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let Some(of) = TRAITS.iter().position(|(known, _)| *known == name) else {
             let meant = nearest(name).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
-            let stop = if meant.is_empty() { ";" } else { "" };
+            let there_are = if meant.is_empty() { "; there are" } else { " There are" };
             let all = TRAITS.map(|(name, _)| name).join(", ");
-            return Err(ServerOptionError(format!("no option is named `{name}`{meant}{stop} there are {all}")));
+            return Err(ServerOptionError(format!("no option is named `{name}`{meant}{there_are} {all}")));
         };
         match value {
             "true" => Ok(Self { of, value: true }),
