@@ -98,8 +98,12 @@ impl LockedMirror {
                 return Err(error);
             }
         };
-        if !request.take_over {
-            pair.ensure_not_swapped(wait_limit).await?;
+        if !request.take_over
+            && let Err(swapped) = pair.ensure_not_swapped(wait_limit).await
+        {
+            // `--take-over`, which that error offers, would not help against this one.
+            pair.ensure_state_is_outside(wait_limit).await?;
+            return Err(swapped);
         }
         let dry_run = request.dry_run;
         let begin = move |state: &PairState| {
