@@ -51,6 +51,7 @@ impl RunConclusion<'_> {
         closing_events::note_findings(self.installation, &produced).await?;
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.installation.refusals.named().iter().map(|it| self.names.refused(it)));
+        let of_entries = self.of_entries(&produced);
         remarks.extend(produced.findings.held.iter().map(|held| self.names.held(held, !dry_run)));
         // This includes the dead letters of a run that was killed before it could report them.
         if self.installation.drain_dead_letters().await? + totals.dead_lettered() > 0 {
@@ -96,9 +97,18 @@ impl RunConclusion<'_> {
         let remedy = remedy.max(of_parts(&totals, &produced));
         let remarks = without_repetitions(remarks);
         let earlier = earlier.copied + earlier.updated;
-        let summary =
-            RunSummary { totals, earlier, took, remarks, first_run: None, dry_run, in_sync, at_least: !exact, remedy };
-        Ok((exit, summary))
+        let outcome = RunSummary { totals, earlier, took, remarks, of_entries, ..RunSummary::default() };
+        Ok((exit, RunSummary { dry_run, in_sync, at_least: !exact, remedy, ..outcome }))
+    }
+
+    /// The remarks about one entry each of which an event may tell, with the entry's name.
+    fn of_entries(&self, produced: &SessionReport) -> BTreeMap<String, String> {
+        let named = produced.findings.named_first.iter().map(|entry| (self.names.entry(entry), entry.shown.clone()));
+        let refusals = self.installation.refusals.named();
+        // What is copied in part has a line that does not say so.
+        let refused = refusals.iter().filter(|refusal| !refusal.in_part);
+        let refused = refused.map(|refusal| (self.names.refused(refusal), refusal.item().to_owned()));
+        named.chain(refused).collect()
     }
 
     /// The remarks of a run's survey.

@@ -1,10 +1,12 @@
 //! What became of each entry in a run, passed on to whoever asked for it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use mill_model::ids::escape_bytes_for_display;
 use mill_model::{ItemEvent, Timestamp};
 use mill_ports::ItemEvents;
 use mill_run::Remedy;
@@ -32,6 +34,8 @@ pub struct RunEvents {
 struct NamedItems {
     lines: Vec<String>,
     more: u64,
+    /// The names of the entries, escaped for a message.
+    entries: BTreeSet<String>,
 }
 
 impl fmt::Debug for RunEvents {
@@ -56,6 +60,11 @@ impl RunEvents {
         (named.lines.clone(), named.more)
     }
 
+    /// The names of these entries, escaped for a message.
+    pub fn named_entries(&self) -> BTreeSet<String> {
+        self.named.lock().entries.clone()
+    }
+
     /// Why the report is not complete, if it is not.
     pub fn report_failure(&self) -> Option<String> {
         self.report.as_ref().and_then(EntryReport::failure)
@@ -66,6 +75,7 @@ impl RunEvents {
         if named.lines.len() < Self::NAMED_MAX {
             // Texts and numbers are always JSON.
             named.lines.extend(serde_json::to_string(&EventLine::of(event)).ok());
+            named.entries.insert(escape_bytes_for_display(&event.subject.name));
         } else {
             named.more += 1;
         }

@@ -70,7 +70,8 @@ impl RunRecord {
     pub async fn end(&self, exit: ResultCode, sentence: String, summary: &RunSummary, events: &RunEvents) {
         let sums = summary.totals.each().into_iter().filter(|(_, count)| *count > 0);
         let sums = sums.map(|(counter, count)| (counter.name.to_owned(), count)).collect();
-        let details = RunDetails::bounded(summary.remarks.clone(), events.named());
+        let (named, remarks) = (events.named(), summary.remarks_beside(&events.named_entries()));
+        let details = RunDetails::bounded(remarks, named);
         self.write(RunHead { exit_code: Some(exit.code()), sentence, sums, ..RunHead::default() }, &details).await;
     }
 

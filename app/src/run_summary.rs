@@ -1,5 +1,6 @@
 //! The summary of a run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mill_model::RunTotals;
@@ -16,6 +17,8 @@ pub struct RunSummary {
     pub took: Duration,
     /// One sentence each: what was refused, was held back or failed, and what to do about it.
     pub remarks: Vec<String>,
+    /// Those of `remarks` that are about one entry, of which an event may tell too, with the entry's name.
+    pub of_entries: BTreeMap<String, String>,
     /// Whether no earlier run is known; `None` for runs that do not record that.
     pub first_run: Option<bool>,
     /// Whether nothing was changed: the sums say what a run would do.
@@ -27,4 +30,12 @@ pub struct RunSummary {
     pub at_least: bool,
     /// What to do about the rest, if not all was done.
     pub remedy: Remedy,
+}
+
+impl RunSummary {
+    /// The remarks for whoever has seen the events of these entries.
+    pub fn remarks_beside(&self, told: &BTreeSet<String>) -> Vec<String> {
+        let is_told = |remark: &&String| self.of_entries.get(*remark).is_some_and(|entry| told.contains(entry));
+        self.remarks.iter().filter(|remark| !is_told(remark)).cloned().collect()
+    }
 }

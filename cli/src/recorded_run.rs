@@ -1,5 +1,6 @@
 //! A run with those who learn what becomes of its entries (`-v`, `--report`), and with its record for `mill runs`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,7 +65,8 @@ impl<'r> RecordedRun<'r> {
     pub(crate) async fn end(&self, exit: ResultCode, mut summary: RunSummary) -> ResultCode {
         let exit = self.events.finish_report(self.installation.engine.clock().now(), exit, &mut summary).await;
         self.record.end(exit, report::sentence(&summary, exit), &summary, &self.events).await;
-        report::print(&summary, self.options, exit);
+        let told = if self.options.verbose { self.events.named_entries() } else { BTreeSet::new() };
+        report::print(&summary, self.options, exit, &told);
         exit
     }
 }

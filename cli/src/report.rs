@@ -1,5 +1,7 @@
 //! The closing summary of a run, for people and for machines.
 
+use std::collections::BTreeSet;
+
 use mill_app::result_code::ResultCode;
 use mill_app::run_summary::RunSummary;
 use mill_run::{InSync, Remedy};
@@ -12,7 +14,9 @@ use crate::output::{bytes, line};
 const REMARKS_MAX: usize = 50;
 
 /// Writes the summary: text for people, or JSON, and then what is wrong on standard error. Quietly, nothing is said of success.
-pub(crate) fn print(summary: &RunSummary, options: &RunOptions, exit: ResultCode) {
+/// `told`: the entries of which a line was printed already.
+pub(crate) fn print(summary: &RunSummary, options: &RunOptions, exit: ResultCode, told: &BTreeSet<String>) {
+    let remarks = summary.remarks_beside(told);
     if options.json {
         summary.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
         line(as_json(summary, exit).to_string());
@@ -21,11 +25,11 @@ pub(crate) fn print(summary: &RunSummary, options: &RunOptions, exit: ResultCode
     if options.quiet && matches!(exit, ResultCode::Done | ResultCode::Unchanged) {
         return;
     }
-    for remark in summary.remarks.iter().take(REMARKS_MAX) {
+    for remark in remarks.iter().take(REMARKS_MAX) {
         line(format!("! {remark}"));
     }
-    if summary.remarks.len() > REMARKS_MAX {
-        line(format!("! … and {} more; --json and the log name them all", summary.remarks.len() - REMARKS_MAX));
+    if remarks.len() > REMARKS_MAX {
+        line(format!("! … and {} more; --json and the log name them all", remarks.len() - REMARKS_MAX));
     }
     line(sentence(summary, exit));
 }

@@ -28,6 +28,13 @@ pub struct Refusal {
     pub in_part: bool,
 }
 
+impl Refusal {
+    /// The name of the item in its space, escaped for a message; neither an account nor a space has a slash.
+    pub fn item(&self) -> &str {
+        self.subject.splitn(3, '/').last().unwrap_or_default()
+    }
+}
+
 impl Refusals {
     /// How many refusals are kept by name. The log names all.
     pub const NAMED_MAX: usize = 10_000;

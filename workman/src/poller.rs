@@ -134,8 +134,10 @@ pub(crate) struct Poller {
     held_for_listening: u32,
     /// Received tasks that wait for their stores.
     waiting: u32,
-    /// Rounds in a row that found nothing anywhere.
+    /// Rounds in a row that found nothing anywhere, since there was a task.
     idle_rounds: usize,
+    /// Whether there was one yet. Whoever starts a workman is about to send some, so it does not leave them for long before.
+    has_worked: bool,
     /// The lower queues are left alone until then.
     low_until: Option<Monotonic>,
     /// Whether a queue failed in the last round, so that it may hold tasks.
@@ -185,6 +187,7 @@ impl Poller {
             waiting: 0,
             expected: BTreeSet::new(),
             idle_rounds: 0,
+            has_worked: false,
             low_until: None,
             round_failed: false,
             gather_until: None,
@@ -276,6 +279,7 @@ impl Poller {
         }
         if summary.received > 0 {
             self.idle_rounds = 0;
+            self.has_worked = true;
             self.low_until = None;
         }
         if request.beside {
@@ -422,7 +426,7 @@ impl Poller {
                 steps[self.idle_rounds.min(steps.len() - 1)]
             };
             self.low_until = Some(now.plus(step));
-            self.idle_rounds += 1;
+            self.idle_rounds += usize::from(self.has_worked);
         }
     }
 }

@@ -140,7 +140,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         key: "workman.idle-backoff",
         default: "100ms,200ms,500ms,1s",
-        about: "pauses of the lower queues while nothing is found (where requests cost: 1m,2m,4m,8m,8m)",
+        about: "pauses of the lower queues while nothing is found (where requests cost: 1m,2m,4m,8m,8m); before its first task a workman takes the first",
         example: ("1m,2m,4m,8m,8m", "a fleet, where each look is a request that is paid for"),
         cost: "longer: fewer requests while there is nothing to do, and the first task waits longer",
     },

@@ -58,6 +58,12 @@ fn verbose_names_each_item_that_changed_or_could_not_and_no_other() {
     }
     let again = world.mirror(&["--verbose"]).expect(2);
     assert!(told(&again).iter().all(|line| line.starts_with("refused")), "{}", again.out);
+    for said in [world.mill(&["mirror", "src", "dst", "-v"]), world.mill(&["runs", "show", "--mirror", "src", "dst"])] {
+        assert!(said.out.contains("refused    link: a symbolic link"), "{}", said.out);
+        assert!(!said.out.contains("not copied: `"), "each is said once: {}", said.out);
+    }
+    let silent = world.mill(&["mirror", "src", "dst"]).expect(2);
+    assert!(silent.out.contains("! not copied: `link`: a symbolic link"), "{}", silent.out);
     world.mirror(&["-v", "-q"]).expect(200);
 }
 
@@ -235,7 +241,7 @@ fn the_last_runs_of_a_mirror_are_listed_and_shown_and_a_killed_one_has_not_ended
         "copied     deep/new one  2.93 KiB\n",
         "deleted    gone\n",
         "updated    mode  properties\n",
-        "! not copied: `link`",
+        "refused    link: a symbolic link",
     ] {
         assert!(shown.contains(line), "{line}: {shown}");
     }

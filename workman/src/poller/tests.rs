@@ -111,10 +111,17 @@ fn the_lowest_queue_may_use_every_slot_that_nobody_else_wants() {
 
 #[test]
 fn idle_rounds_leave_the_lower_queues_alone_for_1_2_4_8_8_minutes_while_the_highest_is_listened_to() {
-    let mut poller = poller(10, 0, 2);
+    let (mut fresh, mut worked) = (poller(10, 0, 2), poller(10, 0, 2));
+    worked.has_worked = true;
+    assert_eq!(low_pauses(&mut worked, 7), [1, 2, 4, 8, 8, 8]);
+    assert_eq!(low_pauses(&mut fresh, 4), [1, 1, 1], "before there was a task at all it looks each minute");
+}
+
+/// The minutes between so many requests to the lower queue, of which none finds anything.
+fn low_pauses(poller: &mut Poller, requests: usize) -> Vec<u64> {
     let mut now = Monotonic::default();
     let mut asked_low = Vec::new();
-    while asked_low.len() < 7 {
+    while asked_low.len() < requests {
         let PollStep::Receive(ask) = poller.next(now, false) else {
             panic!("the highest queue must never be slept on")
         };
@@ -124,8 +131,7 @@ fn idle_rounds_leave_the_lower_queues_alone_for_1_2_4_8_8_minutes_while_the_high
         now = now.plus(ask.wait);
         poller.note_received(&ask, ANSWER, now);
     }
-    let minutes: Vec<u64> = asked_low.windows(2).map(|pair| pair[1].since(pair[0]).as_secs() / 60).collect();
-    assert_eq!(minutes, [1, 2, 4, 8, 8, 8]);
+    asked_low.windows(2).map(|pair| pair[1].since(pair[0]).as_secs() / 60).collect()
 }
 
 #[test]

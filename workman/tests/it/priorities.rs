@@ -119,7 +119,8 @@ async fn the_lower_queue_is_left_alone_for_1_2_4_8_8_minutes_and_the_higher_is_s
     let fixture = Fixture::new(|_, _| async { Ok(TaskOutcome::done()) });
     fixture
         .work(async {
-            // Polled at 0, 1, 3, 7, 15 minutes while nothing is found.
+            fixture.send(LOW, "first").await;
+            // Polled at 0, 1, 3, 7, 15 minutes while nothing more is found.
             fixture.pass(Duration::from_mins(7) + secs(30)).await;
             fixture.send(LOW, "low").await;
             fixture.pass(Duration::from_mins(10)).await;
@@ -136,6 +137,20 @@ async fn the_lower_queue_is_left_alone_for_1_2_4_8_8_minutes_and_the_higher_is_s
                 "served at once, and the low queue is asked again"
             );
             assert_eq!(fixture.probe.begun_at("low 2"), [17 * 60 + 31]);
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_task_of_all_is_found_within_a_minute() {
+    let fixture = Fixture::new(|_, _| async { Ok(TaskOutcome::done()) });
+    fixture
+        .work(async {
+            fixture.pass(Duration::from_mins(20) + secs(30)).await;
+            fixture.send(LOW, "first").await;
+            fixture.pass(Duration::from_mins(1)).await;
+            assert_eq!(fixture.probe.begun_at("first"), [21 * 60]);
         })
         .await
         .unwrap();
