@@ -291,3 +291,28 @@ fn mills_own_state_is_never_written_over() {
     world.mill(&["mirror", "bak", "home"]).expect(0);
     assert_eq!(fs::read_to_string(world.path("home/a")).unwrap(), "a");
 }
+
+#[test]
+fn a_directory_that_stays_empty_stays_in_the_copy_too() {
+    let world = World::new();
+    for n in 0..30 {
+        world.write(&format!("src/other/{n}"), "o");
+        world.write(&format!("src/emptied-{n}/deep/file"), "f");
+    }
+    world.age("src");
+    world.mirror(&[]).expect(0);
+    for n in 0..15 {
+        fs::remove_file(world.path(&format!("src/emptied-{n}/deep/file"))).unwrap();
+    }
+    let json = world.mirror(&["--remove-vanished"]).expect(0).json();
+    assert_eq!((&json["deleted"], &json["in_sync"]), (&15.into(), &true.into()), "{json}");
+    world.same("src", "dst");
+    // Gone at the source as well, it goes.
+    for n in 0..15 {
+        fs::remove_dir_all(world.path(&format!("src/emptied-{n}"))).unwrap();
+    }
+    world.age("src");
+    world.mirror(&["--remove-vanished"]).expect(2);
+    world.mirror(&["--remove-vanished", "--confirm-deletes", "15"]).expect(0);
+    world.same("src", "dst");
+}

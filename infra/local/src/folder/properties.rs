@@ -70,15 +70,6 @@ impl StoredProperties {
         }
         serde_json::from_slice(value).map_or(Self::Unreadable, Self::InFile)
     }
-
-    /// Whether the file has properties of its own.
-    pub(super) fn is_said(&self) -> bool {
-        match self {
-            Self::InFile(map) => !map.is_empty(),
-            Self::InSidecar | Self::Unreadable => true,
-            Self::PerhapsInSidecar => false,
-        }
-    }
 }
 
 /// Which of an item's properties are to be stored, and where.
@@ -90,6 +81,13 @@ pub(super) struct PropertyPlan {
     map: PropertyMap,
     /// Whether there is a sidecar for what does not fit.
     sidecar: bool,
+    /// Whether the attribute is stored also where the map is empty.
+    marks: bool,
+}
+
+/// Whether a directory has properties of its own, or was marked as an item while it held others. Then it stays when these go.
+pub(super) fn is_marked(directory: impl AsFd) -> bool {
+    attribute::read(directory, ATTRIBUTE, |_| ()).is_ok_and(|found| found.is_some())
 }
 
 impl PropertyPlan {
@@ -110,12 +108,12 @@ impl PropertyPlan {
                 (false, _) => drop(map.insert(name.to_owned(), None)),
             }
         }
-        Self { mode: read_mode, mtime: read_mtime, map, sidecar }
+        Self { mode: read_mode, mtime: read_mtime, map, sidecar, marks: false }
     }
 
-    /// The same plan without the time.
-    pub(super) fn without_time(&self) -> Self {
-        Self { mtime: None, ..self.clone() }
+    /// The same plan without the time, and with a mark that the directory is an item of its own.
+    pub(super) fn for_directory_with_items(&self) -> Self {
+        Self { mtime: None, marks: true, ..self.clone() }
     }
 
     /// Whether a property would be lost if the map were not stored.
@@ -199,7 +197,7 @@ impl PropertyPlan {
 
     /// Stores the map. Only an existing file may have an attribute to remove.
     fn apply_map(&self, file: impl AsFd, found: Option<&FileState>) -> Result<PropertyFit, Errno> {
-        if self.map.is_empty() {
+        if self.map.is_empty() && !self.marks {
             let removed = match found {
                 Some(_) => rustix::fs::fremovexattr(&file, ATTRIBUTE),
                 // Nothing to remove, but a row of the sidecar about an earlier file may have to go.

@@ -62,8 +62,8 @@ impl Applier<'_> {
         self.set(&found, plan)
     }
 
-    /// Stores the properties of a directory item with that directory, which is not empty. Its mtime is not set: it is
-    /// that of the last change of a name in it.
+    /// Stores the properties of a directory item with that directory, which is not empty yet: what is in it has gone from the
+    /// source and is deleted here next. Its mtime is not set: it is that of the last change of a name in it.
     fn directory_with_items(
         &self,
         parent: &OwnedFd,
@@ -72,7 +72,7 @@ impl Applier<'_> {
     ) -> Result<ChangeResult, FolderError> {
         let file = directory_in(parent, item_path.name()).map_err(write)?;
         let found = FoundItem::of(file).map_err(write)?;
-        self.set(&found, &plan.without_time())
+        self.set(&found, &plan.for_directory_with_items())
     }
 
     /// Sets the properties in place, one after another. Each step changes the version. A crash in between leaves a

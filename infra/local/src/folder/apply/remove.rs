@@ -13,7 +13,7 @@ use crate::folder::error::FolderError;
 use crate::folder::file_state::FileState;
 use crate::folder::item_path::{ItemPath, split};
 use crate::folder::item_reader::{self, absent_or_error, find};
-use crate::folder::properties::{self, StoredProperties};
+use crate::folder::properties;
 use crate::folder::root::directory_in;
 use crate::folder::spelling;
 
@@ -79,7 +79,7 @@ impl Applier<'_> {
             // A directory that may not be read is removed if it is empty.
             if let Ok(directory) = self.root.directory(path) {
                 let empty = Dirents::is_empty(&directory).unwrap_or(false);
-                if !empty || StoredProperties::read(directory).is_ok_and(|stored| stored.is_said()) {
+                if !empty || properties::is_marked(&directory) {
                     return;
                 }
             }
