@@ -12,8 +12,9 @@ use mill_ports::{
 };
 use mill_wrappers::ReadOnlyStore;
 
+use super::MirrorRequest;
 use super::endpoint::Endpoint;
-use super::{MirrorPair, MirrorRequest};
+use super::pair::MirrorPair;
 use crate::store_choice::OpenedStore;
 use crate::store_registry::DestinationAccess;
 use crate::wait_limit::WaitLimit;
@@ -46,7 +47,7 @@ impl MirrorPair {
                 return Ok(there);
             }
             if !may_create {
-                bail!(super::missing_destination(path));
+                bail!(super::pair::missing_destination(path));
             }
             Ok(DestinationAccess::Missing)
         };

@@ -9,10 +9,11 @@ use mill_model::{AccountId, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_ports::Engine;
 use mill_records::policies::PolicyRepository;
 
+use super::MirrorRequest;
 use super::endpoint::{Endpoint, FolderPath};
+use super::pair::{MirrorPair, state_folder};
 use super::pair_state::PairState;
 use super::source::lists_something;
-use super::{MirrorPair, MirrorRequest, state_folder};
 use crate::destination_places::DestinationPlaces;
 use crate::installation::Installation;
 use crate::placement_checks::PlacementChecks;

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::MirrorPair;
 use super::endpoint::Endpoint;
+use super::pair::{MirrorPair, state_folder};
 use super::pair_state::PairState;
-use super::state_folder;
 use crate::wait_limit::WaitLimit;
 
 impl MirrorPair {
