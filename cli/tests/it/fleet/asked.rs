@@ -8,8 +8,8 @@ use serde_json::Value;
 /// An action, its ARN, and the partition of the row if a role's permission may depend on it.
 pub(crate) type Permission = (String, String, Option<&'static str>);
 
-/// The partition of the rows with the installation's id.
-const INSTALLATION: &str = "installation";
+/// Partitions on which permissions depend: the rows with the installation's id, and the runs.
+const PARTITIONS: [&str; 2] = ["installation", "runs"];
 
 /// The permissions that a call needs, as AWS documents them for each operation.
 pub(crate) fn permissions(parts: &Parts, body: &Bytes) -> Vec<Permission> {
@@ -37,7 +37,7 @@ fn of_table(operation: &str, body: &Value) -> Vec<Permission> {
     };
     let arn = |table: &str| format!("arn:aws:dynamodb:us-east-1:000000000000:table/{table}");
     let partition = ["Key", "Item"].iter().find_map(|row| body[row]["p"]["S"].as_str());
-    let partition = partition.filter(|partition| *partition == INSTALLATION).map(|_| INSTALLATION);
+    let partition = partition.and_then(|partition| PARTITIONS.into_iter().find(|of| *of == partition));
     tables.into_iter().map(|table| (format!("dynamodb:{operation}"), arn(table), partition)).collect()
 }
 
