@@ -138,10 +138,9 @@ impl SubjectNames {
         format!("not copied: `{shown}`{place}: {class}")
     }
 
-    /// An item that was refused, or a part of it.
-    pub fn refused(&self, Refusal { subject, reason, in_part }: &Refusal) -> String {
-        let what = if *in_part { "copied in part" } else { "not copied" };
-        self.text(&format!("{what}: `{subject}`: {reason}"))
+    /// A deed that was refused.
+    pub fn refused(&self, Refusal { subject, reason, deed }: &Refusal) -> String {
+        self.text(&format!("{}: `{subject}`: {reason}", deed.as_str()))
     }
 
     /// What an event is about.
@@ -248,7 +247,7 @@ impl SubjectNames {
         } else {
             self.confirm_hint(token)
         };
-        format!("kept: {count} of {items_total} items {what} are gone from the source, and {reason}{way_out}")
+        format!("not deleted: {count} of {items_total} items {what} are gone from the source, and {reason}{way_out}")
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use mill_model::{AccountId, Counter, ItemEvent, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
 use mill_ports::{ItemEvents as _, StoreWait};
-use mill_processors::refusals::{Refusal, Refusals};
+use mill_processors::refusals::{Refusal, Refusals, RefusedDeed};
 use mill_run::RunProgress;
 use mill_run::progress::StateStandstill;
 use parking_lot::Mutex;
@@ -50,7 +50,7 @@ pub struct WorkerReport {
     still: Option<(String, u64, u64)>,
     /// What was refused since the previous line, why, and whether it is copied all the same, without a part.
     #[serde(default)]
-    refused: Vec<(String, String, bool)>,
+    refused: Vec<(String, String, String)>,
     /// What became of items since the previous line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<EventLine>,
@@ -90,7 +90,7 @@ impl WorkerReport {
                 let ms = |ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
                 (still.why.to_string(), ms(still.first_failed), ms(still.last_failed))
             }),
-            refused: refused.into_iter().map(|it| (it.subject, it.reason, it.in_part)).collect(),
+            refused: refused.into_iter().map(|it| (it.subject, it.reason, it.deed.as_str().to_owned())).collect(),
             events,
             report_failure,
         }
@@ -220,8 +220,9 @@ struct ReportReceiver {
 impl ReportReceiver {
     fn take(&self, text: &str) {
         let Ok(mut line) = serde_json::from_str::<WorkerReport>(text) else { return };
-        for (subject, reason, in_part) in line.refused.drain(..) {
-            self.refusals.note(Refusal { subject, reason, in_part });
+        for (subject, reason, deed) in line.refused.drain(..) {
+            let deed = RefusedDeed::ALL.into_iter().find(|of| of.as_str() == deed).unwrap_or(RefusedDeed::Copy);
+            self.refusals.note(Refusal { subject, reason, deed });
         }
         let told: Vec<ItemEvent> = line.events.drain(..).filter_map(EventLine::event).collect();
         self.events.tell(&told);

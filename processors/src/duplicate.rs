@@ -62,7 +62,7 @@ use crate::ProcessorDeps;
 use crate::current_policy::{self, CurrentPolicy};
 use crate::early_exit::EarlyExit;
 use crate::failure::{self, ErrorMeaning};
-use crate::refusals::Refusal;
+use crate::refusals::{Refusal, RefusedDeed};
 use crate::retry::StoreRetry;
 use crate::slow_items::SlowItems;
 
@@ -212,7 +212,7 @@ impl DuplicateExecution<'_> {
         warn!(target: mill_ports::REPORTED, reason, "refused");
         let detail = OutcomeDetail { reason: Some(reason.clone()), ..OutcomeDetail::default() };
         attempt.outcome.note_with(ItemOutcome::Refused, detail);
-        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), in_part: false });
+        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), deed: RefusedDeed::Copy });
         TaskOutcome::Discard { reason }
     }
 }

@@ -46,7 +46,7 @@ use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 
 pub use crash_points::CRASH_POINTS;
-pub use refusals::{Refusal, Refusals};
+pub use refusals::{Refusal, Refusals, RefusedDeed};
 
 use self::duplicate::DuplicateHandler;
 use self::remove::RemoveHandler;

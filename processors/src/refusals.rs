@@ -1,4 +1,4 @@
-//! Items that cannot be copied, or not all of them, by name and reason, for the summary of a run.
+//! Items that cannot be copied, or not all of them, or not deleted, by name and reason, for the summary of a run.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -17,15 +17,40 @@ struct RefusalLog {
     count: u64,
 }
 
-/// An item that was refused, or a part of it.
+/// What was refused of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedDeed {
+    /// Its copy.
+    Copy,
+    /// A part that its copy could have.
+    PartOfCopy,
+    /// The delete of its copy, though it is gone from the source.
+    Delete,
+}
+
+impl RefusedDeed {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Copy, Self::PartOfCopy, Self::Delete];
+
+    /// What became of the item, in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "not copied",
+            Self::PartOfCopy => "copied in part",
+            Self::Delete => "not deleted",
+        }
+    }
+}
+
+/// A deed that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// `account/space/item`, escaped for a message.
     pub subject: String,
     /// Why.
     pub reason: String,
-    /// Whether the item is copied all the same, without a part that it could have.
-    pub in_part: bool,
+    /// What was refused.
+    pub deed: RefusedDeed,
 }
 
 impl Refusal {
@@ -43,7 +68,7 @@ impl Refusals {
     pub fn note(&self, refused: Refusal) {
         let mut log = self.0.lock();
         log.count += 1;
-        if !refused.in_part {
+        if refused.deed == RefusedDeed::Copy {
             log.all.insert(hash(&refused.subject));
         }
         if log.first.len() < Self::NAMED_MAX {
@@ -87,7 +112,7 @@ mod tests {
     fn all_are_counted_and_the_first_are_kept() {
         let refusals = Refusals::default();
         for n in 0..=Refusals::NAMED_MAX {
-            refusals.note(Refusal { subject: n.to_string(), reason: String::new(), in_part: false });
+            refusals.note(Refusal { subject: n.to_string(), reason: String::new(), deed: RefusedDeed::Copy });
         }
         assert_eq!(refusals.count(), Refusals::NAMED_MAX as u64 + 1);
         assert_eq!(refusals.named().len(), Refusals::NAMED_MAX);
@@ -97,9 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_is_copied_in_part_is_not_missing() {
+    fn an_item_that_is_copied_in_part_or_kept_is_not_missing() {
         let refusals = Refusals::default();
-        refusals.note(Refusal { subject: "a".to_owned(), reason: String::new(), in_part: true });
-        assert_eq!((refusals.count(), refusals.named().len(), refusals.contains("a")), (1, 1, false));
+        for deed in [RefusedDeed::PartOfCopy, RefusedDeed::Delete] {
+            refusals.note(Refusal { subject: "a".to_owned(), reason: String::new(), deed });
+        }
+        assert_eq!((refusals.count(), refusals.named().len(), refusals.contains("a")), (2, 2, false));
     }
 }

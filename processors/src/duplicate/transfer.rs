@@ -14,7 +14,7 @@ use super::context::{AttemptContext, Side, VerifiedPair, source_exit};
 use super::copy_check;
 use crate::crash_points;
 use crate::early_exit::EarlyExit;
-use crate::refusals::Refusal;
+use crate::refusals::{Refusal, RefusedDeed};
 
 /// The result of a copy.
 struct Copied {
@@ -169,7 +169,7 @@ impl AttemptContext<'_> {
         let TagsWritten::Refused(reason) = written else { return None };
         warn!(target: mill_ports::REPORTED, reason, "copied without its tags");
         let subject = format!("{}/{item}", self.pair.account);
-        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), in_part: true });
+        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), deed: RefusedDeed::PartOfCopy });
         Some(reason.clone())
     }
 

@@ -3,7 +3,7 @@
 use futures::stream::{self, StreamExt as _};
 use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{ContentId, EntryFate, EventSubject, ItemEvent, ItemFacts, SubjectSort};
-use mill_ports::{FailureClass, Place, Precondition, Presence, StoreErrorKind};
+use mill_ports::{FailureClass, Place, Precondition, Presence, StoreError, StoreErrorKind};
 use mill_records::delete_lists::{DeletionScope, ListedId, RowResult};
 use mill_records::sync_proofs::VersionDigest;
 use tracing::{debug, info, warn};
@@ -12,6 +12,7 @@ use super::{Removal, list_exit, removing_policy};
 use crate::crash_points;
 use crate::early_exit::EarlyExit;
 use crate::failure;
+use crate::refusals::{Refusal, RefusedDeed};
 
 /// The result for one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,9 +74,11 @@ impl Removal<'_> {
                 Ok(self.keep(&listed.id, "it changed at the destination meanwhile").await)
             }
             Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
-                let why = mill_ports::error_chain(&error);
-                warn!(item = %listed.id, error = %why, "kept: it cannot be looked at");
-                self.note_kept(&listed.id, &why).await;
+                let reason = refusal_reason(&error);
+                warn!(target: mill_ports::REPORTED, item = %listed.id, reason, "not deleted");
+                let subject = format!("{}/{}", self.pair.account, self.item(&listed.id));
+                self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), deed: RefusedDeed::Delete });
+                self.note_kept(&listed.id, &reason).await;
                 Ok(DeleteResult::Kept)
             }
             Ok(DeleteResult::Gone) => {
@@ -218,6 +221,14 @@ fn is_of_one_id(stop: &EarlyExit) -> bool {
         EarlyExit::Store(error) => failure::failure_class(error) == Some(FailureClass::Retryable),
         EarlyExit::Failed { class, .. } => *class == FailureClass::Retryable,
         EarlyExit::TaskOutcome(_) | EarlyExit::Refused { .. } => false,
+    }
+}
+
+/// Why a store refused an item.
+fn refusal_reason(error: &StoreError) -> String {
+    match &error.kind {
+        StoreErrorKind::Refused(reason) => reason.to_string(),
+        _ => mill_ports::error_chain(error),
     }
 }
 

@@ -1,9 +1,10 @@
 //! No error of either side, or of a repository, deletes anything.
 
 use super::*;
+use crate::refusals::RefusedDeed;
 use async_trait::async_trait;
 use mill_model::{EntryFate, ItemEvent};
-use mill_ports::{ItemEvents, RowKey, RowPrecondition, StoreErrorKind, Table};
+use mill_ports::{ItemEvents, RefusalReason, RowKey, RowPrecondition, StoreErrorKind, Table};
 use mill_testkit::PortCall;
 use mill_testkit::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 use parking_lot::Mutex;
@@ -65,6 +66,18 @@ async fn no_error_of_a_source_reads_as_gone() {
 async fn no_error_of_a_destination_deletes_anything() {
     meets(DeletionScope::Items, "d", "head", 0).await;
     meets(DeletionScope::Items, "d", "delete", 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_the_destination_refuses_is_named() {
+    let site = vanished(&["a", "b"]).await;
+    site.granted(&["a", "b"]).await;
+    site.destination_port.meet("delete", fails(&StoreErrorKind::Refused(RefusalReason::Unreadable), 1));
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
+    assert_eq!(site.totals().deleted, 1);
+    let named = site.refusals.named();
+    assert_eq!(named.len(), 1, "{named:?}");
+    assert_eq!((named[0].deed, named[0].item()), (RefusedDeed::Delete, site.left().unwrap()[0].as_str()));
 }
 
 #[tokio::test(start_paused = true)]
