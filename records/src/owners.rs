@@ -55,6 +55,18 @@ pub enum OwnerError {
         /// The source that claimed it.
         asked: StoreAddress,
     },
+    /// It is the original of which the source is the copy.
+    #[error(
+        "the space `{place}` is the original of which `{asked}` is the copy, and would be overwritten by it; if `{asked}` is the \
+         original from now on, release it: mill spaces release {} {} '{}'",
+        asked.account, asked.store, place.space
+    )]
+    IsOriginal {
+        /// The space.
+        place: DestinationSpace,
+        /// The source that claimed it.
+        asked: StoreAddress,
+    },
     /// Its row is not a store's address.
     #[error("the owner of the space `{place}` cannot be read from its row")]
     Unreadable {
@@ -81,27 +93,44 @@ impl Owners {
         Self { table }
     }
 
-    /// Makes `source` the owner of a space, unless it has another owner. Claiming twice is harmless.
+    /// Makes `source` the owner of a space, unless it has another owner, or the source's own space is a copy of it. Claiming twice is
+    /// harmless.
     ///
     /// # Errors
     /// [`OwnerError::Owned`] when another source is the owner. Of two claims at once, one gets this error.
+    /// [`OwnerError::IsOriginal`] when the space is the owner of the source's.
     pub async fn claim(&self, place: &DestinationSpace, source: &StoreAddress) -> Result<(), OwnerError> {
         // Most claims repeat an earlier one, and a read is cheaper than a failed write.
         let owner = match self.owner(place).await? {
             Some(owner) => owner,
-            None => match self.table.put(&place.key(), written(source), RowPrecondition::Absent).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind == TableErrorKind::Conflict => match self.owner(place).await? {
-                    Some(owner) => owner,
-                    None => return Err(error.into()), // Claimed and released meanwhile: the caller tries again.
-                },
-                Err(error) => return Err(error.into()),
-            },
+            None => {
+                self.ensure_no_original(place, source).await?;
+                match self.table.put(&place.key(), written(source), RowPrecondition::Absent).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.kind == TableErrorKind::Conflict => match self.owner(place).await? {
+                        Some(owner) => owner,
+                        None => return Err(error.into()), // Claimed and released meanwhile: the caller tries again.
+                    },
+                    Err(error) => return Err(error.into()),
+                }
+            }
         };
         if owner == *source || is_planted(PlantedBug::OwnerIgnored) {
             return Ok(());
         }
         Err(OwnerError::Owned { place: place.clone(), owner, asked: source.clone() })
+    }
+
+    /// Checks that a space without an owner is not the original of which that source has the copy.
+    ///
+    /// # Errors
+    /// [`OwnerError::IsOriginal`] if it is.
+    pub async fn ensure_no_original(&self, place: &DestinationSpace, source: &StoreAddress) -> Result<(), OwnerError> {
+        let copy = DestinationSpace { store: source.clone(), space: place.space.clone() };
+        if self.owner(&copy).await?.as_ref() == Some(&place.store) && !is_planted(PlantedBug::OwnerIgnored) {
+            return Err(OwnerError::IsOriginal { place: place.clone(), asked: source.clone() });
+        }
+        Ok(())
     }
 
     /// The owner of a space, if it has one.
@@ -165,6 +194,27 @@ mod tests {
         assert_eq!(owners.release(&place("p")).await.unwrap(), None);
         owners.claim(&place("p"), &other).await.unwrap();
         assert_eq!(owners.owner(&place("p")).await.unwrap(), Some(other));
+    }
+
+    #[tokio::test]
+    async fn an_original_does_not_become_the_copy_of_its_copy_until_that_is_released() {
+        let owners = Owners::new(Arc::new(TestTable::default()));
+        let original = DestinationSpace { store: store("a", "1"), space: SpaceId::new("p").unwrap() };
+        owners.claim(&place("p"), &original.store).await.unwrap();
+        let refusal = owners.claim(&original, &place("p").store).await.unwrap_err();
+        assert!(matches!(refusal, OwnerError::IsOriginal { .. }), "{refusal}");
+        assert!(refusal.to_string().ends_with("mill spaces release a 2 'p'"), "{refusal}");
+        assert_eq!(owners.owner(&original).await.unwrap(), None);
+        // A copy of the copy, and another space of these stores, are others.
+        owners
+            .claim(&DestinationSpace { store: store("a", "3"), ..original.clone() }, &place("p").store)
+            .await
+            .unwrap();
+        let other = DestinationSpace { space: SpaceId::new("q").unwrap(), ..original.clone() };
+        owners.claim(&other, &place("q").store).await.unwrap();
+
+        owners.release(&place("p")).await.unwrap();
+        owners.claim(&original, &place("p").store).await.unwrap();
     }
 
     #[tokio::test]

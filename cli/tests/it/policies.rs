@@ -156,6 +156,36 @@ fn policy_check_warns_of_a_space_that_its_source_does_not_have() {
 }
 
 #[test]
+fn a_policy_with_its_stores_swapped_overwrites_no_original_until_that_is_released() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["a"]"#);
+    world.write(
+        "policies/a-stores.json",
+        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true}, {"id": "2", "type": "folder", "root": "two"}]}"#,
+    );
+    let policy = |from: &str, to: &str| {
+        let pair = format!(r#"{{"defaultPolicies": [{{"srcStoreId": "{from}", "destStoreId": "{to}"}}]}}"#);
+        world.write("policies/a-duplication-policy.json", pair);
+    };
+    policy("1", "2");
+    world.write("one/room/text", "old");
+    fs::create_dir(world.path("two")).unwrap();
+    world.mill(&["run"]).expect(0);
+    policy("2", "1");
+    world.write("one/room/text", "newer than its copy");
+    let ran = world.mill(&["run"]);
+    assert!(matches!(ran.code, 2 | 50 | 100), "{}", ran.out);
+    for words in ["is the original of which", "mill spaces release a 2 'room'"] {
+        assert!(ran.out.contains(words), "{words}: {} {}", ran.out, ran.err);
+    }
+    assert_eq!(fs::read_to_string(world.path("one/room/text")).unwrap(), "newer than its copy");
+    world.mill(&["spaces", "release", "a", "2", "room"]).expect(0);
+    world.mill(&["run"]).expect(0);
+    assert_eq!(fs::read_to_string(world.path("one/room/text")).unwrap(), "old");
+}
+
+#[test]
 fn policy_explain_says_which_rule_applies_and_why() {
     let world = World::new();
     two_accounts(&world);

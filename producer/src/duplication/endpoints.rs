@@ -139,10 +139,14 @@ impl Endpoints {
         stores.is_kept(pair).await?;
         let source_present = is_present(&*source, pair).await?;
         let destination_present = is_present(&*destination, pair).await?;
-        let owned = match owners.owner(&DestinationSpace::of(pair)).await? {
+        let place = DestinationSpace::of(pair);
+        let owned = match owners.owner(&place).await? {
             Some(owner) if owner == pair.source_address() => true,
             Some(owner) => return Err(SpaceError::OwnedByAnother { owner }),
-            None => false,
+            None => {
+                owners.ensure_no_original(&place, &pair.source_address()).await?;
+                false
+            }
         };
         Ok(Self { pair: pair.clone(), policy, source, destination, source_present, destination_present, owned })
     }
