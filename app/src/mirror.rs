@@ -98,6 +98,9 @@ impl LockedMirror {
         };
         let (lock, remembered) = pair.look_at_state(wait_limit, begin).await?;
         pair.ensure_state_is_outside(wait_limit).await?;
+        if request.take_over && !dry_run {
+            pair.supersede_swapped(wait_limit).await?;
+        }
         Ok(Self { request, pair, remembered, _lock: lock })
     }
 

@@ -31,6 +31,30 @@ impl PairState {
         &self.folder
     }
 
+    /// The file that is there once the pair's source has become its copy.
+    fn superseded(&self) -> PathBuf {
+        self.folder.join("superseded")
+    }
+
+    /// Whether the pair's source has become its copy by `--take-over` of the pair with its ends swapped.
+    pub(crate) fn is_superseded(&self) -> Result<bool> {
+        let path = self.superseded();
+        path.try_exists().with_context(|| format!("`{}` cannot be looked at", path.display()))
+    }
+
+    /// Notes which of a pair and the one with its ends swapped counts from now on: this one. Only a known pair is noted.
+    pub(crate) fn supersede(&self, swapped: &Self) -> Result<()> {
+        if swapped.known()?.is_some() {
+            write_private(&swapped.superseded(), b"").context("the state folder cannot be written")?;
+        }
+        match fs::remove_file(self.superseded()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("`{}` cannot be removed", self.superseded().display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn marker(&self) -> PathBuf {
         self.folder.join("pair.txt")
     }

@@ -10,30 +10,43 @@ use super::pair_state::PairState;
 use crate::wait_limit::WaitLimit;
 
 impl MirrorPair {
-    /// Checks that a pair that was never mirrored is not a known one with its ends swapped. Into an empty folder a copy can
-    /// come back without harm.
+    /// Checks that this is not a known pair with its ends swapped, and not one whose source has become its copy since. Into an empty
+    /// folder a copy can come back without harm.
     ///
     /// # Errors
     /// It is one.
     pub(super) async fn ensure_not_swapped(&self, wait_limit: &WaitLimit) -> Result<()> {
         let (original, copy) = (&self.destination, &self.source);
-        let is_known = self.look_at_state(wait_limit, PairState::known).await?.is_some();
-        if is_known || original.is_empty_folder(wait_limit).await? {
+        let known = |state: &PairState| Ok((state.known()?.is_some(), state.is_superseded()?));
+        let (is_known, is_superseded) = self.look_at_state(wait_limit, known).await?;
+        if is_known && !is_superseded || original.is_empty_folder(wait_limit).await? {
             return Ok(());
         }
-        let swapped = PairState::new(state_folder(original, copy, wait_limit).await?, original, copy);
-        let known = wait_limit.look(swapped.folder(), {
-            let swapped = swapped.clone();
-            move || swapped.known()
-        });
-        if known.await?.is_some() {
+        let swapped = self.swapped(wait_limit).await?;
+        let folder = swapped.folder().to_owned();
+        if wait_limit.look(&folder, move || swapped.known()).await?.is_some() {
             bail!(
-                "`{copy}` is the copy that `mill mirror` keeps of `{original}`; the other way round it would overwrite what is \
-                 newer there. Nothing was changed. To bring the copy back, use `mill restore --mirror {original} {copy} FOLDER`; \
-                 if it is the original from now on, pass --take-over"
+                "`{copy}` is the copy that `mill mirror` keeps of `{original}`. To mirror it to its original would overwrite what \
+                 is newer there, so nothing was changed. Are the two swapped? To bring the copy's items back into another folder, \
+                 use `mill restore --mirror {original} {copy} FOLDER`. If `{copy}` is the original from now on, pass --take-over"
             );
         }
         Ok(())
+    }
+
+    /// Notes that the source is the original from now on, whatever it was before: the pair with its ends swapped is refused then.
+    ///
+    /// # Errors
+    /// The states of the two pairs cannot be written.
+    pub(super) async fn supersede_swapped(&self, wait_limit: &WaitLimit) -> Result<()> {
+        let swapped = self.swapped(wait_limit).await?;
+        self.look_at_state(wait_limit, move |state| state.supersede(&swapped)).await
+    }
+
+    /// The state of the pair with its ends swapped.
+    async fn swapped(&self, wait_limit: &WaitLimit) -> Result<PairState> {
+        let Self { source, destination, .. } = self;
+        Ok(PairState::new(state_folder(destination, source, wait_limit).await?, destination, source))
     }
 }
 

@@ -337,6 +337,13 @@ fn a_mirror_with_its_ends_swapped_overwrites_nothing_unless_asked_to() {
     world.write("occ/text", "the original from now on");
     world.mill(&["mirror", "occ", "oc", "--json"]).expect(100);
     assert_eq!(world.mill(&["mirror", "occ", "oc", "--json", "--take-over"]).expect(0).json()["updated"], 1);
+    // The direction of before, still in somebody's crontab, is the swapped one now.
+    world.write("occ/text", "newer than its copy again");
+    world.mill(&["mirror", "oc", "occ", "--json"]).expect(100);
+    assert_eq!(fs::read_to_string(world.path("occ/text")).unwrap(), "newer than its copy again");
+    world.mill(&["mirror", "occ", "oc", "--json"]).expect(0);
+    world.mill(&["mirror", "oc", "occ", "--json", "--take-over"]).expect(0);
+    world.mill(&["mirror", "occ", "oc", "--json"]).expect(100);
 }
 
 #[test]
