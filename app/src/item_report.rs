@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use mill_run::InSync;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::UsageError;
 use crate::event_line::EventLine;
 use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
@@ -84,11 +85,18 @@ impl ReportHeader {
 }
 
 impl ReportFile {
+    /// How each report begins.
+    const BEGINS: &[u8] = b"{\"mill_report\":";
+
     /// Opens the file. What is in it stays until the run begins.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written, or holds something else than a report: an item of a store, or Mill's own state.
     pub fn open(path: &Path) -> Result<Self> {
+        if !may_be_replaced(path).with_context(|| format!("the report `{}` cannot be written", path.display()))? {
+            let why = format!("`{}` is no report of mill, so it stays as it is; name another file", path.display());
+            return Err(UsageError(why).into());
+        }
         let opened = File::options().write(true).create(true).truncate(false).open(path);
         let file = opened.with_context(|| format!("the report `{}` cannot be written", path.display()))?;
         Ok(Self { file, path: path.to_owned() })
@@ -127,6 +135,24 @@ impl ReportFile {
         let kept = free_name_beside(&path)?;
         fs::rename(&path, &kept)?;
         Ok((File::create_new(&path)?, Some(kept)))
+    }
+}
+
+/// Whether there is nothing at the path that is not a report. A pipe or a device is no file that could be lost.
+fn may_be_replaced(path: &Path) -> io::Result<bool> {
+    let facts = match fs::metadata(path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    if !facts.is_file() || facts.len() == 0 {
+        return Ok(true);
+    }
+    let mut begins = [0; ReportFile::BEGINS.len()];
+    match File::open(path)?.read_exact(&mut begins) {
+        Ok(()) => Ok(begins == ReportFile::BEGINS),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -216,17 +216,25 @@ fn an_earlier_report_is_kept_beside_the_new_one() {
     let world = World::new();
     world.write("src/x", "x");
     let earlier = ["report.jsonl", "report.jsonl.1", "report.jsonl.3"];
-    world.write(earlier[0], "of an auditor\n");
+    world.write(earlier[0], "{\"mill_report\":1,\"of\":\"an auditor\"}\n");
     world.write("report.jsonl.2", "of another\n");
     world.mirror(&["--report", "report.jsonl"]).expect(0);
     world.mirror(&["--report", "report.jsonl"]).expect(0);
     let [last, first, copied] = earlier.map(|name| fs::read_to_string(world.path(name)).unwrap());
-    assert_eq!(first, "of an auditor\n");
+    assert_eq!(first, "{\"mill_report\":1,\"of\":\"an auditor\"}\n");
     assert!(
         copied.contains("\"copied\"") && last.contains("\"unchanged\"") && !last.contains("\"copied\",\"item"),
         "{last}"
     );
     assert_eq!(fs::read_to_string(world.path("report.jsonl.2")).unwrap(), "of another\n");
+    // A file that is no report may be somebody's only copy, or Mill's own state.
+    for (file, what) in [("dst/x", "x"), ("src/x", "x"), ("report.jsonl.2", "of another\n")] {
+        for more in [&[][..], &["--dry-run"]] {
+            let ran = world.mirror(&[&["--report", file], more].concat()).expect(200);
+            assert!(ran.err.contains("is no report of mill, so it stays as it is"), "{}", ran.err);
+        }
+        assert_eq!(fs::read_to_string(world.path(file)).unwrap(), what);
+    }
     // What is no file is written as it is.
     world.mirror(&["--report", "/dev/null"]).expect(0);
 }

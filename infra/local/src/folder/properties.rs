@@ -111,9 +111,10 @@ impl PropertyPlan {
         Self { mode: read_mode, mtime: read_mtime, map, sidecar, marks: false }
     }
 
-    /// The same plan without the time, and with a mark that the directory is an item of its own.
+    /// The same plan without time and mode, and with a mark that the directory is an item of its own: what still lies in it may be
+    /// another's, and gets no other rights.
     pub(super) fn for_directory_with_items(&self) -> Self {
-        Self { mtime: None, marks: true, ..self.clone() }
+        Self { mode: None, mtime: None, marks: true, ..self.clone() }
     }
 
     /// Whether a property would be lost if the map were not stored.
