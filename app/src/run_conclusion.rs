@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_hooks::crash_point;
 use mill_model::{Evidence, ItemOutcomes, RunTotals, SpacePair, SurveySum, Uncarried, WorkCounts};
+use mill_processors::RefusedDeed;
 use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
 use mill_run::in_sync::{ClosingCheck, ProofNeeded, by_closing_survey};
 use mill_run::{InSync, Remedy, RunReport};
@@ -106,7 +107,7 @@ impl RunConclusion<'_> {
         let named = produced.findings.named_first.iter().map(|entry| (self.names.entry(entry), entry.shown.clone()));
         let refusals = self.installation.refusals.named();
         // What is copied in part has a line that does not say so.
-        let refused = refusals.iter().filter(|refusal| !refusal.in_part);
+        let refused = refusals.iter().filter(|refusal| refusal.deed != RefusedDeed::PartOfCopy);
         let refused = refused.map(|refusal| (self.names.refused(refusal), refusal.item().to_owned()));
         named.chain(refused).collect()
     }
@@ -152,7 +153,9 @@ impl RunConclusion<'_> {
     /// The number of refused items by account and space, the part of the subject before the item's id.
     fn refused_by_space(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for refused in self.installation.refusals.named().into_iter().filter(|refused| !refused.in_part) {
+        for refused in
+            self.installation.refusals.named().into_iter().filter(|refused| refused.deed == RefusedDeed::Copy)
+        {
             if let Some((end, _)) = refused.subject.match_indices('/').nth(1) {
                 *counts.entry(refused.subject[..end].to_owned()).or_default() += 1;
             }
@@ -267,7 +270,9 @@ fn left_behind(mut work: WorkCounts) -> Option<String> {
         count => Some(format!("{} of {}", what.as_str(), counted(count, "item"))),
     });
     let counted = counted.collect::<Vec<_>>().join(", ");
-    (!counted.is_empty()).then(|| format!("left behind: {counted}; docs/what-is-carried.md says what a copy gets"))
+    (!counted.is_empty()).then(|| {
+        format!("copied without all that the originals have: {counted}; this is no fault (docs/what-is-carried.md)")
+    })
 }
 
 #[cfg(test)]
@@ -277,8 +282,8 @@ mod tests {
     #[test]
     fn what_was_left_behind_is_said_in_one_sentence() {
         let work = WorkCounts { owners_left: 2, storage_classes_left: 1, ..WorkCounts::default() };
-        let said =
-            "left behind: storage class of 1 item, owner of 2 items; docs/what-is-carried.md says what a copy gets";
+        let said = "copied without all that the originals have: storage class of 1 item, owner of 2 items; this is no fault \
+             (docs/what-is-carried.md)";
         assert_eq!(left_behind(work).as_deref(), Some(said));
         assert_eq!(left_behind(WorkCounts { bytes: 1, ..WorkCounts::default() }), None);
     }

@@ -220,11 +220,14 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
 
 /// The stores that could not be used, with their own messages.
 fn unusable(still: Duration, awaited: &AwaitedStores) -> StuckReason {
-    let stores = awaited.iter().map(|(store, awaited)| format!("store `{store}` cannot be used: {}", awaited.reason));
+    let stores = awaited.iter().map(|(store, awaited)| {
+        let how = if awaited.may_pass { "lets nothing through for now" } else { "cannot be used" };
+        format!("store `{store}` {how}: {}", awaited.reason)
+    });
     let stores = stores.collect::<Vec<_>>().join("; ");
     let all_may_pass = awaited.values().all(|awaited| awaited.may_pass);
     let remedy = if all_may_pass { Remedy::RunAgain } else { Remedy::SetRight };
-    StuckReason { why: format!("nothing went on for {}: {stores}", time(still)), remedy }
+    StuckReason { why: format!("the run has ended, since nothing went on for {}: {stores}", time(still)), remedy }
 }
 
 #[cfg(test)]

@@ -153,7 +153,9 @@ impl<W: RunWorkers> RunUntilDone<'_, W> {
         workers.add_to(&mut all);
         let report = report.context("the producer could not go on")?;
         if let SessionEnd::HeldByAnother { holder } = &report.ended {
-            bail!("another producer is at work on this installation: {holder}");
+            bail!(
+                "another `mill run` or `mill produce` is at work on this installation ({holder}): wait until it has ended, or stop it there; should it be dead, its lease ends within minutes"
+            );
         }
         let ended = ended?;
         // Worker processes report no more than that they are gone.

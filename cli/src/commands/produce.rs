@@ -94,7 +94,9 @@ fn said(report: &SessionReport) -> String {
         }
         SessionEnd::QueueFull => format!("duplication: queue full, {queued} tasks queued; the next session goes on"),
         SessionEnd::NotDue { next_run } => format!("duplication: not due; next {next_run}"),
-        SessionEnd::HeldByAnother { holder } => format!("duplication: another producer is at work ({holder})"),
+        SessionEnd::HeldByAnother { holder } => format!(
+            "duplication: another producer is at work, so this one did nothing ({holder}); should that one be dead, the next takes over once its lease has ended"
+        ),
         SessionEnd::Stopped => format!("duplication: stopped, {queued} tasks queued; the next session goes on"),
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     if !args.child {
         let (names, file) = (queues.iter().map(|queue| queue.as_str()).collect::<Vec<_>>(), config.file().display());
         line(format!(
-            "serves {} of `{file}`, {} items at once, until stopped (Ctrl-C)",
+            "works on the queues {} of `{file}`, at most {} items at once, until stopped (Ctrl-C)",
             names.join(", "),
             settings.workers
         ));

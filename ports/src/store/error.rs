@@ -10,7 +10,7 @@ use crate::BoxError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalReason {
     /// A symbolic link: its target may be anywhere.
-    #[error("a symbolic link; mill copies files, and no links")]
+    #[error("a symbolic link; mill copies files, not links")]
     SymbolicLink,
     /// A pipe, socket or device.
     #[error("not a file or directory ({0})")]

@@ -116,13 +116,13 @@ impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany { unasked_today: 0 } => {
-                f.write_str("they are more, or a larger part of the space, than is deleted unasked")
+                write!(f, "mill deletes so many, or so large a part of the copy, only if a person says so")
             }
             Self::TooMany { unasked_today } => {
                 write!(
                     f,
-                    "with the {unasked_today} of the last 24 hours they are more, or a larger part of the space, than is \
-                           deleted unasked"
+                    "{unasked_today} were deleted in the last 24 hours already: so many together, or so large a part of the copy, \
+                     mill deletes only if a person says so"
                 )
             }
             Self::Unproven { count } => {

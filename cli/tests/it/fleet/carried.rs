@@ -59,8 +59,8 @@ fn what_comes_back_from_s3_or_another_folder_is_what_the_table_says() {
     let (world, endpoint) = (World::new(), ministack());
     boto(&world, TREE);
     boto(&world, &format!("client('s3', '{endpoint}').create_bucket(Bucket='carried')"));
-    let left = "left behind: owner of 1 item, access list of 1 item, extended attributes of 1 item, further names (hard links) of 2 \
-                items; docs/what-is-carried.md says what a copy gets";
+    let left = "copied without all that the originals have: owner of 1 item, access list of 1 item, extended attributes of 1 item, \
+                further names (hard links) of 2 items; this is no fault (docs/what-is-carried.md)";
     let ways = [
         (vec!["src", "s3://carried", "--destination-endpoint", endpoint], None),
         (vec!["s3://carried", "back", "--source-endpoint", endpoint], Some(("back", "0o755"))),
@@ -188,8 +188,8 @@ s3.put_object(Bucket='classed', Key='tagged', Body=b'x', Tagging='a=b')"
     );
     let args = ["s3://classed", "copy", "--source-endpoint", endpoint];
     let json = mirror(&world, &args).expect(0).json();
-    let left = "left behind: storage class of 3 items, encryption key of 1 item, tags of 1 item; docs/what-is-carried.md says what a copy \
-                gets";
+    let left = "copied without all that the originals have: storage class of 3 items, encryption key of 1 item, tags of 1 item; this \
+                is no fault (docs/what-is-carried.md)";
     assert_eq!(json["remarks"], serde_json::json!([left]), "{json}");
     assert_eq!(mirror(&world, &args).expect(0).json()["remarks"], serde_json::json!([]));
 }
