@@ -221,7 +221,7 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
 /// The stores that could not be used, with their own messages.
 fn unusable(still: Duration, awaited: &AwaitedStores) -> StuckReason {
     let stores = awaited.iter().map(|(store, awaited)| {
-        let how = if awaited.may_pass { "lets nothing through for now" } else { "cannot be used" };
+        let how = if awaited.may_pass { "has let nothing through" } else { "cannot be used" };
         format!("store `{store}` {how}: {}", awaited.reason)
     });
     let stores = stores.collect::<Vec<_>>().join("; ");

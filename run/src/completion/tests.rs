@@ -210,5 +210,5 @@ async fn an_item_that_a_store_throttles_is_given_up_before_the_run_is() {
     };
     let (stuck, ()) = tokio::join!(scene.over(), given_up);
     let stuck = stuck.unwrap().unwrap();
-    assert!(stuck.why.contains("cloud` lets nothing through for now: slow down"), "{}", stuck.why);
+    assert!(stuck.why.contains("cloud` has let nothing through: slow down"), "{}", stuck.why);
 }

@@ -40,7 +40,7 @@ fn bugs_on_purpose_are_found() {
         PlantedBug::SnoozedTakenAsDone,
         PlantedBug::SkippedSpaceForgotten,
     ] {
-        let tally = Campaign { seeds: 200, planted: Some(bug), stops: true, ..QUIET }.run(&|_| {});
+        let tally = Campaign { seeds: 400, planted: Some(bug), stops: true, ..QUIET }.run(&|_| {});
         assert!(!tally.violations.is_empty(), "{}", bug.as_str());
     }
 }
