@@ -101,18 +101,17 @@ impl Owners {
     /// [`OwnerError::IsOriginal`] when the space is the owner of the source's.
     pub async fn claim(&self, place: &DestinationSpace, source: &StoreAddress) -> Result<(), OwnerError> {
         // Most claims repeat an earlier one, and a read is cheaper than a failed write.
-        let owner = match self.owner(place).await? {
-            Some(owner) => owner,
-            None => {
-                self.ensure_no_original(place, source).await?;
-                match self.table.put(&place.key(), written(source), RowPrecondition::Absent).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) if error.kind == TableErrorKind::Conflict => match self.owner(place).await? {
-                        Some(owner) => owner,
-                        None => return Err(error.into()), // Claimed and released meanwhile: the caller tries again.
-                    },
-                    Err(error) => return Err(error.into()),
-                }
+        let owner = if let Some(owner) = self.owner(place).await? {
+            owner
+        } else {
+            self.ensure_no_original(place, source).await?;
+            match self.table.put(&place.key(), written(source), RowPrecondition::Absent).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind == TableErrorKind::Conflict => match self.owner(place).await? {
+                    Some(owner) => owner,
+                    None => return Err(error.into()), // Claimed and released meanwhile: the caller tries again.
+                },
+                Err(error) => return Err(error.into()),
             }
         };
         if owner == *source || is_planted(PlantedBug::OwnerIgnored) {
