@@ -36,6 +36,7 @@ pub struct Statistics {
     /// The writes that wait for an answer: the store of each, and since when it is the store that makes the write wait.
     writes: Mutex<BTreeMap<u64, (StoreAddress, Option<Monotonic>)>>,
     waits_for_room: AtomicBool,
+    turns_until: Mutex<Option<Monotonic>>,
     events: OnceLock<Arc<dyn ItemEvents>>,
 }
 
@@ -178,6 +179,17 @@ impl Statistics {
     /// Whether the producer waits for nothing but room in a full queue.
     pub fn waits_for_room(&self) -> bool {
         self.waits_for_room.load(Relaxed)
+    }
+
+    /// Records that a task was put back until its turn comes, at `at`.
+    pub fn note_turn(&self, at: Monotonic) {
+        let mut until = self.turns_until.lock();
+        *until = (*until).max(Some(at));
+    }
+
+    /// When all tasks that were put back until their turn have come again.
+    pub fn turns_until(&self) -> Option<Monotonic> {
+        *self.turns_until.lock()
     }
 
     /// Records a call to a store until the guard is dropped.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::Monotonic;
 use mill_ports::QueueError;
-use mill_workman::StopSignal;
+use mill_workman::{AWAY_MAX, StopSignal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -193,9 +193,12 @@ impl<W: RunWorkers> CompletionMonitor<'_, W> {
         if awaited.is_empty() {
             // What is not surveyed yet is lost to this run, so it waits longer.
             let most = if snapshot.producing { self.give_up_after.max(NOTHING_MOVES) } else { NOTHING_MOVES };
+            let all_snoozed = ready == 0 && snapshot.turn_in.is_zero() && still > most;
+            // Of many that come again at different times, some are always ready. No work that goes on takes so long without a call.
+            let always_snoozed = still > most.max(self.give_up_after) + AWAY_MAX && snapshot.asked.is_empty();
             let full = if snapshot.producing { "the queue is full: " } else { "" };
-            return (ready == 0 && still > most).then(|| StuckReason {
-                why: format!("{full}tasks were snoozed ({put_off}); they stay queued"),
+            return (all_snoozed || always_snoozed).then(|| StuckReason {
+                why: format!("{full}tasks were snoozed ({}); they stay queued", ready + put_off),
                 remedy: Remedy::RunAgain,
             });
         }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use mill_model::{RunSum, RunTotals, StoreAddress};
 use mill_ports::{Clock, Statistics, StoreWait};
 
+/// How late a task may come that was put back until its turn: it is sent after that is decided, and queues deliver late.
+const TURN_LATE: Duration = Duration::from_secs(12);
+
 /// The progress of a run, summed over all its processes.
 #[derive(Debug, Clone, Default)]
 pub struct RunProgress {
@@ -27,6 +30,8 @@ pub struct RunProgress {
     pub producing: bool,
     /// Whether the producer waits for nothing but room in a full queue.
     pub waits_for_room: bool,
+    /// How long it takes until all tasks have surely come again that were put back until their turn.
+    pub turn_in: Duration,
     /// The larger transfers in flight: subject, bytes moved, size.
     pub in_hand: Vec<(String, u64, u64)>,
     /// The stores for which work waits.
@@ -68,6 +73,7 @@ impl RunProgress {
             bytes_moving: statistics.bytes_moving.load(Relaxed),
             producing: false,
             waits_for_room: statistics.waits_for_room(),
+            turn_in: statistics.turns_until().map_or(Duration::ZERO, |at| at.plus(TURN_LATE).since(now)),
             in_hand: statistics
                 .active_transfers()
                 .iter()

@@ -29,6 +29,7 @@ use std::time::Duration;
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{AccountId, Monotonic, StoreAddress};
 
+pub use self::gate::AWAY_MAX;
 pub(crate) use self::gate::TurnEstimate;
 use self::gate::{CapacityGate, TURN_MAX, TURN_MIN};
 use crate::permits::PermitNeed;

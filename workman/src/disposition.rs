@@ -203,6 +203,7 @@ impl DispositionBuilder<'_> {
         let queue = &self.shared.input_queues[self.received.queue_index];
         let delay = after / 4 + self.shared.chance.jitter(after / 2);
         let delay = if is_blind { self.align_delay(delay) } else { delay }.min(queue.limits().delay_max);
+        self.shared.statistics.note_turn(self.shared.clock.monotonic().plus(delay));
         let again = OutgoingMessage { group: account.clone(), body: self.received.delivery.body.clone(), delay };
         Self::replace(queue.name(), again)
     }

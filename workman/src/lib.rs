@@ -37,6 +37,7 @@ mod stages;
 mod store_backoff;
 mod warnings;
 
+pub use admission::AWAY_MAX;
 pub use crash_points::CRASH_POINTS;
 pub use drain::{DeadLetterDrain, DrainError, DrainSettings};
 pub use heartbeat::Heartbeat;

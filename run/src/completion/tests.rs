@@ -212,3 +212,38 @@ async fn an_item_that_a_store_throttles_is_given_up_before_the_run_is() {
     let stuck = stuck.unwrap().unwrap();
     assert!(stuck.why.contains("cloud` has let nothing through: slow down"), "{}", stuck.why);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_was_put_back_until_its_turn_is_waited_for() {
+    let scene = Scene::new();
+    scene.produced.store(true, Ordering::Release);
+    scene.snooze_one().await;
+    let began = scene.deps.clock.monotonic();
+    scene.deps.statistics.note_turn(began.plus(Duration::from_secs(40)));
+    scene.deps.statistics.note_turn(began.plus(Duration::from_secs(20)));
+    let stuck = scene.over().await.unwrap().unwrap();
+    assert!(stuck.why.contains("tasks were snoozed (1)"), "{}", stuck.why);
+    assert_eq!(scene.deps.clock.monotonic().since(began).as_secs(), 52);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_that_come_again_in_vain_at_different_times_end_a_run() {
+    let scene = Scene::new();
+    scene.produced.store(true, Ordering::Release);
+    let group = AccountId::new("ann").unwrap();
+    let ready = OutgoingMessage { group, body: b"task".as_slice().into(), delay: Duration::ZERO };
+    assert!(scene.queue.send(&[ready]).await.unwrap().failed.is_empty());
+    let store = StoreAddress { account: AccountId::new("ann").unwrap(), store: StoreId::new("cloud").unwrap() };
+    let work = async {
+        // Some work takes long, and counts nothing meanwhile.
+        let _call = scene.deps.statistics.begin_call(&store);
+        for _ in 0..80 {
+            scene.deps.clock.sleep(Duration::from_secs(15)).await;
+            scene.deps.statistics.answers.fetch_add(1, Relaxed);
+        }
+        assert!(!scene.workers_end.is_cancelled());
+    };
+    let (stuck, ()) = tokio::join!(scene.over(), work);
+    let stuck = stuck.unwrap().unwrap();
+    assert!(stuck.why.contains("tasks were snoozed (1)"), "{}", stuck.why);
+}

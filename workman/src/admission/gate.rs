@@ -14,6 +14,8 @@ use mill_model::Monotonic;
 /// cost fewer requests, and a raised cap be used in full later.
 pub(super) const TURN_MIN: Duration = Duration::from_secs(1);
 pub(super) const TURN_MAX: Duration = Duration::from_mins(20);
+/// How long a task that was put back until its turn is away at most: three quarters of the longest estimate.
+pub const AWAY_MAX: Duration = Duration::from_mins(15);
 /// The longest estimate without a rate. A task is away for at most three quarters of it, and an eighth of that longer to come in
 /// one batch with others: less than a minute.
 const BLIND_TURN_MAX: Duration = Duration::from_secs(70);
