@@ -1,6 +1,7 @@
 //! Where destinations are, and who owns them: the remembered roots, and the claims on destinations.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -188,8 +189,8 @@ impl DestinationPlaces {
     ) -> Result<bool, StoreError> {
         self.check_space_root(store, (placed, space)).await?;
         let Some(location) = placed.space_location(space).await? else { return Ok(true) };
-        let other = location.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
-        if let Some((path, mark)) = other {
+        let own = |path: &Path, mark: &OwnerMark| path == location.path && keeper.is(&keeper_of(mark));
+        if let Some((path, mark)) = location.marks.iter().find(|(path, mark)| !own(path, mark)) {
             return Err(foreign(placed, &path.to_string_lossy(), &mark.shown, way_out));
         }
         if is_marked(&location, keeper) || (location.bears_marks && !claim) {
@@ -277,6 +278,14 @@ impl DestinationPlaces {
         Ok(marked.or(released.map(|keeper| keeper.shown)))
     }
 
+    /// Releases a space and all places inside it. Returns the names of their keepers.
+    pub(crate) async fn take_over(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Vec<String>> {
+        let Some(location) = placed.space_location(space).await? else { return Ok(Vec::new()) };
+        let own = self.release(placed, space).await?;
+        let inside = self.register().await?.release_inside(&registered(&location)).await?;
+        Ok(own.into_iter().chain(inside.into_iter().map(|keeper| keeper.shown)).collect())
+    }
+
     /// Who keeps a space of a destination in sync: the places and their keepers.
     pub async fn keepers(
         &self,
@@ -284,7 +293,7 @@ impl DestinationPlaces {
         space: &SpaceId,
     ) -> anyhow::Result<Vec<(String, DestinationKeeper)>> {
         let Some(location) = placed.space_location(space).await? else { return Ok(Vec::new()) };
-        if placed.is_known_by_name() {
+        if !location.bears_marks {
             let keeper = self.register().await?.keeper(&registered(&location)).await?;
             return Ok(keeper.map(|keeper| (location.path.display().to_string(), keeper)).into_iter().collect());
         }
@@ -351,7 +360,7 @@ fn foreign(placed: &dyn PlacedStore, place: &str, keeper: &str, way_out: Advice<
 
 fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalReason {
     RefusalReason::ForeignDestination(format!(
-        "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; use another \
+        "`{place}` is kept in sync by {keeper}, and two mirrors would remove each other's copies; use another \
          place, or, only once that one does not write there any more: {way_out}"
     ))
 }

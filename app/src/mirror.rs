@@ -65,6 +65,8 @@ pub struct LockedMirror {
     request: MirrorRequest,
     pair: MirrorPair,
     remembered: RememberedDatabase,
+    /// Whether the pair was mirrored before in this direction.
+    goes_on: bool,
     _lock: Option<File>,
 }
 
@@ -84,7 +86,9 @@ impl LockedMirror {
                 return Err(error);
             }
         };
+        let goes_on = pair.goes_on(wait_limit).await?;
         if !request.take_over
+            && !goes_on
             && let Err(swapped) = pair.ensure_not_swapped(wait_limit).await
         {
             // `--take-over`, which that error offers, would not help against this one.
@@ -100,8 +104,10 @@ impl LockedMirror {
         pair.ensure_state_is_outside(wait_limit).await?;
         if request.take_over && !dry_run {
             pair.supersede_swapped(wait_limit).await?;
+        } else if !goes_on && !dry_run {
+            pair.note_empty_destination(wait_limit).await?;
         }
-        Ok(Self { request, pair, remembered, _lock: lock })
+        Ok(Self { request, pair, remembered, goes_on, _lock: lock })
     }
 
     /// Whether this pair was never mirrored before, as far as is known.
@@ -143,11 +149,19 @@ impl LockedMirror {
         (engine, access): (Arc<dyn Engine>, DestinationAccess),
         wait_limit: &WaitLimit,
     ) -> Result<Installation> {
-        let Self { request, pair, .. } = self;
+        let Self { request, pair, goes_on, .. } = self;
         // A stop also works while a server accepts a call and never answers.
         let statistics = Arc::<Statistics>::default();
         let clock = engine.clock();
-        let opener = MirrorOpener { pair, request, engine, statistics: statistics.clone(), access, wait_limit };
+        let opener = MirrorOpener {
+            pair,
+            request,
+            goes_on: *goes_on,
+            engine,
+            statistics: statistics.clone(),
+            access,
+            wait_limit,
+        };
         let installation = unless_silent(opener.open(), (&*statistics, &*clock), wait_limit.give_up_after);
         let Some(installation) = wait_limit.stop.run_until_cancelled(installation).await else {
             return Err(StoppedError(String::new()).into());

@@ -60,7 +60,7 @@ struct DestinationRow {
 pub enum ClaimOutcome {
     /// It is this keeper's.
     Ours,
-    /// The place, or one around it or inside it, belongs to another keeper.
+    /// The place belongs to another keeper, or one around it or inside it is kept in sync, by whomever.
     OwnedByAnother {
         /// The other keeper.
         keeper: DestinationKeeper,
@@ -103,7 +103,10 @@ impl Destinations {
                     continue;
                 };
                 let same = theirs.identity == place.identity;
-                if (same || nested(&theirs.within, &place.within)) && !other.is(keeper) && (same || !gone(&theirs)) {
+                // The copies of one source inside one another would remove each other's too.
+                let in_the_way =
+                    if same { !other.is(keeper) } else { nested(&theirs.within, &place.within) && !gone(&theirs) };
+                if in_the_way {
                     return Ok(ClaimOutcome::OwnedByAnother { keeper: other, place: theirs });
                 }
             }
@@ -161,6 +164,28 @@ impl Destinations {
         self.table.delete(&place.key(), RowPrecondition::VersionIs(row.version)).await?;
         Ok(serde_json::from_slice::<DestinationRow>(&row.value).ok().map(|row| row.keeper))
     }
+
+    /// Releases all places inside one, and returns their keepers.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn release_inside(&self, place: &DestinationPlace) -> Result<Vec<DestinationKeeper>, TableError> {
+        let (mut range, mut keepers) = (KeyRange::default(), Vec::new());
+        loop {
+            let page = self.table.query(&place.holder, &range, 100).await?;
+            for row in &page.rows {
+                let Ok(DestinationRow { keeper, place: theirs }) = serde_json::from_slice(&row.value) else { continue };
+                if theirs.identity != place.identity && theirs.within.starts_with(&place.within) {
+                    self.table.delete(&theirs.key(), RowPrecondition::VersionIs(row.version.clone())).await?;
+                    keepers.push(keeper);
+                }
+            }
+            match page.rows.last().filter(|_| !page.end) {
+                Some(last) => range.after = Some(last.sort.clone()),
+                None => return Ok(keepers),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -194,8 +219,14 @@ mod tests {
         assert_eq!(destinations.release(&place("/copies/photos")).await.unwrap(), Some(keeper("a")));
         assert_eq!(destinations.release(&place("/copies/photos")).await.unwrap(), None);
         assert!(claimed(&destinations, "/copies/photos", "b").await);
-        assert!(claimed(&destinations, "/copies", "b").await, "what was refused has left no claim");
         assert!(!claimed(&destinations, "/copies", "a").await);
+        assert!(!claimed(&destinations, "/copies", "b").await, "also where the one inside is its own");
+        assert_eq!(destinations.release_inside(&place("/copies")).await.unwrap(), vec![keeper("b"); 3]);
+        assert!(claimed(&destinations, "/copies", "b").await, "what was refused has left no claim");
+        assert!(
+            !claimed(&destinations, "/copies/letters", "b").await,
+            "what was released is claimed anew by the one around it alone"
+        );
     }
 
     #[tokio::test]

@@ -20,7 +20,6 @@ use super::known_pair::space_pair;
 use super::pair::MirrorPair;
 use super::{MirrorRequest, dry_run};
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
-use crate::host;
 use crate::installation::Installation;
 use crate::placement_checks::PlacementChecks;
 use crate::store_choice::OpenedStore;
@@ -31,6 +30,8 @@ use crate::wait_limit::WaitLimit;
 pub(super) struct MirrorOpener<'m> {
     pub(super) pair: &'m MirrorPair,
     pub(super) request: &'m MirrorRequest,
+    /// Whether the pair was mirrored before in this direction.
+    pub(super) goes_on: bool,
     pub(super) engine: Arc<dyn Engine>,
     pub(super) statistics: Arc<Statistics>,
     pub(super) access: DestinationAccess,
@@ -66,6 +67,10 @@ impl MirrorOpener<'_> {
         });
         let asked = self.statistics.begin_call(&source);
         let keeper = self.pair.keeper(self.request, &*from.placed).await?;
+        if self.access != DestinationAccess::Missing && !(self.goes_on && !self.request.take_over) {
+            let ends = (&*from.placed, &*to.placed);
+            self.pair.ensure_not_kept_by_destination(ends, &places, (self.request, self.wait_limit)).await?;
+        }
         asked.answered();
         // For S3, an overlap is found only right before the first write.
         let claim = holds_something && !to.placed.is_known_by_name();
@@ -147,15 +152,7 @@ impl MirrorPair {
     /// The identity of this mirror for others that would write its destination: its source, by its path on this host
     /// and by its identity.
     async fn keeper(&self, request: &MirrorRequest, source: &dyn PlacedStore) -> Result<DestinationKeeper> {
-        let mut names = match &self.source {
-            Endpoint::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
-            // The second is how it was named before 2026-11-30.
-            Endpoint::S3(remote) => vec![format!("mirror|{}", remote.identity()), format!("mirror|{remote}")],
-        };
-        names.dedup();
-        if let Some(facts) = source.root_facts().await? {
-            names.push(format!("mirror|{}", facts.identity));
-        }
+        let names = self.source.keeper_names(source).await?;
         Ok(DestinationKeeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
     }
 }
@@ -182,10 +179,10 @@ async fn check_destination(
         // A run would release it from its keeper first.
         return Ok(());
     }
-    if request.take_over
-        && let Some(before) = places.release(destination, space).await?
-    {
-        tracing::warn!("`{}` was taken over; {before} kept it in sync before", request.destination.display());
+    if request.take_over {
+        for before in places.take_over(destination, space).await? {
+            tracing::warn!("`{}` was taken over; {before} kept it in sync before", request.destination.display());
+        }
     }
     let claim = claim && !request.dry_run;
     let kept = places.ensure_owned(store, (destination, space), keeper, (claim, Advice(TAKE_OVER))).await;

@@ -42,11 +42,21 @@ impl PairState {
         path.try_exists().with_context(|| format!("`{}` cannot be looked at", path.display()))
     }
 
+    /// Notes that the pair's source is its copy.
+    pub(crate) fn note_superseded(&self) -> Result<()> {
+        write_private(&self.superseded(), b"").context("the state folder cannot be written")
+    }
+
     /// Notes which of a pair and the one with its ends swapped counts from now on: this one. Only a known pair is noted.
     pub(crate) fn supersede(&self, swapped: &Self) -> Result<()> {
         if swapped.known()?.is_some() {
-            write_private(&swapped.superseded(), b"").context("the state folder cannot be written")?;
+            swapped.note_superseded()?;
         }
+        self.note_counts()
+    }
+
+    /// Notes that the pair is mirrored in this direction from now on.
+    pub(crate) fn note_counts(&self) -> Result<()> {
         match fs::remove_file(self.superseded()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("`{}` cannot be removed", self.superseded().display()))

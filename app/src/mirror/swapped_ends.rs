@@ -3,13 +3,24 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use mill_ports::PlacedStore;
 
+use super::MirrorRequest;
 use super::endpoint::Endpoint;
+use super::known_pair::space_pair;
 use super::pair::{MirrorPair, state_folder};
 use super::pair_state::PairState;
+use crate::destination_places::DestinationPlaces;
+use crate::host;
 use crate::wait_limit::WaitLimit;
 
 impl MirrorPair {
+    /// Whether the source was mirrored to the destination before, and has not become its copy since.
+    pub(super) async fn goes_on(&self, wait_limit: &WaitLimit) -> Result<bool> {
+        let goes_on = |state: &PairState| Ok(state.known()?.is_some() && !state.is_superseded()?);
+        self.look_at_state(wait_limit, goes_on).await
+    }
+
     /// Checks that this is not a known pair with its ends swapped, and not one whose source has become its copy since. Into an empty
     /// folder a copy can come back without harm.
     ///
@@ -17,21 +28,55 @@ impl MirrorPair {
     /// It is one.
     pub(super) async fn ensure_not_swapped(&self, wait_limit: &WaitLimit) -> Result<()> {
         let (original, copy) = (&self.destination, &self.source);
-        let known = |state: &PairState| Ok((state.known()?.is_some(), state.is_superseded()?));
-        let (is_known, is_superseded) = self.look_at_state(wait_limit, known).await?;
-        if is_known && !is_superseded || original.is_empty_folder(wait_limit).await? {
+        if original.is_empty_folder(wait_limit).await? {
             return Ok(());
         }
         let swapped = self.swapped(wait_limit).await?;
         let folder = swapped.folder().to_owned();
         if wait_limit.look(&folder, move || swapped.known()).await?.is_some() {
-            bail!(
-                "`{copy}` is the copy that `mill mirror` keeps of `{original}`. To mirror it to its original would overwrite what \
-                 is newer there, so nothing was changed. Are the two swapped? To bring the copy's items back into another folder, \
-                 use `mill restore --mirror {original} {copy} FOLDER`. If `{copy}` is the original from now on, pass --take-over"
-            );
+            bail!(copy_of(copy, original, ""));
         }
         Ok(())
+    }
+
+    /// The same by the marks on the source, which show its keeper also where a directory was renamed, is mounted elsewhere too, or
+    /// another user mirrored it. With `--take-over`, the source is nobody's copy from now on.
+    ///
+    /// # Errors
+    /// The destination's own mirror keeps the source, or that of a directory around it.
+    pub(super) async fn ensure_not_kept_by_destination(
+        &self,
+        (source, destination): (&dyn PlacedStore, &dyn PlacedStore),
+        places: &DestinationPlaces,
+        (request, wait_limit): (&MirrorRequest, &WaitLimit),
+    ) -> Result<()> {
+        let space = space_pair()?.space;
+        let mut names = self.destination.keeper_names(destination).await?;
+        if let Endpoint::Folder(folder) = &self.destination {
+            names.extend(folder.path.ancestors().skip(1).map(keeper_name_of_path));
+        }
+        let kept = places.keepers(source, &space).await?;
+        let Some((place, keeper)) =
+            kept.iter().find(|(_, keeper)| keeper.names.iter().any(|name| names.contains(name)))
+        else {
+            return Ok(());
+        };
+        if request.take_over {
+            if !request.dry_run
+                && let Err(error) = places.release(source, &space).await
+            {
+                tracing::warn!("`{place}` still bears the mark of a copy: {error:#}");
+            }
+            return Ok(());
+        }
+        if self.destination.is_empty_folder(wait_limit).await? {
+            return Ok(());
+        }
+        if !request.dry_run {
+            // The next run must not take this one for a sign that the pair is mirrored in this direction.
+            self.look_at_state(wait_limit, PairState::note_superseded).await?;
+        }
+        bail!(copy_of(&self.source, &self.destination, &format!(" (`{place}` bears the mark of {})", keeper.shown)));
     }
 
     /// Notes that the source is the original from now on, whatever it was before: the pair with its ends swapped is refused then.
@@ -43,6 +88,17 @@ impl MirrorPair {
         self.look_at_state(wait_limit, move |state| state.supersede(&swapped)).await
     }
 
+    /// Notes that the pair counts from now on if it begins with an empty folder: the next run finds that folder filled.
+    ///
+    /// # Errors
+    /// The state of the pair cannot be written.
+    pub(super) async fn note_empty_destination(&self, wait_limit: &WaitLimit) -> Result<()> {
+        if self.destination.is_empty_folder(wait_limit).await? {
+            self.look_at_state(wait_limit, PairState::note_counts).await?;
+        }
+        Ok(())
+    }
+
     /// The state of the pair with its ends swapped.
     async fn swapped(&self, wait_limit: &WaitLimit) -> Result<PairState> {
         let Self { source, destination, .. } = self;
@@ -50,7 +106,34 @@ impl MirrorPair {
     }
 }
 
+/// The message for a source that is the copy of its destination.
+fn copy_of(copy: &Endpoint, original: &Endpoint, how_known: &str) -> String {
+    format!(
+        "`{copy}` is the copy that `mill mirror` keeps of `{original}`{how_known}. To mirror it to its original would overwrite \
+         what is newer there, so nothing was changed. Are the two swapped? To bring the copy's items back into another folder, \
+         use `mill restore --mirror {original} {copy} FOLDER`. If `{copy}` is the original from now on, pass --take-over"
+    )
+}
+
+fn keeper_name_of_path(path: &Path) -> String {
+    format!("mirror|{}|{}", host::name(), path.display())
+}
+
 impl Endpoint {
+    /// The names of the mirror of this end: by its path on this host, or its address, and by its identity.
+    pub(super) async fn keeper_names(&self, placed: &dyn PlacedStore) -> Result<Vec<String>> {
+        let mut names = match self {
+            Self::Folder(folder) => vec![keeper_name_of_path(&folder.path)],
+            // The second is how it was named before 2026-11-30.
+            Self::S3(remote) => vec![format!("mirror|{}", remote.identity()), format!("mirror|{remote}")],
+        };
+        names.dedup();
+        if let Some(facts) = placed.root_facts().await? {
+            names.push(format!("mirror|{}", facts.identity));
+        }
+        Ok(names)
+    }
+
     /// Whether this is a folder in which nothing is, or that is not there.
     async fn is_empty_folder(&self, wait_limit: &WaitLimit) -> Result<bool> {
         let Self::Folder(folder) = self else { return Ok(false) };

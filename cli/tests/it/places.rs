@@ -7,7 +7,7 @@ use std::path::Path;
 use mill_trials::fuse::FlakyFolder;
 use mill_trials::{FileSystem, LoopDisk, MissingRequirement, MountGuard, in_mount_namespace};
 
-use crate::world::{World, walk};
+use crate::world::{Ran, World, walk};
 
 /// Runs a trial in a world of its own, with mounts that nobody else sees.
 fn trial(run: impl FnOnce(&World) -> Result<(), MissingRequirement> + Send + 'static) {
@@ -344,6 +344,53 @@ fn a_mirror_with_its_ends_swapped_overwrites_nothing_unless_asked_to() {
     world.mill(&["mirror", "occ", "oc", "--json"]).expect(0);
     world.mill(&["mirror", "oc", "occ", "--json", "--take-over"]).expect(0);
     world.mill(&["mirror", "occ", "oc", "--json"]).expect(100);
+}
+
+#[test]
+fn a_copy_is_known_as_one_wherever_it_is_and_whoever_mirrors_it_back() {
+    let world = World::new();
+    world.write("o/deep/text", "old");
+    world.mill(&["mirror", "o", "oc", "--json"]).expect(0);
+    world.write("o/deep/text", "newer than its copy");
+    fs::rename(world.path("oc"), world.path("renamed")).unwrap();
+    let refused = |ends: [&str; 2], state: &str| {
+        let mut command = world.command();
+        let ran = command.args(["mirror", ends[0], ends[1]]).env("XDG_STATE_HOME", world.path(state)).output();
+        assert!(Ran::of(ran.unwrap()).expect(100).err.contains("is the copy that `mill mirror` keeps of"), "{ends:?}");
+    };
+    // The refused run itself is no sign that the two are mirrored so.
+    for _ in 0..2 {
+        refused(["renamed", "o"], "state");
+        refused(["renamed", "o"], "state-of-another");
+        refused(["renamed/deep", "o/deep"], "state");
+    }
+    assert_eq!(fs::read_to_string(world.path("o/deep/text")).unwrap(), "newer than its copy");
+    // Its items come back into an empty folder, also in two runs, and then it is the copy again.
+    fs::remove_dir_all(world.path("o")).unwrap();
+    fs::create_dir(world.path("o")).unwrap();
+    for _ in 0..2 {
+        world.mill(&["mirror", "renamed", "o", "--json"]).expect(0);
+    }
+    world.same("renamed", "o");
+}
+
+#[test]
+fn one_source_has_no_copies_inside_one_another() {
+    let world = World::new();
+    twenty(&world, "a", "of-a");
+    fs::create_dir_all(world.path("copies")).unwrap();
+    world.mill(&["mirror", "a", "copies/a", "--json"]).expect(0);
+    world.write("copies/theirs", "somebody's");
+    for (outer, options) in [("copies", &["--remove-vanished"][..]), ("copies", &[]), ("copies/a/inner", &[])] {
+        let ran = world.mill(&[&["mirror", "a", outer, "--json"], options].concat()).expect(100);
+        assert!(ran.err.contains("the mirror of `a`"), "{}", ran.err);
+        let _ = fs::remove_dir(world.path("copies/a/inner"));
+    }
+    world.same("a", "copies/a");
+    assert_eq!(fs::read_to_string(world.path("copies/theirs")).unwrap(), "somebody's");
+    world.mill(&["mirror", "a", "copies", "--json", "--take-over"]).expect(0);
+    assert!(world.path("copies/of-a-0").is_file());
+    world.mill(&["mirror", "a", "copies/a", "--json"]).expect(100);
 }
 
 #[test]
