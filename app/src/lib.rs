@@ -18,6 +18,7 @@ pub mod installation;
 pub mod item_report;
 pub mod local_state;
 pub mod mirror;
+mod open_faults;
 pub mod placement_checks;
 pub mod policy_files;
 mod redact;

@@ -17,6 +17,7 @@ use crate::counted::counted;
 use crate::crash_points;
 use crate::dead_letters;
 use crate::installation::Installation;
+use crate::open_faults::Verifications;
 use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
 use crate::subject_names::SubjectNames;
@@ -62,6 +63,9 @@ impl RunConclusion<'_> {
             produced.spaces_failed.iter().any(|failed| failed.failure_kind == SpaceFailureKind::SourceAbsent);
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.installation.misplaced.remarks());
+        let faults = Verifications::read(&self.installation.engine).await?.remarks(self.names);
+        let has_faults = !faults.is_empty();
+        remarks.extend(faults);
         let in_sync = match proof_needed {
             ProofNeeded::Nothing if dry_run && !totals.changed() => InSync::Sum,
             _ if dry_run => InSync::No,
@@ -87,7 +91,7 @@ impl RunConclusion<'_> {
             ResultCode::Error
         } else if partial || in_sync == InSync::No && !(dry_run && sum_is_known) {
             ResultCode::Partial
-        } else if is_warned(&totals, &produced, self.installation.refusals.count()) {
+        } else if has_faults || is_warned(&totals, &produced, self.installation.refusals.count()) {
             ResultCode::Warnings
         } else if self.detailed && !totals.changed() {
             ResultCode::Unchanged

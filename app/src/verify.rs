@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use mill_local::OsRng;
-use mill_model::{AccountId, SpaceId, StoreId};
+use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 use mill_policy::{AccountPolicy, StoreKind};
 use mill_ports::{Engine, LeftOutEntries, SpaceList, error_chain};
-use mill_processors::verify::{Verification, VerificationReport};
+use mill_processors::verify::{Verification, VerificationReport, Witness};
 use mill_producer::LeftOutEntry;
 use mill_records::run_log::VerifiedScope;
+use mill_records::sync_proofs::SyncProofs;
+use mill_records::tables;
 use serde::Serialize;
 
 use crate::installation::Installation;
@@ -41,6 +43,10 @@ pub struct VerifyReport {
     pub left_out: u64,
     /// Entries that can have no copy, such as links, and items that could not be compared, such as those in an archive.
     pub not_compared: u64,
+    /// Items of which the copy alone is damaged. The next run compares them again.
+    pub damaged_copies: u64,
+    /// Items of which the source is damaged. No run copies them while their version stays.
+    pub damaged_sources: u64,
     /// Pairs of stores and spaces that were examined.
     pub pairs: u64,
     /// What kinds of store they are in.
@@ -189,12 +195,14 @@ impl<R: FnMut(String)> Verifier<R> {
     }
 
     async fn compare_ends(&mut self, ends: OpenedEnds) -> Result<()> {
+        let proofs = ends.state.map(|engine| SyncProofs::new(engine.table(tables::SYNC_PROOFS)));
         let verification = Verification {
             source: ends.source.store,
             destination: ends.destination.store,
-            space: ends.pair.space,
+            space: ends.pair.space.clone(),
             sample: self.sample,
             concurrency: AT_ONCE.try_into()?,
+            witness: proofs.map(|proofs| Witness { proofs, pair: ends.pair }),
         };
         let findings = verification.run(&OsRng).await?;
         self.report.types = ends.types;
@@ -279,10 +287,18 @@ impl<R: FnMut(String)> Verifier<R> {
                 }
                 for pair in decision.policies.iter().filter(|pair| pair.source == source) {
                     let name = copy_name((account, &space), (&pair.source, &pair.destination));
+                    let (account, space) = (account.clone(), space.clone());
+                    let of_pair = SpacePair {
+                        account,
+                        source: pair.source.clone(),
+                        destination: pair.destination.clone(),
+                        space,
+                    };
                     let verification = Verification {
+                        witness: Some(Witness { proofs: installation.sync_proofs(), pair: of_pair.clone() }),
                         source: store.clone(),
-                        destination: installation.stores.destination(account, &pair.destination).await?,
-                        space: space.clone(),
+                        destination: installation.stores.destination(&of_pair.account, &pair.destination).await?,
+                        space: of_pair.space,
                         sample: self.sample,
                         concurrency: AT_ONCE.try_into()?,
                     };
@@ -302,6 +318,8 @@ impl<R: FnMut(String)> Verifier<R> {
         self.report.equal += findings.equal;
         self.report.properties_unknown += findings.properties_unknown;
         self.report.bytes += findings.bytes;
+        self.report.damaged_copies += findings.damaged_copies;
+        self.report.damaged_sources += findings.damaged_sources;
         self.report.faults += findings.faults.len() as u64;
         self.report.not_compared += findings.not_compared.len() as u64;
         if !findings.faults.is_empty() {

@@ -1,17 +1,22 @@
-//! Reads both copies of a space again and compares them, without any memory of earlier runs.
+//! Reads both copies of a space again and compares them. What earlier runs knew is asked only of an item whose bytes differ.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId};
+use mill_model::{
+    Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId, Version,
+};
 use mill_ports::{
     CompleteListing, ListEntry, ListingError, Presence, RefusalReason, Rng, SourceStore, StoreError, StoreErrorKind,
     directory_has_entries, error_chain, is_same_object,
 };
 
+pub use self::witness::{Damage, Witness};
 use crate::digest_item::digest_item;
 use crate::each_item::{EachItem, EachItemReport, ItemResult};
+
+mod witness;
 
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
@@ -26,6 +31,8 @@ pub struct Verification {
     pub sample: u8,
     /// How many items are read at once.
     pub concurrency: NonZeroUsize,
+    /// What earlier runs proved of the two, if that is known here.
+    pub witness: Option<Witness>,
 }
 
 /// The report of a verification.
@@ -40,6 +47,10 @@ pub struct VerificationReport {
     pub properties_unknown: u64,
     /// Bytes read at the destination.
     pub bytes: u64,
+    /// Items of which the copy alone is damaged. The next run compares them again.
+    pub damaged_copies: u64,
+    /// Items of which the source is damaged. No run copies them while their version stays.
+    pub damaged_sources: u64,
     /// Each item that is not as it should be.
     pub faults: Vec<ItemFinding>,
     /// Each entry that can have no copy, and each item that could not be compared. A copy is refused it by name too, so it is no
@@ -69,12 +80,14 @@ pub enum CopyFault {
     #[error("it is no copy but the source's own file: a hard link leads to it")]
     SameFile,
     /// The bytes differ.
-    #[error("the bytes differ: source {from}, destination {to}")]
+    #[error("the bytes differ: source {from}, destination {to}{damage}")]
     BytesDiffer {
         /// Checksum at the source.
         from: String,
         /// Checksum at the destination.
         to: String,
+        /// Which of the two is damaged.
+        damage: Damage,
     },
     /// A property differs.
     #[error("the property `{0}` differs")]
@@ -216,16 +229,32 @@ impl Verification {
             return Ok(ExamineResult::Faulty(CopyFault::SameFile));
         }
         if from.0 != to.0 {
-            return Ok(ExamineResult::Faulty(CopyFault::BytesDiffer {
-                from: from.0.to_string(),
-                to: to.0.to_string(),
-            }));
+            let damage = self.damage(&address.id, (&from.0, &from.1.version), (&to.0, &to.1.version)).await;
+            let (from, to) = (from.0.to_string(), to.0.to_string());
+            return Ok(ExamineResult::Faulty(CopyFault::BytesDiffer { from, to, damage }));
         }
         Ok(match Properties::difference(from.1.properties.as_ref(), to.1.properties.as_ref()) {
             Some(PropertyDifference::Property(name)) => ExamineResult::Faulty(CopyFault::PropertyDiffers(name)),
             Some(PropertyDifference::Unknown) => ExamineResult::Equal { bytes: to.1.size, properties: false },
             None => ExamineResult::Equal { bytes: to.1.size, properties: true },
         })
+    }
+}
+
+impl Verification {
+    /// Which of two sides with other bytes is damaged. A damaged copy is compared again by the next run.
+    async fn damage(
+        &self,
+        item: &ContentId,
+        source: (&Checksum, &Version),
+        destination: (&Checksum, &Version),
+    ) -> Damage {
+        let Some(witness) = &self.witness else { return Damage::Unknown };
+        let damage = witness.judge(item, source, destination).await;
+        if damage == Damage::Copy {
+            witness.forget(item).await;
+        }
+        damage
     }
 }
 
@@ -308,6 +337,10 @@ impl EachItemReport for VerificationReport {
     }
 
     fn add_fault(&mut self, fault: ItemFinding) {
+        if let CopyFault::BytesDiffer { damage, .. } = fault.what {
+            self.damaged_copies += u64::from(damage == Damage::Copy);
+            self.damaged_sources += u64::from(matches!(damage, Damage::Source | Damage::Both));
+        }
         match fault.what {
             CopyFault::Refused(_) | CopyFault::NotCompared(_) => self.not_compared.push(fault),
             _ => self.faults.push(fault),

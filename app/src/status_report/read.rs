@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
-use mill_model::{AccountId, QueueName, SpaceId, SpacePair, StoreId, Timestamp};
+use mill_model::{AccountId, QueueName, SpaceId, SpacePair, StoreId};
 use mill_policy::{AccountPolicy, StorePolicy};
 use mill_ports::{SourceStore, error_chain};
 use mill_producer::DuplicationProducer;
@@ -12,18 +12,16 @@ use mill_records::policies::PolicyFreshness;
 use mill_records::producer_state::{
     AccountRun, DuplicationRows, PairSurvey, ProducerState, SurveyFailure, SurveySubject,
 };
-use mill_records::run_log::{RunHead, RunId, VerifiedScope};
 use mill_records::tables;
 
 use super::{
     AccountRunStatus, AccountStatus, FailureStatus, PairStatus, PolicyInUse, ProducerStatus, QueueStatus, RunStatus,
-    StatusReport, StoreStatus, SurveyStatus, VerificationStatus,
+    StatusReport, StoreStatus, SurveyStatus,
 };
 use crate::config::Config;
 use crate::dead_letters::DeadLetterReview;
 use crate::installation::Installation;
-use crate::result_code::ResultCode;
-use crate::run_record::log_of;
+use crate::open_faults::Verifications;
 use crate::subject_names::SubjectNames;
 use crate::verify::copy_name;
 
@@ -135,7 +133,7 @@ async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Res
     let mut known: BTreeMap<SpacePair, PairSurvey> =
         state.surveys().await?.into_iter().map(|kept| (kept.record.pair.clone(), kept.record)).collect();
     let failures: Vec<SurveyFailure<SpacePair>> = state.failures().await?.into_iter().map(|kept| kept.record).collect();
-    let verifications = verifications(installation).await?;
+    let verifications = Verifications::read(&installation.engine).await?;
     let mut rows: Vec<PairStatus> =
         covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref(), &failures)).collect();
     // The pairs of stores that do not answer now.
@@ -160,31 +158,12 @@ async fn pairs(installation: &Installation, covered: BTreeSet<SpacePair>) -> Res
     Ok(rows)
 }
 
-/// The verifications that came to an end, the last one first.
-async fn verifications(installation: &Installation) -> Result<Vec<(RunId, RunHead, VerifiedScope)>> {
-    let runs = log_of(&installation.engine).list().await?;
-    let is_over = |head: &RunHead| head.exit_code.is_some_and(|code| code <= ResultCode::Partial.code());
-    let over = runs.into_iter().filter(|(_, head)| is_over(head));
-    Ok(over.filter_map(|(id, head)| Some((id, head.clone(), head.verified?))).collect())
-}
-
 impl PairStatus {
-    /// Notes the verification that counts: the last one, but one that read a part of the items clears no earlier finding. A copy
-    /// with faults is not called in sync, whatever its listing shows.
-    fn note_verification(&mut self, verifications: &[(RunId, RunHead, VerifiedScope)]) {
+    /// Notes the verification that counts. A copy with faults is not called in sync, whatever its listing shows.
+    fn note_verification(&mut self, verifications: &Verifications) {
         let name = copy_name((&self.account, &self.space), (&self.source, &self.destination));
-        let is_of = |scope: &VerifiedScope| {
-            scope.account.as_ref().is_none_or(|account| *account == self.account)
-                && scope.space.as_ref().is_none_or(|space| *space == self.space)
-        };
-        let of_pair = || verifications.iter().filter(|(.., scope)| is_of(scope));
-        let faults = |scope: &VerifiedScope| scope.damaged.get(&name).copied().unwrap_or(0);
-        let decides = |(.., scope): &&(RunId, RunHead, VerifiedScope)| faults(scope) > 0 || scope.sample == 100;
-        let Some((id, head, scope)) = of_pair().find(decides).or_else(|| of_pair().next()) else { return };
-        let ended = Timestamp::from_millis(head.ended.unwrap_or(head.began)).to_string();
-        let faults = faults(scope);
-        let run = id.as_str().to_owned();
-        self.verification = Some(VerificationStatus { run, ended, sample: scope.sample, faults });
+        self.verification = verifications.of_copy(&name);
+        let faults = self.verification.as_ref().map_or(0, |verified| verified.faults);
         if faults > 0
             && let Some(survey) = &mut self.survey
         {

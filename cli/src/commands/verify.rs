@@ -66,12 +66,23 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
         line(
             json!({ "examined": examined, "equal": equal, "faults": faults, "bytes": read,
                 "left_out": left_out, "properties_unknown": properties_unknown, "not_compared": not_compared,
+                "damaged_copies": report.damaged_copies, "damaged_sources": report.damaged_sources,
                 "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": result.code() })
             .to_string(),
         );
         return;
     }
     line(sentence(report, seconds));
+    if report.damaged_copies > 0 {
+        line("A damaged copy is compared again by the next run, which copies the item anew.".to_owned());
+    }
+    if report.damaged_sources > 0 {
+        line(
+            "No run copies a damaged source while its version stays, so the copy keeps what it has: bring the item back from the \
+             copy (`mill restore`)."
+                .to_owned(),
+        );
+    }
     if let Some(what) = report.types.not_compared() {
         line(format!("Of no item compared: {what}."));
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use mill_trials::{FileSystem, LoopDisk, in_mount_namespace};
 use serde_json::Value;
 
 use crate::world::World;
@@ -52,7 +53,8 @@ fn a_copy_in_which_a_verification_found_faults_is_not_called_in_sync_until_anoth
     assert!(world.mill(&["runs", "list"]).expect(0).out.contains("  verify  "));
     // Neither a verification of another space nor of a part of this one, nor a run, finds it right again.
     world.mill(&["verify", "library", "other"]).expect(0);
-    world.mill(&["run"]).expect(0);
+    let warned = world.mill(&["run"]).expect(2);
+    assert!(warned.out.contains("found 1 fault in library/maps (store 1 → 2), and no later one"), "{}", warned.out);
     let (maps, other) = (pair("maps"), pair("other"));
     assert_eq!((&maps["in_sync_as_of"], &maps["verification"]["faults"]), (&Value::Null, &1.into()), "{maps}");
     assert!(other["in_sync_as_of"].is_string() && other["verification"]["faults"] == 0, "{other}");
@@ -60,7 +62,68 @@ fn a_copy_in_which_a_verification_found_faults_is_not_called_in_sync_until_anoth
     let line = said.lines().find(|line| line.starts_with("library/maps")).unwrap();
     assert!(line.contains("NOT as it should be") && !line.contains("in sync"), "{line}");
     world.mill(&["verify"]).expect(0);
+    world.mill(&["run"]).expect(0);
     assert_eq!((&pair("maps")["verification"]["faults"], pair("maps")["in_sync_as_of"].is_string()), (&0.into(), true));
+}
+
+/// A mirror with one side on a disk whose bytes change while it is not mounted, as they may on any disk.
+fn with_damaged_side(side: &'static str, judge: fn(&World)) {
+    in_mount_namespace(move || {
+        let world = World::new();
+        let disk = LoopDisk::create(&world.path("image"), 40 << 20)?;
+        disk.format(FileSystem::Ext4)?;
+        fs::create_dir(world.path(side)).unwrap();
+        {
+            let _mounted = disk.mount(FileSystem::Ext4, &world.path(side), "")?;
+            let _ = fs::remove_dir(world.path(&format!("{side}/lost+found")));
+            world.write("src/x", "the only copy of these words");
+            world.write("src/y", "others");
+            world.age("src");
+            world.mirror(&[]);
+            // The second run proves what was too young for a proof.
+            std::thread::sleep(std::time::Duration::from_millis(2_100));
+            world.mirror(&[]);
+        }
+        let mut image = fs::read(disk.image()).unwrap();
+        let words = b"the only copy of these words";
+        let places: Vec<usize> =
+            image.windows(words.len()).enumerate().filter(|(_, found)| found == words).map(|(at, _)| at).collect();
+        assert!(!places.is_empty(), "the words are on the disk");
+        places.into_iter().for_each(|at| image[at] = b'T');
+        fs::write(disk.image(), image).unwrap();
+        let _mounted = disk.mount(FileSystem::Ext4, &world.path(side), "")?;
+        judge(&world);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_copy_that_its_disk_damaged_is_found_and_repaired_by_the_next_run() {
+    with_damaged_side("dst", |world| {
+        assert_eq!(world.mirror(&[]).json()["updated"], 0, "a run reads no bytes of what it knows");
+        let found = world.mill(&["verify", "src", "dst"]).expect(50).out;
+        assert!(found.contains("x: the bytes differ") && found.contains("the copy is damaged"), "{found}");
+        assert!(found.contains("compared again by the next run"), "{found}");
+        let repaired = world.mirror(&[]).json();
+        assert_eq!(repaired["updated"], 1, "{repaired}");
+        assert_eq!(fs::read_to_string(world.path("dst/x")).unwrap(), "the only copy of these words");
+        assert!(repaired["remarks"].to_string().contains("no later one has found them gone"), "{repaired}");
+        let ended = world.mill(&["verify", "src", "dst", "--json"]).json();
+        assert_eq!(ended["faults"], 0, "{ended}");
+        assert!(!world.mirror(&[]).json()["remarks"].to_string().contains("verification"));
+    });
+}
+
+#[test]
+fn a_source_that_its_disk_damaged_is_named_and_never_replaces_its_copy() {
+    with_damaged_side("src", |world| {
+        let found = world.mill(&["verify", "src", "dst"]).expect(50).out;
+        assert!(found.contains("x: the bytes differ") && found.contains("the source is damaged"), "{found}");
+        assert!(found.contains("bring the item back from the copy"), "{found}");
+        let ran = world.mirror(&[]).json();
+        assert_eq!(ran["updated"], 0, "{ran}");
+        assert_eq!(fs::read_to_string(world.path("dst/x")).unwrap(), "the only copy of these words");
+    });
 }
 
 #[test]

@@ -1,8 +1,11 @@
 use bytes::Bytes;
-use mill_model::{AccountId, Properties, StoreAddress, StoreId};
+use mill_model::{AccountId, Properties, SpacePair, StoreAddress, StoreId};
 use mill_ports::{DeletableStore as _, RefusalReason};
+use mill_records::sync_proofs::{SyncProof, SyncProofs};
 use mill_testkit::PortCall;
-use mill_testkit::{FaultKind, FaultPlan, FaultyStore, ManualClock, MemoryStore, SeededRng, StoreBehavior};
+use mill_testkit::{
+    FaultKind, FaultPlan, FaultyStore, ManualClock, MemoryStore, MemoryTable, SeededRng, StoreBehavior,
+};
 
 use super::*;
 
@@ -26,6 +29,7 @@ fn verification(source: &MemoryStore, destination: &MemoryStore, sample: u8) -> 
         space: at("x").space,
         sample,
         concurrency: NonZeroUsize::new(2).unwrap(),
+        witness: None,
     }
 }
 
@@ -199,5 +203,65 @@ async fn the_sign_for_a_directory_that_is_there_is_no_difference_at_either_side(
         let both_hold_any = !source.capabilities().ids_are_paths && !destination.capabilities().ids_are_paths;
         let expected = if both_hold_any { &["x/", "y/"][..] } else { &["y/"] };
         assert_eq!(faults, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_proof_of_an_item_tells_which_side_is_damaged_and_only_a_damaged_copy_is_compared_again() {
+    let (source, destination) = (store("1"), store("2"));
+    let proofs = SyncProofs::new(Arc::new(MemoryTable::new("seals")));
+    let id = |id: &str| StoreId::new(id).unwrap();
+    let pair = SpacePair {
+        account: AccountId::new("a").unwrap(),
+        source: id("1"),
+        destination: id("2"),
+        space: at("x").space,
+    };
+    for item in ["both", "copy", "source", "unproven", "written"] {
+        for side in [&source, &destination] {
+            side.insert(&at(item), Bytes::from("bytes"), titled("t"));
+        }
+        let (from, to) = (present(&source, item).await, present(&destination, item).await);
+        if item != "unproven" {
+            let proof = SyncProof::of(&from.1.version, &to.1.version, &from.0).expect("both are settled");
+            proofs.put(&pair, &at(item).id, &proof).await.unwrap();
+        }
+    }
+    for (side, item) in [
+        (&source, "both"),
+        (&destination, "both"),
+        (&destination, "copy"),
+        (&source, "source"),
+        (&destination, "unproven"),
+    ] {
+        side.rot(&at(item), |bytes| bytes[0] = if std::ptr::eq(side, &source) { b'B' } else { b'?' });
+    }
+    destination.insert(&at("written"), Bytes::from("other"), titled("t"));
+    let witness = Some(Witness { proofs: proofs.clone(), pair: pair.clone() });
+    let verification = Verification { witness, ..verification(&source, &destination, 100) };
+    let found = verification.run(&SeededRng::new(1)).await.unwrap();
+    let damage = |finding: &ItemFinding| match &finding.what {
+        CopyFault::BytesDiffer { damage, .. } => (finding.item.clone(), *damage),
+        other => panic!("{other:?}"),
+    };
+    let expected = [
+        ("both", Damage::Both),
+        ("copy", Damage::Copy),
+        ("source", Damage::Source),
+        ("unproven", Damage::Unknown),
+        ("written", Damage::Unknown),
+    ];
+    let found_damage: Vec<_> = found.faults.iter().map(damage).collect();
+    assert_eq!(found_damage, expected.map(|(item, damage)| (item.to_owned(), damage)));
+    assert_eq!((found.damaged_copies, found.damaged_sources), (1, 2));
+    for (item, kept) in [("both", true), ("copy", false), ("source", true), ("written", true)] {
+        assert_eq!(proofs.get(&pair, &at(item).id).await.unwrap().is_some(), kept, "{item}");
+    }
+}
+
+async fn present(store: &MemoryStore, item: &str) -> (Checksum, ItemFacts) {
+    match sha256(store, &at(item)).await.unwrap() {
+        Presence::Present(found) => found,
+        Presence::Absent => panic!("`{item}` is there"),
     }
 }

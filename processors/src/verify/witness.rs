@@ -1,0 +1,81 @@
+//! What the sync proof of an item says of two copies whose bytes differ.
+
+use std::fmt;
+
+use mill_model::{Checksum, ContentId, SpacePair, Version};
+use mill_ports::error_chain;
+use mill_records::sync_proofs::SyncProofs;
+use tracing::warn;
+
+/// The sync proofs of a pair of copies: what was known of their bytes when both were equal.
+#[derive(Debug, Clone)]
+pub struct Witness {
+    /// The sync proofs.
+    pub proofs: SyncProofs,
+    /// The pair.
+    pub pair: SpacePair,
+}
+
+/// Which side has other bytes than it had in the same version, and so is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Damage {
+    /// Nothing shows that one is: there is no proof, or a side was written since.
+    #[default]
+    Unknown,
+    /// The copy.
+    Copy,
+    /// The source.
+    Source,
+    /// Both.
+    Both,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "",
+            Self::Copy => "; the copy is damaged: its bytes changed and its version did not",
+            Self::Source => {
+                "; the source is damaged: its bytes changed and its version did not, and the copy has those of before"
+            }
+            Self::Both => "; both are damaged: their bytes changed and their versions did not",
+        })
+    }
+}
+
+impl Witness {
+    /// Which of two sides is damaged. Without a proof that can be read, nothing is known.
+    pub(super) async fn judge(
+        &self,
+        item: &ContentId,
+        source: (&Checksum, &Version),
+        destination: (&Checksum, &Version),
+    ) -> Damage {
+        let proof = match self.proofs.get(&self.pair, item).await {
+            Ok(Some(proof)) => proof,
+            Ok(None) => return Damage::Unknown,
+            Err(error) => {
+                warn!(%item, "what was proven of an item could not be read: {}", error_chain(&error));
+                return Damage::Unknown;
+            }
+        };
+        let is_other = |proven: Option<Checksum>, found: &Checksum| {
+            proven.is_some_and(|proven| proven.algorithm == found.algorithm && proven != *found)
+        };
+        let source = is_other(proof.checksum_of_source(source.1), source.0);
+        let destination = is_other(proof.checksum_of_destination(destination.1), destination.0);
+        match (source, destination) {
+            (false, false) => Damage::Unknown,
+            (false, true) => Damage::Copy,
+            (true, false) => Damage::Source,
+            (true, true) => Damage::Both,
+        }
+    }
+
+    /// Removes the proof of an item whose copy is damaged, so that the next run compares both sides again.
+    pub(super) async fn forget(&self, item: &ContentId) {
+        if let Err(error) = self.proofs.remove(&self.pair, item).await {
+            warn!(%item, "the proof of a damaged copy could not be removed, so no run repairs it: {}", error_chain(&error));
+        }
+    }
+}
