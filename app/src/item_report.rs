@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use mill_model::{EventSubject, ItemEvent, Timestamp};
 use mill_ports::error_chain;
 use mill_run::InSync;
 use parking_lot::Mutex;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::UsageError;
@@ -93,12 +96,9 @@ impl ReportFile {
     /// # Errors
     /// It cannot be written, or holds something else than a report: an item of a store, or Mill's own state.
     pub fn open(path: &Path) -> Result<Self> {
-        if !may_be_replaced(path).with_context(|| format!("the report `{}` cannot be written", path.display()))? {
-            let why = format!("`{}` is no report of mill, so it stays as it is; name another file", path.display());
-            return Err(UsageError(why).into());
-        }
-        let opened = File::options().write(true).create(true).truncate(false).open(path);
-        let file = opened.with_context(|| format!("the report `{}` cannot be written", path.display()))?;
+        let unusable = || format!("the report `{}` cannot be written", path.display());
+        ensure_replaceable(path, unusable)?;
+        let file = open_to_write(path).with_context(unusable)?;
         Ok(Self { file, path: path.to_owned() })
     }
 
@@ -109,6 +109,8 @@ impl ReportFile {
     pub fn begin(self, folder: &Path, header: &ReportHeader, names: &SubjectNames) -> Result<EntryReport> {
         let (shown, path) = (self.path.display().to_string(), self.path.clone());
         let unusable = || format!("the report `{shown}` cannot be written");
+        // Something else may have been written there since.
+        ensure_replaceable(&path, unusable)?;
         let (file, kept) = self.emptied().with_context(unusable)?;
         if let Some(kept) = kept {
             let kept = kept.display();
@@ -136,6 +138,31 @@ impl ReportFile {
         fs::rename(&path, &kept)?;
         Ok((File::create_new(&path)?, Some(kept)))
     }
+}
+
+/// Opens a file without emptying it. A pipe that nobody reads is an error at once: opening it would wait, deaf to signals.
+fn open_to_write(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    if !fs::metadata(path).is_ok_and(|facts| facts.file_type().is_fifo()) {
+        return options.open(path);
+    }
+    let opened = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::other("it is a pipe that nobody reads"),
+        _ => error,
+    })?;
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file)
+}
+
+/// Checks that there is nothing at the path that is not a report.
+fn ensure_replaceable(path: &Path, unusable: impl Fn() -> String) -> Result<()> {
+    if may_be_replaced(path).with_context(unusable)? {
+        return Ok(());
+    }
+    Err(UsageError(format!("`{}` is no report of mill, so it stays as it is; name another file", path.display()))
+        .into())
 }
 
 /// Whether there is nothing at the path that is not a report. A pipe or a device is no file that could be lost.

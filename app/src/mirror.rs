@@ -120,6 +120,14 @@ impl LockedMirror {
         self.pair.state.folder()
     }
 
+    /// Checks that a report of the run lies in neither end.
+    ///
+    /// # Errors
+    /// It does.
+    pub async fn ensure_outside(&self, report: &Path, wait_limit: &WaitLimit) -> Result<()> {
+        self.pair.ensure_report_is_outside(report, wait_limit).await
+    }
+
     /// Opens the state and both ends. `wait_limit` is also the time that an item waits for its store.
     ///
     /// # Errors

@@ -68,6 +68,25 @@ impl MirrorPair {
         self.look_at_state(&wait_limit.unlimited(), open).await
     }
 
+    /// Checks that a report lies in neither end: it would be an item of the source, or an extra file of the copy.
+    ///
+    /// # Errors
+    /// It does.
+    pub(super) async fn ensure_report_is_outside(&self, report: &Path, wait_limit: &WaitLimit) -> Result<()> {
+        let path = FolderPath::remembered(report, wait_limit).await?.path;
+        let holds = |end: &&Endpoint| matches!(end, Endpoint::Folder(end) if path.starts_with(&end.path));
+        match [&self.source, &self.destination].into_iter().find(holds) {
+            Some(end) => {
+                let why = format!(
+                    "the report `{}` would lie in `{end}`, which is mirrored; name a file elsewhere",
+                    report.display()
+                );
+                Err(UsageError(why).into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Remembers the identity of the pair's state.
     pub(super) async fn remember_state(
         &self,

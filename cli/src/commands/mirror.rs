@@ -28,9 +28,13 @@ pub(super) async fn run(args: MirrorArgs, bars: MultiProgress) -> Result<ResultC
     // Before any path is touched: it may be on a hanging mount.
     let stopping = stop::on_signals()?;
     let (stop, names) = (stopping.gentle.clone(), args.names());
-    let report = args.options.report.as_deref().map(ReportFile::open).transpose()?;
     let wait_limit = WaitLimit { give_up_after: args.options.give_up_after, stop: stop.clone() };
     let locked = LockedMirror::lock(args.request(), &wait_limit).await?;
+    let report = args.options.report.as_deref();
+    if let Some(path) = report {
+        locked.ensure_outside(path, &wait_limit).await?;
+    }
+    let report = report.map(ReportFile::open).transpose()?;
     let first = locked.is_first_run();
     if first && !args.dry_run && !args.options.json && !args.options.quiet {
         // A person who knows of an earlier run learns from this that the state was lost.

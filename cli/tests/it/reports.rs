@@ -228,7 +228,8 @@ fn an_earlier_report_is_kept_beside_the_new_one() {
     );
     assert_eq!(fs::read_to_string(world.path("report.jsonl.2")).unwrap(), "of another\n");
     // A file that is no report may be somebody's only copy, or Mill's own state.
-    for (file, what) in [("dst/x", "x"), ("src/x", "x"), ("report.jsonl.2", "of another\n")] {
+    world.write("policy.json", "{}");
+    for (file, what) in [("policy.json", "{}"), ("report.jsonl.2", "of another\n")] {
         for more in [&[][..], &["--dry-run"]] {
             let ran = world.mirror(&[&["--report", file], more].concat()).expect(200);
             assert!(ran.err.contains("is no report of mill, so it stays as it is"), "{}", ran.err);
@@ -237,6 +238,28 @@ fn an_earlier_report_is_kept_beside_the_new_one() {
     }
     // What is no file is written as it is.
     world.mirror(&["--report", "/dev/null"]).expect(0);
+}
+
+#[test]
+fn a_report_lies_in_neither_end_and_waits_for_nobody_to_read_it() {
+    let world = World::new();
+    world.write("src/x", "x");
+    world.mirror(&[]).expect(0);
+    for file in ["src/report", "dst/report", "./dst/../dst/x"] {
+        for more in [&[][..], &["--dry-run"]] {
+            let ran = world.mirror(&[&["--report", file], more].concat()).expect(200);
+            assert!(ran.err.contains("would lie in") && ran.err.contains("which is mirrored"), "{}", ran.err);
+        }
+    }
+    world.same("src", "dst");
+    let pipe = world.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let ran = world.mirror(&["--report", "pipe"]).expect(100);
+    assert!(ran.err.contains("it is a pipe that nobody reads"), "{}", ran.err);
+    let reader = std::thread::spawn(move || fs::read_to_string(pipe).unwrap());
+    // The reader has opened it once a run is not told that nobody reads.
+    while world.mirror(&["--report", "pipe"]).code == 100 {}
+    assert!(reader.join().unwrap().contains("\"unchanged\""));
 }
 
 #[test]
