@@ -70,6 +70,20 @@ pub struct Database {
     writer_thread: Option<JoinHandle<()>>,
 }
 
+/// A database that is open, before anything works on it.
+struct OpenedDatabase {
+    path: PathBuf,
+    write_connection: Arc<Mutex<Connection>>,
+    /// Of a database without a name the same.
+    read_connection: Arc<Mutex<Connection>>,
+    /// `None` for a database that no other process sees.
+    write_lock: Option<WriteLock>,
+    file: Option<DatabaseFile>,
+    identity: KnownIdentity,
+    /// Whether the database counts this opening already.
+    counted: bool,
+}
+
 impl Database {
     /// Opens the database at `path`, of which the caller remembers nothing. Creates it if it does not exist, and its
     /// directory too, readable by its owner alone.
@@ -123,31 +137,56 @@ impl Database {
         drop(lock_guard);
         schema::check_soundness(&read_connection, &path, &*chance)?;
 
-        let damage = Arc::new(Damage::new(path.clone()));
-        let arrivals = Arc::new(Arrivals::default());
-        let (writes, requests) = RequestChannel::new();
-        let write_thread = WriteThread {
-            connection: Arc::new(Mutex::new(write_connection)),
+        let opened = OpenedDatabase {
+            path,
+            write_connection: Arc::new(Mutex::new(write_connection)),
+            read_connection: Arc::new(Mutex::new(read_connection)),
             write_lock: Some(write_lock),
+            file: Some(file),
+            identity,
+            counted: false,
+        };
+        let database = Self::start(opened, ["mill-db-write", "mill-db-read"], clock, chance)?;
+        if schema::is_full_check_due(&database.path, &database.identity.get()) {
+            let failed = |source| OpenError::Io { path: database.path.clone(), what: "starting its check", source };
+            database.check_in_background().map_err(failed)?;
+        }
+        Ok(Arc::new(database))
+    }
+
+    /// Starts the writer and the first reader of an opened database, on threads of these names.
+    fn start(
+        opened: OpenedDatabase,
+        [writer_name, reader_name]: [&'static str; 2],
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Rng>,
+    ) -> Result<Self, OpenError> {
+        let OpenedDatabase { path, write_connection, read_connection, write_lock, file, identity, counted } = opened;
+        let (damage, arrivals) = (Arc::new(Damage::new(path.clone())), Arc::<Arrivals>::default());
+        let ((writes, requests), (reads, read_requests)) = (RequestChannel::new(), RequestChannel::new());
+        let write_thread = WriteThread {
+            connection: write_connection,
+            write_lock,
             chance: Arc::clone(&chance),
             requests,
             arrivals: Arc::clone(&arrivals),
             syncs: true,
-            file: Some(file),
+            file,
             identity: identity.clone(),
-            counted: false,
+            counted,
             damage: Arc::clone(&damage),
         };
-        let (reads, read_requests) = RequestChannel::new();
-        let connection = Arc::new(Mutex::new(read_connection));
-        let read_thread = ReadThread { connection, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
-        let writer_handle =
-            spawn("mill-db-write", move || write_thread.serve()).map_err(failed("starting its writer"))?;
+        let read_thread =
+            ReadThread { connection: read_connection, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
+        let failed = |what| {
+            let path = path.clone();
+            move |source| OpenError::Io { path, what, source }
+        };
+        let writer_handle = spawn(writer_name, move || write_thread.serve()).map_err(failed("starting its writer"))?;
         let first_reader =
-            spawn("mill-db-read", move || read_thread.serve(&read_requests)).map_err(failed("starting its reader"))?;
-        let interrupt = Mutex::default();
-        let database = Self {
-            path: path.clone(),
+            spawn(reader_name, move || read_thread.serve(&read_requests)).map_err(failed("starting its reader"))?;
+        Ok(Self {
+            path,
             clock,
             chance,
             writes,
@@ -156,14 +195,10 @@ impl Database {
             identity,
             damage,
             receivers: ReceiverRegistry::default(),
-            interrupt,
+            interrupt: Mutex::default(),
             reader_threads: Mutex::new(vec![first_reader]),
             writer_thread: Some(writer_handle),
-        };
-        if schema::is_full_check_due(&database.path, &database.identity.get()) {
-            database.check_in_background().map_err(failed("starting its check"))?;
-        }
-        Ok(Arc::new(database))
+        })
     }
 
     /// The identity of this database. The handle outlives the database.

@@ -16,14 +16,9 @@ use parking_lot::Mutex;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 
-use super::damage::Damage;
 use super::error::{self, DatabaseError};
 use super::identity::{KnownIdentity, RememberedDatabase};
-use super::reader::ReadThread;
-use super::request_channel::RequestChannel;
-use super::writer::WriteThread;
-use super::{Arrivals, Database, OpenError, WRITER_CACHE_KIB, location, schema, spawn};
-use crate::queue::receivers::ReceiverRegistry;
+use super::{Database, OpenError, OpenedDatabase, WRITER_CACHE_KIB, location, schema};
 
 /// How many pages are copied at once.
 const PAGES_AT_ONCE: i32 = 1_024;
@@ -44,51 +39,24 @@ impl Database {
         if is_gone && *remembered != RememberedDatabase::Nothing {
             return Err(OpenError::Gone { path: known.to_owned() });
         }
-        let failed = |what| move |source| OpenError::Io { path: known.to_owned(), what, source };
         let mut connection = schema::connect_scratch(WRITER_CACHE_KIB).map_err(|error| of_sqlite(known, error))?;
         if !is_gone {
             copy_into(&mut connection, known)?;
         }
         let identity = KnownIdentity::new(schema::prepare_scratch(&connection, known, remembered, &*chance)?);
         schema::check_soundness(&connection, known, &*chance)?;
-        let (damage, arrivals) = (Arc::new(Damage::new(known.to_owned())), Arc::new(Arrivals::default()));
         // A database without a name has one connection.
         let connection = Arc::new(Mutex::new(connection));
-        let ((writes, requests), (reads, read_requests)) = (RequestChannel::new(), RequestChannel::new());
-        let read_thread = ReadThread {
-            connection: Arc::clone(&connection),
-            chance: Arc::clone(&chance),
-            damage: Arc::clone(&damage),
-        };
-        let thread = WriteThread {
-            connection,
-            write_lock: None,
-            chance: Arc::clone(&chance),
-            requests,
-            arrivals: Arc::clone(&arrivals),
-            syncs: true,
-            file: None,
-            identity: identity.clone(),
-            counted: true,
-            damage: Arc::clone(&damage),
-        };
-        let writer_thread = spawn("mill-db-scratch", move || thread.serve()).map_err(failed("starting its writer"))?;
-        let reader =
-            spawn("mill-db-reads", move || read_thread.serve(&read_requests)).map_err(failed("starting its reader"))?;
-        Ok(Arc::new(Self {
+        let opened = OpenedDatabase {
             path: known.to_owned(),
-            clock,
-            chance,
-            writes,
-            reads,
-            arrivals,
+            write_connection: Arc::clone(&connection),
+            read_connection: connection,
+            write_lock: None,
+            file: None,
             identity,
-            damage,
-            receivers: ReceiverRegistry::default(),
-            interrupt: Mutex::default(),
-            reader_threads: Mutex::new(vec![reader]),
-            writer_thread: Some(writer_thread),
-        }))
+            counted: true,
+        };
+        Ok(Arc::new(Self::start(opened, ["mill-db-scratch", "mill-db-reads"], clock, chance)?))
     }
 }
 

@@ -342,3 +342,17 @@ async fn the_sign_for_a_directory_that_holds_something_is_kept_with_it() {
     let stale = put(store, "x/", b"", properties(&[]), &Precondition::Absent).await;
     assert_eq!(kind(stale), StoreErrorKind::Precondition);
 }
+
+#[tokio::test]
+async fn a_directory_that_became_an_item_before_its_last_file_went_stays_and_keeps_its_rights() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    scratch.file("x/1", b"1");
+    std::fs::set_permissions(scratch.path("x"), PermissionsExt::from_mode(0o750)).unwrap();
+    // It has no property but its rights, which are those of whoever made it while it holds what may be another's.
+    put(store, "x/", b"", properties(&[(Properties::FILE_MODE, "0700")]), &Precondition::Absent).await.unwrap();
+    assert_eq!(mode(&scratch.path("x")) & 0o777, 0o750);
+    store.delete(&at("x/1"), &Precondition::Always).await.unwrap();
+    assert_eq!(ids(store).await, ["x/"]);
+    assert_eq!(mode(&scratch.path("x")) & 0o777, 0o750);
+}
