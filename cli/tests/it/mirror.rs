@@ -288,8 +288,33 @@ fn mills_own_state_is_never_written_over() {
         assert!(ran.err.contains("holds Mill's own state") && ran.err.contains("XDG_STATE_HOME"), "{}", ran.err);
     }
     assert_eq!(fs::read_to_string(world.path("home/a")).unwrap(), "newer");
-    world.mill(&["mirror", "bak", "home"]).expect(0);
+    // Another user's state lies elsewhere; then the copy itself says what it is.
+    world.mill(&["mirror", "bak", "home"]).expect(100);
+    world.mill(&["mirror", "bak", "home", "--take-over"]).expect(0);
     assert_eq!(fs::read_to_string(world.path("home/a")).unwrap(), "a");
+}
+
+#[test]
+fn a_directory_whose_copy_still_holds_something_is_not_copied_at_each_run() {
+    let world = World::new();
+    world.write("src/emptied/file", "f");
+    world.mirror(&[]).expect(0);
+    fs::remove_file(world.path("src/emptied/file")).unwrap();
+    for _ in 0..2 {
+        let planned = world.mirror(&["--dry-run"]).expect(0).json();
+        let json = world.mirror(&[]).expect(0).json();
+        for json in [planned, json] {
+            assert_eq!(
+                (&json["copied"], &json["unchanged"], &json["in_sync"]),
+                (&0.into(), &1.into(), &true.into()),
+                "{json}"
+            );
+        }
+    }
+    // An empty one that is not there is copied.
+    fs::create_dir(world.path("src/new")).unwrap();
+    assert_eq!(world.mirror(&[]).expect(0).json()["copied"], 1);
+    assert!(world.path("dst/new").is_dir() && world.path("dst/emptied/file").is_file());
 }
 
 #[test]

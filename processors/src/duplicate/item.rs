@@ -115,7 +115,7 @@ impl AttemptContext<'_> {
         self.attempt.outcome.note_with(ItemOutcome::Unread, OutcomeDetail { reason, ..OutcomeDetail::default() });
     }
 
-    fn note_unchanged(&self) {
+    pub(super) fn note_unchanged(&self) {
         self.attempt.outcome.note(ItemOutcome::Unchanged);
     }
 

@@ -15,6 +15,7 @@ use super::copy_check;
 use crate::crash_points;
 use crate::early_exit::EarlyExit;
 use crate::refusals::{Refusal, RefusedDeed};
+use crate::verify::is_implied_directory;
 
 /// The result of a copy.
 struct Copied {
@@ -78,7 +79,7 @@ impl AttemptContext<'_> {
             return Ok(());
         };
         let reason = self.note_missing_tags(item, &copied.written.tags);
-        self.note_written(copied.size, when, reason);
+        self.note_written(item, (copied.size, reason), when).await;
         let (source, destination) = (&copied.source, &copied.written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &copied.checksum }).await;
         Ok(())
@@ -106,14 +107,17 @@ impl AttemptContext<'_> {
             return Err(self.properties_unknown(item));
         }
         self.shared.deps.statistics.count(|work| work.bytes += facts.size);
-        self.note_written(facts.size, when, None);
+        self.note_written(item, (facts.size, None), when).await;
         Ok(())
     }
 
     /// Notes that the item was copied, or its bytes updated. `reason`: why a part of it was not.
-    fn note_written(&self, bytes: u64, when: &Precondition, reason: Option<String>) {
+    async fn note_written(&self, item: &ItemAddress, (bytes, reason): (u64, Option<String>), when: &Precondition) {
         let bytes = Some(bytes);
-        if *when == Precondition::Absent {
+        // A directory that holds something at the destination was there: it only got the sign that it is an item of its own.
+        if *when == Precondition::Absent && is_implied_directory(&*self.destination, item).await.unwrap_or(false) {
+            self.note_unchanged();
+        } else if *when == Precondition::Absent {
             let detail = OutcomeDetail { bytes, reason, ..OutcomeDetail::default() };
             self.attempt.outcome.note_with(ItemOutcome::Copied, detail);
         } else {
