@@ -23,12 +23,21 @@ const SHOWN_MAX: usize = 200;
 
 /// Makes a name fit for a message: control characters are escaped. Different names stay different, so none is cut.
 pub fn escape_for_display(name: &str) -> String {
-    name.escape_debug().collect()
+    escaped(name).collect()
+}
+
+/// A text with its control characters and backslashes escaped. Quotes are no danger to a line, and stay as they are.
+fn escaped(text: &str) -> impl Iterator<Item = char> {
+    let quote = |character: char| matches!(character, '\'' | '"');
+    text.split_inclusive(quote).flat_map(move |part| {
+        let (part, quote) = part.strip_suffix(quote).map_or((part, ""), |before| part.split_at(before.len()));
+        part.escape_debug().chain(quote.chars())
+    })
 }
 
 /// Makes any text fit for one line of a message: control characters are escaped, and at most 200 characters are kept.
 pub fn shorten_for_display(text: &str) -> String {
-    let mut shown = text.escape_debug();
+    let mut shown = escaped(text);
     let mut out: String = shown.by_ref().take(SHOWN_MAX).collect();
     if shown.next().is_some() {
         out.push('…');
@@ -41,7 +50,7 @@ pub fn escape_bytes_for_display(name: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
     for chunk in name.utf8_chunks() {
-        out.extend(chunk.valid().escape_debug());
+        out.extend(escaped(chunk.valid()));
         for byte in chunk.invalid() {
             let _ = write!(out, "\\x{byte:02x}");
         }
@@ -350,6 +359,15 @@ mod tests {
             }
         }
         assert_eq!(unescape_displayed("no escape: \\q \\xg \\u{zz} \\"), b"no escape: \\q \\xg \\u{zz} \\");
+    }
+
+    #[test]
+    fn quotes_in_a_name_are_shown_as_they_are() {
+        let name = "Zo\u{65}\u{301}'s \"letters\"\n'";
+        let shown = "Zo\u{65}\u{301}'s \"letters\"\\n'";
+        assert_eq!(escape_for_display(name), shown);
+        assert_eq!(escape_bytes_for_display(name.as_bytes()), shown);
+        assert_eq!(unescape_displayed("an older line\\'s quote"), b"an older line's quote");
     }
 
     #[test]
