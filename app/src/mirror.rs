@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use mill_local::RememberedDatabase;
+use mill_local::{Identity, RememberedDatabase};
 use mill_ports::{Engine, Statistics};
 use mill_producer::{AbsentSource, QueueSizing, WhenFull};
 use mill_run::silence::{one_answer_max, unless_silent};
@@ -134,21 +134,44 @@ impl LockedMirror {
     /// When one of them cannot be used, does not answer in time, or this is stopped.
     pub async fn open(&self, stopping: &StopTokens, wait_limit: &WaitLimit) -> Result<Installation> {
         let Self { request, pair, .. } = self;
-        let may_create = self.is_first_run() || request.create;
-        let (engine, access) = if request.dry_run {
+        if request.dry_run {
             let engine = pair.open_scratch(wait_limit).await?;
             stopping.when_damaged();
-            (engine, pair.look_at_destination((request, may_create), wait_limit).await?)
-        } else {
-            let (engine, identity, remembered) = pair.open_state(wait_limit, self.remembered.clone()).await?;
-            stopping.when_damaged();
-            let made = pair.make_destination(may_create, wait_limit).await;
-            recorded_unless_dry(made, (&engine, request)).await?;
-            pair.remember_state(wait_limit, (remembered, identity)).await?;
-            (engine, DestinationAccess::Write)
-        };
-        let opened = self.open_ends((engine.clone(), access), wait_limit).await;
-        recorded_unless_dry(opened, (&engine, request)).await
+            let access = pair.look_at_destination((request, self.may_create()), wait_limit).await?;
+            return self.open_ends((engine, access), wait_limit).await;
+        }
+        let (engine, identity, remembered) = pair.open_state(wait_limit, self.remembered.clone()).await?;
+        stopping.when_damaged();
+        self.open_to_write(engine, (remembered, identity), wait_limit).await
+    }
+
+    fn may_create(&self) -> bool {
+        self.is_first_run() || self.request.create
+    }
+
+    /// Makes the destination, if it may, and opens both ends. A first run that may not use them leaves no trace of the pair.
+    async fn open_to_write(
+        &self,
+        engine: Arc<dyn Engine>,
+        state: (RememberedDatabase, Identity),
+        wait_limit: &WaitLimit,
+    ) -> Result<Installation> {
+        let Self { request, pair, .. } = self;
+        let is_first = self.is_first_run();
+        let made = pair.make_destination(self.may_create(), wait_limit).await;
+        let is_new = recorded(made, (&engine, request)).await?;
+        if !is_first {
+            pair.remember_state(wait_limit, state.clone()).await?;
+        }
+        let opened = self.open_ends((engine.clone(), DestinationAccess::Write), wait_limit).await;
+        if opened.is_err() && is_new {
+            pair.unmake_destination(wait_limit).await;
+        }
+        let opened = recorded(opened, (&engine, request)).await?;
+        if is_first {
+            pair.remember_state(wait_limit, state).await?;
+        }
+        Ok(opened)
     }
 
     /// Opens both ends with the engine that has the state.
@@ -183,11 +206,9 @@ impl LockedMirror {
     }
 }
 
-/// Writes down why a run could not begin, if it could not. A dry run writes nothing down.
-async fn recorded_unless_dry<T>(begun: Result<T>, (engine, request): (&Arc<dyn Engine>, &MirrorRequest)) -> Result<T> {
-    if let Err(error) = &begun
-        && !request.dry_run
-    {
+/// Writes down why a run could not begin, if it could not.
+async fn recorded<T>(begun: Result<T>, (engine, request): (&Arc<dyn Engine>, &MirrorRequest)) -> Result<T> {
+    if let Err(error) = &begun {
         RunRecord::failed_at_start(engine, error, &SubjectNames::of_mirror(request)).await;
     }
     begun

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use mill_local::OsClock;
+use mill_local::{OsClock, RememberedDatabase};
 use mill_model::{AccountId, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_ports::Engine;
 use mill_records::policies::PolicyRepository;
@@ -163,7 +163,10 @@ impl MirrorPair {
     pub(super) async fn known_state(&self, wait_limit: &WaitLimit) -> Result<Option<Arc<dyn Engine>>> {
         let Some(remembered) = self.look_at_state(wait_limit, PairState::known).await? else { return Ok(None) };
         let (engine, identity, remembered) = self.open_state(wait_limit, remembered).await?;
-        self.remember_state(wait_limit, (remembered, identity)).await?;
+        // A first run that could not begin has left a state, and no pair.
+        if remembered != RememberedDatabase::Nothing {
+            self.remember_state(wait_limit, (remembered, identity)).await?;
+        }
         Ok(Some(engine))
     }
 }

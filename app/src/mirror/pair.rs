@@ -128,9 +128,9 @@ impl MirrorPair {
         Ok(())
     }
 
-    /// Creates the destination, unless it existed before: then its disk may just not be mounted.
-    pub(super) async fn make_destination(&self, create: bool, wait_limit: &WaitLimit) -> Result<()> {
-        let Endpoint::Folder(destination) = &self.destination else { return Ok(()) };
+    /// Creates the destination, unless it existed before: then its disk may just not be mounted. Returns whether it was created.
+    pub(super) async fn make_destination(&self, create: bool, wait_limit: &WaitLimit) -> Result<bool> {
+        let Endpoint::Folder(destination) = &self.destination else { return Ok(false) };
         let source = match &self.source {
             Endpoint::Folder(source) => Some(source.path.clone()),
             Endpoint::S3(_) => None,
@@ -138,7 +138,7 @@ impl MirrorPair {
         let make = move |path: &Path| {
             let shown = path.display();
             if path.is_dir() {
-                return Ok(());
+                return Ok(false);
             }
             if !create {
                 bail!(missing_destination(path));
@@ -152,9 +152,18 @@ impl MirrorPair {
                 }
                 None => create_folder(path),
             };
-            made.with_context(|| format!("the destination `{shown}` cannot be made"))
+            made.with_context(|| format!("the destination `{shown}` cannot be made"))?;
+            Ok(true)
         };
         destination.look(wait_limit, make).await
+    }
+
+    /// Removes a destination that was created for a run which may not use it, if nobody has put anything into it since.
+    pub(super) async fn unmake_destination(&self, wait_limit: &WaitLimit) {
+        let Endpoint::Folder(destination) = &self.destination else { return };
+        if let Err(error) = destination.look(wait_limit, |path| Ok(std::fs::remove_dir(path)?)).await {
+            tracing::debug!("the new destination stays: {error:#}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use mill_local::RememberedDatabase;
 use mill_ports::PlacedStore;
 
 use super::MirrorRequest;
@@ -17,7 +18,8 @@ use crate::wait_limit::WaitLimit;
 impl MirrorPair {
     /// Whether the source was mirrored to the destination before, and has not become its copy since.
     pub(super) async fn goes_on(&self, wait_limit: &WaitLimit) -> Result<bool> {
-        let goes_on = |state: &PairState| Ok(state.known()?.is_some() && !state.is_superseded()?);
+        let goes_on =
+            |state: &PairState| Ok(state.remembered()? != RememberedDatabase::Nothing && !state.is_superseded()?);
         self.look_at_state(wait_limit, goes_on).await
     }
 

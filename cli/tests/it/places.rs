@@ -292,7 +292,7 @@ fn two_mirrors_of_one_destination_never_remove_each_others_copies() {
     for inside in ["dst/of-c", "dst/deep"] {
         let ran = mirror("c", inside, &[]).expect(100);
         assert!(ran.err.contains("the mirror of `a`"), "what lies in it is its too: {}", ran.err);
-        let _ = fs::remove_dir(world.path(inside));
+        assert!(!world.path(inside).exists(), "what was made for a refused run goes again");
     }
     world.same("a", "dst");
     // With another user's state, or none: the mark is on the directory itself.
@@ -384,13 +384,18 @@ fn one_source_has_no_copies_inside_one_another() {
     for (outer, options) in [("copies", &["--remove-vanished"][..]), ("copies", &[]), ("copies/a/inner", &[])] {
         let ran = world.mill(&[&["mirror", "a", outer, "--json"], options].concat()).expect(100);
         assert!(ran.err.contains("the mirror of `a`"), "{}", ran.err);
-        let _ = fs::remove_dir(world.path("copies/a/inner"));
     }
+    assert!(!world.path("copies/a/inner").exists(), "what was made for a refused run goes again");
+    world.mill(&["runs", "list", "--mirror", "a", "copies/a/inner"]).expect(0);
     world.same("a", "copies/a");
     assert_eq!(fs::read_to_string(world.path("copies/theirs")).unwrap(), "somebody's");
     world.mill(&["mirror", "a", "copies", "--json", "--take-over"]).expect(0);
     assert!(world.path("copies/of-a-0").is_file());
     world.mill(&["mirror", "a", "copies/a", "--json"]).expect(100);
+    // The run that was refused is not taken for one whose destination was there.
+    fs::remove_dir_all(world.path("copies")).unwrap();
+    fs::create_dir_all(world.path("copies/a")).unwrap();
+    world.mill(&["mirror", "a", "copies/a/inner", "--json"]).expect(0);
 }
 
 #[test]
