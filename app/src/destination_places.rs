@@ -360,8 +360,8 @@ fn foreign(placed: &dyn PlacedStore, place: &str, keeper: &str, way_out: Advice<
 
 fn anothers(place: &str, keeper: &str, Advice(way_out): Advice<'_>) -> RefusalReason {
     RefusalReason::ForeignDestination(format!(
-        "`{place}` is kept in sync by {keeper}, and two mirrors would remove each other's copies; use another \
-         place, or, only once that one does not write there any more: {way_out}"
+        "`{place}` is kept in sync by {keeper}, and two mirrors would remove each other's copies. Nothing was changed. Use another \
+         place, neither in that one nor around it. Only if that mirror is not used any more: {way_out}"
     ))
 }
 

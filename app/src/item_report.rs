@@ -161,8 +161,11 @@ fn ensure_replaceable(path: &Path, unusable: impl Fn() -> String) -> Result<()> 
     if may_be_replaced(path).with_context(unusable)? {
         return Ok(());
     }
-    Err(UsageError(format!("`{}` is no report of mill, so it stays as it is; name another file", path.display()))
-        .into())
+    Err(UsageError(format!(
+        "`{}` is no report of mill, so it was not overwritten, and nothing was done; name another file",
+        path.display()
+    ))
+    .into())
 }
 
 /// Whether there is nothing at the path that is not a report. A pipe or a device is no file that could be lost.

@@ -226,10 +226,14 @@ impl SubjectNames {
     /// How a person sees the held deletes of a list, and lets them go.
     fn confirm_hint(&self, token: &str) -> String {
         let of = self.mirror_option();
-        let first = if matches!(self, Self::Mirror { .. }) { "--remove-vanished " } else { "" };
+        let confirm = match self {
+            Self::Policies => format!("run the same again with --confirm-deletes {token}"),
+            Self::Mirror { words, .. } => {
+                format!("run `mill mirror {words} --remove-vanished --confirm-deletes {token}`")
+            }
+        };
         format!(
-            ". `mill held show {token}{of}` lists them. If all of these are to go, run the same again with \
-             {first}--confirm-deletes {token}"
+            ". `mill held show {token}{of}` lists them. If all of these are to go, {confirm}; what is to stay, put back"
         )
     }
 

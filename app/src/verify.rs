@@ -85,8 +85,8 @@ impl ComparedTypes {
 
     /// What is not compared of any item, in words.
     pub fn not_compared(self) -> Option<String> {
-        let of_objects = "tags, storage classes, encryption, locks, access lists and earlier versions of objects";
-        let of_files = "owners, access lists and attributes of others of files";
+        let of_objects = "the tags, storage classes, encryption, locks, access lists and earlier versions of objects";
+        let of_files = "the owners, the access lists and other programs' attributes of files";
         let words: Vec<&str> =
             [(self.s3, of_objects), (self.folder, of_files)].into_iter().filter(|(is, _)| *is).map(|it| it.1).collect();
         (!words.is_empty()).then(|| words.join("; "))

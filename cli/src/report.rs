@@ -101,7 +101,7 @@ pub(crate) fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
         ResultCode::Done | ResultCode::Unchanged => "Every copy was in sync already",
         ResultCode::Warnings if found_nothing(summary, exit) => "Nothing was there to be copied",
         ResultCode::Warnings if not_copied * 2 > listed => &mostly_not,
-        ResultCode::Warnings if t.work.held > 0 => "Not all is in sync: deletes wait for your decision",
+        ResultCode::Warnings if t.work.held > 0 => "Not all is in sync, since deletes wait for your decision",
         ResultCode::Warnings => "In sync, but for what is named above",
         ResultCode::Partial => match summary.remedy {
             Remedy::RunAgain => "Done in part: run it again",

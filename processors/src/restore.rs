@@ -181,13 +181,13 @@ impl Restoration {
                 None => return Ok(RestoreOutcome::Skipped("it went away while it was read".into())),
                 Some(false) if !self.overwrite => {
                     return Ok(RestoreOutcome::Skipped(
-                        "another file of this name is there; --overwrite replaces it".into(),
+                        "another file of this name is there; --overwrite replaces all such".into(),
                     ));
                 }
                 // The file that is there may be good, and the copy damaged.
                 Some(false) if !proven && !self.unproven => {
                     let why = "another file of this name is there, and nothing vouches for the bytes of the copy; \
-                               --overwrite with --unproven replaces it";
+                               --overwrite with --unproven replaces all such";
                     return Ok(RestoreOutcome::Skipped(why.into()));
                 }
                 Some(false) => Precondition::VersionIs(there.version),

@@ -80,7 +80,7 @@ pub enum CopyFault {
     #[error("it is no copy but the source's own file: a hard link leads to it")]
     SameFile,
     /// The bytes differ.
-    #[error("the bytes differ: source {from}, destination {to}{damage}")]
+    #[error("the bytes differ{damage} (source {from}, destination {to})")]
     BytesDiffer {
         /// Checksum at the source.
         from: String,

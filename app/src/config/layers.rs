@@ -40,7 +40,7 @@ impl fmt::Display for ConfigOrigin {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no configuration: there is no mill.toml here and none in ~/.config/mill; `mill init` makes one, `--config FILE` names one; \
-     what belongs to a mirror is named by `--mirror SOURCE DESTINATION`"
+     for what belongs to a mirror, add `--mirror SOURCE DESTINATION`"
 )]
 pub struct NoConfigurationError;
 
@@ -90,13 +90,7 @@ impl SettingLayers {
         for (key, value) in flatten(&file) {
             let line = lines.get(&key).copied().unwrap_or(0);
             let Some(setting) = settings().find(|setting| setting.key == key) else {
-                let meant = nearest(&key).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
-                let known: Vec<&str> = settings().map(|setting| setting.key).collect();
-                bail!(
-                    "`{}` has an unknown setting `{key}` in line {line}{meant}; known are: {}",
-                    path.display(),
-                    known.join(", ")
-                );
+                bail!("`{}` has an unknown setting `{key}` in line {line}{}", path.display(), meant_setting(&key));
             };
             values.insert(setting.key, (value, ConfigOrigin::File { path: path.to_owned(), line }));
         }
@@ -169,6 +163,21 @@ fn find() -> Option<PathBuf> {
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?
         .join("mill/mill.toml");
     user.is_file().then_some(user)
+}
+
+/// What a person may have meant by an unknown setting: the most similar one, or those of its section.
+fn meant_setting(unknown: &str) -> String {
+    let section = unknown.split_once('.').map(|(section, _)| section);
+    if let Some(near) = nearest(unknown) {
+        let elsewhere = match near.split_once('.') {
+            Some((other, _)) if section != Some(other) => format!(" It belongs to the section `[{other}]`"),
+            _ => String::new(),
+        };
+        return format!(", did you mean `{near}`?{elsewhere}");
+    }
+    let known = settings().filter(|setting| section.is_none_or(|section| setting.section() == section));
+    let known: Vec<&str> = known.map(|setting| setting.key).collect();
+    format!("; known are: {}", known.join(", "))
 }
 
 /// What a person may have meant by an unknown section: the most similar one, or those there are.

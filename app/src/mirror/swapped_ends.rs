@@ -111,9 +111,10 @@ impl MirrorPair {
 /// The message for a source that is the copy of its destination.
 fn copy_of(copy: &Endpoint, original: &Endpoint, how_known: &str) -> String {
     format!(
-        "`{copy}` is the copy that `mill mirror` keeps of `{original}`{how_known}. To mirror it to its original would overwrite \
-         what is newer there, so nothing was changed. Are the two swapped? To bring the copy's items back into another folder, \
-         use `mill restore --mirror {original} {copy} FOLDER`. If `{copy}` is the original from now on, pass --take-over"
+        "`{copy}` is the copy that `mill mirror` keeps of `{original}`{how_known}. To mirror it back would overwrite newer items of \
+         `{original}`, so nothing was changed. Did you swap the two? To bring the copy's items back into another folder, use `mill \
+         restore --mirror {original} {copy} FOLDER`. Only if `{copy}` is the original from now on, pass --take-over: then it \
+         overwrites `{original}`"
     )
 }
 

@@ -90,15 +90,17 @@ fn print(
         );
         return;
     }
-    let how = if restored.faults.is_empty() { "The copy is back" } else { "What is whole is back" };
+    let how = if restored.faults.is_empty() { "The copy is back" } else { "Restored, but for what is named above" };
     line(format!(
-        "{how}: {} brought back, {} there already, {} of both proven by their sync proofs, {} named above; {} in {seconds:.1} s.",
+        "{how}: {} brought back, {} there already, {} named above; {} in {seconds:.1} s.",
         restored.copied,
         restored.unchanged,
-        restored.proven,
         restored.faults.len(),
         bytes(restored.bytes)
     ));
+    if restored.proven > 0 {
+        line(format!("{} of them are proven to be what was copied.", restored.proven));
+    }
     if !restored.not_kept.is_empty() {
         line(format!(
             "Of {} the bytes are back, and the place that they are in now does not keep all of what else they had.",
@@ -107,7 +109,7 @@ fn print(
     }
     if restored.unproven() > 0 {
         line(format!(
-            "Of {} no sync proof tells what was copied: their bytes are those of the copy, and nothing else vouches for them.",
+            "Of {} mill has no record of what was copied: they are as the copy has them, and whether it was damaged is not known.",
             restored.unproven()
         ));
     }

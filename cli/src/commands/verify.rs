@@ -84,7 +84,7 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
         );
     }
     if let Some(what) = report.types.not_compared() {
-        line(format!("Of no item compared: {what}."));
+        line(format!("Not compared for any item: {what}."));
     }
     if properties_unknown > 0 {
         line(format!(
@@ -101,9 +101,11 @@ fn sentence(report: &VerifyReport, seconds: f64) -> String {
         ResultCode::Warnings if pairs == 0 => "There was nothing to verify",
         ResultCode::Warnings => "Every item looked at is as it should be, but for what is told here",
         ResultCode::Done => "Every item looked at is as it should be",
-        _ => "Not all is as it should be",
+        _ => "Source and copy are not the same, as is told above",
     };
     let named = if not_compared > 0 { format!(", {not_compared} not compared") } else { String::new() };
     let (read, faults) = (bytes(read), counted(faults, "fault"));
-    format!("{how}: {examined} examined, {equal} read and equal, {faults}{named}; {read} in {seconds:.1} s.")
+    format!(
+        "{how}: {examined} of the source examined, {equal} read and equal, {faults}{named}; {read} in {seconds:.1} s."
+    )
 }

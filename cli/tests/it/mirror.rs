@@ -253,7 +253,7 @@ fn where_there_is_a_configuration_two_words_are_an_account_and_a_space() {
     fs::create_dir_all(world.path("photos")).unwrap();
     world.mill(&["run"]).expect(0);
     let said = world.mill(&["verify", "library", "photos"]).expect(0).out;
-    assert!(said.contains("1 examined, 1 read and equal, 0 faults"), "{said}");
+    assert!(said.contains("1 of the source examined, 1 read and equal, 0 faults"), "{said}");
     let said = world.mill(&["verify", "./library", "./photos"]).expect(50).out;
     assert!(said.contains("! a: missing at the destination"), "{said}");
     let ran = world.mill(&["verify", "library", "--source-region", "x"]).expect(200);

@@ -98,7 +98,7 @@ fn held_deletes_are_told_with_how_to_see_them_and_how_to_let_them_go() {
     let out = world.mill(&["mirror", "src", "dst", "--delete"]).expect(2).out;
     let token = out.split("`mill held show ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
     assert!(out.contains(&format!("`mill held show {token} --mirror src dst` lists them")), "{out}");
-    assert!(out.contains(&format!("run the same again with --remove-vanished --confirm-deletes {token}")), "{out}");
+    assert!(out.contains(&format!("run `mill mirror src dst --remove-vanished --confirm-deletes {token}`")), "{out}");
     assert!(world.mill(&["held", "show", token, "--mirror", "src", "dst"]).expect(0).out.contains("07"));
     world.mill(&["mirror", "src", "dst", "--remove-vanished", "--confirm-deletes", token]).expect(0);
     world.same("src", "dst");

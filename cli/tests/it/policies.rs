@@ -220,7 +220,7 @@ fn a_space_comes_back_from_a_copy() {
     let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(2);
     assert_eq!((ran.json()["faults"].clone(), ran.json()["unproven"].clone()), (0.into(), 1.into()));
     let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all"]).expect(2);
-    assert!(ran.out.contains("Of 1 no sync proof tells what was copied"), "{}", ran.out);
+    assert!(ran.out.contains("Of 1 mill has no record of what was copied"), "{}", ran.out);
     world.mill(&["restore", "library", "reading-room", "--from", "3", "asked", "--unproven"]).expect(0);
 }
 

@@ -232,7 +232,7 @@ fn an_earlier_report_is_kept_beside_the_new_one() {
     for (file, what) in [("policy.json", "{}"), ("report.jsonl.2", "of another\n")] {
         for more in [&[][..], &["--dry-run"]] {
             let ran = world.mirror(&[&["--report", file], more].concat()).expect(200);
-            assert!(ran.err.contains("is no report of mill, so it stays as it is"), "{}", ran.err);
+            assert!(ran.err.contains("is no report of mill, so it was not overwritten"), "{}", ran.err);
         }
         assert_eq!(fs::read_to_string(world.path(file)).unwrap(), what);
     }

@@ -116,13 +116,13 @@ impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany { unasked_today: 0 } => {
-                write!(f, "mill deletes so many, or so large a part of the copy, only if a person says so")
+                write!(f, "that is too many, or too large a part of the copy, to delete without asking you")
             }
             Self::TooMany { unasked_today } => {
                 write!(
                     f,
-                    "{unasked_today} were deleted in the last 24 hours already: so many together, or so large a part of the copy, \
-                     mill deletes only if a person says so"
+                    "{unasked_today} were deleted in the last 24 hours already: together that is too many, or too large a part of \
+                     the copy, to delete without asking you"
                 )
             }
             Self::Unproven { count } => {
