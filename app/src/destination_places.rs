@@ -278,6 +278,17 @@ impl DestinationPlaces {
         Ok(marked.or(released.map(|keeper| keeper.shown)))
     }
 
+    /// Whether exactly this place bears the mark of a keeper.
+    pub(crate) async fn keeps(
+        &self,
+        (placed, space): (&dyn PlacedStore, &SpaceId),
+        keeper: &DestinationKeeper,
+    ) -> anyhow::Result<bool> {
+        let Some(location) = placed.space_location(space).await? else { return Ok(false) };
+        let mark = location.marks.first().filter(|(path, _)| *path == location.path);
+        Ok(mark.is_some_and(|(_, mark)| keeper.is(&keeper_of(mark))))
+    }
+
     /// Releases a space and all places inside it. Returns the names of their keepers.
     pub(crate) async fn take_over(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Vec<String>> {
         let Some(location) = placed.space_location(space).await? else { return Ok(Vec::new()) };

@@ -64,16 +64,21 @@ impl RunConclusion<'_> {
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.installation.misplaced.remarks());
         let faults = Verifications::read(&self.installation.engine).await?.remarks(self.names);
-        let has_faults = !faults.is_empty();
+        // What is known to be otherwise than at the source, or could be there and is not, is not in sync by being named.
+        let is_wrong = !faults.is_empty() || self.installation.refusals.has_pending();
         remarks.extend(faults);
         let in_sync = match proof_needed {
             ProofNeeded::Nothing if dry_run && !totals.changed() => InSync::Sum,
             _ if dry_run => InSync::No,
+            ProofNeeded::Nothing if is_wrong => InSync::No,
             ProofNeeded::Nothing => {
                 self.note_in_sync().await;
                 InSync::Sum
             }
-            ProofNeeded::ClosingSurvey => self.closing_survey(&mut remarks).await?,
+            ProofNeeded::ClosingSurvey => {
+                let found = self.closing_survey(&mut remarks).await?;
+                if is_wrong { InSync::No } else { found }
+            }
             ProofNeeded::AnotherRun => InSync::No,
         };
         if !dry_run && in_sync != InSync::No && matches!(self.names, SubjectNames::Mirror { .. }) {
@@ -91,7 +96,7 @@ impl RunConclusion<'_> {
             ResultCode::Error
         } else if partial || in_sync == InSync::No && !(dry_run && sum_is_known) {
             ResultCode::Partial
-        } else if has_faults || is_warned(&totals, &produced, self.installation.refusals.count()) {
+        } else if is_wrong || is_warned(&totals, &produced, self.installation.refusals.count()) {
             ResultCode::Warnings
         } else if self.detailed && !totals.changed() {
             ResultCode::Unchanged
@@ -99,7 +104,7 @@ impl RunConclusion<'_> {
             ResultCode::Done
         };
         let exit = self.installation.misplaced.exit(exit);
-        let remedy = remedy.max(of_parts(&totals, &produced));
+        let remedy = remedy.max(of_parts(&totals, &produced)).max(if is_wrong { Remedy::SetRight } else { remedy });
         let remarks = without_repetitions(remarks);
         let earlier = earlier.copied + earlier.updated;
         let outcome = RunSummary { totals, earlier, took, remarks, of_entries, ..RunSummary::default() };
@@ -157,9 +162,7 @@ impl RunConclusion<'_> {
     /// The number of refused items by account and space, the part of the subject before the item's id.
     fn refused_by_space(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for refused in
-            self.installation.refusals.named().into_iter().filter(|refused| refused.deed == RefusedDeed::Copy)
-        {
+        for refused in self.installation.refusals.named().into_iter().filter(|refused| refused.deed.is_of_item()) {
             if let Some((end, _)) = refused.subject.match_indices('/').nth(1) {
                 *counts.entry(refused.subject[..end].to_owned()).or_default() += 1;
             }

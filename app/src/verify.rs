@@ -9,7 +9,7 @@ use mill_local::OsRng;
 use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 use mill_policy::{AccountPolicy, StoreKind};
 use mill_ports::{Engine, LeftOutEntries, SpaceList, error_chain};
-use mill_processors::verify::{Verification, VerificationReport, Witness};
+use mill_processors::verify::{CopyFault, Verification, VerificationReport, Witness};
 use mill_producer::LeftOutEntry;
 use mill_records::run_log::VerifiedScope;
 use mill_records::sync_proofs::SyncProofs;
@@ -45,8 +45,10 @@ pub struct VerifyReport {
     pub not_compared: u64,
     /// Items of which the copy alone is damaged. The next run compares them again.
     pub damaged_copies: u64,
-    /// Items of which the source is damaged. No run copies them while their version stays.
+    /// Items of which the source alone is damaged. No run copies them while their version stays.
     pub damaged_sources: u64,
+    /// Items whose bytes differ, and of which nothing tells that one side is damaged.
+    pub unknown_sides: u64,
     /// Pairs of stores and spaces that were examined.
     pub pairs: u64,
     /// What kinds of store they are in.
@@ -320,10 +322,13 @@ impl<R: FnMut(String)> Verifier<R> {
         self.report.bytes += findings.bytes;
         self.report.damaged_copies += findings.damaged_copies;
         self.report.damaged_sources += findings.damaged_sources;
+        self.report.unknown_sides += findings.unknown_sides;
         self.report.faults += findings.faults.len() as u64;
         self.report.not_compared += findings.not_compared.len() as u64;
-        if !findings.faults.is_empty() {
-            self.damaged.insert(name.to_owned(), findings.faults.len() as u64);
+        // What is only at the copy may be meant to stay there: no run says that it goes, unless it is asked to.
+        let of_copy = findings.faults.iter().filter(|fault| fault.what != CopyFault::OnlyAtDestination).count();
+        if of_copy > 0 {
+            self.damaged.insert(name.to_owned(), of_copy as u64);
         }
         for fault in findings.faults.iter().chain(&findings.not_compared) {
             let name = if name.is_empty() { String::new() } else { format!("{name}: ") };

@@ -10,8 +10,10 @@ Exit codes of mill
        out by a rule, items vanished meanwhile, deletes were held back, or nothing is configured or there to
        be copied; or standard output could not be written;
        for a producer under cron: an account failed, the others went on
-  50   done in part: items failed or are missing at the end, a path that was named does not answer, or the run
-       was stopped; the last line says whether to run it again is enough, or what is to be seen to first
+  50   done in part: items failed or are missing at the end, the destination has no room for some or lets them
+       not be written, a verification found faults that no later one has found gone, a path that was named
+       does not answer, or the run was stopped; the last line says whether to run it again is enough, or what
+       is to be seen to first
   100  error: it could not be done, or nothing of it; the message says why
   200  bad arguments
 

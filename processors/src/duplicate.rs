@@ -137,7 +137,7 @@ impl DuplicateExecution<'_> {
                 TaskOutcome::done()
             }
             Err(EarlyExit::TaskOutcome(outcome)) => outcome,
-            Err(EarlyExit::Refused { reason }) => self.refused(attempt, reason),
+            Err(EarlyExit::Refused { reason }) => self.refused(attempt, RefusedDeed::Copy, reason),
             Err(EarlyExit::Failed { class, source }) => {
                 return Err(failure::processor_error(class, &subject, source));
             }
@@ -145,10 +145,11 @@ impl DuplicateExecution<'_> {
                 // An error that came after the lease was lost says nothing about the store.
                 attempt.may_act()?;
                 if let Some(reason) = self.always_throttled(&error) {
-                    return Ok(self.refused(attempt, reason));
+                    return Ok(self.refused(attempt, RefusedDeed::Copy, reason));
                 }
+                let deed = RefusedDeed::of_copy(&error.kind);
                 match ErrorMeaning::of(error, &subject) {
-                    ErrorMeaning::Refused { reason } => self.refused(attempt, reason),
+                    ErrorMeaning::Refused { reason } => self.refused(attempt, deed, reason),
                     ErrorMeaning::Failed(failure) => return Err(failure),
                 }
             }
@@ -207,12 +208,12 @@ impl DuplicateExecution<'_> {
         Some(format!("for {waited} s store `{}` asked to slow down at each try, and served others{said}", error.store))
     }
 
-    fn refused(&self, attempt: &Attempt, reason: String) -> TaskOutcome {
+    fn refused(&self, attempt: &Attempt, deed: RefusedDeed, reason: String) -> TaskOutcome {
         let subject = self.task.subject();
         warn!(target: mill_ports::REPORTED, reason, "refused");
         let detail = OutcomeDetail { reason: Some(reason.clone()), ..OutcomeDetail::default() };
         attempt.outcome.note_with(ItemOutcome::Refused, detail);
-        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), deed: RefusedDeed::Copy });
+        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), deed });
         TaskOutcome::Discard { reason }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use mill_ports::{RefusalReason, StoreErrorKind};
 use parking_lot::Mutex;
 
 /// The refusals of one process: all of them counted, the first ten thousand log.
@@ -15,13 +16,16 @@ struct RefusalLog {
     /// The hashes of all names of items that are not copied.
     all: BTreeSet<u64>,
     count: u64,
+    has_pending: bool,
 }
 
 /// What was refused of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedDeed {
-    /// Its copy.
+    /// Its copy: no store of this kind could have it, or its source does not give it.
     Copy,
+    /// Its copy, which the destination cannot take as it is now: it has no room, or may not be written there.
+    PendingCopy,
     /// A part that its copy could have.
     PartOfCopy,
     /// The delete of its copy, though it is gone from the source.
@@ -30,12 +34,26 @@ pub enum RefusedDeed {
 
 impl RefusedDeed {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Copy, Self::PartOfCopy, Self::Delete];
+    pub const ALL: [Self; 4] = [Self::Copy, Self::PendingCopy, Self::PartOfCopy, Self::Delete];
+
+    /// What is refused where a store fails with this error.
+    pub(crate) const fn of_copy(kind: &StoreErrorKind) -> Self {
+        match kind {
+            StoreErrorKind::Refused(RefusalReason::Unwritable(_)) => Self::PendingCopy,
+            _ => Self::Copy,
+        }
+    }
+
+    /// Whether the copy lacks the item, or has an older state of it.
+    pub const fn is_of_item(self) -> bool {
+        matches!(self, Self::Copy | Self::PendingCopy)
+    }
 
     /// What became of the item, in words.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Copy => "not copied",
+            Self::PendingCopy => "not copied yet",
             Self::PartOfCopy => "copied in part",
             Self::Delete => "not deleted",
         }
@@ -68,7 +86,8 @@ impl Refusals {
     pub fn note(&self, refused: Refusal) {
         let mut log = self.0.lock();
         log.count += 1;
-        if refused.deed == RefusedDeed::Copy {
+        log.has_pending |= refused.deed == RefusedDeed::PendingCopy;
+        if refused.deed.is_of_item() {
             log.all.insert(hash(&refused.subject));
         }
         if log.first.len() < Self::NAMED_MAX {
@@ -79,6 +98,11 @@ impl Refusals {
     /// How many refusals there were, kept by name or not. A task that ran twice was refused twice.
     pub fn count(&self) -> u64 {
         self.0.lock().count
+    }
+
+    /// Whether a destination could take an item later that it cannot take now.
+    pub fn has_pending(&self) -> bool {
+        self.0.lock().has_pending
     }
 
     /// The refusals kept by name, in the order in which they came.

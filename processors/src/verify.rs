@@ -49,8 +49,10 @@ pub struct VerificationReport {
     pub bytes: u64,
     /// Items of which the copy alone is damaged. The next run compares them again.
     pub damaged_copies: u64,
-    /// Items of which the source is damaged. No run copies them while their version stays.
+    /// Items of which the source alone is damaged. No run copies them while their version stays.
     pub damaged_sources: u64,
+    /// Items whose bytes differ, and of which nothing tells that one side is damaged.
+    pub unknown_sides: u64,
     /// Each item that is not as it should be.
     pub faults: Vec<ItemFinding>,
     /// Each entry that can have no copy, and each item that could not be compared. A copy is refused it by name too, so it is no
@@ -339,7 +341,8 @@ impl EachItemReport for VerificationReport {
     fn add_fault(&mut self, fault: ItemFinding) {
         if let CopyFault::BytesDiffer { damage, .. } = fault.what {
             self.damaged_copies += u64::from(damage == Damage::Copy);
-            self.damaged_sources += u64::from(matches!(damage, Damage::Source | Damage::Both));
+            self.damaged_sources += u64::from(damage == Damage::Source);
+            self.unknown_sides += u64::from(damage == Damage::Unknown);
         }
         match fault.what {
             CopyFault::Refused(_) | CopyFault::NotCompared(_) => self.not_compared.push(fault),

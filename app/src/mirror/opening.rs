@@ -67,7 +67,9 @@ impl MirrorOpener<'_> {
         });
         let asked = self.statistics.begin_call(&source);
         let keeper = self.pair.keeper(self.request, &*from.placed).await?;
-        if self.access != DestinationAccess::Missing && !(self.goes_on && !self.request.take_over) {
+        // With `--create`, what is at the destination is not what the pair knows.
+        let is_known = self.goes_on && !self.request.take_over && !self.request.create;
+        if self.access != DestinationAccess::Missing && !is_known {
             let ends = (&*from.placed, &*to.placed);
             self.pair.ensure_not_kept_by_destination(ends, &places, (self.request, self.wait_limit)).await?;
         }
@@ -168,6 +170,14 @@ async fn check_destination(
     if let Err(error) = places.check_and_remember_root(store, destination).await {
         match MovedDestination::of(&error) {
             Some(_) if request.create => drop(places.accept(store, destination).await?),
+            // One of several disks that take turns at one place.
+            Some(_) if places.keeps((destination, space), keeper).await? => {
+                let shown = request.destination.display();
+                tracing::info!(
+                    "another disk is at `{shown}` than at the last run: one that bears the mark of this mirror"
+                );
+                drop(places.accept(store, destination).await?);
+            }
             Some(elsewhere) => bail!(
                 "the destination {elsewhere}. Nothing was written there. Mount what was there, or pass --create to begin \
                  with what is there now"

@@ -35,7 +35,8 @@ impl MirrorPair {
         }
         let swapped = self.swapped(wait_limit).await?;
         let folder = swapped.folder().to_owned();
-        if wait_limit.look(&folder, move || swapped.known()).await?.is_some() {
+        // A run that was refused, or whose ends could not be opened, has left a state and no copy.
+        if wait_limit.look(&folder, move || swapped.remembered()).await? != RememberedDatabase::Nothing {
             bail!(copy_of(copy, original, ""));
         }
         Ok(())

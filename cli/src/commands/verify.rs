@@ -74,14 +74,20 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
     }
     line(sentence(report, seconds));
     if report.damaged_copies > 0 {
-        line("A damaged copy is compared again by the next run, which copies the item anew.".to_owned());
+        line("A damaged copy is compared again by the next run, which copies the item anew.");
     }
     if report.damaged_sources > 0 {
         line(
-            "No run copies a damaged source while its version stays, so the copy keeps what it has: bring the item back from the \
-             copy (`mill restore`)."
-                .to_owned(),
+            "No run copies a damaged source while its version stays. Do not touch it (any change, also of its rights, makes a run \
+             copy it): `mill restore` the copy into another folder, and bring the item back from there.",
         );
+    }
+    if report.unknown_sides > 0 {
+        line(format!(
+            "Of {}, whose bytes differ, nothing tells which side was damaged, or only edited. A run copies the source over the copy: \
+             look first.",
+            counted(report.unknown_sides, "item")
+        ));
     }
     if let Some(what) = report.types.not_compared() {
         line(format!("Not compared for any item: {what}."));

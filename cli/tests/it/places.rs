@@ -365,6 +365,10 @@ fn a_copy_is_known_as_one_wherever_it_is_and_whoever_mirrors_it_back() {
         refused(["renamed/deep", "o/deep"], "state");
     }
     assert_eq!(fs::read_to_string(world.path("o/deep/text")).unwrap(), "newer than its copy");
+    // Nor is it one that they are mirrored the other way round.
+    let mut command = world.command();
+    let ran = command.args(["mirror", "o", "renamed"]).env("XDG_STATE_HOME", world.path("state-of-another")).output();
+    Ran::of(ran.unwrap()).expect(0);
     // Its items come back into an empty folder, also in two runs, and then it is the copy again.
     fs::remove_dir_all(world.path("o")).unwrap();
     fs::create_dir(world.path("o")).unwrap();
@@ -372,6 +376,72 @@ fn a_copy_is_known_as_one_wherever_it_is_and_whoever_mirrors_it_back() {
         world.mill(&["mirror", "renamed", "o", "--json"]).expect(0);
     }
     world.same("renamed", "o");
+}
+
+/// Two disks, each with a folder for a copy.
+fn two_disks(world: &World) -> Result<[LoopDisk; 2], MissingRequirement> {
+    let disk = |name: &str| {
+        let disk = LoopDisk::create(&world.path(name), 64 << 20)?;
+        disk.format(FileSystem::Ext4)?;
+        let mounted = disk.mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        fs::remove_dir(world.path("mnt/lost+found")).unwrap();
+        fs::create_dir(world.path("mnt/x")).unwrap();
+        mounted.unmount();
+        Ok(disk)
+    };
+    fs::create_dir(world.path("mnt")).unwrap();
+    Ok([disk("one.img")?, disk("two.img")?])
+}
+
+#[test]
+fn backup_disks_take_turns_at_one_place_once_each_bears_the_mirrors_mark() {
+    trial(|world| {
+        let disks = two_disks(world)?;
+        world.write("src/x", "x");
+        let mirror = |options: &[&str]| world.mill(&[&["mirror", "src", "mnt/x", "--json"], options].concat());
+        let mounted = disks[0].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        mirror(&[]).expect(0);
+        mounted.unmount();
+        mirror(&[]).expect(100);
+        let mounted = disks[1].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        mirror(&[]).expect(100);
+        mirror(&["--create"]).expect(0);
+        mounted.unmount();
+        for (n, disk) in disks.iter().chain(&disks).enumerate() {
+            world.write("src/new", format!("{n}"));
+            let mounted = disk.mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+            mirror(&[]).expect(0);
+            world.same("src", "mnt/x");
+            mounted.unmount();
+            // The mount point itself bears no mark.
+            mirror(&[]).expect(100);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn disks_that_came_up_swapped_overwrite_nothing_even_with_create() {
+    trial(|world| {
+        let [one, two] = two_disks(world)?;
+        for at in ["source", "copy"] {
+            fs::create_dir(world.path(at)).unwrap();
+        }
+        let mount = |disk: &LoopDisk, at: &str| disk.mount(FileSystem::Ext4, &world.path(at), "");
+        let mirror = |options: &[&str]| world.mill(&[&["mirror", "source", "copy"], options].concat());
+        let mounted = (mount(&one, "source")?, mount(&two, "copy")?);
+        world.write("source/text", "old");
+        mirror(&[]).expect(0);
+        world.write("source/text", "newer than its copy");
+        mounted.0.unmount();
+        mounted.1.unmount();
+        let _mounted = (mount(&two, "source")?, mount(&one, "copy")?);
+        mirror(&[]).expect(100);
+        let ran = mirror(&["--create"]).expect(100);
+        assert!(ran.err.contains("is the copy that `mill mirror` keeps of"), "{}", ran.err);
+        assert_eq!(fs::read_to_string(world.path("copy/text")).unwrap(), "newer than its copy");
+        Ok(())
+    });
 }
 
 #[test]

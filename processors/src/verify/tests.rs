@@ -253,7 +253,7 @@ async fn the_proof_of_an_item_tells_which_side_is_damaged_and_only_a_damaged_cop
     ];
     let found_damage: Vec<_> = found.faults.iter().map(damage).collect();
     assert_eq!(found_damage, expected.map(|(item, damage)| (item.to_owned(), damage)));
-    assert_eq!((found.damaged_copies, found.damaged_sources), (1, 2));
+    assert_eq!((found.damaged_copies, found.damaged_sources, found.unknown_sides), (1, 1, 2));
     for (item, kept) in [("both", true), ("copy", false), ("source", true), ("written", true)] {
         assert_eq!(proofs.get(&pair, &at(item).id).await.unwrap().is_some(), kept, "{item}");
     }

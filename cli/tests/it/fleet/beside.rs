@@ -194,7 +194,7 @@ fn of_each_fault_as_many_items_arrive_as_with_rclone() {
     for tool in ["mill", "rclone"] {
         boto(&world, &format!("client('s3', '{}').create_bucket(Bucket='denies-{tool}')", ministack()));
     }
-    let case = Case::new("a prefix of the destination answers 403", denied, (ITEMS - APART, 2));
+    let case = Case::new("a prefix of the destination answers 403", denied, (ITEMS - APART, 50));
     case.try_between(&world, &|tool| (End::Folder("files"), End::Bucket(format!("denies-{tool}"))), &mut table);
     let case = last(Mood::Denies("GET", "/last"), "an item of the source answers 403", (ITEMS - 1, 2));
     case.try_between(&world, &from_bucket(&world, "hides", ""), &mut table);
@@ -210,7 +210,7 @@ fn of_each_fault_as_many_items_arrive_as_with_rclone() {
         fs::write(&file, "older").unwrap();
         chattr("+i", &file);
     }
-    let case = Case::new("one copy is immutable", Mood::Quiet, (ITEMS, 2));
+    let case = Case::new("one copy is immutable", Mood::Quiet, (ITEMS, 50));
     let fixed =
         |tool: &str| (End::Folder("files"), End::Folder(if tool == "mill" { "fixed-mill" } else { "fixed-rclone" }));
     case.try_between(&world, &fixed, &mut table);

@@ -82,7 +82,9 @@ impl FileState {
 
     /// The version of a file that was found: settled once its last change is old enough.
     pub(super) fn version(&self, clock: &dyn Clock) -> Version {
-        self.version_at(self.modified.max(self.changed), clock)
+        // Any write sets another mtime than one in the future, and another ctime. A file system without a ctime has the mtime there.
+        let is_ahead = self.modified.timestamp() > clock.now() && self.changed != self.modified;
+        self.version_at(if is_ahead { self.changed } else { self.modified.max(self.changed) }, clock)
     }
 
     /// The version of a file that this store has just written itself.
@@ -187,6 +189,9 @@ mod tests {
         let nowhere = FileState { device: u64::MAX, ..state() };
         assert!(!nowhere.version(&At(102_001)).settled(), "a device number that no file system has");
         let future = FileState { modified: FileTime { seconds: 1_000_000, nanos: 0 }, ..state() };
-        assert!(!future.version(&At(200_000)).settled());
+        assert!(future.version(&At(200_000)).settled(), "its ctime shows any change since");
+        assert!(!future.version(&At(101_000)).settled());
+        let without_ctime = FileState { changed: future.modified, ..future };
+        assert!(!without_ctime.version(&At(200_000)).settled());
     }
 }
