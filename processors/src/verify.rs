@@ -12,7 +12,7 @@ use mill_ports::{
     directory_has_entries, error_chain, is_same_object,
 };
 
-pub use self::witness::{Damage, Witness};
+pub use self::witness::{DamagedSide, Witness};
 use crate::digest_item::digest_item;
 use crate::each_item::{EachItem, EachItemReport, ItemResult};
 
@@ -89,7 +89,7 @@ pub enum CopyFault {
         /// Checksum at the destination.
         to: String,
         /// Which of the two is damaged.
-        damage: Damage,
+        damage: DamagedSide,
     },
     /// A property differs.
     #[error("the property `{0}` differs")]
@@ -250,10 +250,10 @@ impl Verification {
         item: &ContentId,
         source: (&Checksum, &Version),
         destination: (&Checksum, &Version),
-    ) -> Damage {
-        let Some(witness) = &self.witness else { return Damage::Unknown };
+    ) -> DamagedSide {
+        let Some(witness) = &self.witness else { return DamagedSide::Unknown };
         let damage = witness.judge(item, source, destination).await;
-        if damage == Damage::Copy {
+        if damage == DamagedSide::Copy {
             witness.forget(item).await;
         }
         damage
@@ -340,9 +340,9 @@ impl EachItemReport for VerificationReport {
 
     fn add_fault(&mut self, fault: ItemFinding) {
         if let CopyFault::BytesDiffer { damage, .. } = fault.what {
-            self.damaged_copies += u64::from(damage == Damage::Copy);
-            self.damaged_sources += u64::from(damage == Damage::Source);
-            self.unknown_sides += u64::from(damage == Damage::Unknown);
+            self.damaged_copies += u64::from(damage == DamagedSide::Copy);
+            self.damaged_sources += u64::from(damage == DamagedSide::Source);
+            self.unknown_sides += u64::from(damage == DamagedSide::Unknown);
         }
         match fault.what {
             CopyFault::Refused(_) | CopyFault::NotCompared(_) => self.not_compared.push(fault),

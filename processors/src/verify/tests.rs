@@ -227,14 +227,12 @@ async fn the_proof_of_an_item_tells_which_side_is_damaged_and_only_a_damaged_cop
             proofs.put(&pair, &at(item).id, &proof).await.unwrap();
         }
     }
-    for (side, item) in [
-        (&source, "both"),
-        (&destination, "both"),
-        (&destination, "copy"),
-        (&source, "source"),
-        (&destination, "unproven"),
-    ] {
-        side.rot(&at(item), |bytes| bytes[0] = if std::ptr::eq(side, &source) { b'B' } else { b'?' });
+    for (side, byte, items) in
+        [(&source, b'B', &["both", "source"][..]), (&destination, b'?', &["both", "copy", "unproven"])]
+    {
+        for item in items {
+            side.rot(&at(item), |bytes| bytes[0] = byte);
+        }
     }
     destination.insert(&at("written"), Bytes::from("other"), titled("t"));
     let witness = Some(Witness { proofs: proofs.clone(), pair: pair.clone() });
@@ -245,11 +243,11 @@ async fn the_proof_of_an_item_tells_which_side_is_damaged_and_only_a_damaged_cop
         other => panic!("{other:?}"),
     };
     let expected = [
-        ("both", Damage::Both),
-        ("copy", Damage::Copy),
-        ("source", Damage::Source),
-        ("unproven", Damage::Unknown),
-        ("written", Damage::Unknown),
+        ("both", DamagedSide::Both),
+        ("copy", DamagedSide::Copy),
+        ("source", DamagedSide::Source),
+        ("unproven", DamagedSide::Unknown),
+        ("written", DamagedSide::Unknown),
     ];
     let found_damage: Vec<_> = found.faults.iter().map(damage).collect();
     assert_eq!(found_damage, expected.map(|(item, damage)| (item.to_owned(), damage)));

@@ -18,7 +18,7 @@ pub struct Witness {
 
 /// Which side has other bytes than it had in the same version, and so is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Damage {
+pub enum DamagedSide {
     /// Nothing shows that one is: there is no proof, or a side was written since.
     #[default]
     Unknown,
@@ -30,7 +30,7 @@ pub enum Damage {
     Both,
 }
 
-impl fmt::Display for Damage {
+impl fmt::Display for DamagedSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "",
@@ -50,13 +50,13 @@ impl Witness {
         item: &ContentId,
         source: (&Checksum, &Version),
         destination: (&Checksum, &Version),
-    ) -> Damage {
+    ) -> DamagedSide {
         let proof = match self.proofs.get(&self.pair, item).await {
             Ok(Some(proof)) => proof,
-            Ok(None) => return Damage::Unknown,
+            Ok(None) => return DamagedSide::Unknown,
             Err(error) => {
                 warn!(%item, "what was proven of an item could not be read: {}", error_chain(&error));
-                return Damage::Unknown;
+                return DamagedSide::Unknown;
             }
         };
         let is_other = |proven: Option<Checksum>, found: &Checksum| {
@@ -65,10 +65,10 @@ impl Witness {
         let source = is_other(proof.checksum_of_source(source.1), source.0);
         let destination = is_other(proof.checksum_of_destination(destination.1), destination.0);
         match (source, destination) {
-            (false, false) => Damage::Unknown,
-            (false, true) => Damage::Copy,
-            (true, false) => Damage::Source,
-            (true, true) => Damage::Both,
+            (false, false) => DamagedSide::Unknown,
+            (false, true) => DamagedSide::Copy,
+            (true, false) => DamagedSide::Source,
+            (true, true) => DamagedSide::Both,
         }
     }
 
