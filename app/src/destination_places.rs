@@ -141,6 +141,21 @@ impl DestinationPlaces {
         }
     }
 
+    /// How the root of a source differs from that of the last run, if it does. Remembers what is there now, unless nothing is mounted.
+    pub(crate) async fn compare_source(
+        &self,
+        store: &StoreAddress,
+        placed: &dyn PlacedStore,
+    ) -> anyhow::Result<Option<PlaceChange>> {
+        let Some(now) = root_place(placed).await? else { return Ok(None) };
+        let memory = self.memory().await?;
+        let change = memory.root(store).await?.and_then(|before| before.moved(&now));
+        if change != Some(PlaceChange::NotMounted) {
+            memory.remember(store, &now).await?;
+        }
+        Ok(change)
+    }
+
     /// Accepts what is at a destination's root and at its spaces now as the place of that store.
     pub async fn accept(&self, store: &StoreAddress, placed: &dyn PlacedStore) -> anyhow::Result<RootPlace> {
         let now = root_place(placed).await?;

@@ -18,6 +18,7 @@ use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::permits::PermitRepository;
+use mill_records::places::PlaceChange;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 use mill_records::tables;
@@ -59,6 +60,8 @@ pub struct Installation {
     pub dry_run: bool,
     /// How long an item waits whose store throttles it while it serves others.
     pub item_patience: Duration,
+    /// How the source of a mirror differs from what was there at the last run.
+    pub source_change: Option<PlaceChange>,
 }
 
 /// The same as a run's default time limit for a store.
@@ -128,6 +131,7 @@ impl Installation {
             configured: None,
             dry_run: false,
             item_patience: ITEM_PATIENCE,
+            source_change: None,
         }
     }
 

@@ -64,6 +64,9 @@ impl RunConclusion<'_> {
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.installation.misplaced.remarks());
         let faults = Verifications::read(&self.installation.engine).await?.remarks(self.names);
+        let replaced = self.replaced_by_another_source(&totals);
+        let is_another_source = replaced.is_some();
+        remarks.extend(replaced);
         // What is known to be otherwise than at the source, or could be there and is not, is not in sync by being named.
         let is_wrong = !faults.is_empty() || self.installation.refusals.has_pending();
         remarks.extend(faults);
@@ -96,7 +99,7 @@ impl RunConclusion<'_> {
             ResultCode::Error
         } else if partial || in_sync == InSync::No && !(dry_run && sum_is_known) {
             ResultCode::Partial
-        } else if is_wrong || is_warned(&totals, &produced, self.installation.refusals.count()) {
+        } else if is_wrong || is_another_source || is_warned(&totals, &produced, self.installation.refusals.count()) {
             ResultCode::Warnings
         } else if self.detailed && !totals.changed() {
             ResultCode::Unchanged
@@ -109,6 +112,19 @@ impl RunConclusion<'_> {
         let earlier = earlier.copied + earlier.updated;
         let outcome = RunSummary { totals, earlier, took, remarks, of_entries, ..RunSummary::default() };
         Ok((exit, RunSummary { dry_run, in_sync, at_least: !exact, remedy, ..outcome }))
+    }
+
+    /// The remark that items of another disk than before have replaced those of the copy. Two disks may have items of the same names.
+    fn replaced_by_another_source(&self, totals: &RunTotals) -> Option<String> {
+        let (change, updated) = (self.installation.source_change?, totals.sum.outcomes.updated);
+        let SubjectNames::Mirror { source, .. } = self.names else { return None };
+        let verb = if self.installation.dry_run { "would replace" } else { "replaced" };
+        (updated > 0).then(|| {
+            format!(
+                "the source `{source}` is not what it was: {change}; {} of it {verb} those of the same names in the copy",
+                counted(updated, "item")
+            )
+        })
     }
 
     /// The remarks about one entry each of which an event may tell, with the entry's name.

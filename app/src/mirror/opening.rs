@@ -85,7 +85,9 @@ impl MirrorOpener<'_> {
         if self.access == DestinationAccess::Write {
             destination_asked.remove_stale_uploads().await;
         }
-        Ok(self.installation(spaces, OpenedMirror { from, to, keeper }, places))
+        let source_change = places.compare_source(&source, &*from.placed).await?;
+        let installation = self.installation(spaces, OpenedMirror { from, to, keeper }, places);
+        Ok(Installation { source_change, ..installation })
     }
 
     /// A store whose calls are counted and timed.

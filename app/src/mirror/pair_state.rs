@@ -42,15 +42,10 @@ impl PairState {
         path.try_exists().with_context(|| format!("`{}` cannot be looked at", path.display()))
     }
 
-    /// Notes that the pair's source is its copy.
-    pub(crate) fn note_superseded(&self) -> Result<()> {
-        write_private(&self.superseded(), b"").context("the state folder cannot be written")
-    }
-
     /// Notes which of a pair and the one with its ends swapped counts from now on: this one. Only a known pair is noted.
     pub(crate) fn supersede(&self, swapped: &Self) -> Result<()> {
         if swapped.known()?.is_some() {
-            swapped.note_superseded()?;
+            write_private(&swapped.superseded(), b"").context("the state folder cannot be written")?;
         }
         self.note_counts()
     }

@@ -75,10 +75,6 @@ impl MirrorPair {
         if self.destination.is_empty_folder(wait_limit).await? {
             return Ok(());
         }
-        if !request.dry_run {
-            // The next run must not take this one for a sign that the pair is mirrored in this direction.
-            self.look_at_state(wait_limit, PairState::note_superseded).await?;
-        }
         bail!(copy_of(&self.source, &self.destination, &format!(" (`{place}` bears the mark of {})", keeper.shown)));
     }
 

@@ -421,6 +421,30 @@ fn backup_disks_take_turns_at_one_place_once_each_bears_the_mirrors_mark() {
 }
 
 #[test]
+fn items_of_another_disk_at_the_source_replace_none_of_the_same_name_without_a_word() {
+    trial(|world| {
+        let disks = two_disks(world)?;
+        for (n, disk) in disks.iter().enumerate() {
+            let mounted = disk.mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+            world.write("mnt/x/IMG_1", format!("card {n}"));
+            mounted.unmount();
+        }
+        let mirror = |options: &[&str]| world.mill(&[&["mirror", "mnt/x", "copy"], options].concat());
+        let mounted = disks[0].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        mirror(&[]).expect(0);
+        mounted.unmount();
+        let _mounted = disks[1].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        let planned = mirror(&["--dry-run"]).expect(2).out;
+        assert!(planned.contains("1 item of it would replace those of the same names"), "{planned}");
+        assert_eq!(fs::read_to_string(world.path("copy/IMG_1")).unwrap(), "card 0");
+        let said = mirror(&[]).expect(2).out;
+        assert!(said.contains("another file system is there than at the last run; 1 item of it replaced"), "{said}");
+        mirror(&[]).expect(0);
+        Ok(())
+    });
+}
+
+#[test]
 fn disks_that_came_up_swapped_overwrite_nothing_even_with_create() {
     trial(|world| {
         let [one, two] = two_disks(world)?;
