@@ -1,11 +1,12 @@
 //! SeaweedFS, an S3 server that checks signatures, stores and verifies checksums of whole items, and copies parts.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::ministack::tool;
 
@@ -29,14 +30,32 @@ pub(crate) fn start() -> String {
     let (started, ready) = mpsc::channel();
     // The server ends with the thread that started it, and this thread ends with the process.
     std::thread::spawn(move || {
-        let home = tempfile::tempdir().unwrap();
-        let (_process, port) = run(home.path());
-        started.send(format!("http://127.0.0.1:{port}")).unwrap();
-        loop {
-            std::thread::park();
+        // Another server may take a port between its choice and its use: then this one ends, and another try has other ports.
+        for _ in 0..10 {
+            let home = tempfile::tempdir().unwrap();
+            let (mut process, port) = run(home.path());
+            if answers(&mut process, port) {
+                started.send(format!("http://127.0.0.1:{port}")).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            }
+            let _ = process.kill();
         }
     });
     ready.recv().expect("SeaweedFS does not start")
+}
+
+/// Waits until the server takes connections, or has ended.
+fn answers(process: &mut Child, port: u16) -> bool {
+    let until = Instant::now() + Duration::from_mins(1);
+    while Instant::now() < until && process.try_wait().unwrap().is_none() {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
 }
 
 /// Starts the server, and returns its S3 port.
