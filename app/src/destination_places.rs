@@ -1,7 +1,7 @@
 //! Where destinations are, and who owns them: the remembered roots, and the claims on destinations.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -149,11 +149,11 @@ impl DestinationPlaces {
     ) -> anyhow::Result<Option<PlaceChange>> {
         let Some(now) = root_place(placed).await? else { return Ok(None) };
         let memory = self.memory().await?;
-        let change = memory.root(store).await?.and_then(|before| before.moved(&now));
-        if change != Some(PlaceChange::NotMounted) {
+        let Err(change) = memory.compare_and_remember(store, &now).await? else { return Ok(None) };
+        if change != PlaceChange::NotMounted {
             memory.remember(store, &now).await?;
         }
-        Ok(change)
+        Ok(Some(change))
     }
 
     /// Accepts what is at a destination's root and at its spaces now as the place of that store.
@@ -204,8 +204,7 @@ impl DestinationPlaces {
     ) -> Result<bool, StoreError> {
         self.check_space_root(store, (placed, space)).await?;
         let Some(location) = placed.space_location(space).await? else { return Ok(true) };
-        let own = |path: &Path, mark: &OwnerMark| path == location.path && keeper.is(&keeper_of(mark));
-        if let Some((path, mark)) = location.marks.iter().find(|(path, mark)| !own(path, mark)) {
+        if let Some((path, mark)) = location.marks.iter().find(|mark| !is_own(&location, mark, keeper)) {
             return Err(foreign(placed, &path.to_string_lossy(), &mark.shown, way_out));
         }
         if is_marked(&location, keeper) || (location.bears_marks && !claim) {
@@ -300,8 +299,7 @@ impl DestinationPlaces {
         keeper: &DestinationKeeper,
     ) -> anyhow::Result<bool> {
         let Some(location) = placed.space_location(space).await? else { return Ok(false) };
-        let mark = location.marks.first().filter(|(path, _)| *path == location.path);
-        Ok(mark.is_some_and(|(_, mark)| keeper.is(&keeper_of(mark))))
+        Ok(location.marks.first().is_some_and(|mark| is_own(&location, mark, keeper)))
     }
 
     /// Releases a space and all places inside it. Returns the names of their keepers.
@@ -319,11 +317,14 @@ impl DestinationPlaces {
         space: &SpaceId,
     ) -> anyhow::Result<Vec<(String, DestinationKeeper)>> {
         let Some(location) = placed.space_location(space).await? else { return Ok(Vec::new()) };
+        let marks = location.marks.iter().map(|(path, mark)| (path.display().to_string(), keeper_of(mark)));
+        let mut keepers: Vec<_> = marks.collect();
+        // What bears no mark itself may lie in a directory that does.
         if !location.bears_marks {
             let keeper = self.register().await?.keeper(&registered(&location)).await?;
-            return Ok(keeper.map(|keeper| (location.path.display().to_string(), keeper)).into_iter().collect());
+            keepers.extend(keeper.map(|keeper| (location.path.display().to_string(), keeper)));
         }
-        Ok(location.marks.iter().map(|(path, mark)| (path.display().to_string(), keeper_of(mark))).collect())
+        Ok(keepers)
     }
 }
 
@@ -372,6 +373,11 @@ fn registered(location: &SpaceLocation) -> DestinationPlace {
 
 fn keeper_of(mark: &OwnerMark) -> DestinationKeeper {
     DestinationKeeper { names: mark.names.clone(), shown: mark.shown.clone() }
+}
+
+/// Whether a mark is this keeper's, and on the space itself.
+fn is_own(location: &SpaceLocation, (path, mark): &(PathBuf, OwnerMark), keeper: &DestinationKeeper) -> bool {
+    *path == location.path && keeper.is(&keeper_of(mark))
 }
 
 /// Whether a space has this keeper's mark, with exactly its current names.

@@ -107,7 +107,7 @@ impl RunConclusion<'_> {
             ResultCode::Done
         };
         let exit = self.installation.misplaced.exit(exit);
-        let remedy = remedy.max(of_parts(&totals, &produced)).max(if is_wrong { Remedy::SetRight } else { remedy });
+        let remedy = remedy.max(if is_wrong { Remedy::SetRight } else { of_parts(&totals, &produced) });
         let remarks = without_repetitions(remarks);
         let earlier = earlier.copied + earlier.updated;
         let outcome = RunSummary { totals, earlier, took, remarks, of_entries, ..RunSummary::default() };

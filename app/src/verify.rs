@@ -47,7 +47,7 @@ pub struct VerifyReport {
     pub damaged_copies: u64,
     /// Items of which the source alone is damaged. No run copies them while their version stays.
     pub damaged_sources: u64,
-    /// Items whose bytes differ, and of which nothing tells that one side is damaged.
+    /// Items whose bytes differ, where it is not known whether a side is damaged.
     pub unknown_sides: u64,
     /// Pairs of stores and spaces that were examined.
     pub pairs: u64,

@@ -51,7 +51,7 @@ pub struct VerificationReport {
     pub damaged_copies: u64,
     /// Items of which the source alone is damaged. No run copies them while their version stays.
     pub damaged_sources: u64,
-    /// Items whose bytes differ, and of which nothing tells that one side is damaged.
+    /// Items whose bytes differ, where it is not known whether a side is damaged.
     pub unknown_sides: u64,
     /// Each item that is not as it should be.
     pub faults: Vec<ItemFinding>,

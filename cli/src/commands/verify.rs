@@ -84,8 +84,8 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
     }
     if report.unknown_sides > 0 {
         line(format!(
-            "Of {}, whose bytes differ, nothing tells which side was damaged, or only edited. A run copies the source over the copy: \
-             look first.",
+            "The bytes of {} differ, and mill does not know whether a side was damaged or only edited. A run copies the source over \
+             the copy: look first.",
             counted(report.unknown_sides, "item")
         ));
     }
@@ -107,7 +107,7 @@ fn sentence(report: &VerifyReport, seconds: f64) -> String {
         ResultCode::Warnings if pairs == 0 => "There was nothing to verify",
         ResultCode::Warnings => "Every item looked at is as it should be, but for what is told here",
         ResultCode::Done => "Every item looked at is as it should be",
-        _ => "Source and copy are not the same, as is told above",
+        _ => "Source and copy differ as named above",
     };
     let named = if not_compared > 0 { format!(", {not_compared} not compared") } else { String::new() };
     let (read, faults) = (bytes(read), counted(faults, "fault"));

@@ -486,7 +486,7 @@ fn one_source_has_no_copies_inside_one_another() {
     world.mill(&["mirror", "a", "copies", "--json", "--take-over"]).expect(0);
     assert!(world.path("copies/of-a-0").is_file());
     world.mill(&["mirror", "a", "copies/a", "--json"]).expect(100);
-    // The run that was refused is not taken for one whose destination was there.
+    // A refused run is not remembered as one that had a destination.
     fs::remove_dir_all(world.path("copies")).unwrap();
     fs::create_dir_all(world.path("copies/a")).unwrap();
     world.mill(&["mirror", "a", "copies/a/inner", "--json"]).expect(0);

@@ -257,7 +257,7 @@ fn a_report_lies_in_neither_end_and_waits_for_nobody_to_read_it() {
     let ran = world.mirror(&["--report", "pipe"]).expect(100);
     assert!(ran.err.contains("it is a pipe that nobody reads"), "{}", ran.err);
     let reader = std::thread::spawn(move || fs::read_to_string(pipe).unwrap());
-    // The reader has opened it once a run is not told that nobody reads.
+    // Runs end with 100 until the reader has opened the pipe.
     while world.mirror(&["--report", "pipe"]).code == 100 {}
     assert!(reader.join().unwrap().contains("\"unchanged\""));
 }
