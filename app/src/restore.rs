@@ -11,6 +11,8 @@ use mill_ports::{Clock, PlacedStore, Presence, SourceStore};
 use mill_processors::restore::{Restoration, RestorationReport};
 use mill_records::sync_proofs::SyncProofs;
 
+pub use mill_processors::restore::NamedParts;
+
 use crate::UsageError;
 use crate::config::Config;
 use crate::destination_places::DestinationPlaces;
@@ -32,6 +34,8 @@ pub struct RestoreRequest {
     pub to: PathBuf,
     /// How to reach that in S3.
     pub to_options: EndpointOptions,
+    /// What of the copy.
+    pub parts: NamedParts,
     /// Whether to make its bucket, if that is not there.
     pub create: bool,
     /// Whether files that differ are replaced by copies that are proven to be unchanged.
@@ -166,6 +170,7 @@ impl RestoreRequest {
             copy: copy.store,
             from: copy.address,
             space: copy.space,
+            parts: self.parts.clone(),
             to: store,
             proven_pairs: copy.proven_pairs,
             sync_proofs: copy.sync_proofs,

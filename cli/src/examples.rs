@@ -47,6 +47,7 @@ pub(crate) const RESTORE: &str = "Examples:
   mill restore --mirror ~/Pictures s3://my-backup/pictures ~/Pictures-back
   mill restore --mirror ~/Pictures /mnt/copy s3://new/pictures --create
   mill restore library photos --from 2 /srv/photos-back
+  mill restore library photos --from 2 /srv/back --item 2024/summer   only that folder, or that item
   mill restore library photos --from 2 s3://new/photos --to-profile new
   mill restore library photos --from 2 /srv/photos --overwrite      also replaces what differs there
 

@@ -1,5 +1,6 @@
 //! Restores a space from one of its copies: items with proven bytes are restored, the others are named.
 
+mod parts;
 mod report;
 
 use std::num::NonZeroUsize;
@@ -13,11 +14,12 @@ use mill_model::{
     Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, SpacePair, StoreAddress,
 };
 use mill_ports::{
-    CompleteListing, DestinationStore, ListingError, OpenItem, Precondition, Presence, PutRequest, SourceStore,
-    StoreError, StoreErrorKind, error_chain,
+    DestinationStore, ListingError, OpenItem, Precondition, Presence, PutRequest, SourceStore, StoreError,
+    StoreErrorKind, error_chain,
 };
 use mill_records::sync_proofs::{SyncProof, SyncProofs};
 
+pub use self::parts::NamedParts;
 pub use self::report::RestorationReport;
 use self::report::RestoreOutcome;
 use crate::crash_points;
@@ -65,6 +67,8 @@ pub struct Restoration {
     pub from: StoreAddress,
     /// The space to restore, of the same id at both.
     pub space: SpaceId,
+    /// What of it.
+    pub parts: NamedParts,
     /// Where it goes.
     pub to: Arc<dyn DestinationStore>,
     /// The pairs whose sync proofs were recorded when the items of this copy were written.
@@ -111,19 +115,20 @@ impl Restoration {
         crash_point(crash_points::RESTORE_BEGUN);
         let mut report = RestorationReport::default();
         let mut running = EachItem::new(&mut report, self.concurrency);
-        let mut entries = CompleteListing::open(&*self.copy, &self.space, None);
-        let broken = loop {
-            let page = match entries.next_page().await {
-                Ok(Some(page)) => page,
-                Ok(None) => break None,
-                Err(error) => match entries.last() {
-                    None => return Err(error.into()),
-                    Some(last) => break Some((last.clone(), error)),
-                },
-            };
-            running.begin(page.entries, |id, facts| self.clone().restore(id, facts)).await;
-        };
+        let (mut broken, mut missing) = (None, Vec::new());
+        for part in self.parts.each() {
+            let found = self.begin_part(&mut running, part.as_ref()).await?;
+            missing.extend(part.filter(|_| !found.any && found.broken.is_none()));
+            broken = found.broken;
+            if broken.is_some() {
+                break;
+            }
+        }
         running.finish().await;
+        for part in missing {
+            let what = CopyFault::NotRestored("the copy has no item or folder of this name".to_owned());
+            report.faults.push(ItemFinding { item: part.to_string(), what });
+        }
         if let Some((last, error)) = &broken {
             let (behind, why) = (last.to_string(), error_chain(error));
             report
@@ -138,9 +143,12 @@ impl Restoration {
     }
 
     async fn restore(self, id: ContentId, listed: ItemFacts) -> (ContentId, Result<RestoreOutcome, StoreError>) {
-        let item = ItemAddress { space: self.space.clone(), id: id.clone() };
-        let outcome = self.restore_item(&item, &listed).await;
+        let outcome = self.restore_item(&self.item(&id), &listed).await;
         (id, outcome)
+    }
+
+    fn item(&self, id: &ContentId) -> ItemAddress {
+        ItemAddress { space: self.space.clone(), id: id.clone() }
     }
 
     async fn restore_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<RestoreOutcome, StoreError> {
@@ -295,12 +303,15 @@ impl Restoration {
                     }
                 };
                 behind = Some(id.to_string());
+                if !self.parts.contain(&id) {
+                    continue;
+                }
                 if broken.is_some_and(|last| id > *last) {
                     let why = "it did not come back: the listing of the copy broke off before it".to_owned();
                     report.faults.push(ItemFinding { item: id.to_string(), what: CopyFault::NotRestored(why) });
                     continue;
                 }
-                let item = ItemAddress { space: self.space.clone(), id };
+                let item = self.item(&id);
                 let why = match self.copy.head(&item).await {
                     Ok(Presence::Present(_)) => continue,
                     Ok(Presence::Absent) if is_implied_directory(&*self.copy, &item).await? => continue,

@@ -82,6 +82,9 @@ pub(crate) struct RestoreArgs {
     /// Make the bucket of TO, if it is not there
     #[arg(long)]
     pub(crate) create: bool,
+    /// Bring back only this item, or what lies in this folder of the copy; may be given again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) item: Vec<String>,
     /// Replace files at TO that differ, by what is proven to be as it was copied
     #[arg(long)]
     pub(crate) overwrite: bool,

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use mill_app::UsageError;
 use mill_app::config::Config;
 use mill_app::installation::Installation;
-use mill_app::restore::{MirrorRestoration, RestoreRequest, SpaceCopy};
+use mill_app::restore::{MirrorRestoration, NamedParts, RestoreRequest, SpaceCopy};
 use mill_app::result_code::ResultCode;
 use mill_app::subject_names::RestoreNames;
 use mill_model::{AccountId, SpaceId, StoreId};
@@ -22,6 +22,7 @@ pub(super) async fn run(args: RestoreArgs, config: impl AsyncFn() -> Result<Conf
     let request = RestoreRequest {
         to: place.clone(),
         to_options: args.to_options(),
+        parts: NamedParts::of(&args.item).map_err(|error| UsageError(format!("--item: {error}")))?,
         create: args.create,
         overwrite: args.overwrite,
         unproven: args.unproven,

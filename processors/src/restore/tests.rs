@@ -68,6 +68,7 @@ impl Fixture {
             copy: Arc::new(FaultyStore::new(Arc::new(self.copy.clone()), address("2"), self.plan.clone())),
             from: address("2"),
             space: at("x").space,
+            parts: NamedParts::default(),
             to: Arc::new(self.to.clone()),
             proven_pairs: vec![pair()],
             sync_proofs: Some(self.sync_proofs.clone()),
@@ -306,4 +307,31 @@ async fn an_item_whose_proof_cannot_be_read_comes_back_and_is_named() {
         assert!(said["x"].starts_with(there) && said["x"].contains("could not be told"), "{said:?}");
         assert_eq!((site.there("x").unwrap(), restored.proven), ("bytes".into(), 0));
     }
+}
+
+#[tokio::test]
+async fn only_named_items_and_folders_come_back() {
+    let restored = async |names: &[&str]| {
+        let site = Fixture::new();
+        for id in ["a", "a-1", "a.b", "a/1", "a/2/x", "a0", "b/1", "b/2", "c"] {
+            site.add_proven(id, "bytes").await;
+        }
+        // It was proven, and is gone: a fault only for whoever asks for it.
+        site.add_proven("b/gone", "bytes").await;
+        site.copy.remove(&at("b/gone"));
+        let parts = NamedParts::of(&names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        let report = Restoration { parts, ..site.restoration() }.run().await.unwrap();
+        let back = ["a", "a-1", "a.b", "a/1", "a/2/x", "a0", "b/1", "b/2", "c"]
+            .into_iter()
+            .filter(|id| site.there(id).is_some());
+        let faults: Vec<_> = report.faults.iter().map(|fault| fault.item.clone()).collect();
+        (back.collect::<Vec<_>>().join(" "), faults.join(" "))
+    };
+    let expect = |back: &str, faults: &str| (back.to_owned(), faults.to_owned());
+    assert_eq!(restored(&["a"]).await, expect("a a/1 a/2/x", ""));
+    assert_eq!(restored(&["a/", "a/2", "c"]).await, expect("a a/1 a/2/x c", ""));
+    assert_eq!(restored(&["a/2", "c", "none"]).await, expect("a/2/x c", "none"));
+    assert_eq!(restored(&["b"]).await, expect("b/1 b/2", "b/gone"));
+    assert_eq!(restored(&["a", "b", "c"]).await, expect("a a/1 a/2/x b/1 b/2 c", "b/gone"));
+    assert!(NamedParts::of(&[String::new()]).is_err());
 }
