@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::host;
+use crate::installation::SourceChange;
 use crate::local_state;
 
 /// The places of destinations, as a process knows them.
@@ -33,6 +34,10 @@ pub struct DestinationPlaces {
     /// The destinations that were found at their remembered places, and whether that is remembered.
     found: Mutex<BTreeMap<StoreAddress, bool>>,
 }
+
+mod originals;
+
+pub(crate) use self::originals::FoundCopy;
 
 /// What to do about another's claim, for a message.
 #[derive(Debug, Clone, Copy)]
@@ -141,19 +146,26 @@ impl DestinationPlaces {
         }
     }
 
-    /// How the root of a source differs from that of the last run, if it does. Remembers what is there now, unless nothing is mounted.
+    /// How the root of a source differs from the remembered one, and what is there now, if it does. The first is remembered.
     pub(crate) async fn compare_source(
         &self,
         store: &StoreAddress,
         placed: &dyn PlacedStore,
-    ) -> anyhow::Result<Option<PlaceChange>> {
+    ) -> anyhow::Result<Option<(PlaceChange, RootPlace)>> {
         let Some(now) = root_place(placed).await? else { return Ok(None) };
-        let memory = self.memory().await?;
-        let Err(change) = memory.compare_and_remember(store, &now).await? else { return Ok(None) };
-        if change != PlaceChange::NotMounted {
-            memory.remember(store, &now).await?;
+        let compared = self.memory().await?.compare_and_remember(store, &now).await?;
+        Ok(compared.err().map(|change| (change, now)))
+    }
+
+    /// Remembers another root of a source, unless nothing is mounted there now.
+    pub(crate) async fn remember_source(
+        &self,
+        SourceChange { change, found, .. }: &SourceChange,
+    ) -> anyhow::Result<()> {
+        if *change != PlaceChange::NotMounted {
+            self.memory().await?.remember(&found.0, &found.1).await?;
         }
-        Ok(Some(change))
+        Ok(())
     }
 
     /// Accepts what is at a destination's root and at its spaces now as the place of that store.
@@ -228,7 +240,8 @@ impl DestinationPlaces {
             return Ok(location.identity.is_some());
         }
         let known = location.marks.first().is_some_and(|(path, _)| *path == location.path);
-        let mark = OwnerMark { names: keeper.names.clone(), shown: keeper.shown.clone() };
+        let DestinationKeeper { names, shown, original } = keeper.clone();
+        let mark = OwnerMark { names, shown, original };
         if !placed.mark(space, mark, known).await? {
             let marks = placed.space_location(space).await?.map(|location| location.marks).unwrap_or_default();
             if let Some((path, mark)) = marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark))) {
@@ -266,7 +279,7 @@ impl DestinationPlaces {
         if let Some((path, mark)) = location.marks.first() {
             return Ok(Some((path.display().to_string(), mark.shown.clone())));
         }
-        let nobody = DestinationKeeper { names: Vec::new(), shown: String::new() };
+        let nobody = DestinationKeeper { names: Vec::new(), shown: String::new(), original: None };
         Ok(match self.in_register(placed, &location, &nobody, false).await {
             Ok(ClaimOutcome::OwnedByAnother { keeper, place }) => Some((place.shown, keeper.shown)),
             Ok(ClaimOutcome::Ours) => None,
@@ -372,7 +385,8 @@ fn registered(location: &SpaceLocation) -> DestinationPlace {
 }
 
 fn keeper_of(mark: &OwnerMark) -> DestinationKeeper {
-    DestinationKeeper { names: mark.names.clone(), shown: mark.shown.clone() }
+    let OwnerMark { names, shown, original } = mark.clone();
+    DestinationKeeper { names, shown, original }
 }
 
 /// Whether a mark is this keeper's, and on the space itself.
@@ -380,9 +394,11 @@ fn is_own(location: &SpaceLocation, (path, mark): &(PathBuf, OwnerMark), keeper:
     *path == location.path && keeper.is(&keeper_of(mark))
 }
 
-/// Whether a space has this keeper's mark, with exactly its current names.
+/// Whether a space has this keeper's mark, with exactly its current names and original.
 fn is_marked(location: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
-    location.marks.first().is_some_and(|(path, mark)| *path == location.path && mark.names == keeper.names)
+    location.marks.first().is_some_and(|(path, mark)| {
+        *path == location.path && mark.names == keeper.names && mark.original == keeper.original
+    })
 }
 
 /// The error for a place that another Mill owns.

@@ -18,7 +18,7 @@ use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::permits::PermitRepository;
-use mill_records::places::PlaceChange;
+use mill_records::places::{PlaceChange, RootPlace};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 use mill_records::tables;
@@ -61,7 +61,18 @@ pub struct Installation {
     /// How long an item waits whose store throttles it while it serves others.
     pub item_patience: Duration,
     /// How the source of a mirror differs from what was there at the last run.
-    pub source_change: Option<PlaceChange>,
+    pub source_change: Option<SourceChange>,
+}
+
+/// Another place than at the last run, where the source of a mirror was.
+#[derive(Debug, Clone)]
+pub struct SourceChange {
+    /// How it differs.
+    pub(crate) change: PlaceChange,
+    /// Whether it is the source from now on.
+    pub(crate) accepted: bool,
+    /// What is there now.
+    pub(crate) found: (StoreAddress, RootPlace),
 }
 
 /// The same as a run's default time limit for a store.
@@ -212,6 +223,7 @@ impl Installation {
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
             dry_run: self.dry_run,
+            another_source: self.source_change.as_ref().is_some_and(|change| !change.accepted),
             give_up_after: self.item_patience,
         })
     }

@@ -55,6 +55,8 @@ pub struct MirrorRequest {
     pub create: bool,
     /// Whether to take over a destination that was kept in sync with another source, or of which the source was the copy.
     pub take_over: bool,
+    /// Whether another disk at the source than at the last run is the source from now on.
+    pub accept_source: bool,
     /// Whether nothing is to be changed.
     pub dry_run: bool,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_hooks::crash_point;
 use mill_model::{Evidence, ItemOutcomes, RunTotals, SpacePair, SurveySum, Uncarried, WorkCounts};
-use mill_processors::RefusedDeed;
+use mill_processors::{ANOTHER_SOURCE, Refusal, RefusedDeed};
 use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
 use mill_run::in_sync::{ClosingCheck, ProofNeeded, by_closing_survey};
 use mill_run::{InSync, Remedy, RunReport};
@@ -16,7 +16,7 @@ use crate::closing_events;
 use crate::counted::counted;
 use crate::crash_points;
 use crate::dead_letters;
-use crate::installation::Installation;
+use crate::installation::{Installation, SourceChange};
 use crate::open_faults::Verifications;
 use crate::result_code::ResultCode;
 use crate::run_summary::RunSummary;
@@ -64,9 +64,9 @@ impl RunConclusion<'_> {
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.installation.misplaced.remarks());
         let faults = Verifications::read(&self.installation.engine).await?.remarks(self.names);
-        let replaced = self.replaced_by_another_source(&totals);
-        let is_another_source = replaced.is_some();
-        remarks.extend(replaced);
+        let of_another_source = self.of_another_source(&totals);
+        let is_another_source = of_another_source.is_some();
+        remarks.extend(of_another_source);
         // What is known to be otherwise than at the source, or could be there and is not, is not in sync by being named.
         let is_wrong = !faults.is_empty() || self.installation.refusals.has_pending();
         remarks.extend(faults);
@@ -97,9 +97,9 @@ impl RunConclusion<'_> {
             || hindered && came_to_nothing(&totals, &earlier, exact)
         {
             ResultCode::Error
-        } else if partial || in_sync == InSync::No && !(dry_run && sum_is_known) {
+        } else if partial || is_wrong || in_sync == InSync::No && !(dry_run && sum_is_known) {
             ResultCode::Partial
-        } else if is_wrong || is_another_source || is_warned(&totals, &produced, self.installation.refusals.count()) {
+        } else if is_another_source || is_warned(&totals, &produced, self.installation.refusals.count()) {
             ResultCode::Warnings
         } else if self.detailed && !totals.changed() {
             ResultCode::Unchanged
@@ -114,17 +114,25 @@ impl RunConclusion<'_> {
         Ok((exit, RunSummary { dry_run, in_sync, at_least: !exact, remedy, ..outcome }))
     }
 
-    /// The remark that items of another disk than before have replaced those of the copy. Two disks may have items of the same names.
-    fn replaced_by_another_source(&self, totals: &RunTotals) -> Option<String> {
-        let (change, updated) = (self.installation.source_change?, totals.sum.outcomes.updated);
+    /// The remark that another disk than before is at the source, if it has replaced items of the copy or would. Two disks may have
+    /// items of the same names.
+    fn of_another_source(&self, totals: &RunTotals) -> Option<String> {
+        let SourceChange { change, accepted, .. } = self.installation.source_change.as_ref()?;
         let SubjectNames::Mirror { source, .. } = self.names else { return None };
+        let is_kept = |refusal: &Refusal| refusal.reason == ANOTHER_SOURCE;
+        let kept = self.installation.refusals.named().iter().filter(|refusal| is_kept(refusal)).count();
+        let (updated, what) =
+            (totals.sum.outcomes.updated, format!("the source `{source}` is not what it was: {change}"));
+        if kept > 0 {
+            let items = counted(kept as u64, "item");
+            return Some(format!(
+                "{what}. {items} in the copy have the names of others on it, and are kept; if this is the right disk, pass \
+                 --accept-source once"
+            ));
+        }
         let verb = if self.installation.dry_run { "would replace" } else { "replaced" };
-        (updated > 0).then(|| {
-            format!(
-                "the source `{source}` is not what it was: {change}; {} of it {verb} those of the same names in the copy",
-                counted(updated, "item")
-            )
-        })
+        (updated > 0 && *accepted)
+            .then(|| format!("{what}; {} of it {verb} those of the same names in the copy", counted(updated, "item")))
     }
 
     /// The remarks about one entry each of which an event may tell, with the entry's name.
@@ -170,6 +178,11 @@ impl RunConclusion<'_> {
     async fn note_in_sync(&self) {
         let refused = self.refused_by_space();
         let of_pair = |pair: &SpacePair| refused.get(&format!("{}/{}", pair.account, pair.space)).copied().unwrap_or(0);
+        if let Some(change) = &self.installation.source_change
+            && let Err(error) = self.installation.places.remember_source(change).await
+        {
+            tracing::warn!("which disk is at the source could not be written down: {error:#}");
+        }
         if let Err(error) = self.producer.note_in_sync(&of_pair).await {
             tracing::warn!(error = mill_ports::error_chain(&error), "that all is in sync could not be written down");
         }

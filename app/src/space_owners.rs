@@ -128,6 +128,9 @@ impl<'i> SpaceOwners<'i> {
                 let theirs = self.stores.placed(&account, destination).await?;
                 // Under another root the space may have another name: any copy counts.
                 let named_alike = theirs.location_name() == placed.location_name();
+                if !named_alike && !lies_inside((placed, space), &*theirs).await? {
+                    continue;
+                }
                 if let Some(source) = source_of(&policy, destination, named_alike.then_some(space)) {
                     let copies = Some((source.clone(), destination.clone()));
                     return Ok(Some(CurrentWriter { account, copies }));
@@ -172,6 +175,16 @@ fn still_copied(what: &str, CurrentWriter { account, copies }: &CurrentWriter) -
              copy there. Mend that first: `mill policy check` says what is wrong"
         ),
     }
+}
+
+/// Whether a space lies in the root of another store, so that the store may write there under whatever name.
+async fn lies_inside((placed, space): (&dyn PlacedStore, &SpaceId), other: &dyn PlacedStore) -> Result<bool> {
+    let both = placed.space_location(space).await?.zip(other.space_location(space).await?);
+    Ok(both.is_none_or(|(here, there)| {
+        let root = there.within.parent().unwrap_or(&there.within);
+        let is_same = here.identity.is_some() && here.identity == there.identity;
+        is_same || (here.holder == there.holder && here.within.starts_with(root))
+    }))
 }
 
 /// A space, for messages.

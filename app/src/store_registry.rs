@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
-use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_model::{AccountId, SpacePair, StoreAddress, StoreId};
 use mill_policy::StoreSpec;
 use mill_ports::{
     CapUnknownError, Clock, DeletableStore, DestinationStore, Engine, PlacedStore, SourceStore, StoreCaps, StoreError,
@@ -97,6 +97,7 @@ impl InstallationIdentity {
         DestinationKeeper {
             names: self.names.iter().map(name).collect(),
             shown: format!("store `{store}` of account `{account}` ({})", self.shown),
+            original: None,
         }
     }
 
@@ -250,15 +251,16 @@ impl Stores for StoreRegistry {
 
     async fn ensure_owned(
         &self,
-        account: &AccountId,
-        destination: &StoreId,
-        space: &SpaceId,
+        SpacePair { account, source, destination, space }: &SpacePair,
         claim: bool,
     ) -> Result<bool, StoreError> {
-        let placed = self.placed(account, destination).await?;
-        let way_out = format!("mill spaces release {account} {destination} '{space}'");
-        let keeper = self.identity.keeper(account, destination);
-        let address = StoreAddress::of(account, destination);
+        let (from, placed) = (self.placed(account, source).await?, self.placed(account, destination).await?);
+        let way_out = |store: &StoreId| format!("mill spaces release {account} {store} '{space}'");
+        let ends = ((&*from, space), (&*placed, space));
+        self.places.ensure_not_copy(ends.0, ends.1, Advice(&way_out(source))).await?;
+        let original = from.space_location(space).await?.map(|location| location.as_original());
+        let keeper = DestinationKeeper { original, ..self.identity.keeper(account, destination) };
+        let (address, way_out) = (StoreAddress::of(account, destination), way_out(destination));
         let kept = self.places.ensure_owned(&address, (&*placed, space), &keeper, (claim, Advice(&way_out))).await;
         self.misplaced.record_moved(kept, &format!("mill places accept {account} {destination}"))
     }
@@ -332,21 +334,15 @@ impl Stores for MirrorStores {
         self.misplaced.check_no_overlap(source, (&address(destination), &self.destination_placed)).await
     }
 
-    async fn ensure_owned(
-        &self,
-        account: &AccountId,
-        store: &StoreId,
-        space: &SpaceId,
-        claim: bool,
-    ) -> Result<bool, StoreError> {
+    async fn ensure_owned(&self, pair: &SpacePair, claim: bool) -> Result<bool, StoreError> {
         let claim = match self.access {
             DestinationAccess::Write => claim,
             DestinationAccess::Read { taken_over: false } => false,
             DestinationAccess::Read { taken_over: true } | DestinationAccess::Missing => return Ok(true),
         };
-        let address = StoreAddress::of(account, store);
+        let address = pair.destination_address();
         self.places
-            .ensure_owned(&address, (&*self.destination_placed, space), &self.keeper, (claim, Advice(TAKE_OVER)))
+            .ensure_owned(&address, (&*self.destination_placed, &pair.space), &self.keeper, (claim, Advice(TAKE_OVER)))
             .await
     }
 }

@@ -208,7 +208,10 @@ impl SubjectNames {
     pub fn absent(&self, absent: &AbsentSpace) -> String {
         let AbsentSpace { account, space, source, has_copy, .. } = absent;
         let copy = if *has_copy { "; its copy is kept" } else { "" };
-        format!("{} is not there in store {source}, its source{copy}", self.space(account, space))
+        format!(
+            "{} is not there in store {source}, its source (not mounted, renamed or deleted?){copy}",
+            self.space(account, space)
+        )
     }
 
     /// A skipped space.

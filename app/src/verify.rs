@@ -45,7 +45,7 @@ pub struct VerifyReport {
     pub not_compared: u64,
     /// Items of which the copy alone is damaged. The next run compares them again.
     pub damaged_copies: u64,
-    /// Items of which the source alone is damaged. No run copies them while their version stays.
+    /// Items of which the source alone is damaged. No run copies their bytes.
     pub damaged_sources: u64,
     /// Items whose bytes differ, where it is not known whether a side is damaged.
     pub unknown_sides: u64,

@@ -131,6 +131,10 @@ bugs! {
     StateLeaseIgnored = "state-lease-ignored";
     /// A sync proof is accepted whatever the state of both sides is.
     StaleSealBelieved = "stale-seal-believed";
+    /// The bytes of a source that a verification found damaged replace its copy.
+    DamagedSourceCopied = "damaged-source-copied";
+    /// The copy of a source that a verification found damaged is deleted.
+    DamagedSourceDeleted = "damaged-source-deleted";
     /// A run ends as soon as its queues are empty once, although its producer still finds work.
     EndsWhileProducing = "ends-while-producing";
     /// A run that ends by itself takes snoozed tasks as done.

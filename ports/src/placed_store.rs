@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mill_model::SpaceId;
+use mill_model::{OriginalPlace, SpaceId};
 
 use crate::{BoxError, RefusalReason, Rng, StoreError};
 
@@ -163,4 +163,14 @@ pub struct OwnerMark {
     pub names: Vec<String>,
     /// The owner's name in messages.
     pub shown: String,
+    /// What the place is a copy of, if that is known.
+    pub original: Option<OriginalPlace>,
+}
+
+impl SpaceLocation {
+    /// The place as the original of a copy.
+    pub fn as_original(&self) -> OriginalPlace {
+        let (holder, identity) = (self.holder.clone(), self.identity.clone());
+        OriginalPlace { holder, within: self.within.to_string_lossy().into_owned(), identity }
+    }
 }

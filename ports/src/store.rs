@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{
-    AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreId, Timestamp, Version,
+    AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, SpacePair, StoreId, Timestamp, Version,
 };
 
 pub use self::attachments::{Attachments, TagReader, Tags, TagsWritten};
@@ -246,15 +246,10 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
     /// is written into it.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Refused`] with [`RefusalReason::ForeignDestination`] when another Mill owns it.
-    async fn ensure_owned(
-        &self,
-        account: &AccountId,
-        destination: &StoreId,
-        space: &SpaceId,
-        claim: bool,
-    ) -> Result<bool, StoreError> {
-        let _ = (account, destination, space, claim);
+    /// [`StoreErrorKind::Refused`] with [`RefusalReason::ForeignDestination`] when another Mill owns it, or when the source is a
+    /// copy of it.
+    async fn ensure_owned(&self, pair: &SpacePair, claim: bool) -> Result<bool, StoreError> {
+        let _ = (pair, claim);
         Ok(true)
     }
 }

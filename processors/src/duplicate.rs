@@ -9,6 +9,7 @@
 //! | here | here, of another size | copied, if the destination is still as seen |
 //! | here | here, both as proven | nothing |
 //! | here | here, other bytes | copied, if the destination is still as seen |
+//! | here, with bytes that a verification found damaged | here, other bytes | refused by name |
 //! | here | here, same bytes, other properties | the source's properties set, if the destination is still as seen |
 //! | here | here, same bytes and properties | recorded as proven |
 //! | absent | here | nothing: only a task of the kind [`remove`](crate::remove) deletes |
@@ -137,7 +138,7 @@ impl DuplicateExecution<'_> {
                 TaskOutcome::done()
             }
             Err(EarlyExit::TaskOutcome(outcome)) => outcome,
-            Err(EarlyExit::Refused { reason }) => self.refused(attempt, RefusedDeed::Copy, reason),
+            Err(EarlyExit::Refused { deed, reason }) => self.refused(attempt, deed, reason),
             Err(EarlyExit::Failed { class, source }) => {
                 return Err(failure::processor_error(class, &subject, source));
             }

@@ -3,6 +3,7 @@
 use mill_ports::{BoxError, FailureClass, ProcessorError, StoreError, TaskOutcome, error_chain};
 use mill_records::owners::OwnerError;
 
+use crate::refusals::RefusedDeed;
 use crate::retry::HasStoreError;
 
 /// The reasons to end the work on a task early.
@@ -12,6 +13,8 @@ pub(crate) enum EarlyExit {
     TaskOutcome(TaskOutcome),
     /// The task cannot be done, now or later.
     Refused {
+        /// What is refused of the item.
+        deed: RefusedDeed,
         /// Why.
         reason: String,
     },
@@ -48,7 +51,7 @@ impl From<OwnerError> for EarlyExit {
     fn from(error: OwnerError) -> Self {
         match error {
             OwnerError::Table(error) => Self::Failed { class: FailureClass::Retryable, source: error.into() },
-            other => Self::Refused { reason: error_chain(&other) },
+            other => Self::Refused { deed: RefusedDeed::Copy, reason: error_chain(&other) },
         }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) struct Fixture {
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) stores: Arc<dyn Stores>,
+    pub(crate) another_source: bool,
 }
 
 pub(crate) fn store_address(id: &str) -> StoreAddress {
@@ -104,6 +105,7 @@ impl Fixture {
             statistics: Arc::default(),
             refusals: Arc::default(),
             stores: Arc::new(stores),
+            another_source: false,
             clock,
         }
     }
@@ -120,6 +122,7 @@ impl Fixture {
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
             dry_run: false,
+            another_source: self.another_source,
             give_up_after: Duration::MAX,
         })
     }

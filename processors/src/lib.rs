@@ -46,7 +46,7 @@ use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 
 pub use crash_points::CRASH_POINTS;
-pub use refusals::{Refusal, Refusals, RefusedDeed};
+pub use refusals::{ANOTHER_SOURCE, Refusal, Refusals, RefusedDeed};
 
 use self::duplicate::DuplicateHandler;
 use self::remove::RemoveHandler;
@@ -74,6 +74,8 @@ pub struct ProcessorDeps {
     pub refusals: Arc<Refusals>,
     /// Whether tasks end just before they would write or delete, and note what that would be. Their stores cannot write then.
     pub dry_run: bool,
+    /// Whether another place is where the source was: the bytes of its copies stay as they are then.
+    pub another_source: bool,
     /// An item is refused by name once its store has throttled it for so long while it served others.
     pub give_up_after: Duration,
 }

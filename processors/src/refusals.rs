@@ -19,6 +19,9 @@ struct RefusalLog {
     has_pending: bool,
 }
 
+/// Why the copy of an item keeps its bytes where another disk is at the source.
+pub const ANOTHER_SOURCE: &str = "another disk is at the source than the one that its copy was made from";
+
 /// What was refused of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedDeed {

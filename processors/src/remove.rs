@@ -11,6 +11,7 @@
 //! | the destination has the item, in the state that the list saw | kept, or gone already |
 //! | the places of the source above the item are those of the survey, before and after the look | kept |
 //! | the source, whose space answers, does not have the item | kept |
+//! | no verification found the source of the item damaged | kept, and named |
 //!
 //! Of a list of a whole space, the last condition is that the source store, which answers, does not have the space. Once all
 //! its rows have results, the task without a row removes the empty space and forgets its owner.
@@ -40,6 +41,7 @@ use crate::ProcessorDeps;
 use crate::current_policy::{self, CurrentPolicy};
 use crate::early_exit::EarlyExit;
 use crate::failure::{self, ErrorMeaning};
+use crate::refusals::RefusedDeed;
 use crate::retry::StoreRetry;
 
 /// Does `remove` tasks.
@@ -72,7 +74,7 @@ impl TaskHandler<RemoveTask> for RemoveHandler {
         match self.reconcile(&task, attempt).await {
             Ok(()) => Ok(TaskOutcome::done()),
             Err(EarlyExit::TaskOutcome(outcome)) => Ok(outcome),
-            Err(EarlyExit::Refused { reason }) => {
+            Err(EarlyExit::Refused { reason, .. }) => {
                 info!(reason, "nothing is deleted");
                 Ok(TaskOutcome::Discard { reason })
             }
@@ -98,10 +100,10 @@ impl RemoveHandler {
             return Err(EarlyExit::discard("its delete list is not granted, or not any more"));
         };
         self.belongs_to_source(pair, head.record.of, attempt).await?;
-        let SpacePair { account, source, destination, space } = pair;
+        let SpacePair { account, source, destination, .. } = pair;
         deps.stores.ensure_no_overlap(account, source, destination).await?;
         attempt.may_act()?;
-        deps.stores.ensure_owned(account, destination, space, head.record.of == DeletionScope::Items).await?;
+        deps.stores.ensure_owned(pair, head.record.of == DeletionScope::Items).await?;
         let removal = Removal {
             shared: self,
             pair,
@@ -125,7 +127,8 @@ impl RemoveHandler {
         match self.deps.owners.owner(&place).await {
             Ok(Some(owner)) if owner == asked => Ok(()),
             Ok(Some(owner)) => {
-                Err(EarlyExit::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() })
+                let reason = OwnerError::Owned { place, owner, asked }.to_string();
+                Err(EarlyExit::Refused { deed: RefusedDeed::Delete, reason })
             }
             Ok(None) if of == DeletionScope::Items => {
                 attempt.may_act()?;

@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use mill_model::{
-    Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId, Version,
-};
+use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId};
 use mill_ports::{
     CompleteListing, ListEntry, ListingError, Presence, RefusalReason, Rng, SourceStore, StoreError, StoreErrorKind,
     directory_has_entries, error_chain, is_same_object,
@@ -49,7 +47,7 @@ pub struct VerificationReport {
     pub bytes: u64,
     /// Items of which the copy alone is damaged. The next run compares them again.
     pub damaged_copies: u64,
-    /// Items of which the source alone is damaged. No run copies them while their version stays.
+    /// Items of which the source alone is damaged. No run copies their bytes.
     pub damaged_sources: u64,
     /// Items whose bytes differ, where it is not known whether a side is damaged.
     pub unknown_sides: u64,
@@ -231,7 +229,11 @@ impl Verification {
             return Ok(ExamineResult::Faulty(CopyFault::SameFile));
         }
         if from.0 != to.0 {
-            let damage = self.damage(&address.id, (&from.0, &from.1.version), (&to.0, &to.1.version)).await;
+            let (ours, theirs) = ((&from.0, &from.1.version), (&to.0, &to.1.version));
+            let damage = match &self.witness {
+                Some(witness) => witness.judge(&address.id, ours, theirs).await,
+                None => DamagedSide::Unknown,
+            };
             let (from, to) = (from.0.to_string(), to.0.to_string());
             return Ok(ExamineResult::Faulty(CopyFault::BytesDiffer { from, to, damage }));
         }
@@ -240,23 +242,6 @@ impl Verification {
             Some(PropertyDifference::Unknown) => ExamineResult::Equal { bytes: to.1.size, properties: false },
             None => ExamineResult::Equal { bytes: to.1.size, properties: true },
         })
-    }
-}
-
-impl Verification {
-    /// Which of two sides with other bytes is damaged. A damaged copy is compared again by the next run.
-    async fn damage(
-        &self,
-        item: &ContentId,
-        source: (&Checksum, &Version),
-        destination: (&Checksum, &Version),
-    ) -> DamagedSide {
-        let Some(witness) = &self.witness else { return DamagedSide::Unknown };
-        let damage = witness.judge(item, source, destination).await;
-        if damage == DamagedSide::Copy {
-            witness.forget(item).await;
-        }
-        damage
     }
 }
 

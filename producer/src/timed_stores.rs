@@ -126,7 +126,7 @@ impl TimedStores {
     /// As [`Stores::ensure_owned`], without a claim.
     pub(crate) async fn is_kept(&self, pair: &SpacePair) -> Result<bool, StoreError> {
         let (stores, of) = (self.stores.clone(), pair.clone());
-        let keeps = async move { stores.ensure_owned(&of.account, &of.destination, &of.space, false).await };
+        let keeps = async move { stores.ensure_owned(&of, false).await };
         let key = (address(&pair.account, &pair.destination), Topic::Space(pair.space.clone()));
         let answer = self.answer_timeout.call(key, keeps).await;
         if answer.as_ref().is_err_and(SilenceError::is_why) {

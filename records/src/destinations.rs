@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mill_model::OriginalPlace;
 use mill_ports::{KeyRange, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct DestinationKeeper {
     pub names: Vec<String>,
     /// Its name in messages.
     pub shown: String,
+    /// What it copies, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<OriginalPlace>,
 }
 
 impl DestinationKeeper {
@@ -57,6 +61,7 @@ struct DestinationRow {
 
 /// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // one is looked at, and none is kept
 pub enum ClaimOutcome {
     /// It is this keeper's.
     Ours,
@@ -155,6 +160,30 @@ impl Destinations {
         Ok(row.and_then(|row| serde_json::from_slice::<DestinationRow>(&row.value).ok()).map(|row| row.keeper))
     }
 
+    /// The places inside one that are not `gone`, and their keepers.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn inside(
+        &self,
+        place: &DestinationPlace,
+        gone: impl Fn(&DestinationPlace) -> bool,
+    ) -> Result<Vec<(DestinationPlace, DestinationKeeper)>, TableError> {
+        let (mut range, mut inside) = (KeyRange::default(), Vec::new());
+        loop {
+            let page = self.table.query(&place.holder, &range, 100).await?;
+            let rows = page.rows.iter().filter_map(|row| serde_json::from_slice::<DestinationRow>(&row.value).ok());
+            let is_inside = |theirs: &DestinationPlace| {
+                theirs.identity != place.identity && theirs.within.starts_with(&place.within) && !gone(theirs)
+            };
+            inside.extend(rows.filter(|row| is_inside(&row.place)).map(|row| (row.place, row.keeper)));
+            match page.rows.last().filter(|_| !page.end) {
+                Some(last) => range.after = Some(last.sort.clone()),
+                None => return Ok(inside),
+            }
+        }
+    }
+
     /// Releases a place, and returns the keeper that it had.
     ///
     /// # Errors
@@ -170,21 +199,11 @@ impl Destinations {
     /// # Errors
     /// The table's.
     pub async fn release_inside(&self, place: &DestinationPlace) -> Result<Vec<DestinationKeeper>, TableError> {
-        let (mut range, mut keepers) = (KeyRange::default(), Vec::new());
-        loop {
-            let page = self.table.query(&place.holder, &range, 100).await?;
-            for row in &page.rows {
-                let Ok(DestinationRow { keeper, place: theirs }) = serde_json::from_slice(&row.value) else { continue };
-                if theirs.identity != place.identity && theirs.within.starts_with(&place.within) {
-                    self.table.delete(&theirs.key(), RowPrecondition::VersionIs(row.version.clone())).await?;
-                    keepers.push(keeper);
-                }
-            }
-            match page.rows.last().filter(|_| !page.end) {
-                Some(last) => range.after = Some(last.sort.clone()),
-                None => return Ok(keepers),
-            }
+        let mut keepers = Vec::new();
+        for (theirs, _) in self.inside(place, |_| false).await? {
+            keepers.extend(self.release(&theirs).await?);
         }
+        Ok(keepers)
     }
 }
 
@@ -194,7 +213,7 @@ mod tests {
     use crate::test_table::TestTable;
 
     fn keeper(name: &str) -> DestinationKeeper {
-        DestinationKeeper { names: vec![name.to_owned()], shown: name.to_owned() }
+        DestinationKeeper { names: vec![name.to_owned()], shown: name.to_owned(), original: None }
     }
 
     fn place(within: &str) -> DestinationPlace {
@@ -232,8 +251,11 @@ mod tests {
     #[tokio::test]
     async fn a_keeper_is_known_by_any_of_its_names() {
         let destinations = Destinations::new(Arc::new(TestTable::default()));
-        let keeper =
-            |names: [&str; 2]| DestinationKeeper { names: names.map(str::to_owned).to_vec(), shown: "it".into() };
+        let keeper = |names: [&str; 2]| DestinationKeeper {
+            names: names.map(str::to_owned).to_vec(),
+            shown: "it".into(),
+            original: None,
+        };
         let claim = async |names| {
             destinations.claim(&place("/x"), &keeper(names), |_| false).await.unwrap() == ClaimOutcome::Ours
         };

@@ -23,6 +23,8 @@ pub struct SyncProof {
     algorithm: Algorithm,
     /// The checksum's value. One shorter than SHA-256 is at the beginning; the rest is zero.
     checksum: [u8; 32],
+    /// The checksum of the other bytes that a verification found at the source in the proven state: its disk damaged them.
+    damaged: Option<[u8; 32]>,
 }
 
 /// A digest of a version's token: the first 16 bytes of its SHA-256. That is enough, because it is compared with one
@@ -94,6 +96,8 @@ impl SyncProofRow {
 impl SyncProof {
     /// The version of the written form, so that a later form is not misread.
     const FORM: u8 = 1;
+    /// The form with the checksum of damaged bytes at its end. An earlier Mill ignores it.
+    const DAMAGED_FORM: u8 = 4;
     const HEAD_BYTES: usize = 2 + 2 * size_of::<VersionDigest>();
 
     /// Makes the proof that both sides have equal bytes and properties in these states.
@@ -129,7 +133,25 @@ impl SyncProof {
 
     /// The checksum of the bytes that both sides had in the proven states, whatever they have now.
     pub fn checksum(&self) -> Checksum {
-        Checksum { algorithm: self.algorithm, value: self.checksum[..value_bytes(self.algorithm)].into() }
+        self.with_value(&self.checksum)
+    }
+
+    /// The proof of an item whose source has other bytes now, in the proven state: these are damaged, whatever version they get
+    /// later.
+    ///
+    /// `None` if the two checksums are of different algorithms.
+    pub fn with_damaged_source(&self, found: &Checksum) -> Option<Self> {
+        let damaged = padded(&found.value, self.algorithm).filter(|_| found.algorithm == self.algorithm)?;
+        Some(Self { damaged: Some(damaged), ..self.clone() })
+    }
+
+    /// The checksum of the damaged bytes that a verification found at the source.
+    pub fn damaged_source(&self) -> Option<Checksum> {
+        self.damaged.as_ref().map(|value| self.with_value(value))
+    }
+
+    fn with_value(&self, value: &[u8; 32]) -> Checksum {
+        Checksum { algorithm: self.algorithm, value: value[..value_bytes(self.algorithm)].into() }
     }
 
     fn from_digests(
@@ -138,21 +160,20 @@ impl SyncProof {
         algorithm: Algorithm,
         value: &[u8],
     ) -> Option<Self> {
-        if value.len() != value_bytes(algorithm) {
-            return None;
-        }
-        let mut checksum = [0; 32];
-        checksum[..value.len()].copy_from_slice(value);
-        Some(Self { source, destination, algorithm, checksum })
+        let checksum = padded(value, algorithm)?;
+        Some(Self { source, destination, algorithm, checksum, damaged: None })
     }
 
     fn encode(&self) -> Bytes {
-        let value = &self.checksum[..value_bytes(self.algorithm)];
-        let mut out = Vec::with_capacity(Self::HEAD_BYTES + value.len());
-        out.extend([Self::FORM, algorithm_tag(self.algorithm)]);
+        let bytes = value_bytes(self.algorithm);
+        let mut out = Vec::with_capacity(Self::HEAD_BYTES + bytes);
+        let form = if self.damaged.is_some() { Self::DAMAGED_FORM } else { Self::FORM };
+        out.extend([form, algorithm_tag(self.algorithm)]);
         out.extend(self.source.0);
         out.extend(self.destination.0);
-        out.extend(value);
+        for value in [Some(&self.checksum), self.damaged.as_ref()].into_iter().flatten() {
+            out.extend(&value[..bytes]);
+        }
         out.into()
     }
 
@@ -163,10 +184,16 @@ impl SyncProof {
         let algorithm = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Crc64Nvme]
             .into_iter()
             .find(|known| algorithm_tag(*known) == tag)?;
-        if form != Self::FORM {
-            return None;
-        }
-        Self::from_digests(VersionDigest(*source), VersionDigest(*destination), algorithm, value)
+        let (value, damaged) = match form {
+            Self::FORM => (value, None),
+            Self::DAMAGED_FORM => {
+                let (value, damaged) = value.split_at_checked(value_bytes(algorithm))?;
+                (value, Some(padded(damaged, algorithm)?))
+            }
+            _ => return None,
+        };
+        let proof = Self::from_digests(VersionDigest(*source), VersionDigest(*destination), algorithm, value)?;
+        Some(Self { damaged, ..proof })
     }
 }
 
@@ -180,6 +207,13 @@ impl std::fmt::Debug for SyncProof {
 /// unsettled now.
 fn is_same(proven: &VersionDigest, version: &Version) -> bool {
     *proven == VersionDigest::of(version)
+}
+
+/// A checksum's value in the space of the longest. `None` if it is not as long as the algorithm's are.
+fn padded(value: &[u8], algorithm: Algorithm) -> Option<[u8; 32]> {
+    let mut padded = [0; 32];
+    padded.get_mut(..value.len()).filter(|_| value.len() == value_bytes(algorithm))?.copy_from_slice(value);
+    Some(padded)
 }
 
 const fn value_bytes(algorithm: Algorithm) -> usize {
@@ -356,7 +390,7 @@ fn key(pair: &SpacePair, item: &ContentId) -> RowKey {
     RowKey::new(pair_key(pair), item.as_str())
 }
 
-/// The form of a row that only says what was written. An earlier Mill ignores it.
+/// The form of a row that only says what was written. An earlier Mill ignores it. (Forms 1 and 4 are proofs.)
 const WRITTEN_FORM: u8 = 2;
 
 /// The form of a row with the state in which the destination item was found to be no copy of a twin. The previous row,

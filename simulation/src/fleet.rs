@@ -254,6 +254,7 @@ impl ProcessDeps {
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
             dry_run: false,
+            another_source: false,
             give_up_after: self.give_up_after,
         });
         let registry = registry.register(ProbeHandler(self.process.clone()));

@@ -141,6 +141,7 @@ impl PairUnderTest {
             refusals: refusals.clone(),
             delete_lists: DeleteLists::new(Arc::new(MemoryTable::new(DeleteLists::TABLE))),
             dry_run: false,
+            another_source: false,
             give_up_after: Duration::MAX,
         });
         Self { registry, refusals, clock }

@@ -20,7 +20,7 @@ use super::known_pair::space_pair;
 use super::pair::MirrorPair;
 use super::{MirrorRequest, dry_run};
 use crate::destination_places::{Advice, DestinationPlaces, MovedDestination};
-use crate::installation::Installation;
+use crate::installation::{Installation, SourceChange};
 use crate::placement_checks::PlacementChecks;
 use crate::store_choice::OpenedStore;
 use crate::store_registry::{DestinationAccess, FolderOpener, MirrorStores, TAKE_OVER};
@@ -85,9 +85,23 @@ impl MirrorOpener<'_> {
         if self.access == DestinationAccess::Write {
             destination_asked.remove_stale_uploads().await;
         }
-        let source_change = places.compare_source(&source, &*from.placed).await?;
+        let source_change = self.compare_source(&places, (&source, &*from.placed)).await?;
         let installation = self.installation(spaces, OpenedMirror { from, to, keeper }, places);
         Ok(Installation { source_change, ..installation })
+    }
+
+    /// Whether another place is where the source was at the last run. It is remembered once a person says so, or the copy has all of it.
+    async fn compare_source(
+        &self,
+        places: &DestinationPlaces,
+        (store, source): (&StoreAddress, &dyn PlacedStore),
+    ) -> Result<Option<SourceChange>> {
+        let Some((change, now)) = places.compare_source(store, source).await? else { return Ok(None) };
+        let change = SourceChange { change, accepted: self.request.accept_source, found: (store.clone(), now) };
+        if change.accepted {
+            places.remember_source(&change).await?;
+        }
+        Ok(Some(change))
     }
 
     /// A store whose calls are counted and timed.
@@ -108,8 +122,8 @@ impl MirrorOpener<'_> {
         let was_there = Owners::new(self.engine.table(tables::OWNERS)).owner(&owner).await?.is_some();
         if was_there {
             bail!(
-                "the destination `{destination}` was there at the last run and is missing now; bring the bucket back, or pass \
-                 --create to make it anew"
+                "the bucket of the destination `{destination}` is not there, and an earlier run of this mirror wrote there or began to; \
+                 bring it back, or pass --create to make it anew"
             );
         }
         bail!(destination.no_bucket());
@@ -157,7 +171,8 @@ impl MirrorPair {
     /// and by its identity.
     async fn keeper(&self, request: &MirrorRequest, source: &dyn PlacedStore) -> Result<DestinationKeeper> {
         let names = self.source.keeper_names(source).await?;
-        Ok(DestinationKeeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
+        let original = source.space_location(&space_pair()?.space).await?.map(|location| location.as_original());
+        Ok(DestinationKeeper { names, shown: format!("the mirror of `{}`", request.source.display()), original })
     }
 }
 

@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use mill_local::RememberedDatabase;
 use mill_ports::PlacedStore;
+use mill_records::destinations::DestinationKeeper;
 
 use super::MirrorRequest;
 use super::endpoint::Endpoint;
 use super::known_pair::space_pair;
 use super::pair::{MirrorPair, state_folder};
 use super::pair_state::PairState;
-use crate::destination_places::DestinationPlaces;
+use crate::destination_places::{DestinationPlaces, FoundCopy};
 use crate::host;
 use crate::wait_limit::WaitLimit;
 
@@ -37,7 +38,7 @@ impl MirrorPair {
         let folder = swapped.folder().to_owned();
         // A run that was refused, or whose ends could not be opened, has left a state and no copy.
         if wait_limit.look(&folder, move || swapped.remembered()).await? != RememberedDatabase::Nothing {
-            bail!(copy_of(copy, original, ""));
+            bail!(copy_of((copy, original), &own_copy(copy, original), &own_restore(copy, original)));
         }
         Ok(())
     }
@@ -58,12 +59,18 @@ impl MirrorPair {
         if let Endpoint::Folder(folder) = &self.destination {
             names.extend(folder.path.ancestors().skip(1).map(keeper_name_of_path));
         }
-        let kept = places.keepers(source, &space).await?;
-        let Some((place, keeper)) =
-            kept.iter().find(|(_, keeper)| keeper.names.iter().any(|name| names.contains(name)))
-        else {
-            return Ok(());
+        let is_named = |keeper: &DestinationKeeper| keeper.names.iter().any(|name| names.contains(name));
+        let kept = places.keepers(source, &space).await?.into_iter().find(|(_, keeper)| is_named(keeper));
+        let ends = ((source, &space), (destination, &space));
+        // A mark of before 2026-11-30 has only names.
+        let found = match kept {
+            Some((place, keeper)) => Some(FoundCopy { place, keeper }),
+            None => match places.copy_of(ends.0, ends.1).await? {
+                Some(found) => Some(found),
+                None => places.copy_inside(ends.0, ends.1).await?,
+            },
         };
+        let Some(FoundCopy { place, keeper }) = found else { return Ok(()) };
         if request.take_over {
             if !request.dry_run
                 && let Err(error) = places.release(source, &space).await
@@ -75,7 +82,14 @@ impl MirrorPair {
         if self.destination.is_empty_folder(wait_limit).await? {
             return Ok(());
         }
-        bail!(copy_of(&self.source, &self.destination, &format!(" (`{place}` bears the mark of {})", keeper.shown)));
+        let (copy, original) = (&self.source, &self.destination);
+        let of_mirror = keeper.names.iter().any(|name| name.starts_with(MIRROR));
+        let (what, restore) = if of_mirror {
+            (own_copy(copy, original), own_restore(copy, original))
+        } else {
+            (format!("`{copy}` holds the copy that {} keeps of `{original}`", keeper.shown), RESTORE_SPACE.to_owned())
+        };
+        bail!(copy_of((copy, original), &format!("{what} (`{place}` bears the mark of {})", keeper.shown), &restore));
     }
 
     /// Notes that the source is the original from now on, whatever it was before: the pair with its ends swapped is refused then.
@@ -105,18 +119,30 @@ impl MirrorPair {
     }
 }
 
+/// How the keeper names of mirrors begin.
+const MIRROR: &str = "mirror|";
+
+const RESTORE_SPACE: &str = "mill restore ACCOUNT SPACE FOLDER";
+
+fn own_copy(copy: &Endpoint, original: &Endpoint) -> String {
+    format!("`{copy}` is the copy that `mill mirror` keeps of `{original}`")
+}
+
+fn own_restore(copy: &Endpoint, original: &Endpoint) -> String {
+    format!("mill restore --mirror {original} {copy} FOLDER")
+}
+
 /// The message for a source that is the copy of its destination.
-fn copy_of(copy: &Endpoint, original: &Endpoint, how_known: &str) -> String {
+fn copy_of((copy, original): (&Endpoint, &Endpoint), what: &str, restore: &str) -> String {
     format!(
-        "`{copy}` is the copy that `mill mirror` keeps of `{original}`{how_known}. To mirror it back would overwrite newer items of \
-         `{original}`, so nothing was changed. Did you swap the two? To bring the copy's items back into another folder, use `mill \
-         restore --mirror {original} {copy} FOLDER`. Only if `{copy}` is the original from now on, pass --take-over: then it \
-         overwrites `{original}`"
+        "{what}. To mirror it back would overwrite newer items of `{original}`, so nothing was changed. Did you swap the two? To \
+         bring the copy's items back into another folder, use `{restore}`. Only if `{copy}` is the original from now on, pass \
+         --take-over: then it overwrites `{original}`"
     )
 }
 
 fn keeper_name_of_path(path: &Path) -> String {
-    format!("mirror|{}|{}", host::name(), path.display())
+    format!("{MIRROR}{}|{}", host::name(), path.display())
 }
 
 impl Endpoint {
@@ -125,11 +151,11 @@ impl Endpoint {
         let mut names = match self {
             Self::Folder(folder) => vec![keeper_name_of_path(&folder.path)],
             // The second is how it was named before 2026-11-30.
-            Self::S3(remote) => vec![format!("mirror|{}", remote.identity()), format!("mirror|{remote}")],
+            Self::S3(remote) => vec![format!("{MIRROR}{}", remote.identity()), format!("{MIRROR}{remote}")],
         };
         names.dedup();
         if let Some(facts) = placed.root_facts().await? {
-            names.push(format!("mirror|{}", facts.identity));
+            names.push(format!("{MIRROR}{}", facts.identity));
         }
         Ok(names)
     }

@@ -91,6 +91,7 @@ impl MirrorArgs {
             remove_vanished: self.remove_vanished,
             create: self.create,
             take_over: self.take_over,
+            accept_source: self.accept_source,
             dry_run: self.dry_run,
             ..self.ends.clone().request(self.source.clone(), self.destination.clone())
         }
@@ -124,6 +125,9 @@ pub(crate) struct MirrorArgs {
     /// Take over a destination that was kept in sync with another source, or whose copy the source was until now
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// Take another disk at SOURCE than at the last run for the source from now on: its items replace those of the same names
+    #[arg(long)]
+    pub(crate) accept_source: bool,
     /// Say what a run would do, and change nothing: no file, folder, bucket or state
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,

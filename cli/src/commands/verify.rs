@@ -78,8 +78,8 @@ fn print(report: &VerifyReport, as_json: bool, seconds: f64) {
     }
     if report.damaged_sources > 0 {
         line(
-            "No run copies a damaged source while its version stays. Do not touch it (any change, also of its rights, makes a run \
-             copy it): `mill restore` the copy into another folder, and bring the item back from there.",
+            "No run copies the damaged bytes of a source over its copy, nor deletes that copy. Restore the item into another folder \
+             (`mill restore … --item NAME`), and bring it back from there.",
         );
     }
     if report.unknown_sides > 0 {

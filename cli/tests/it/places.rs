@@ -378,6 +378,34 @@ fn a_copy_is_known_as_one_wherever_it_is_and_whoever_mirrors_it_back() {
     world.same("renamed", "o");
 }
 
+#[test]
+fn the_copy_of_a_policy_is_not_mirrored_back_by_hand() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    world.write("one/maps/deep/text", "old");
+    world.mill(&["run"]).expect(0);
+    world.write("one/maps/deep/text", "newer than its copy");
+    for (copy, original) in [("two/maps", "one/maps"), ("two/maps/deep", "one/maps/deep"), ("two", "one")] {
+        let ran = world.mill(&["mirror", copy, original]).expect(100);
+        assert!(ran.err.contains("keeps of") && ran.err.contains("store `2` of account `library`"), "{}", ran.err);
+        assert!(ran.err.contains("mill restore ACCOUNT SPACE FOLDER"), "{}", ran.err);
+    }
+    fs::rename(world.path("one/maps"), world.path("one/charts")).unwrap();
+    world.mill(&["mirror", "two/maps", "one/charts"]).expect(100);
+    assert_eq!(fs::read_to_string(world.path("one/charts/deep/text")).unwrap(), "newer than its copy");
+    // Anywhere else it may go, also where something is.
+    world.write("elsewhere/theirs", "theirs");
+    for _ in 0..2 {
+        world.mill(&["mirror", "two", "elsewhere", "--json"]).expect(0);
+    }
+    assert_eq!(fs::read_to_string(world.path("elsewhere/maps/deep/text")).unwrap(), "old");
+    assert_eq!(
+        world.mill(&["mirror", "two/maps", "one/charts", "--json", "--take-over"]).expect(0).json()["updated"],
+        1
+    );
+}
+
 /// Two disks, each with a folder for a copy.
 fn two_disks(world: &World) -> Result<[LoopDisk; 2], MissingRequirement> {
     let disk = |name: &str| {
@@ -421,25 +449,59 @@ fn backup_disks_take_turns_at_one_place_once_each_bears_the_mirrors_mark() {
 }
 
 #[test]
-fn items_of_another_disk_at_the_source_replace_none_of_the_same_name_without_a_word() {
+fn items_of_another_disk_at_the_source_replace_none_of_the_same_name_unless_accepted() {
     trial(|world| {
         let disks = two_disks(world)?;
-        for (n, disk) in disks.iter().enumerate() {
+        for (disk, card) in disks.iter().zip(["first card", "another"]) {
             let mounted = disk.mount(FileSystem::Ext4, &world.path("mnt"), "")?;
-            world.write("mnt/x/IMG_1", format!("card {n}"));
+            world.write("mnt/x/IMG_1", card);
+            world.write("mnt/x/IMG_2", "the same");
+            world.write(&format!("mnt/x/{card}"), card);
             mounted.unmount();
         }
         let mirror = |options: &[&str]| world.mill(&[&["mirror", "mnt/x", "copy"], options].concat());
-        let mounted = disks[0].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        let copy = || fs::read_to_string(world.path("copy/IMG_1")).unwrap();
+        let first = disks[0].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
         mirror(&[]).expect(0);
-        mounted.unmount();
-        let _mounted = disks[1].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
-        let planned = mirror(&["--dry-run"]).expect(2).out;
-        assert!(planned.contains("1 item of it would replace those of the same names"), "{planned}");
-        assert_eq!(fs::read_to_string(world.path("copy/IMG_1")).unwrap(), "card 0");
-        let said = mirror(&[]).expect(2).out;
-        assert!(said.contains("another file system is there than at the last run; 1 item of it replaced"), "{said}");
+        first.unmount();
+        let second = disks[1].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        for options in [&["--dry-run"][..], &[], &[]] {
+            let said = mirror(options).expect(50).out;
+            for words in
+                ["another file system is there than at the last run", "not copied yet: `IMG_1`", "--accept-source"]
+            {
+                assert!(said.contains(words), "{words}: {said}");
+            }
+            assert_eq!(copy(), "first card");
+        }
+        assert!(world.path("copy/another").is_file(), "what is new on it is copied");
+        second.unmount();
+        let first = disks[0].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
         mirror(&[]).expect(0);
+        first.unmount();
+        let _second = disks[1].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        let said = mirror(&["--accept-source"]).expect(2).out;
+        assert!(said.contains("2 items of it replaced those of the same names"), "{said}");
+        assert_eq!(copy(), "another");
+        mirror(&[]).expect(0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_disk_with_the_same_items_is_the_source_without_being_accepted() {
+    trial(|world| {
+        let disks = two_disks(world)?;
+        let mirror = || world.mill(&["mirror", "mnt/x", "copy"]);
+        for (n, disk) in disks.iter().enumerate() {
+            let _mounted = disk.mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+            world.write("mnt/x/IMG_1", "restored from a backup");
+            mirror().expect(0);
+            world.write("mnt/x/IMG_1", format!("and worked on, {n}"));
+            mirror().expect(0);
+            world.write("mnt/x/IMG_1", "restored from a backup");
+            mirror().expect(0);
+        }
         Ok(())
     });
 }

@@ -176,13 +176,85 @@ fn a_policy_with_its_stores_swapped_overwrites_no_original_until_that_is_release
     world.write("one/room/text", "newer than its copy");
     let ran = world.mill(&["run"]);
     assert!(matches!(ran.code, 2 | 50 | 100), "{}", ran.out);
-    for words in ["is the original of which", "mill spaces release a 2 'room'"] {
+    for words in ["is the copy that store `2` of account `a`", "mill spaces release a 2 'room'"] {
         assert!(ran.out.contains(words), "{words}: {} {}", ran.out, ran.err);
     }
     assert_eq!(fs::read_to_string(world.path("one/room/text")).unwrap(), "newer than its copy");
     world.mill(&["spaces", "release", "a", "2", "room"]).expect(0);
     world.mill(&["run"]).expect(0);
     assert_eq!(fs::read_to_string(world.path("one/room/text")).unwrap(), "old");
+}
+
+/// A policy that copies from the root of store 1 to that of store 2.
+fn two_roots(world: &World, roots: [&str; 2]) {
+    let [one, two] = roots;
+    world.write("policies/duplication-accounts.json", r#"["a"]"#);
+    world.write(
+        "policies/a-stores.json",
+        format!(
+            r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{one}", "primary": true}},
+                {{"id": "2", "type": "folder", "root": "{two}"}}]}}"#
+        ),
+    );
+    world.write(
+        "policies/a-duplication-policy.json",
+        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2", "removeVanished": true}]}"#,
+    );
+}
+
+#[test]
+fn a_policy_whose_roots_were_exchanged_overwrites_no_original_until_that_is_released() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    two_roots(&world, ["one", "two"]);
+    world.write("one/room/text", "old");
+    fs::create_dir(world.path("two")).unwrap();
+    world.mill(&["run"]).expect(0);
+    world.write("one/room/text", "newer than its copy");
+    world.write("one/room/new", "not copied yet");
+    two_roots(&world, ["two", "one"]);
+    for _ in 0..2 {
+        // What is remembered of the two places would refuse them too.
+        for store in ["1", "2"] {
+            world.mill(&["places", "accept", "a", store]);
+        }
+        let ran = world.mill(&["run"]);
+        assert!(matches!(ran.code, 50 | 100), "{} {}", ran.out, ran.err);
+        for words in ["is the copy that store `2` of account `a`", "mill spaces release a 1 'room'"] {
+            assert!(ran.out.contains(words), "{words}: {} {}", ran.out, ran.err);
+        }
+        assert_eq!(fs::read_to_string(world.path("one/room/text")).unwrap(), "newer than its copy");
+        assert!(world.path("one/room/new").is_file());
+    }
+    two_roots(&world, ["one", "two"]);
+    for store in ["1", "2"] {
+        world.mill(&["places", "accept", "a", store]);
+    }
+    world.mill(&["run"]).expect(0);
+    two_roots(&world, ["two", "one"]);
+    world.mill(&["places", "accept", "a", "2"]).expect(0);
+    world.mill(&["spaces", "release", "a", "1", "room"]).expect(0);
+    world.write("two/room/text", "the original from now on");
+    world.mill(&["run"]).expect(0);
+    assert_eq!(fs::read_to_string(world.path("one/room/text")).unwrap(), "the original from now on");
+}
+
+#[test]
+fn a_policy_copies_no_mirrors_copy_back_over_its_original() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.write("original/room/text", "old");
+    world.mill(&["mirror", "original", "copy"]).expect(0);
+    world.write("original/room/text", "newer than its copy");
+    two_roots(&world, ["copy", "original"]);
+    let ran = world.mill(&["run"]);
+    assert!(
+        ran.code >= 2 && ran.out.contains("is the copy that the mirror of `original` keeps"),
+        "{} {}",
+        ran.out,
+        ran.err
+    );
+    assert_eq!(fs::read_to_string(world.path("original/room/text")).unwrap(), "newer than its copy");
 }
 
 #[test]

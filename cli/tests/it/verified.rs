@@ -1,6 +1,7 @@
 //! What is written down of verifications, and of runs that could not begin.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use mill_trials::{FileSystem, LoopDisk, in_mount_namespace};
 use serde_json::Value;
@@ -121,10 +122,38 @@ fn a_source_that_its_disk_damaged_is_named_and_never_replaces_its_copy() {
     with_damaged_side("src", |world| {
         let found = world.mill(&["verify", "src", "dst"]).expect(50).out;
         assert!(found.contains("x: the bytes differ") && found.contains("the source is damaged"), "{found}");
-        assert!(found.contains("bring the item back from there"), "{found}");
+        assert!(found.contains("--item NAME"), "{found}");
+        assert!(found.contains("nor deletes that copy"), "{found}");
+        let good = |item: &str| {
+            let found = fs::read_to_string(world.path(item)).unwrap();
+            assert_eq!(found, "the only copy of these words", "{item}");
+        };
         let ran = world.mirror(&[]).json();
         assert_eq!(ran["updated"], 0, "{ran}");
-        assert_eq!(fs::read_to_string(world.path("dst/x")).unwrap(), "the only copy of these words");
+        good("dst/x");
+        // Its bytes stay damaged, whatever version they get.
+        fs::set_permissions(world.path("src/x"), fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = |ran: Value, words: &str| {
+            let remarks = ran["remarks"].to_string();
+            assert!(remarks.contains(words) && ran["exit_code"] == 50, "{ran}");
+        };
+        refused(world.mirror(&[]).json(), "not copied yet: `x`");
+        good("dst/x");
+        world.mill(&["verify", "src", "dst"]).expect(50);
+        fs::rename(world.path("src/x"), world.path("src/z")).unwrap();
+        refused(world.mirror(&["--remove-vanished"]).json(), "not deleted: `x`");
+        good("dst/x");
+        // What is brought back is copied, and known, as any other.
+        world.mill(&["restore", "--mirror", "src", "dst", "back", "--item", "x"]).expect(0);
+        assert_eq!(fs::read_dir(world.path("back")).unwrap().count(), 1);
+        fs::remove_file(world.path("src/z")).unwrap();
+        fs::copy(world.path("back/x"), world.path("src/x")).unwrap();
+        // Of three items one was on a delete list of today already, so this one waits.
+        world.mirror(&["--remove-vanished"]).expect(50);
+        let ran = world.mirror(&["--remove-vanished", "--confirm-deletes", "1"]).json();
+        assert_eq!(ran["deleted"], 1, "{ran}");
+        good("dst/x");
+        world.mill(&["verify", "src", "dst"]).expect(0);
     });
 }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version};
+use mill_model::{
+    AccountId, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, SpacePair, StoreAddress, StoreId, Version,
+};
 use mill_ports::{
     Body, ByteRange, Capabilities, Clock, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing,
     OpenItem, PendingWrite, Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts,
@@ -72,14 +74,8 @@ impl Stores for TrackedStores {
         from.track(to.track(self.stores.check_no_overlap(account, source, destination))).await
     }
 
-    async fn ensure_owned(
-        &self,
-        account: &AccountId,
-        destination: &StoreId,
-        space: &SpaceId,
-        claim: bool,
-    ) -> Result<bool, StoreError> {
-        self.tracker(account, destination).track(self.stores.ensure_owned(account, destination, space, claim)).await
+    async fn ensure_owned(&self, pair: &SpacePair, claim: bool) -> Result<bool, StoreError> {
+        self.tracker(&pair.account, &pair.destination).track(self.stores.ensure_owned(pair, claim)).await
     }
 }
 

@@ -10,6 +10,7 @@ use tracing::debug;
 use super::context::{AttemptContext, Side, source_exit};
 use crate::digest_item::digest_body;
 use crate::early_exit::EarlyExit;
+use crate::refusals::RefusedDeed;
 
 /// The result of a comparison of bytes.
 #[derive(Debug)]
@@ -99,6 +100,23 @@ impl AttemptContext<'_> {
             }
             Err(stop) => Err(stop),
         }
+    }
+
+    /// Refuses a source that has the bytes which a verification found damaged: the copy may be the last with the right ones.
+    pub(super) async fn ensure_undamaged(
+        &self,
+        item: &ItemAddress,
+        source: &ItemFacts,
+        sync_proof: Option<&SyncProof>,
+    ) -> Result<(), EarlyExit> {
+        let Some(damaged) = sync_proof.and_then(SyncProof::damaged_source) else { return Ok(()) };
+        let known = SideChecksums { side: Side::Source, item, facts: source, proven: None };
+        if self.checksum(&known, damaged.algorithm).await? != damaged || is_planted(PlantedBug::DamagedSourceCopied) {
+            return Ok(());
+        }
+        let reason = "a verification found that the disk of the source damaged it, and it still has these bytes; bring it back from \
+                      the copy (`mill restore … --item NAME`), or delete it at the copy to have it copied as it is";
+        Err(EarlyExit::Refused { deed: RefusedDeed::PendingCopy, reason: reason.to_owned() })
     }
 
     /// Refuses, as a read would, what lies in an archive.

@@ -85,8 +85,7 @@ impl AttemptContext<'_> {
     /// Makes sure that no other Mill of this host keeps the same place in sync under another name. `false` if there is no such
     /// place yet.
     async fn keep_space(&self) -> Result<bool, EarlyExit> {
-        let SpacePair { account, destination, space, .. } = self.pair;
-        Ok(self.shared.deps.stores.ensure_owned(account, destination, space, true).await?)
+        Ok(self.shared.deps.stores.ensure_owned(self.pair, true).await?)
     }
 
     /// Claims and creates the destination space, unless another task created it since the count was `before`.

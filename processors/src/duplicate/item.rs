@@ -9,6 +9,7 @@ use super::compare::ByteComparison;
 use super::context::{AttemptContext, Side, VerifiedPair};
 use crate::crash_points;
 use crate::early_exit::EarlyExit;
+use crate::refusals::{ANOTHER_SOURCE, RefusedDeed};
 
 impl AttemptContext<'_> {
     /// Brings an item in sync. If it changes meanwhile, it is looked at once more.
@@ -47,6 +48,7 @@ impl AttemptContext<'_> {
 
     async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), EarlyExit> {
         if source.size != destination.size {
+            self.ensure_same_source()?;
             return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
         }
         let sync_proof = self.sync_proof(&item.id).await;
@@ -56,6 +58,8 @@ impl AttemptContext<'_> {
         }
         let checksum = match self.compare_bytes(item, &source, &destination, sync_proof.as_ref()).await? {
             ByteComparison::Differ => {
+                self.ensure_same_source()?;
+                self.ensure_undamaged(item, &source, sync_proof.as_ref()).await?;
                 return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
             }
             ByteComparison::Same(checksum) => checksum,
@@ -87,6 +91,14 @@ impl AttemptContext<'_> {
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
         Ok(())
+    }
+
+    /// Refuses to replace bytes of the copy by those of another source than the one that they were copied from.
+    fn ensure_same_source(&self) -> Result<(), EarlyExit> {
+        if !self.shared.deps.another_source {
+            return Ok(());
+        }
+        Err(EarlyExit::Refused { deed: RefusedDeed::PendingCopy, reason: ANOTHER_SOURCE.to_owned() })
     }
 
     /// Notes that a part of the item other than its bytes was updated.

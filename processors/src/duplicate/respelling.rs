@@ -28,6 +28,7 @@ use super::compare::ByteComparison;
 use super::context::{AttemptContext, Side};
 use crate::early_exit::EarlyExit;
 use crate::failure::ErrorMeaning;
+use crate::refusals::RefusedDeed;
 
 /// Two spellings of one path, of the source and of the destination, up to the first name that differs.
 struct Twins {
@@ -90,7 +91,8 @@ impl AttemptContext<'_> {
     async fn respell(&self, item: &ItemAddress, twins: &Twins, error: StoreError) -> Result<(), EarlyExit> {
         if self.source_has_spelling(twins, item).await? && !is_planted(PlantedBug::TwinRespelled) {
             let ErrorMeaning::Refused { reason } = ErrorMeaning::of(error, &item.to_string()) else { return Ok(()) };
-            return Err(EarlyExit::Refused { reason: format!("{reason}; the source has both") });
+            let reason = format!("{reason}; the source has both");
+            return Err(EarlyExit::Refused { deed: RefusedDeed::Copy, reason });
         }
         let Some((compared, version)) = self.find_same_copy(twins, item).await? else {
             // Another task may have the proof that this one lacks, or the delete of the other item may be on its way.

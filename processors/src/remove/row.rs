@@ -22,6 +22,10 @@ enum DeleteResult {
     Kept,
 }
 
+/// Why the copy of a damaged source stays.
+const DAMAGED_SOURCE: &str = "a verification found that the disk of the source damaged it before it went away, so this copy may be \
+                              the last with the right bytes; delete it by hand if it is not wanted";
+
 /// How many ids are processed at once.
 const AT_ONCE: usize = 8;
 
@@ -74,12 +78,7 @@ impl Removal<'_> {
                 Ok(self.keep(&listed.id, "it changed at the destination meanwhile").await)
             }
             Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
-                let reason = refusal_reason(&error);
-                warn!(target: mill_ports::REPORTED, item = %listed.id, reason, "not deleted");
-                let subject = format!("{}/{}", self.pair.account, self.item(&listed.id));
-                self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone(), deed: RefusedDeed::Delete });
-                self.note_kept(&listed.id, &reason).await;
-                Ok(DeleteResult::Kept)
+                Ok(self.refuse(&listed.id, &refusal_reason(&error)).await)
             }
             Ok(DeleteResult::Gone) => {
                 self.keep_event(&listed.id, EntryFate::Gone, None).await;
@@ -104,7 +103,19 @@ impl Removal<'_> {
             Err(stop) if !is_planted(PlantedBug::PolicyNotAskedAgain) => return Err(stop),
             _ => {}
         }
+        if self.had_damaged_source(&listed.id).await? && !is_planted(PlantedBug::DamagedSourceDeleted) {
+            return Ok(self.refuse(&listed.id, DAMAGED_SOURCE).await);
+        }
         self.delete(&listed.id, found).await
+    }
+
+    /// Whether a verification found that the source of the item is damaged: then its copy may be the last with the right bytes,
+    /// whatever became of the source since. A table that fails may know of it.
+    async fn had_damaged_source(&self, id: &ContentId) -> Result<bool, EarlyExit> {
+        let proof = self.shared.deps.sync_proofs.get(self.pair, id).await;
+        let proof =
+            proof.map_err(|error| EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() })?;
+        Ok(proof.is_some_and(|proof| proof.damaged_source().is_some()))
     }
 
     /// The facts of an item at the destination. An absent space has no item.
@@ -184,6 +195,15 @@ impl Removal<'_> {
         }
     }
 
+    /// Keeps an item whose delete is refused, and names it in the summary of the run.
+    async fn refuse(&self, id: &ContentId, reason: &str) -> DeleteResult {
+        warn!(target: mill_ports::REPORTED, item = %id, reason, "not deleted");
+        let subject = format!("{}/{}", self.pair.account, self.item(id));
+        self.shared.deps.refusals.note(Refusal { subject, reason: reason.to_owned(), deed: RefusedDeed::Delete });
+        self.note_kept(id, reason).await;
+        DeleteResult::Kept
+    }
+
     async fn keep(&self, id: &ContentId, why: &'static str) -> DeleteResult {
         info!(account = %self.pair.account, space = %self.pair.space, item = %id, why, "kept");
         self.note_kept(id, why).await;
@@ -236,7 +256,7 @@ fn reason_of(stop: &EarlyExit) -> String {
     match stop {
         EarlyExit::Store(error) => mill_ports::error_chain(error),
         EarlyExit::Failed { source, .. } => mill_ports::error_chain(&**source),
-        EarlyExit::Refused { reason } => reason.clone(),
+        EarlyExit::Refused { reason, .. } => reason.clone(),
         EarlyExit::TaskOutcome(_) => String::new(),
     }
 }

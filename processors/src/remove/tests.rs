@@ -10,7 +10,7 @@ mod space;
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
-use mill_model::{DeleteListId, SpaceId, StoreAddress, Task, Timestamp, Version};
+use mill_model::{Algorithm, Checksum, DeleteListId, SpaceId, StoreAddress, Task, Timestamp, Version};
 use mill_ports::Clock as _;
 use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{
@@ -18,7 +18,7 @@ use mill_records::delete_lists::{
 };
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
-use mill_records::sync_proofs::{SyncProofs, VersionDigest};
+use mill_records::sync_proofs::{SyncProof, SyncProofs, VersionDigest};
 
 use super::*;
 use crate::fixture::*;

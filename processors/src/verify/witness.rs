@@ -4,7 +4,7 @@ use std::fmt;
 
 use mill_model::{Checksum, ContentId, SpacePair, Version};
 use mill_ports::error_chain;
-use mill_records::sync_proofs::SyncProofs;
+use mill_records::sync_proofs::{SyncProof, SyncProofs};
 use tracing::warn;
 
 /// The sync proofs of a pair of copies: what was known of their bytes when both were equal.
@@ -44,7 +44,7 @@ impl fmt::Display for DamagedSide {
 }
 
 impl Witness {
-    /// Which of two sides is damaged. Without a proof that can be read, nothing is known.
+    /// Which of two sides is damaged, and notes it for the next run. Without a proof that can be read, nothing is known.
     pub(super) async fn judge(
         &self,
         item: &ContentId,
@@ -62,9 +62,15 @@ impl Witness {
         let is_other = |proven: Option<Checksum>, found: &Checksum| {
             proven.is_some_and(|proven| proven.algorithm == found.algorithm && proven != *found)
         };
-        let source = is_other(proof.checksum_of_source(source.1), source.0);
-        let destination = is_other(proof.checksum_of_destination(destination.1), destination.0);
-        match (source, destination) {
+        let is_destination = is_other(proof.checksum_of_destination(destination.1), destination.0);
+        let is_known = proof.damaged_source().is_some_and(|known| known == *source.0);
+        let is_source = is_known || is_other(proof.checksum_of_source(source.1), source.0);
+        if is_source {
+            self.remember(item, &proof, source.0).await;
+        } else if is_destination {
+            self.forget(item).await;
+        }
+        match (is_source, is_destination) {
             (false, false) => DamagedSide::Unknown,
             (false, true) => DamagedSide::Copy,
             (true, false) => DamagedSide::Source,
@@ -73,9 +79,21 @@ impl Witness {
     }
 
     /// Removes the proof of an item whose copy is damaged, so that the next run compares both sides again.
-    pub(super) async fn forget(&self, item: &ContentId) {
+    async fn forget(&self, item: &ContentId) {
         if let Err(error) = self.proofs.remove(&self.pair, item).await {
             warn!(%item, "the proof of a damaged copy could not be removed, so no run repairs it: {}", error_chain(&error));
+        }
+    }
+
+    /// Remembers the bytes of a damaged source, so that no run copies them, whatever version they get.
+    async fn remember(&self, item: &ContentId, proof: &SyncProof, found: &Checksum) {
+        let Some(damaged) = proof.with_damaged_source(found) else { return };
+        if let Err(error) = self.proofs.put(&self.pair, item, &damaged).await {
+            warn!(
+                %item,
+                "that its source is damaged could not be written down, so a run copies it once it is touched: {}",
+                error_chain(&error)
+            );
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum SpaceError {
     Listing(#[from] ListingError),
     #[error("its comparison broke off")]
     Merge(#[from] MergeError),
+    #[error("{0}")]
+    OfAnotherMill(String),
     #[error("its destination may not be written")]
     Owner(#[from] OwnerError),
     #[error("its source is not there; whether it is gone or only not reachable is unknown")]
@@ -73,6 +75,14 @@ impl MorselError for SpaceError {
 }
 
 impl SpaceError {
+    /// The error of a destination that cannot be claimed. A refusal says all that a person needs to know.
+    fn of_claim(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::Refused(RefusalReason::ForeignDestination(why)) => Self::OfAnotherMill(why),
+            _ => Self::Store(error),
+        }
+    }
+
     fn is_silence(&self) -> bool {
         self.of_store().is_some_and(SilenceError::is_why)
     }
@@ -96,6 +106,7 @@ impl SpaceError {
             | Self::SourceAbsent
             | Self::SumMismatch(_)
             | Self::OwnedByAnother { .. }
+            | Self::OfAnotherMill(_)
             | Self::DeleteLists(_)
             | Self::ReaderPanicked(_)
             | Self::Stopped { .. } => false,
@@ -136,7 +147,7 @@ impl Endpoints {
         stores.ensure_no_overlap(pair).await?;
         let source = stores.source(&pair.account, &pair.source).await?;
         let destination = stores.destination(&pair.account, &pair.destination).await?;
-        stores.is_kept(pair).await?;
+        stores.is_kept(pair).await.map_err(SpaceError::of_claim)?;
         let source_present = is_present(&*source, pair).await?;
         let destination_present = is_present(&*destination, pair).await?;
         let place = DestinationSpace::of(pair);

@@ -74,6 +74,23 @@ async fn a_proof_comes_back_as_written_until_it_is_removed() {
 }
 
 #[tokio::test]
+async fn a_proof_remembers_the_damaged_bytes_of_its_source() {
+    let proofs = SyncProofs::new(Arc::new(TestTable::default()));
+    for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Crc64Nvme] {
+        let proof = SyncProof::of(&settled("1"), &settled("2"), &sum(algorithm)).unwrap();
+        assert_eq!(proof.damaged_source(), None);
+        let found = Checksum { algorithm, value: vec![9; value_bytes(algorithm)].into() };
+        let damaged = proof.with_damaged_source(&found).unwrap();
+        proofs.put(&pair(), &id("x"), &damaged).await.unwrap();
+        let back = proofs.get(&pair(), &id("x")).await.unwrap().unwrap();
+        assert_eq!((back.damaged_source(), back.checksum()), (Some(found), sum(algorithm)));
+        assert!(back.holds(&settled("1"), &settled("2")));
+    }
+    let proof = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Sha256)).unwrap();
+    assert!(proof.with_damaged_source(&sum(Algorithm::Md5)).is_none());
+}
+
+#[tokio::test]
 async fn a_stream_gives_every_proof_once_in_byte_order_over_many_pages() {
     let proofs = SyncProofs::new(Arc::new(TestTable::with_page_max(3)));
     let mut ids: Vec<ContentId> = (0..20).map(|n| id(&format!("{}/ü{n}", n % 7))).collect();

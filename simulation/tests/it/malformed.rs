@@ -262,6 +262,7 @@ impl Shop {
             refusals: Arc::default(),
             delete_lists: DeleteLists::new(Arc::new(MemoryTable::new(DeleteLists::TABLE))),
             dry_run: false,
+            another_source: false,
             give_up_after: Duration::MAX,
         });
         let deps = WorkmanDeps {

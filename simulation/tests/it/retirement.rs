@@ -172,6 +172,7 @@ impl Installation {
             statistics: self.statistics.clone(),
             refusals: Arc::default(),
             dry_run: false,
+            another_source: false,
             give_up_after: Duration::MAX,
         })
     }

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mill_model::SpaceId;
+use mill_model::{OriginalPlace, SpaceId};
 use mill_ports::{OwnerMark, SpaceLocation, StoreError, StoreErrorKind};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, XattrFlags};
@@ -30,6 +30,9 @@ const BYTES_MAX: usize = 3 * 1024;
 struct OwnerAttribute {
     names: Vec<String>,
     shown: String,
+    /// What the directory is a copy of.
+    #[serde(default, rename = "of", skip_serializing_if = "Option::is_none")]
+    original: Option<OriginalPlace>,
     /// The directory for which the mark was made.
     #[serde(rename = "for")]
     directory: String,
@@ -124,7 +127,8 @@ fn marks_above(directory: OwnedFd) -> Result<Vec<(PathBuf, OwnerMark)>, Errno> {
         let mark = read(&at).ok().flatten().filter(|written| written.directory == own_name(&dir_facts));
         if let Some(written) = mark {
             let path = std::fs::read_link(by_fd(&at)).unwrap_or_default();
-            found.push((path, OwnerMark { names: written.names, shown: written.shown }));
+            let OwnerAttribute { names, shown, original, .. } = written;
+            found.push((path, OwnerMark { names, shown, original }));
         }
         // No mark can be read above a directory that may not be entered, and none is likely there.
         let Ok(above) = waypoint_in(&at, "..") else { return Ok(found) };
@@ -148,9 +152,13 @@ fn read(directory: &OwnedFd) -> Result<Option<OwnerAttribute>, Errno> {
 
 fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, FolderError> {
     let dir_facts = DirectoryFacts::of(directory).map_err(|errno| FolderError::of(FileOperation::Reach, errno))?;
-    let OwnerMark { names, shown } = mark;
-    let written = OwnerAttribute { names, shown, directory: own_name(&dir_facts) };
-    let value = serde_json::to_vec(&written).map_err(FolderError::unexpected)?;
+    let OwnerMark { names, shown, original } = mark;
+    let mut written = OwnerAttribute { names, shown, original, directory: own_name(&dir_facts) };
+    let mut value = serde_json::to_vec(&written).map_err(FolderError::unexpected)?;
+    if value.len() > BYTES_MAX && written.original.take().is_some() {
+        // The keeper counts more than what it copies, and a longer mark could not be read.
+        value = serde_json::to_vec(&written).map_err(FolderError::unexpected)?;
+    }
     // A mark that was copied here with the attributes of another directory may be replaced.
     let foreign = matches!(read(directory), Ok(Some(there)) if there.directory != written.directory);
     let how = if replaced || foreign { XattrFlags::empty() } else { XattrFlags::CREATE };

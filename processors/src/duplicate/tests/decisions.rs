@@ -1,5 +1,6 @@
 //! The decision table, row by row.
 
+use mill_model::digest::Digester;
 use mill_ports::{RefusalReason, StoreErrorKind};
 
 use super::*;
@@ -205,4 +206,54 @@ async fn a_task_of_many_items_becomes_a_task_of_each_before_anything_is_done() {
     let follow_ups = singles.to_vec();
     assert_eq!(site.run_under(policy(true), &task).await.unwrap(), TaskOutcome::Done { follow_ups });
     assert_eq!((site.source_port.calls(), site.destination_port.calls()), Default::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_a_verification_found_damaged_are_copied_over_nothing() {
+    let site = Fixture::of(plain(), plain());
+    site.source.insert(&at("x"), "good bytes", noted("n"));
+    site.settle("x").await;
+    let proof = site.sync_proofs.get(&Fixture::pair(), &at("x").id).await.unwrap().unwrap();
+    let mut digester = Digester::new(&[Algorithm::Sha256]);
+    digester.update(b"bad  bytes");
+    let damaged = proof.with_damaged_source(&digester.finish()[0]).unwrap();
+    site.sync_proofs.put(&Fixture::pair(), &at("x").id, &damaged).await.unwrap();
+    // Another version with the damaged bytes: its rights were changed, or it was touched.
+    site.source.insert(&at("x"), "bad  bytes", noted("n"));
+    assert!(matches!(site.run("x").await.unwrap(), TaskOutcome::Discard { .. }));
+    let named = site.refusals.named();
+    assert_eq!((named.len(), named[0].deed, named[0].item()), (1, RefusedDeed::PendingCopy, "x"));
+    assert_eq!(site.destination.writes(), 1);
+    // Whoever writes something else has said what counts.
+    site.source.insert(&at("x"), "new  bytes", noted("n"));
+    site.run("x").await.unwrap();
+    assert!(site.in_sync());
+    let proof = site.sync_proofs.get(&Fixture::pair(), &at("x").id).await.unwrap();
+    assert!(proof.is_none_or(|proof| proof.damaged_source().is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_source_replaces_no_bytes_and_adds_what_is_new() {
+    let mut site = Fixture::of(plain(), plain());
+    for item in ["longer", "other", "same"] {
+        site.source.insert(&at(item), "bytes", noted("n"));
+        site.settle(item).await;
+    }
+    site.another_source = true;
+    site.source.insert(&at("longer"), "more bytes", noted("n"));
+    site.source.insert(&at("other"), "BYTES", noted("n"));
+    site.source.insert(&at("same"), "bytes", noted("n"));
+    site.source.insert(&at("new"), "bytes", noted("n"));
+    let writes = site.destination.writes();
+    for item in ["longer", "other", "same", "new"] {
+        site.run(item).await.unwrap();
+    }
+    let named: Vec<_> = site.refusals.named().iter().map(|it| (it.item().to_owned(), it.deed)).collect();
+    assert_eq!(named, ["longer", "other"].map(|item| (item.to_owned(), RefusedDeed::PendingCopy)));
+    assert_eq!(site.destination.writes(), writes + 1);
+    site.another_source = false;
+    for item in ["longer", "other"] {
+        site.run(item).await.unwrap();
+    }
+    assert!(site.in_sync());
 }

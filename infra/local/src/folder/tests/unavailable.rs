@@ -128,7 +128,7 @@ async fn a_failure_of_all_of_a_store_names_the_store_and_its_root() {
 async fn an_owner_that_cannot_be_noted_on_a_folder_is_told_with_the_attribute_and_what_to_do() {
     let scratch = Scratch::new();
     // More than an attribute can hold.
-    let mark = OwnerMark { names: vec!["x".repeat(100_000)], shown: "somebody".to_owned() };
+    let mark = OwnerMark { names: vec!["x".repeat(100_000)], shown: "somebody".to_owned(), original: None };
     let error = scratch.store.put_mark(&space(), mark, false).await.unwrap_err();
     let said = mill_ports::error_chain(&error);
     for words in ["extended attribute `user.mill.owner`) of `s`", "make the folder writable"] {
