@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
-use mill_trials::{FileSystem, LoopDisk, in_mount_namespace};
+use mill_trials::{FileSystem, LoopDisk, MissingRequirement, in_mount_namespace};
 use serde_json::Value;
 
 use crate::world::World;
@@ -154,6 +155,44 @@ fn a_source_that_its_disk_damaged_is_named_and_never_replaces_its_copy() {
         assert_eq!(ran["deleted"], 1, "{ran}");
         good("dst/x");
         world.mill(&["verify", "src", "dst"]).expect(0);
+    });
+}
+
+/// Mirrors files within a disk right after they were written, and brings them back. Returns the exit code: 0 if each was proven.
+fn restored_from(world: &World, disk: &LoopDisk, kind: FileSystem) -> Result<i32, MissingRequirement> {
+    let _mounted = disk.mount(kind, &world.path("disk"), "")?;
+    for n in 0..5 {
+        world.write(&format!("disk/src/{n}"), "written a moment ago");
+    }
+    world.mill(&["mirror", "disk/src", "disk/dst"]).expect(0);
+    Ok(world.mill(&["restore", "--mirror", "disk/src", "disk/dst", "back"]).code)
+}
+
+#[test]
+fn what_was_written_a_moment_before_a_mirror_is_proven_where_times_are_fine() {
+    in_mount_namespace(|| {
+        for kind in [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs] {
+            let world = World::new();
+            fs::create_dir(world.path("disk")).unwrap();
+            let disk = LoopDisk::create(&world.path("image"), FileSystem::BYTES_MIN)?;
+            disk.format(kind)?;
+            assert_eq!(restored_from(&world, &disk, kind)?, 0, "{kind:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_was_written_a_moment_before_a_mirror_is_not_proven_where_times_are_coarse() {
+    in_mount_namespace(|| {
+        let world = World::new();
+        fs::create_dir(world.path("disk")).unwrap();
+        let disk = LoopDisk::create(&world.path("image"), FileSystem::BYTES_MIN)?;
+        // With inodes of 128 bytes, an ext4 keeps times of whole seconds.
+        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-I", "128"]).arg(disk.device()).status();
+        assert!(made.unwrap().success());
+        assert_eq!(restored_from(&world, &disk, FileSystem::Ext4)?, 2);
+        Ok(())
     });
 }
 

@@ -12,6 +12,9 @@ use super::file_system;
 /// file systems in use (FAT: 2 s), so that a further change would have another time.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
+/// The same where the kernel sets the times by its own clock, to the nanosecond. That clock advances each 10 ms or more often.
+pub(super) const FINE_SETTLED_AFTER: Duration = Duration::from_millis(100);
+
 /// The set-user-id, set-group-id and sticky bits of a mode.
 const BEYOND_PERMISSIONS: u32 = 0o7000;
 
@@ -34,6 +37,12 @@ pub(super) struct FileTime {
 }
 
 impl FileTime {
+    /// The clock by which the kernel sets times: it stands still between two ticks, and may do so for longer on a busy host.
+    fn of_kernel() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        Self { seconds: now.tv_sec, nanos: u32::try_from(now.tv_nsec).unwrap_or(0) }
+    }
+
     /// The time in milliseconds since 1970; a time before 1970 is 0.
     fn timestamp(self) -> Timestamp {
         let millis = i128::from(self.seconds) * 1000 + i128::from(self.nanos / 1_000_000);
@@ -99,10 +108,19 @@ impl FileState {
 
     fn version_at(&self, last_change: FileTime, clock: &dyn Clock) -> Version {
         let file_system = file_system::number_of(self.device);
-        let settled = file_system.is_some() && last_change.timestamp().plus(SETTLED_AFTER) < clock.now();
+        let is_older_than = |age| last_change.timestamp().plus(age) < clock.now();
+        let settled = is_older_than(SETTLED_AFTER)
+            || self.has_fine_times() && is_older_than(FINE_SETTLED_AFTER) && last_change < FileTime::of_kernel();
+        let settled = file_system.is_some() && settled;
         // A device number may be another disk's after a reboot, so it proves nothing beyond this process.
         let token = self.token(file_system.unwrap_or(self.device));
         if settled { Version::settled_at(token) } else { Version::unsettled(token) }
+    }
+
+    /// Whether its times are the kernel's, to the nanosecond: a change that comes later than one tick has another time. An ext4 with
+    /// small inodes keeps whole seconds.
+    pub(super) fn has_fine_times(&self) -> bool {
+        file_system::is_disk(self.device) && self.changed.nanos % 1_000_000 != 0
     }
 
     /// File system, inode, size, mtime and ctime in hexadecimal, and the bits of the mode beyond permissions if any is
@@ -141,7 +159,7 @@ mod tests {
     use super::*;
 
     fn state() -> FileState {
-        let at = FileTime { seconds: 100, nanos: 7 };
+        let at = FileTime { seconds: 100, nanos: 0 };
         // A file system that there is.
         let device = FileState::of(&rustix::fs::stat("/").unwrap()).device;
         FileState { device, inode: 12, size: 0, mode: 0o100_644, modified: at, changed: at }
@@ -176,7 +194,7 @@ mod tests {
             assert!(!seen.contains(&other.token(0x801)));
             seen.push(other.token(0x801));
         }
-        assert_eq!(seen[0], "801.c.0.64.7.64.7");
+        assert_eq!(seen[0], "801.c.0.64.0.64.0");
     }
 
     #[test]

@@ -26,15 +26,15 @@ use super::mounts::{MountEntry, MountTable};
 /// What is known of file systems, by device number.
 static KNOWN: RwLock<BTreeMap<u64, KnownFileSystem>> = RwLock::new(BTreeMap::new());
 
-/// File systems of Linux that list each extended attribute of a file that they let a program read: ext2 to ext4, XFS, and Btrfs.
-/// Others may have attributes that they do not list, as CIFS has access lists.
-const LIST_ALL: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
+/// The disk file systems of Linux: ext2 to ext4, XFS, and Btrfs. They list each extended attribute of a file that they let a program
+/// read; others may have attributes that they do not list, as CIFS has access lists. And this host's kernel sets the times of their files.
+const DISKS: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 
 #[derive(Debug, Clone, Copy, Default)]
 struct KnownFileSystem {
     /// A number for it; `None` without an identity.
     number: Option<u64>,
-    lists_all: bool,
+    is_disk: bool,
 }
 
 /// Reads the identity of the file system of an opened directory or file, past the cache.
@@ -48,7 +48,7 @@ pub(super) fn identity(file: impl AsFd, device: u64) -> Result<String, Errno> {
     } else {
         of_mount(mount_id(file)?, device).unwrap_or_else(|| format!("{kind:x}"))
     };
-    let known = KnownFileSystem { number: Some(number(text.as_bytes())), lists_all: LIST_ALL.contains(&kind) };
+    let known = KnownFileSystem { number: Some(number(text.as_bytes())), is_disk: DISKS.contains(&kind) };
     KNOWN.write().insert(device, known);
     Ok(text)
 }
@@ -68,7 +68,12 @@ pub(super) fn number_of(device: u64) -> Option<u64> {
 
 /// Whether a list of a file's attributes there names each that can be read.
 pub(super) fn lists_all(device: u64) -> bool {
-    KNOWN.read().get(&device).is_some_and(|known| known.lists_all)
+    is_disk(device)
+}
+
+/// Whether this host's kernel sets the times of its files, and its pages are written back.
+pub(super) fn is_disk(device: u64) -> bool {
+    KNOWN.read().get(&device).is_some_and(|known| known.is_disk)
 }
 
 /// Caches the identity of an opened file's file system, unless it is cached.

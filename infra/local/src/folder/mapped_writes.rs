@@ -16,7 +16,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 
 use super::error::{FileOperation, FolderError};
-use super::file_state::{FileState, SETTLED_AFTER};
+use super::file_state::{FINE_SETTLED_AFTER, FileState, SETTLED_AFTER};
 
 /// After this time the kernel has certainly written a page back: the usual age is 30 s (`dirty_expire_centisecs`).
 const WRITTEN_BACK: Duration = Duration::from_mins(10);
@@ -49,8 +49,11 @@ impl MappedWrites {
             if before.changed_at().plus(WRITTEN_BACK) < clock.now() || self.is_flushed(&root, &before, clock) {
                 return Ok(before);
             }
-            if clock.now().since(before.changed_at()) < TICK {
-                std::thread::sleep(TICK);
+            // A file that has fine times is settled then: it is worth the wait, which is short and only for what was just written.
+            let least = if before.has_fine_times() { FINE_SETTLED_AFTER } else { TICK };
+            let age = clock.now().since(before.changed_at());
+            if age <= least {
+                std::thread::sleep(least.saturating_sub(age) + TICK);
             }
             match rustix::fs::fdatasync(&file) {
                 Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::ROFS) => {}
