@@ -315,6 +315,20 @@ impl DestinationPlaces {
         Ok(location.marks.first().is_some_and(|mark| is_own(&location, mark, keeper)))
     }
 
+    /// What exactly this place knows a keeper as, if it is its keeper.
+    pub(crate) async fn known_keeper(
+        &self,
+        (placed, space): (&dyn PlacedStore, &SpaceId),
+        keeper: &DestinationKeeper,
+    ) -> anyhow::Result<Option<DestinationKeeper>> {
+        let Some(location) = placed.space_location(space).await? else { return Ok(None) };
+        let known = match location.marks.first() {
+            Some((path, mark)) if *path == location.path => Some(keeper_of(mark)),
+            _ => self.register().await?.keeper(&registered(&location)).await?,
+        };
+        Ok(known.filter(|known| known.is(keeper)))
+    }
+
     /// Releases a space and all places inside it. Returns the names of their keepers.
     pub(crate) async fn take_over(&self, placed: &dyn PlacedStore, space: &SpaceId) -> anyhow::Result<Vec<String>> {
         let Some(location) = placed.space_location(space).await? else { return Ok(Vec::new()) };

@@ -50,6 +50,15 @@ pub trait PlacedStore: Any + fmt::Debug + Send + Sync {
     /// The root cannot be reached.
     async fn space_location(&self, space: &SpaceId) -> Result<Option<SpaceLocation>, StoreError>;
 
+    /// The marks on the directories right inside a space, each with its path in the space.
+    ///
+    /// # Errors
+    /// The space cannot be looked into.
+    async fn marks_within(&self, space: &SpaceId) -> Result<Vec<(PathBuf, OwnerMark)>, StoreError> {
+        let _ = space;
+        Ok(Vec::new())
+    }
+
     /// Whether another place of the same holder, inside `near` or around it, is certainly gone.
     fn is_gone(&self, near: &SpaceLocation, other: PlaceInHolder<'_>) -> bool {
         let _ = (near, other);

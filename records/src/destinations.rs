@@ -156,30 +156,39 @@ impl Destinations {
     /// # Errors
     /// The table's.
     pub async fn keeper(&self, place: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
-        let row = self.table.get(&place.key()).await?;
-        Ok(row.and_then(|row| serde_json::from_slice::<DestinationRow>(&row.value).ok()).map(|row| row.keeper))
+        self.keeper_of(&place.holder, &place.identity).await
     }
 
-    /// The places inside one that are not `gone`, and their keepers.
+    /// The keeper of the place of this identity in a holder.
     ///
     /// # Errors
     /// The table's.
-    pub async fn inside(
+    pub async fn keeper_of(&self, holder: &str, identity: &str) -> Result<Option<DestinationKeeper>, TableError> {
+        let row = self.table.get(&RowKey::new(holder, identity)).await?;
+        Ok(row.and_then(|row| serde_json::from_slice::<DestinationRow>(&row.value).ok()).map(|row| row.keeper))
+    }
+
+    /// The places inside one or around it, and the place itself, that are not `gone`, and their keepers.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn near(
         &self,
         place: &DestinationPlace,
         gone: impl Fn(&DestinationPlace) -> bool,
     ) -> Result<Vec<(DestinationPlace, DestinationKeeper)>, TableError> {
-        let (mut range, mut inside) = (KeyRange::default(), Vec::new());
+        let (mut range, mut near) = (KeyRange::default(), Vec::new());
         loop {
             let page = self.table.query(&place.holder, &range, 100).await?;
             let rows = page.rows.iter().filter_map(|row| serde_json::from_slice::<DestinationRow>(&row.value).ok());
-            let is_inside = |theirs: &DestinationPlace| {
-                theirs.identity != place.identity && theirs.within.starts_with(&place.within) && !gone(theirs)
+            let is_near = |theirs: &DestinationPlace| {
+                let nested = theirs.within.starts_with(&place.within) || place.within.starts_with(&theirs.within);
+                theirs.identity == place.identity || nested && !gone(theirs)
             };
-            inside.extend(rows.filter(|row| is_inside(&row.place)).map(|row| (row.place, row.keeper)));
+            near.extend(rows.filter(|row| is_near(&row.place)).map(|row| (row.place, row.keeper)));
             match page.rows.last().filter(|_| !page.end) {
                 Some(last) => range.after = Some(last.sort.clone()),
-                None => return Ok(inside),
+                None => return Ok(near),
             }
         }
     }
@@ -200,7 +209,9 @@ impl Destinations {
     /// The table's.
     pub async fn release_inside(&self, place: &DestinationPlace) -> Result<Vec<DestinationKeeper>, TableError> {
         let mut keepers = Vec::new();
-        for (theirs, _) in self.inside(place, |_| false).await? {
+        let is_inside =
+            |theirs: &DestinationPlace| theirs.identity != place.identity && theirs.within.starts_with(&place.within);
+        for (theirs, _) in self.near(place, |_| false).await?.into_iter().filter(|(theirs, _)| is_inside(theirs)) {
             keepers.extend(self.release(&theirs).await?);
         }
         Ok(keepers)

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use mill_model::{OriginalPlace, SpaceId};
-use mill_ports::{PlacedStore, SpaceLocation, StoreError};
-use mill_records::destinations::DestinationKeeper;
+use mill_ports::{PlaceInHolder, PlacedStore, RefusalReason, SpaceLocation, StoreError};
+use mill_records::destinations::{DestinationKeeper, DestinationPlace};
 
 use super::{Advice, DestinationPlaces, keeper_of, registered};
 
@@ -28,8 +28,9 @@ impl DestinationPlaces {
     ) -> anyhow::Result<Option<FoundCopy>> {
         let Some((from, to)) = locations(source, destination).await? else { return Ok(None) };
         for (path, mark) in &from.marks {
-            let part = from.path.strip_prefix(path).ok();
-            if part.zip(mark.original.as_ref()).is_some_and(|(part, original)| is_part(&to, original, part)) {
+            let Ok(part) = from.path.strip_prefix(path) else { continue };
+            let originals = self.originals(mark.original.as_ref()).await?;
+            if originals.iter().any(|original| is_part(&to, original, part)) {
                 return Ok(Some(FoundCopy { place: path.display().to_string(), keeper: keeper_of(mark) }));
             }
         }
@@ -50,25 +51,53 @@ impl DestinationPlaces {
         Ok(keeper.filter(is_its).map(|keeper| FoundCopy { place, keeper }))
     }
 
-    /// The same for a copy inside the source. Asks for all claims of the source's holder.
-    pub(crate) async fn copy_inside(
+    /// The same for a copy inside the source or around it, and for a copy of a copy. Asks for all claims of the source's holder, and
+    /// for the marks on what lies in the source.
+    pub(crate) async fn copy_near(
         &self,
         source: PlacedSpace<'_>,
         destination: PlacedSpace<'_>,
     ) -> anyhow::Result<Option<FoundCopy>> {
         let Some((from, to)) = locations(source, destination).await? else { return Ok(None) };
-        let gone = |theirs: &mill_records::destinations::DestinationPlace| {
-            source.0.is_gone(&from, mill_ports::PlaceInHolder { within: &theirs.within, identity: &theirs.identity })
+        let gone = |theirs: &DestinationPlace| {
+            source.0.is_gone(&from, PlaceInHolder { within: &theirs.within, identity: &theirs.identity })
         };
-        for (theirs, keeper) in self.register().await?.inside(&registered(&from), gone).await? {
-            let (Ok(part), Some(original)) = (theirs.within.strip_prefix(&from.within), &keeper.original) else {
-                continue;
+        for (theirs, keeper) in self.register().await?.near(&registered(&from), gone).await? {
+            let originals = self.originals(keeper.original.as_ref()).await?;
+            let lands = |original: &OriginalPlace| {
+                if let Ok(part) = theirs.within.strip_prefix(&from.within) {
+                    is_at(original, &to.holder, &to.within.join(part))
+                } else {
+                    from.within.strip_prefix(&theirs.within).is_ok_and(|part| is_part(&to, original, part))
+                }
             };
-            if is_at(original, &to.holder, &to.within.join(part)) {
+            if originals.iter().any(lands) {
                 return Ok(Some(FoundCopy { place: theirs.shown, keeper }));
             }
         }
+        for (part, mark) in source.0.marks_within(source.1).await? {
+            let lands =
+                mark.original.as_ref().is_some_and(|original| is_at(original, &to.holder, &to.within.join(&part)));
+            if lands {
+                let place = from.path.join(part).display().to_string();
+                return Ok(Some(FoundCopy { place, keeper: keeper_of(&mark) }));
+            }
+        }
         Ok(None)
+    }
+
+    /// What a copy was made from, and what that is a copy of in its turn, as far as this host's register knows.
+    async fn originals(&self, nearest: Option<&OriginalPlace>) -> anyhow::Result<Vec<OriginalPlace>> {
+        const HOPS_MAX: usize = 16;
+        let mut originals: Vec<_> = nearest.into_iter().cloned().collect();
+        while let Some(OriginalPlace { holder, identity: Some(identity), .. }) = originals.last()
+            && originals.len() < HOPS_MAX
+            && let Some(keeper) = self.register().await?.keeper_of(holder, identity).await?
+            && let Some(original) = keeper.original
+        {
+            originals.push(original);
+        }
+        Ok(originals)
     }
 
     /// Checks that a source is no copy of its destination.
@@ -92,7 +121,7 @@ impl DestinationPlaces {
             keeper.shown
         );
         let (to, space) = destination;
-        Err(to.refused("copy", space.as_str(), mill_ports::RefusalReason::ForeignDestination(why)))
+        Err(to.refused("copy", space.as_str(), RefusalReason::ForeignDestination(why)))
     }
 }
 

@@ -66,7 +66,13 @@ impl MirrorOpener<'_> {
             DestinationAccess::Read { .. } | DestinationAccess::Missing => DestinationPlaces::scratch(&*self.engine),
         });
         let asked = self.statistics.begin_call(&source);
-        let keeper = self.pair.keeper(self.request, &*from.placed).await?;
+        let source_change = self.compare_source(&places, (&source, &*from.placed)).await?;
+        let mut keeper = self.pair.keeper(self.request, &*from.placed).await?;
+        if source_change.as_ref().is_some_and(|change| !change.accepted) && self.access != DestinationAccess::Missing {
+            // The copy does not learn the names of a disk that is not its source yet: at another path that one would count as it.
+            let known = places.known_keeper((&*to.placed, &spaces.space), &keeper).await?;
+            keeper = known.unwrap_or(keeper);
+        }
         // With `--create`, what is at the destination is not what the pair knows.
         let is_known = self.goes_on && !self.request.take_over && !self.request.create;
         if self.access != DestinationAccess::Missing && !is_known {
@@ -85,7 +91,6 @@ impl MirrorOpener<'_> {
         if self.access == DestinationAccess::Write {
             destination_asked.remove_stale_uploads().await;
         }
-        let source_change = self.compare_source(&places, (&source, &*from.placed)).await?;
         let installation = self.installation(spaces, OpenedMirror { from, to, keeper }, places);
         Ok(Installation { source_change, ..installation })
     }

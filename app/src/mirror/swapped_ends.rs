@@ -67,7 +67,7 @@ impl MirrorPair {
             Some((place, keeper)) => Some(FoundCopy { place, keeper }),
             None => match places.copy_of(ends.0, ends.1).await? {
                 Some(found) => Some(found),
-                None => places.copy_inside(ends.0, ends.1).await?,
+                None => places.copy_near(ends.0, ends.1).await?,
             },
         };
         let Some(FoundCopy { place, keeper }) = found else { return Ok(()) };

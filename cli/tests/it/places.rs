@@ -379,6 +379,38 @@ fn a_copy_is_known_as_one_wherever_it_is_and_whoever_mirrors_it_back() {
 }
 
 #[test]
+fn the_copy_of_a_copy_is_not_mirrored_back_over_the_first_original() {
+    let world = World::new();
+    world.write("o/text", "old");
+    for (from, to) in [("o", "k1"), ("k1", "k2"), ("k2", "k3")] {
+        world.mill(&["mirror", from, to]).expect(0);
+    }
+    world.write("o/text", "newer than its copies");
+    for copy in ["k1", "k2", "k3"] {
+        let ran = world.mill(&["mirror", copy, "o"]).expect(100);
+        assert!(ran.err.contains("the copy that"), "{}", ran.err);
+    }
+    assert_eq!(fs::read_to_string(world.path("o/text")).unwrap(), "newer than its copies");
+}
+
+#[test]
+fn copies_are_known_beneath_a_renamed_root_and_by_another_state() {
+    let world = World::new();
+    world.write("A/a/text", "old");
+    fs::create_dir(world.path("B")).unwrap();
+    world.mill(&["mirror", "A/a", "B/a"]).expect(0);
+    world.write("A/a/text", "newer than its copy");
+    fs::rename(world.path("B"), world.path("C")).unwrap();
+    for state in ["state", "state-of-another"] {
+        let mut command = world.command();
+        let ran = command.args(["mirror", "C", "A"]).env("XDG_STATE_HOME", world.path(state)).output();
+        let ran = Ran::of(ran.unwrap()).expect(100);
+        assert!(ran.err.contains("the copy that"), "{}", ran.err);
+    }
+    assert_eq!(fs::read_to_string(world.path("A/a/text")).unwrap(), "newer than its copy");
+}
+
+#[test]
 fn the_copy_of_a_policy_is_not_mirrored_back_by_hand() {
     let world = World::new();
     world.mill(&["init", "."]).expect(0);
@@ -484,6 +516,32 @@ fn items_of_another_disk_at_the_source_replace_none_of_the_same_name_unless_acce
         assert!(said.contains("2 items of it replaced those of the same names"), "{said}");
         assert_eq!(copy(), "another");
         mirror(&[]).expect(0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_disk_that_was_not_accepted_is_the_source_at_no_path_and_not_for_having_nothing() {
+    trial(|world| {
+        let disks = two_disks(world)?;
+        let mounted = disks[0].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        world.write("mnt/x/IMG_1", "first card");
+        world.mill(&["mirror", "mnt/x", "copy"]).expect(0);
+        mounted.unmount();
+        let mirror = |from: &str| world.mill(&["mirror", from, "copy"]);
+        let copy = || fs::read_to_string(world.path("copy/IMG_1")).unwrap();
+        let mounted = disks[1].mount(FileSystem::Ext4, &world.path("mnt"), "")?;
+        // An empty card, which gets pictures of its own.
+        world.write("mnt/x/IMG_9", "another");
+        mirror("mnt/x");
+        world.write("mnt/x/IMG_1", "another card");
+        mirror("mnt/x").expect(50);
+        assert_eq!(copy(), "first card");
+        mounted.unmount();
+        fs::create_dir(world.path("other")).unwrap();
+        let _mounted = disks[1].mount(FileSystem::Ext4, &world.path("other"), "")?;
+        mirror("other/x").expect(100);
+        assert_eq!(copy(), "first card");
         Ok(())
     });
 }

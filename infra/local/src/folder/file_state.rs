@@ -120,7 +120,7 @@ impl FileState {
     /// Whether its times are the kernel's, to the nanosecond: a change that comes later than one tick has another time. An ext4 with
     /// small inodes keeps whole seconds.
     pub(super) fn has_fine_times(&self) -> bool {
-        file_system::is_disk(self.device) && self.changed.nanos % 1_000_000 != 0
+        file_system::is_disk(self.device) && !self.changed.nanos.is_multiple_of(1_000_000)
     }
 
     /// File system, inode, size, mtime and ctime in hexadecimal, and the bits of the mode beyond permissions if any is

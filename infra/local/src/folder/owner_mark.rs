@@ -49,6 +49,15 @@ impl FolderStore {
         location.await.map_err(|error| self.0.error("look", &space_subject(space), error))
     }
 
+    /// The marks on the directories right inside a space.
+    ///
+    /// # Errors
+    /// When the space is missing.
+    pub(super) async fn inner_marks(&self, space: &SpaceId) -> Result<Vec<(PathBuf, OwnerMark)>, StoreError> {
+        let marks = |directory: &OwnedFd| marks_inside(directory).map_err(FolderError::unavailable);
+        self.on_space("look for marks in", space, marks).await
+    }
+
     /// Puts a mark on a space's directory. Returns `false` if the directory has one that may not be `replaced`, or
     /// cannot have one.
     ///
@@ -138,6 +147,25 @@ fn marks_above(directory: OwnedFd) -> Result<Vec<(PathBuf, OwnerMark)>, Errno> {
         }
         (at, dir_facts) = (above, facts_above);
     }
+}
+
+/// The marks on the directories right inside one.
+fn marks_inside(directory: &OwnedFd) -> io::Result<Vec<(PathBuf, OwnerMark)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(by_fd(directory))? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        // What went away meanwhile, or may not be entered, bears no mark that counts.
+        let Ok(inner) = waypoint_in(directory, entry.file_name()) else { continue };
+        let facts = DirectoryFacts::of(&inner)?;
+        if let Some(written) = read(&inner).ok().flatten().filter(|written| written.directory == own_name(&facts)) {
+            let OwnerAttribute { names, shown, original, .. } = written;
+            found.push((PathBuf::from(entry.file_name()), OwnerMark { names, shown, original }));
+        }
+    }
+    Ok(found)
 }
 
 /// The mark on a directory, if there is one that can be read.

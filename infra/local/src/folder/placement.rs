@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -41,6 +41,10 @@ impl PlacedStore for FolderStore {
 
     async fn space_location(&self, space: &SpaceId) -> Result<Option<SpaceLocation>, StoreError> {
         self.locate_space(space).await.map(Some)
+    }
+
+    async fn marks_within(&self, space: &SpaceId) -> Result<Vec<(PathBuf, OwnerMark)>, StoreError> {
+        self.inner_marks(space).await
     }
 
     fn is_gone(&self, near: &SpaceLocation, other: PlaceInHolder<'_>) -> bool {
