@@ -1,6 +1,6 @@
 //! What verifications found of copies, and no later one has found gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -14,8 +14,13 @@ use crate::run_record::log_of;
 use crate::status_report::VerificationStatus;
 use crate::subject_names::SubjectNames;
 
-/// The verifications of an installation or a mirror that came to an end, the last one first.
-pub(crate) struct Verifications(Vec<(RunId, RunHead, VerifiedScope)>);
+/// The verifications of an installation or a mirror that came to an end, the last one first, and what runs mended since.
+#[derive(Clone)]
+pub(crate) struct Verifications {
+    all: Vec<(RunId, RunHead, VerifiedScope)>,
+    /// When the last run began that left all copies in sync.
+    in_sync_since: Option<u64>,
+}
 
 impl Verifications {
     /// Reads them.
@@ -23,31 +28,49 @@ impl Verifications {
     /// # Errors
     /// The table of the runs cannot be read.
     pub(crate) async fn read(engine: &Arc<dyn Engine>) -> Result<Self> {
-        let is_over = |head: &RunHead| head.exit_code.is_some_and(|code| code <= ResultCode::Partial.code());
-        let over = log_of(engine).list().await?.into_iter().filter(|(_, head)| is_over(head));
-        Ok(Self(over.filter_map(|(id, head)| Some((id, head.clone(), head.verified?))).collect()))
+        let runs = log_of(engine).list().await?;
+        let ended_within = |head: &RunHead, worst: ResultCode| head.exit_code.is_some_and(|code| code <= worst.code());
+        let is_in_sync = |head: &RunHead| head.verified.is_none() && ended_within(head, ResultCode::Warnings);
+        let in_sync_since = runs.iter().find(|(_, head)| is_in_sync(head)).map(|(_, head)| head.began);
+        let over = runs.into_iter().filter(|(_, head)| ended_within(head, ResultCode::Partial));
+        let all = over.filter_map(|(id, head)| Some((id, head.clone(), head.verified?))).collect();
+        Ok(Self { all, in_sync_since })
+    }
+
+    /// The same once a run that began now leaves all copies in sync.
+    #[must_use]
+    pub(crate) fn after_run(self, began: u64) -> Self {
+        Self { in_sync_since: Some(began), ..self }
     }
 
     /// The verification of a copy that counts: the last one, but one that read a part of the items clears no earlier finding.
     pub(crate) fn of_copy(&self, copy: &str) -> Option<VerificationStatus> {
-        let of_copy = || self.0.iter().filter(|(.., scope)| covers(scope, copy));
-        let faults = |scope: &VerifiedScope| scope.damaged.get(copy).copied().unwrap_or(0);
-        let decides = |(.., scope): &&(RunId, RunHead, VerifiedScope)| faults(scope) > 0 || scope.sample == 100;
-        let (id, head, scope) = of_copy().find(decides).or_else(|| of_copy().next())?;
+        let of_copy = || self.all.iter().filter(|(.., scope)| covers(scope, copy));
+        let faults = |(_, head, scope): &(RunId, RunHead, VerifiedScope)| {
+            let found = |counts: &BTreeMap<String, u64>| counts.get(copy).copied().unwrap_or(0);
+            let ended = head.ended.unwrap_or(head.began);
+            let mended =
+                self.in_sync_since.filter(|began| *began >= ended).map_or(0, |_| found(&scope.mended_by_a_run));
+            found(&scope.damaged).saturating_sub(mended)
+        };
+        let decides =
+            |verification: &&(RunId, RunHead, VerifiedScope)| faults(verification) > 0 || verification.2.sample == 100;
+        let counts = of_copy().find(decides).or_else(|| of_copy().next())?;
+        let (id, head, scope) = counts;
         let ended = Timestamp::from_millis(head.ended.unwrap_or(head.began)).to_string();
-        Some(VerificationStatus { run: id.as_str().to_owned(), ended, sample: scope.sample, faults: faults(scope) })
+        Some(VerificationStatus { run: id.as_str().to_owned(), ended, sample: scope.sample, faults: faults(counts) })
     }
 
-    /// A remark for each copy with faults that no later verification has found gone.
+    /// A remark for each copy with faults that nothing has mended, and that no later verification has found gone.
     pub(crate) fn remarks(&self, names: &SubjectNames) -> Vec<String> {
-        let copies: BTreeSet<&String> = self.0.iter().flat_map(|(.., scope)| scope.damaged.keys()).collect();
+        let copies: BTreeSet<&String> = self.all.iter().flat_map(|(.., scope)| scope.damaged.keys()).collect();
         let remark = |copy: &String| {
             let VerificationStatus { run, ended, faults, .. } = self.of_copy(copy).filter(|found| found.faults > 0)?;
             let (found, of) = (counted(faults, "fault"), if copy.is_empty() { "this copy" } else { copy });
             let option = names.mirror_option();
             Some(format!(
                 "the verification of {ended} found {found} in {of}, and no later one has found them gone: `mill runs show \
-                 {run}{option}` names them; verify again once they are set right"
+                 {run}{option}` names them; no run mends these: set them right, and verify again"
             ))
         };
         copies.into_iter().filter_map(remark).collect()

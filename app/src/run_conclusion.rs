@@ -63,13 +63,14 @@ impl RunConclusion<'_> {
             produced.spaces_failed.iter().any(|failed| failed.failure_kind == SpaceFailureKind::SourceAbsent);
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.installation.misplaced.remarks());
-        let faults = Verifications::read(&self.installation.engine).await?.remarks(self.names);
+        let verifications = Verifications::read(&self.installation.engine).await?;
         let of_another_source = self.of_another_source(&totals);
         let is_another_source = of_another_source.is_some();
         remarks.extend(of_another_source);
         // What is known to be otherwise than at the source, or could be there and is not, is not in sync by being named.
-        let is_wrong = !faults.is_empty() || self.installation.refusals.has_pending();
-        remarks.extend(faults);
+        let began = self.installation.engine.clock().now().as_millis();
+        let lasting = verifications.clone().after_run(began).remarks(self.names);
+        let is_wrong = !lasting.is_empty() || self.installation.refusals.has_pending();
         let in_sync = match proof_needed {
             ProofNeeded::Nothing if dry_run && !totals.changed() => InSync::Sum,
             _ if dry_run => InSync::No,
@@ -84,8 +85,10 @@ impl RunConclusion<'_> {
             }
             ProofNeeded::AnotherRun => InSync::No,
         };
-        if !dry_run && in_sync != InSync::No && matches!(self.names, SubjectNames::Mirror { .. }) {
+        remarks.extend(if in_sync == InSync::No && !dry_run { verifications.remarks(self.names) } else { lasting });
+        if !dry_run && in_sync != InSync::No {
             dead_letters::settle(self.installation, took).await;
+            self.remember_source(&produced, &totals).await;
         }
         if let Evidence::SumMismatch(why) = evidence {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
@@ -110,7 +113,9 @@ impl RunConclusion<'_> {
         let remedy = remedy.max(if is_wrong { Remedy::SetRight } else { of_parts(&totals, &produced) });
         let remarks = without_repetitions(remarks);
         let earlier = earlier.copied + earlier.updated;
-        let outcome = RunSummary { totals, earlier, took, remarks, of_entries, ..RunSummary::default() };
+        let only_in_copies = produced.findings.only_in_copies;
+        let outcome =
+            RunSummary { totals, earlier, took, remarks, of_entries, only_in_copies, ..RunSummary::default() };
         Ok((exit, RunSummary { dry_run, in_sync, at_least: !exact, remedy, ..outcome }))
     }
 
@@ -133,6 +138,15 @@ impl RunConclusion<'_> {
         let verb = if self.installation.dry_run { "would replace" } else { "replaced" };
         (updated > 0 && *accepted)
             .then(|| format!("{what}; {} of it {verb} those of the same names in the copy", counted(updated, "item")))
+    }
+
+    /// Takes another disk at the source for the source from now on, if it has all that the copy has: nothing of it can be lost then.
+    async fn remember_source(&self, produced: &SessionReport, totals: &RunTotals) {
+        let Some(change) = &self.installation.source_change else { return };
+        let has_all = produced.findings.only_in_copies + totals.work.deleted == 0 && produced.findings.held.is_empty();
+        if has_all && let Err(error) = self.installation.places.remember_source(change).await {
+            tracing::warn!("which disk is at the source could not be written down: {error:#}");
+        }
     }
 
     /// The remarks about one entry each of which an event may tell, with the entry's name.
@@ -178,11 +192,6 @@ impl RunConclusion<'_> {
     async fn note_in_sync(&self) {
         let refused = self.refused_by_space();
         let of_pair = |pair: &SpacePair| refused.get(&format!("{}/{}", pair.account, pair.space)).copied().unwrap_or(0);
-        if let Some(change) = &self.installation.source_change
-            && let Err(error) = self.installation.places.remember_source(change).await
-        {
-            tracing::warn!("which disk is at the source could not be written down: {error:#}");
-        }
         if let Err(error) = self.producer.note_in_sync(&of_pair).await {
             tracing::warn!(error = mill_ports::error_chain(&error), "that all is in sync could not be written down");
         }

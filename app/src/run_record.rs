@@ -44,16 +44,14 @@ impl RunRecord {
         Self { verified: Some(scope), ..Self::new(engine) }
     }
 
-    /// Writes down what a verification came to. `found`: its remarks; `damaged`: the copies with faults.
+    /// Writes down what a verification came to. `found`: its remarks; `scope`: what it compared, with the copies with faults.
     pub(crate) async fn end_verification(
         mut self,
         (exit, sentence): (ResultCode, String),
         sums: BTreeMap<String, u64>,
-        (found, damaged): (Vec<String>, BTreeMap<String, u64>),
+        (found, scope): (Vec<String>, VerifiedScope),
     ) {
-        if let Some(verified) = &mut self.verified {
-            verified.damaged = damaged;
-        }
+        self.verified = Some(scope);
         let details = RunDetails::bounded(found, (Vec::new(), 0));
         self.write(RunHead { exit_code: Some(exit.code()), sentence, sums, ..RunHead::default() }, &details).await;
     }

@@ -19,6 +19,8 @@ pub struct RunSummary {
     pub remarks: Vec<String>,
     /// Those of `remarks` that are about one entry, of which an event may tell too, with the entry's name.
     pub of_entries: BTreeMap<String, String>,
+    /// How many items only the copies have, as far as the run looked: without `--remove-vanished` they stay.
+    pub only_in_copies: u64,
     /// Whether no earlier run is known; `None` for runs that do not record that.
     pub first_run: Option<bool>,
     /// Whether nothing was changed: the sums say what a run would do.

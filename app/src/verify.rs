@@ -1,6 +1,6 @@
 //! Verification: reads copies again and compares them with their sources.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -120,8 +120,8 @@ pub struct Verifier<R> {
     record: Option<RunRecord>,
     /// The first remarks, for the record.
     found: Vec<String>,
-    /// How many faults each copy has.
-    damaged: BTreeMap<String, u64>,
+    /// What is compared, and how many faults each copy has.
+    scope: VerifiedScope,
 }
 
 /// A verification that is over, before its record is written.
@@ -131,14 +131,14 @@ pub struct Verified {
     pub report: VerifyReport,
     record: Option<RunRecord>,
     found: Vec<String>,
-    damaged: BTreeMap<String, u64>,
+    scope: VerifiedScope,
 }
 
 impl Verified {
     /// Writes the record, for `mill runs` and `mill status`. Returns whether there is a state to keep it in: two ends that were
     /// never mirrored have none.
     pub async fn write_down(self, sentence: String) -> bool {
-        let Self { report, record, found, damaged } = self;
+        let Self { report, record, found, scope } = self;
         let Some(record) = record else { return false };
         let VerifyReport { examined, equal, bytes, faults, properties_unknown, left_out, not_compared, .. } = report;
         let sums = [
@@ -152,7 +152,7 @@ impl Verified {
         ];
         let sums = sums.into_iter().filter(|(_, count)| *count > 0);
         let sums = sums.map(|(name, count)| (name.to_owned(), count)).collect();
-        record.end_verification((report.result(), sentence), sums, (found, damaged)).await;
+        record.end_verification((report.result(), sentence), sums, (found, scope)).await;
         true
     }
 }
@@ -163,24 +163,32 @@ impl<R: FnMut(String)> Verifier<R> {
 
     /// Begins a verification. `names` are the names of the stores in its remarks.
     pub fn new(sample: u8, names: SubjectNames, remark: R) -> Self {
-        let (report, found, damaged) = (VerifyReport::default(), Vec::new(), BTreeMap::new());
-        Self { sample, names, report, remark, record: None, found, damaged }
+        let (report, found) = (VerifyReport::default(), Vec::new());
+        Self {
+            sample,
+            names,
+            report,
+            remark,
+            record: None,
+            found,
+            scope: VerifiedScope { sample, ..VerifiedScope::default() },
+        }
     }
 
     async fn begin_record(&mut self, engine: &Arc<dyn Engine>, (account, space): (Option<String>, Option<String>)) {
-        let scope = VerifiedScope { account, space, sample: self.sample, damaged: BTreeMap::new() };
-        let record = RunRecord::of_verification(engine, scope);
+        self.scope = VerifiedScope { account, space, ..self.scope.clone() };
+        let record = RunRecord::of_verification(engine, self.scope.clone());
         record.begin().await;
         self.record = Some(record);
     }
 
     /// The result, or the error with a record of it.
     async fn end(self, compared: Result<()>) -> Result<Verified> {
-        let Self { names, report, record, found, damaged, .. } = self;
+        let Self { names, report, record, found, scope, .. } = self;
         if let (Err(error), Some(record)) = (&compared, &record) {
             record.fail(error, &names, &RunEvents::default()).await;
         }
-        compared.map(|()| Verified { report, record, found, damaged })
+        compared.map(|()| Verified { report, record, found, scope })
     }
 
     /// Compares the two ends of a mirror: folders or parts of buckets, mirrored or not.
@@ -328,7 +336,8 @@ impl<R: FnMut(String)> Verifier<R> {
         // What is only at the copy may be meant to stay there: no run says that it goes, unless it is asked to.
         let of_copy = findings.faults.iter().filter(|fault| fault.what != CopyFault::OnlyAtDestination).count();
         if of_copy > 0 {
-            self.damaged.insert(name.to_owned(), of_copy as u64);
+            self.scope.damaged.insert(name.to_owned(), of_copy as u64);
+            self.scope.mended_by_a_run.insert(name.to_owned(), findings.mended_by_a_run);
         }
         for fault in findings.faults.iter().chain(&findings.not_compared) {
             let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
@@ -358,7 +367,7 @@ impl<R: FnMut(String)> Verifier<R> {
 
     fn failed(&mut self, name: &str, why: &str) {
         self.report.faults += 1;
-        *self.damaged.entry(name.to_owned()).or_default() += 1;
+        *self.scope.damaged.entry(name.to_owned()).or_default() += 1;
         self.say(format!("{name}: could not be verified: {why}"));
     }
 }

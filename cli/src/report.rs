@@ -50,7 +50,7 @@ fn as_json(summary: &RunSummary, exit: ResultCode) -> serde_json::Value {
             InSync::Sum => Some("sum"),
             InSync::ClosingSurvey => Some("closing survey"),
         },
-        "at_least": summary.at_least, "earlier": summary.earlier,
+        "at_least": summary.at_least, "earlier": summary.earlier, "only_in_copies": summary.only_in_copies,
         "exit_code": exit.code(), "remarks": summary.remarks,
     });
     if summary.dry_run {
@@ -85,7 +85,8 @@ pub(crate) fn sentence(summary: &RunSummary, exit: ResultCode) -> String {
         (outcomes.unread, "would be compared by their bytes"),
         (outcomes.vanished, "vanished meanwhile"),
         (outcomes.dropped, "not asked for any more"),
-        (t.work.held, "deletes held back"),
+        (t.work.held, if t.work.held == 1 { "delete held back" } else { "deletes held back" }),
+        (summary.only_in_copies, "only in the copy"),
         (t.dead_lettered(), "dead-lettered"),
     ];
     parts.extend(more.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));

@@ -10,6 +10,7 @@ use mill_ports::{
     directory_has_entries, error_chain, is_same_object,
 };
 
+use self::witness::Judgement;
 pub use self::witness::{DamagedSide, Witness};
 use crate::digest_item::digest_item;
 use crate::each_item::{EachItem, EachItemReport, ItemResult};
@@ -51,6 +52,8 @@ pub struct VerificationReport {
     pub damaged_sources: u64,
     /// Items whose bytes differ, where it is not known whether a side is damaged.
     pub unknown_sides: u64,
+    /// Faults that the next run sets right if it leaves the two in sync: it copies what is missing, and compares these bytes again.
+    pub mended_by_a_run: u64,
     /// Each item that is not as it should be.
     pub faults: Vec<ItemFinding>,
     /// Each entry that can have no copy, and each item that could not be compared. A copy is refused it by name too, so it is no
@@ -88,10 +91,17 @@ pub enum CopyFault {
         to: String,
         /// Which of the two is damaged.
         damage: DamagedSide,
+        /// Whether the next run reads both again.
+        is_read_again: bool,
     },
     /// A property differs.
-    #[error("the property `{0}` differs")]
-    PropertyDiffers(String),
+    #[error("the property `{name}` differs")]
+    PropertyDiffers {
+        /// Its name.
+        name: String,
+        /// Whether the next run compares both again.
+        is_read_again: bool,
+    },
     /// The entry cannot be an item, so it has no copy.
     #[error("cannot be copied: {0}")]
     Refused(String),
@@ -230,15 +240,24 @@ impl Verification {
         }
         if from.0 != to.0 {
             let (ours, theirs) = ((&from.0, &from.1.version), (&to.0, &to.1.version));
-            let damage = match &self.witness {
+            let Judgement { damage, is_compared_again } = match &self.witness {
                 Some(witness) => witness.judge(&address.id, ours, theirs).await,
-                None => DamagedSide::Unknown,
+                None => Judgement::default(),
             };
+            // A run believes the checksum that a store tells.
+            let is_read_again = is_compared_again && from.1.checksums.is_empty() && to.1.checksums.is_empty();
             let (from, to) = (from.0.to_string(), to.0.to_string());
-            return Ok(ExamineResult::Faulty(CopyFault::BytesDiffer { from, to, damage }));
+            return Ok(ExamineResult::Faulty(CopyFault::BytesDiffer { from, to, damage, is_read_again }));
         }
         Ok(match Properties::difference(from.1.properties.as_ref(), to.1.properties.as_ref()) {
-            Some(PropertyDifference::Property(name)) => ExamineResult::Faulty(CopyFault::PropertyDiffers(name)),
+            Some(PropertyDifference::Property(name)) => {
+                let (ours, theirs) = (&from.1.version, &to.1.version);
+                let is_read_again = match &self.witness {
+                    Some(witness) => witness.is_compared_again(&address.id, ours, theirs).await,
+                    None => false,
+                };
+                ExamineResult::Faulty(CopyFault::PropertyDiffers { name, is_read_again })
+            }
             Some(PropertyDifference::Unknown) => ExamineResult::Equal { bytes: to.1.size, properties: false },
             None => ExamineResult::Equal { bytes: to.1.size, properties: true },
         })
@@ -329,6 +348,13 @@ impl EachItemReport for VerificationReport {
             self.damaged_sources += u64::from(damage == DamagedSide::Source);
             self.unknown_sides += u64::from(damage == DamagedSide::Unknown);
         }
+        let is_mended = matches!(
+            fault.what,
+            CopyFault::Missing
+                | CopyFault::BytesDiffer { is_read_again: true, .. }
+                | CopyFault::PropertyDiffers { is_read_again: true, .. }
+        );
+        self.mended_by_a_run += u64::from(is_mended);
         match fault.what {
             CopyFault::Refused(_) | CopyFault::NotCompared(_) => self.not_compared.push(fault),
             _ => self.faults.push(fault),

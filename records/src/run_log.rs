@@ -81,6 +81,9 @@ pub struct VerifiedScope {
     /// The copies with faults, by their names, and how many each has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub damaged: BTreeMap<String, u64>,
+    /// Of these faults, how many a later run sets right if it leaves the copy in sync.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mended_by_a_run: BTreeMap<String, u64>,
 }
 
 /// What a run named.

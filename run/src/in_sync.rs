@@ -8,7 +8,7 @@ use std::time::Duration;
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{Evidence, ItemOutcomes, RunSum};
 use mill_ports::{Clock, Statistics};
-use mill_producer::{ClosingReport, DuplicationProducer, IsRefused, ProducerError, SpaceFailure};
+use mill_producer::{ClosingReport, DuplicationProducer, IsRefused, ProducerError, SessionEnd, SpaceFailure};
 use tokio_util::sync::CancellationToken;
 
 use crate::silence::{SilentStoresError, unless_silent, whole_run_max};
@@ -47,7 +47,14 @@ impl RunReport {
     /// What the sums prove. Counts that are not exact prove nothing of what was queued.
     pub fn evidence(&self) -> Evidence {
         let outcomes = if self.exact { self.totals.sum.outcomes } else { ItemOutcomes::default() };
-        RunSum { survey: self.produced.survey, outcomes }.evidence()
+        let survey = self.produced.survey;
+        let evidence = RunSum { survey, outcomes }.evidence();
+        // A producer that began anew in this run and was stopped at once has not added up what it had listed before.
+        let is_whole = matches!(self.produced.ended, SessionEnd::Finished { .. });
+        match evidence {
+            Evidence::SumMismatch(_) if !is_whole && survey.check().is_ok() => Evidence::Open { items: 0 },
+            evidence => evidence,
+        }
     }
 
     /// The evidence that is still needed.

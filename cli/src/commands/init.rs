@@ -31,7 +31,7 @@ library-duplication-policy.json: what goes where; a space is a folder directly u
       "removeVanished": true }
 
 "compare": "differences" queues only what listings and Mill's own proofs cannot show to be in sync. Without it each loop queues
-everything, as DuraCloud does: a task, two requests to each store and a read of Mill's tables for each unchanged item.
+everything, as DuraCloud does: a task, a request to each store and a read of Mill's tables for each unchanged item.
 "removeVanished": true (also where it is left out) deletes at the destination what is surely gone from the source; false keeps it.
 "#;
 

@@ -91,16 +91,20 @@ fn print(
         );
         return;
     }
-    let how = if restored.faults.is_empty() { "The copy is back" } else { "Restored, but for what is named above" };
+    let how = match (restored.faults.len(), restored.copied + restored.unchanged) {
+        (0, _) if args.item.is_empty() => "The copy is back",
+        (0, _) => "What was asked for is back",
+        (_, 0) => "Nothing was brought back",
+        _ => "Restored, but for what is named above",
+    };
     line(format!(
-        "{how}: {} brought back, {} there already, {} named above; {} in {seconds:.1} s.",
+        "{how}: {} brought back, {} there already; {} in {seconds:.1} s.",
         restored.copied,
         restored.unchanged,
-        restored.faults.len(),
         bytes(restored.bytes)
     ));
     if restored.proven > 0 {
-        line(format!("{} of them are proven to be what was copied.", restored.proven));
+        line(format!("Proven to be what was copied: {}.", restored.proven));
     }
     if !restored.not_kept.is_empty() {
         line(format!(

@@ -46,7 +46,10 @@ pub(super) async fn run(
         print(&report, args.json, seconds);
     }
     if is_pair && !is_kept && !args.json && !args.quiet {
-        line("No record of this is kept: `mill mirror` never copied one of the two to the other here.");
+        line(
+            "No record of this is kept, and no run learns of it: here `mill mirror` never copied the first of the two to the second. \
+             If it copies them the other way round, or by other paths, name them as it does.",
+        );
     }
     Ok(report.result())
 }

@@ -341,3 +341,20 @@ fn a_directory_that_stays_empty_stays_in_the_copy_too() {
     world.mirror(&["--remove-vanished", "--confirm-deletes", "15"]).expect(0);
     world.same("src", "dst");
 }
+
+#[test]
+fn what_only_the_copy_has_is_counted_where_it_stays() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.write(&format!("src/{name}"), name);
+    }
+    world.mirror(&[]).expect(0);
+    for name in ["a", "b"] {
+        fs::remove_file(world.path(&format!("src/{name}"))).unwrap();
+    }
+    assert_eq!(world.mirror(&[]).expect(0).json()["only_in_copies"], 2);
+    let said = world.mill(&["mirror", "src", "dst"]).expect(0).out;
+    assert!(said.contains("1 unchanged, 2 only in the copy"), "{said}");
+    let ran = world.mirror(&["--remove-vanished"]).json();
+    assert_eq!((&ran["deleted"], &ran["only_in_copies"]), (&2.into(), &0.into()), "{ran}");
+}

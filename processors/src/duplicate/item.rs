@@ -56,7 +56,9 @@ impl AttemptContext<'_> {
             self.note_unchanged();
             return Ok(());
         }
-        let checksum = match self.compare_bytes(item, &source, &destination, sync_proof.as_ref()).await? {
+        // Of an item whose source was damaged, the versions that were proven say nothing of its bytes any more.
+        let trusted = sync_proof.as_ref().filter(|proof| proof.damaged_source().is_none());
+        let checksum = match self.compare_bytes(item, &source, &destination, trusted).await? {
             ByteComparison::Differ => {
                 self.ensure_same_source()?;
                 self.ensure_undamaged(item, &source, sync_proof.as_ref()).await?;

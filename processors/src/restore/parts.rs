@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mill_model::{ContentId, IdError};
-use mill_ports::{CompleteListing, ListEntry, ListingError, Presence};
+use mill_ports::{CompleteListing, ListEntry, ListingError, Presence, StoreErrorKind};
 
 use super::report::RestorationReport;
 use super::{Restoration, RestoreError};
@@ -60,7 +60,14 @@ impl Restoration {
             running.begin(entries, |id, facts| self.clone().restore(id, facts)).await;
         };
         for id in part.into_iter().chain(&inside) {
-            if let Presence::Present(facts) = self.copy.head(&self.item(id)).await? {
+            let found_there = match self.copy.head(&self.item(id)).await {
+                // Not every store can have an item of a folder's name.
+                Err(error) if Some(id) == inside.as_ref() && matches!(error.kind, StoreErrorKind::Refused(_)) => {
+                    continue;
+                }
+                other => other?,
+            };
+            if let Presence::Present(facts) = found_there {
                 found.any = true;
                 begin(vec![ListEntry::Item(id.clone(), facts)]).await;
             }

@@ -43,6 +43,15 @@ impl fmt::Display for DamagedSide {
     }
 }
 
+/// What a sync proof tells of two sides with other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Judgement {
+    /// Which of them is damaged.
+    pub(super) damage: DamagedSide,
+    /// Whether the next run compares the two again, by their bytes.
+    pub(super) is_compared_again: bool,
+}
+
 impl Witness {
     /// Which of two sides is damaged, and notes it for the next run. Without a proof that can be read, nothing is known.
     pub(super) async fn judge(
@@ -50,13 +59,13 @@ impl Witness {
         item: &ContentId,
         source: (&Checksum, &Version),
         destination: (&Checksum, &Version),
-    ) -> DamagedSide {
+    ) -> Judgement {
         let proof = match self.proofs.get(&self.pair, item).await {
             Ok(Some(proof)) => proof,
-            Ok(None) => return DamagedSide::Unknown,
+            Ok(None) => return Judgement { is_compared_again: true, ..Judgement::default() },
             Err(error) => {
                 warn!(%item, "what was proven of an item could not be read: {}", error_chain(&error));
-                return DamagedSide::Unknown;
+                return Judgement::default();
             }
         };
         let is_other = |proven: Option<Checksum>, found: &Checksum| {
@@ -65,24 +74,30 @@ impl Witness {
         let is_destination = is_other(proof.checksum_of_destination(destination.1), destination.0);
         let is_known = proof.damaged_source().is_some_and(|known| known == *source.0);
         let is_source = is_known || is_other(proof.checksum_of_source(source.1), source.0);
-        if is_source {
-            self.remember(item, &proof, source.0).await;
-        } else if is_destination {
-            self.forget(item).await;
-        }
-        match (is_source, is_destination) {
-            (false, false) => DamagedSide::Unknown,
-            (false, true) => DamagedSide::Copy,
-            (true, false) => DamagedSide::Source,
-            (true, true) => DamagedSide::Both,
-        }
+        let changed = !proof.holds(source.1, destination.1);
+        let (damage, is_compared_again) = match (is_source, is_destination) {
+            (false, false) => (DamagedSide::Unknown, changed),
+            (false, true) => (DamagedSide::Copy, self.forget(item).await || changed),
+            (true, is_both) => {
+                self.remember(item, &proof, source.0).await;
+                (if is_both { DamagedSide::Both } else { DamagedSide::Source }, false)
+            }
+        };
+        Judgement { damage, is_compared_again }
     }
 
-    /// Removes the proof of an item whose copy is damaged, so that the next run compares both sides again.
-    async fn forget(&self, item: &ContentId) {
-        if let Err(error) = self.proofs.remove(&self.pair, item).await {
-            warn!(%item, "the proof of a damaged copy could not be removed, so no run repairs it: {}", error_chain(&error));
+    /// Whether the next run compares two sides again whose bytes are equal and whose properties are not.
+    pub(super) async fn is_compared_again(&self, item: &ContentId, source: &Version, destination: &Version) -> bool {
+        self.proofs.get(&self.pair, item).await.is_ok_and(|proof| proof.is_none_or(|it| !it.holds(source, destination)))
+    }
+
+    /// Removes the proof of an item whose copy is damaged, so that the next run compares both sides again. Returns whether it did.
+    async fn forget(&self, item: &ContentId) -> bool {
+        let removed = self.proofs.remove(&self.pair, item).await;
+        if let Err(error) = &removed {
+            warn!(%item, "the proof of a damaged copy could not be removed, so no run repairs it: {}", error_chain(error));
         }
+        removed.is_ok()
     }
 
     /// Remembers the bytes of a damaged source, so that no run copies them, whatever version they get.

@@ -112,6 +112,10 @@ impl DuplicationSession<'_> {
         sum.check().map_err(SpaceError::from)?;
         morsel.record.unproven += nibble.unproven;
         self.keep_surveyed(pair, std::mem::take(&mut nibble.unchanged), &named).await;
+        // Where vanished items are removed, they are deleted or held, and counted there.
+        if !endpoints.policy.remove_vanished {
+            self.report.findings.only_in_copies += nibble.only_in_copy.0;
+        }
         self.note_nibble(morsel, sum, named);
         if let Some(last) = nibble.last {
             morsel.record.marker = Some(last);

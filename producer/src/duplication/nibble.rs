@@ -25,6 +25,8 @@ pub(crate) struct Nibble {
     sum: SurveySum,
     /// How the entries after `last` were classified. They are listed again when the listing is reopened at the marker.
     behind: SurveySum,
+    /// How many entries up to `last` only the destination has, and how many after it.
+    pub(crate) only_in_copy: (u64, u64),
     /// The entries that are not copied, by name, at most `NAMES_MAX`; the log names the others at once.
     named: Vec<UncopiedEntry>,
     /// How many of `named` come after `last`.
@@ -56,6 +58,7 @@ impl Nibble {
             last: None,
             sum: SurveySum::default(),
             behind: SurveySum::default(),
+            only_in_copy: (0, 0),
             named: Vec::new(),
             named_behind: 0,
             names_all: false,
@@ -89,7 +92,7 @@ impl Nibble {
         self
     }
 
-    /// Adds an entry of the merge. An entry that only the destination has is ignored.
+    /// Adds an entry of the merge. Entries that only the destination has are counted.
     pub(crate) fn add(&mut self, found: MergedEntry, merge: &mut Merge) {
         match found {
             MergedEntry::AtSource { id, size, proof, .. } => {
@@ -124,7 +127,7 @@ impl Nibble {
                 self.behind.hidden += 1;
                 self.name(shown, EntryClass::Hidden);
             }
-            MergedEntry::OnlyAtDestination { .. } => {}
+            MergedEntry::OnlyAtDestination { .. } => self.only_in_copy.1 += 1,
         }
     }
 
@@ -143,6 +146,7 @@ impl Nibble {
     fn count_passed(&mut self, merge: &mut Merge) {
         self.behind.listed = merge.listed_since();
         self.sum += std::mem::take(&mut self.behind);
+        self.only_in_copy.0 += std::mem::take(&mut self.only_in_copy.1);
         self.named_behind = 0;
     }
 

@@ -20,6 +20,8 @@ pub struct DuplicationFindings {
     pub removing: u64,
     /// Whether a list of an earlier scan is being carried out. Items that vanished since are not in it and were not looked for.
     pub removes_by_earlier_list: bool,
+    /// How many items only the copies have, where policy keeps them, as far as this session looked.
+    pub only_in_copies: u64,
     /// The first entries that are not copied, at most [`DuplicationFindings::NAMED_MAX`]. The log names all.
     pub named_first: Vec<UncopiedEntry>,
     /// Spaces that a rule leaves out, and entries of stores that lie in no space.

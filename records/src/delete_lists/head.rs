@@ -126,7 +126,8 @@ impl fmt::Display for HoldReason {
                 )
             }
             Self::Unproven { count } => {
-                write!(f, "{count} of them were neither written by mill nor ever seen at this source")
+                let were = if *count == 1 { "was" } else { "were" };
+                write!(f, "{count} of them {were} neither written by mill nor ever seen at this source")
             }
             Self::PlaceChanged { path } if path.is_empty() => {
                 f.write_str("another disk or folder than before stands at the source")

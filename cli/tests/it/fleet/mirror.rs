@@ -139,7 +139,7 @@ s3.delete_bucket(Bucket='goes')"
         ),
     );
     let ran = again(&[]).expect(100);
-    assert!(ran.err.contains("is missing now") && ran.err.contains("--create"), "{}", ran.err);
+    assert!(ran.err.contains("wrote there or began to") && ran.err.contains("--create"), "{}", ran.err);
     assert_eq!(again(&["--create"]).expect(0).json()["copied"], 1);
 }
 

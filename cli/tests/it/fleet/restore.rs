@@ -4,7 +4,8 @@ use std::fs;
 
 use super::mirror::mirror;
 use super::proxy::{Mood, Proxy};
-use super::{CREDENTIALS, boto, ministack};
+use super::within::READY;
+use super::{CREDENTIALS, boto, ministack, seaweed};
 use crate::world::{Ran, World};
 
 fn mill(world: &World, args: &[&str]) -> Ran {
@@ -44,6 +45,35 @@ fn a_mirrors_copy_comes_back_to_a_folder_and_to_a_bucket_when_its_source_is_gone
     // The mirror goes on with what came back.
     let json = mirror(&world, &["src", "s3://restored/from", "--destination-endpoint", endpoint]).expect(0).json();
     assert_eq!((&json["copied"], &json["updated"]), (&0.into(), &0.into()), "{json}");
+}
+
+/// SeaweedFS refuses a key that ends like a folder's name where other objects lie beneath it.
+#[test]
+fn one_item_and_one_folder_come_back_from_a_bucket_on_every_server() {
+    let weed = seaweed::start();
+    let keys = [(ministack(), CREDENTIALS[0].1, CREDENTIALS[1].1), (&*weed, seaweed::KEY, seaweed::SECRET)];
+    for (endpoint, key, secret) in keys {
+        let world = World::new();
+        if endpoint == weed {
+            boto(&world, &format!("s3 = client('s3', '{endpoint}', '{key}', '{secret}')\n{READY}"));
+        }
+        for name in ["d/f", "d/g", "d-1", "e"] {
+            world.write(&format!("src/{name}"), name);
+        }
+        world.age("src");
+        let mill = |args: &[&str]| {
+            let credentials =
+                [("AWS_ACCESS_KEY_ID", key), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_REGION", "us-east-1")];
+            Ran::of(world.command().envs(credentials).args(args).output().unwrap())
+        };
+        let to = ["s3://one-item/p", "--destination-endpoint", endpoint];
+        mill(&[&["mirror", "src"], &to[..], &["--create"]].concat()).expect(0);
+        for (item, count) in [("d", 2), ("d/f", 1), ("d-1", 1)] {
+            let restore = [&["restore", "--mirror", "src"], &to[..], &["back", "--json", "--item", item]].concat();
+            assert_eq!(mill(&restore).expect(0).json()["copied"], count, "{item} from {endpoint}");
+            fs::remove_dir_all(world.path("back")).unwrap();
+        }
+    }
 }
 
 #[test]

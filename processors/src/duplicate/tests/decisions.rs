@@ -208,28 +208,53 @@ async fn a_task_of_many_items_becomes_a_task_of_each_before_anything_is_done() {
     assert_eq!((site.source_port.calls(), site.destination_port.calls()), Default::default());
 }
 
-#[tokio::test(start_paused = true)]
-async fn bytes_that_a_verification_found_damaged_are_copied_over_nothing() {
+/// An item in sync of which a verification found the source damaged: it has these bytes in its proven version.
+async fn with_damaged_source(bytes: &'static str) -> Fixture {
     let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), "good bytes", noted("n"));
     site.settle("x").await;
+    site.source.rot(&at("x"), |there| bytes.as_bytes().clone_into(there));
     let proof = site.sync_proofs.get(&Fixture::pair(), &at("x").id).await.unwrap().unwrap();
     let mut digester = Digester::new(&[Algorithm::Sha256]);
-    digester.update(b"bad  bytes");
+    digester.update(bytes.as_bytes());
     let damaged = proof.with_damaged_source(&digester.finish()[0]).unwrap();
     site.sync_proofs.put(&Fixture::pair(), &at("x").id, &damaged).await.unwrap();
-    // Another version with the damaged bytes: its rights were changed, or it was touched.
-    site.source.insert(&at("x"), "bad  bytes", noted("n"));
-    assert!(matches!(site.run("x").await.unwrap(), TaskOutcome::Discard { .. }));
+    site
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_a_verification_found_damaged_are_copied_over_nothing() {
+    let site = with_damaged_source("bad  bytes").await;
+    let good = || site.destination.content(&at("x")).is_some_and(|(bytes, _)| bytes == "good bytes");
+    // Other versions of the damaged bytes, and of the copy: rights were changed, or somebody touched them.
+    for change in ["copy", "source", "copy", "both"] {
+        if change != "source" {
+            site.destination.insert(&at("x"), "good bytes", noted(change));
+        }
+        if change != "copy" {
+            site.source.insert(&at("x"), "bad  bytes", noted(change));
+        }
+        assert!(matches!(site.run("x").await.unwrap(), TaskOutcome::Discard { .. }), "{change}");
+        assert!(good(), "{change}");
+    }
     let named = site.refusals.named();
-    assert_eq!((named.len(), named[0].deed, named[0].item()), (1, RefusedDeed::PendingCopy, "x"));
-    assert_eq!(site.destination.writes(), 1);
+    assert_eq!((named.len(), named[0].deed, named[0].item()), (4, RefusedDeed::PendingCopy, "x"));
     // Whoever writes something else has said what counts.
     site.source.insert(&at("x"), "new  bytes", noted("n"));
     site.run("x").await.unwrap();
     assert!(site.in_sync());
     let proof = site.sync_proofs.get(&Fixture::pair(), &at("x").id).await.unwrap();
     assert!(proof.is_none_or(|proof| proof.damaged_source().is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_both_sides_were_damaged_a_source_that_is_brought_back_is_copied_at_once() {
+    let site = with_damaged_source("bad  bytes").await;
+    site.destination.rot(&at("x"), |bytes| bytes[0] ^= 1);
+    site.source.insert(&at("x"), "good bytes", noted("n"));
+    site.run("x").await.unwrap();
+    assert!(site.in_sync());
+    assert_eq!(site.destination.content(&at("x")).unwrap().0, "good bytes");
 }
 
 #[tokio::test(start_paused = true)]
