@@ -216,12 +216,15 @@ impl SubjectNames {
 
     /// A skipped space.
     pub fn failed(&self, failed: &SpaceFailure) -> String {
-        let SpaceFailure { account, space, source, failure_kind, reason, .. } = failed;
+        let SpaceFailure { account, space, source, destination, failure_kind, reason } = failed;
         let hint = if *failure_kind == SpaceFailureKind::Silent { "; `--give-up-after` allows longer" } else { "" };
         let reason = self.text(reason) + hint;
         match (self, space) {
             (Self::Mirror { source, .. }, _) => format!("`{source}` could not be copied: {reason}"),
-            (Self::Policies, Some(space)) => format!("{} (store {source}): {reason}", self.space(account, space)),
+            (Self::Policies, Some(space)) => {
+                let to = destination.as_ref().map_or_else(String::new, |destination| format!(" → {destination}"));
+                format!("{} (store {source}{to}): {reason}", self.space(account, space))
+            }
             (Self::Policies, None) => format!("all spaces of account `{account}` (store {source}): {reason}"),
         }
     }

@@ -105,8 +105,8 @@ pub(crate) enum Command {
         mill verify                       all spaces of all accounts of the configuration\n  \
         mill verify library photos        one space of it\n  \
         mill verify --sample 5            a twentieth of it, another one each time\n\n\
-        What is different, missing or only at the copy is a fault: exit code 50. What no copy can have,\n\
-        such as a link, and what cannot be read, such as an archived object, is named: exit code 2.")]
+        What is different, missing, only at the copy or not to be read is a fault: exit code 50. What no\n\
+        copy can have, such as a link, and what lies in an archive, is named: exit code 2.")]
     Verify(VerifyArgs),
     /// Bring a copy back, into an empty or existing folder or bucket
     #[command(after_help = examples::RESTORE)]

@@ -43,9 +43,11 @@ fn list(runs: Vec<(RunId, RunHead)>, as_json: bool) {
     let rows = runs.into_iter().map(|(id, head)| {
         let exit = head.exit_code.map_or_else(|| "–".to_owned(), |code| code.to_string());
         let what = if head.verified.is_some() { "verify" } else { "copy" };
-        [id.to_string(), what.to_owned(), at(head.began), ended(&head), exit, head.sentence]
+        // What is named stands above the sentence in `mill runs show`, not here.
+        let sentence = head.sentence.replace("named above", "named by `mill runs show`");
+        [id.to_string(), what.to_owned(), at(head.began), ended(&head), exit, sentence]
     });
-    line(table(["run", "to", "began", "ended", "exit code", "what it came to"], rows));
+    line(table(["run", "kind", "began", "ended", "exit code", "what it came to"], rows));
 }
 
 async fn show(log: &RunLog, id: Option<String>, as_json: bool, names: &SubjectNames) -> Result<()> {

@@ -30,9 +30,15 @@ pub(super) enum FileOperation {
 impl FolderError {
     /// The error for `errno`.
     pub(super) fn of(operation: FileOperation, errno: Errno) -> Self {
+        let words = match (operation, errno) {
+            (FileOperation::Reach, Errno::NOENT) => {
+                format!("{}; make the folder, or mount its disk", std::io::Error::from(errno)).into()
+            }
+            _ => describe_errno(errno),
+        };
         Self {
             kind: kind(operation, errno),
-            source: Some(describe_errno(errno)),
+            source: Some(words),
             subject: None,
             ambiguous_errno: is_doubtful(operation, errno).then_some(errno),
         }
