@@ -1,5 +1,7 @@
 //! Where destinations are, and who owns them: the remembered roots, and the claims on destinations.
 
+mod originals;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use mill_records::places::{PlaceChange, PlaceRepository, RootPlace};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::originals::FoundCopy;
 use crate::host;
 use crate::installation::SourceChange;
 use crate::local_state;
@@ -34,10 +37,6 @@ pub struct DestinationPlaces {
     /// The destinations that were found at their remembered places, and whether that is remembered.
     found: Mutex<BTreeMap<StoreAddress, bool>>,
 }
-
-mod originals;
-
-pub(crate) use self::originals::FoundCopy;
 
 /// What to do about another's claim, for a message.
 #[derive(Debug, Clone, Copy)]

@@ -68,7 +68,8 @@ impl RunConclusion<'_> {
         let is_another_source = of_another_source.is_some();
         remarks.extend(of_another_source);
         // What is known to be otherwise than at the source, or could be there and is not, is not in sync by being named.
-        let began = self.installation.engine.clock().now().as_millis();
+        let now = self.installation.engine.clock().now().as_millis();
+        let began = now.saturating_sub(took.as_millis().try_into().unwrap_or(u64::MAX));
         let lasting = verifications.clone().after_run(began).remarks(self.names);
         let is_wrong = !lasting.is_empty() || self.installation.refusals.has_pending();
         let in_sync = match proof_needed {
