@@ -237,7 +237,8 @@ fn filter(all: bool) -> DeadLetterFilter {
     DeadLetterFilter { state: (!all).then_some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() }
 }
 
-/// Closes the dead letters from before a run that left all copies in sync: each item is equal by now, or gone from the source. Those of items that the run refused stay open.
+/// Closes the dead letters from before a run that left all copies in sync: each item is equal by now, or gone from the source.
+/// Those of items that the run refused stay open.
 pub(crate) async fn settle(installation: &Installation, took: Duration) {
     let now = installation.engine.clock().now();
     let began = Timestamp::from_millis(now.as_millis().saturating_sub(took.as_millis().try_into().unwrap_or(u64::MAX)));

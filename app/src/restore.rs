@@ -8,10 +8,9 @@ use mill_local::OsClock;
 use mill_model::{AccountId, SpaceId, SpacePair, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, StoreKind};
 use mill_ports::{Clock, PlacedStore, Presence, SourceStore};
+pub use mill_processors::restore::NamedParts;
 use mill_processors::restore::{Restoration, RestorationReport};
 use mill_records::sync_proofs::SyncProofs;
-
-pub use mill_processors::restore::NamedParts;
 
 use crate::UsageError;
 use crate::config::Config;

@@ -1,8 +1,9 @@
 //! Brings an item in sync: the decision table.
 
 use mill_hooks::crash_point;
-use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties, UpdatedPart};
+use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties, UpdatedPart, Version};
 use mill_ports::{OutcomeDetail, Precondition, Presence, StoreErrorKind};
+use mill_records::sync_proofs::SyncProof;
 use tracing::debug;
 
 use super::compare::ByteComparison;
@@ -48,8 +49,7 @@ impl AttemptContext<'_> {
 
     async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), EarlyExit> {
         if source.size != destination.size {
-            self.ensure_same_source()?;
-            return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
+            return self.replace(item, (&source, destination.version), None).await;
         }
         let sync_proof = self.sync_proof(&item.id).await;
         if sync_proof.as_ref().is_some_and(|sync_proof| sync_proof.holds(&source.version, &destination.version)) {
@@ -60,9 +60,7 @@ impl AttemptContext<'_> {
         let trusted = sync_proof.as_ref().filter(|proof| proof.damaged_source().is_none());
         let checksum = match self.compare_bytes(item, &source, &destination, trusted).await? {
             ByteComparison::Differ => {
-                self.ensure_same_source()?;
-                self.ensure_undamaged(item, &source, sync_proof.as_ref()).await?;
-                return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
+                return self.replace(item, (&source, destination.version), sync_proof.as_ref()).await;
             }
             ByteComparison::Same(checksum) => checksum,
             ByteComparison::Unread => {
@@ -95,12 +93,18 @@ impl AttemptContext<'_> {
         Ok(())
     }
 
-    /// Refuses to replace bytes of the copy by those of another source than the one that they were copied from.
-    fn ensure_same_source(&self) -> Result<(), EarlyExit> {
-        if !self.shared.deps.another_source {
-            return Ok(());
+    /// Replaces the bytes of a copy, unless those of the source come from another disk or were found damaged.
+    async fn replace(
+        &self,
+        item: &ItemAddress,
+        (source, destination): (&ItemFacts, Version),
+        sync_proof: Option<&SyncProof>,
+    ) -> Result<(), EarlyExit> {
+        if self.shared.deps.another_source {
+            return Err(EarlyExit::Refused { deed: RefusedDeed::PendingCopy, reason: ANOTHER_SOURCE.to_owned() });
         }
-        Err(EarlyExit::Refused { deed: RefusedDeed::PendingCopy, reason: ANOTHER_SOURCE.to_owned() })
+        self.ensure_undamaged(item, source, sync_proof).await?;
+        self.copy(item, source, &Precondition::VersionIs(destination)).await
     }
 
     /// Notes that a part of the item other than its bytes was updated.
