@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{IdError, shorten_for_display};
 use crate::time::Timestamp;
 
 /// How a checksum was computed.
@@ -26,10 +29,20 @@ impl Algorithm {
             Self::Sha256 => "sha256",
         }
     }
+
+    /// The length of its values, in bytes.
+    pub const fn value_bytes(self) -> usize {
+        match self {
+            Self::Crc64Nvme => 8,
+            Self::Md5 => 16,
+            Self::Sha256 => 32,
+        }
+    }
 }
 
-/// A checksum, always with its algorithm.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A checksum, always with its algorithm. It is written as `sha256:` and hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Checksum {
     /// How it was computed.
     pub algorithm: Algorithm,
@@ -47,6 +60,38 @@ impl Checksum {
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.algorithm.as_str(), self.hex())
+    }
+}
+
+impl std::str::FromStr for Checksum {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let read = || {
+            let (name, digits) = text.split_once(':')?;
+            let algorithm =
+                [Algorithm::Crc64Nvme, Algorithm::Md5, Algorithm::Sha256].into_iter().find(|known| known.as_str() == name)?;
+            let value = hex::decode(digits).ok().filter(|value| value.len() == algorithm.value_bytes())?;
+            Some(Self { algorithm, value: value.into() })
+        };
+        read().ok_or_else(|| IdError {
+            what: "checksum",
+            shown: shorten_for_display(text),
+            why: "it must be `md5:`, `sha256:` or `crc64nvme:` and as many hexadecimal digits as that has",
+        })
+    }
+}
+
+impl TryFrom<String> for Checksum {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<Checksum> for String {
+    fn from(checksum: Checksum) -> Self {
+        checksum.to_string()
     }
 }
 

@@ -5,11 +5,12 @@
 //! [`name_folding`] (names that a store may treat as one), [`digest`] (hashing in one pass), [`queue`] (the seven
 //! queues), [`service_address`] (the address of a service), [`task`] (work and its kinds), [`envelope`] (a task on its
 //! way through queues), [`dead_letter`] (a task that was dead-lettered), [`wire`] (the written form), [`totals`] (what
-//! a run did), [`item_event`] (what became of one entry).
+//! a run did), [`item_event`] (what became of one entry), [`audit_event`] (what happened to content).
 //!
-//! **Invariant:** nothing here does IO, awaits, or reads a clock or random numbers. Only [`wire`], and the arguments of
-//! each kind of [`task`], know a written form.
+//! **Invariant:** nothing here does IO, awaits, or reads a clock or random numbers. Only [`wire`], the arguments of each
+//! kind of [`task`], and [`audit_event`] know a written form.
 
+pub mod audit_event;
 pub mod content;
 pub mod dead_letter;
 pub mod digest;
@@ -29,6 +30,7 @@ pub mod totals;
 mod uncarried;
 pub mod wire;
 
+pub use audit_event::{AuditAction, AuditEvent, CopiedFrom, EventCertainty, EventId, EventSource};
 pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version};
 pub use dead_letter::DeadLetterMessage;
 pub use envelope::{Envelope, Failure};
@@ -39,7 +41,7 @@ pub use property_comparison::PropertyDifference;
 pub use queue::QueueName;
 pub use service_address::{AddressError, ServiceAddress};
 pub use space_pair::SpacePair;
-pub use task::{DuplicateScope, DuplicateTask, RemoveTask, Task, TaskArgs, TaskError, TaskKind};
+pub use task::{AuditTask, DuplicateScope, DuplicateTask, PublishLogTask, RemoveTask, Task, TaskArgs, TaskError, TaskKind};
 pub use time::{Monotonic, Timestamp};
 pub use totals::{Counter, Evidence, ItemOutcome, ItemOutcomes, RunSum, RunTotals, SumMismatch, SurveySum, WorkCounts};
 pub use uncarried::Uncarried;

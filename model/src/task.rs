@@ -1,6 +1,9 @@
-//! Tasks. Each kind of task has a type of its own, which is a [`TaskArgs`]: [`DuplicateTask`], [`RemoveTask`].
+//! Tasks. Each kind of task has a type of its own, which is a [`TaskArgs`]: [`DuplicateTask`], [`RemoveTask`], [`AuditTask`],
+//! [`PublishLogTask`].
 
+mod audit;
 mod duplicate;
+mod publish_log;
 mod remove;
 
 use std::borrow::Cow;
@@ -10,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub use self::audit::AuditTask;
 pub use self::duplicate::{DuplicateScope, DuplicateTask};
+pub use self::publish_log::PublishLogTask;
 pub use self::remove::RemoveTask;
 use crate::ids::{AccountId, ContentId, SpaceId, StoreAddress};
 
