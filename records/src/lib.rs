@@ -14,6 +14,7 @@
 pub mod account_counts;
 mod crash_points;
 pub mod dead_letters;
+pub mod content_index;
 pub mod delete_lists;
 pub mod destinations;
 pub mod elapsed;

@@ -151,7 +151,7 @@ impl SyncProof {
     }
 
     fn with_value(&self, value: &[u8; 32]) -> Checksum {
-        Checksum { algorithm: self.algorithm, value: value[..value_bytes(self.algorithm)].into() }
+        Checksum { algorithm: self.algorithm, value: value[..self.algorithm.value_bytes()].into() }
     }
 
     fn from_digests(
@@ -165,7 +165,7 @@ impl SyncProof {
     }
 
     fn encode(&self) -> Bytes {
-        let bytes = value_bytes(self.algorithm);
+        let bytes = self.algorithm.value_bytes();
         let mut out = Vec::with_capacity(Self::HEAD_BYTES + bytes);
         let form = if self.damaged.is_some() { Self::DAMAGED_FORM } else { Self::FORM };
         out.extend([form, algorithm_tag(self.algorithm)]);
@@ -187,7 +187,7 @@ impl SyncProof {
         let (value, damaged) = match form {
             Self::FORM => (value, None),
             Self::DAMAGED_FORM => {
-                let (value, damaged) = value.split_at_checked(value_bytes(algorithm))?;
+                let (value, damaged) = value.split_at_checked(algorithm.value_bytes())?;
                 (value, Some(padded(damaged, algorithm)?))
             }
             _ => return None,
@@ -212,16 +212,8 @@ fn is_same(proven: &VersionDigest, version: &Version) -> bool {
 /// A checksum's value in the space of the longest. `None` if it is not as long as the algorithm's are.
 fn padded(value: &[u8], algorithm: Algorithm) -> Option<[u8; 32]> {
     let mut padded = [0; 32];
-    padded.get_mut(..value.len()).filter(|_| value.len() == value_bytes(algorithm))?.copy_from_slice(value);
+    padded.get_mut(..value.len()).filter(|_| value.len() == algorithm.value_bytes())?.copy_from_slice(value);
     Some(padded)
-}
-
-const fn value_bytes(algorithm: Algorithm) -> usize {
-    match algorithm {
-        Algorithm::Crc64Nvme => 8,
-        Algorithm::Md5 => 16,
-        Algorithm::Sha256 => 32,
-    }
 }
 
 /// Tags are stored in rows: a tag never changes its meaning.

@@ -19,7 +19,7 @@ fn id(text: &str) -> ContentId {
 }
 
 fn sum(algorithm: Algorithm) -> Checksum {
-    Checksum { algorithm, value: vec![7; value_bytes(algorithm)].into() }
+    Checksum { algorithm, value: vec![7; algorithm.value_bytes()].into() }
 }
 
 fn settled(token: &str) -> Version {
@@ -79,7 +79,7 @@ async fn a_proof_remembers_the_damaged_bytes_of_its_source() {
     for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Crc64Nvme] {
         let proof = SyncProof::of(&settled("1"), &settled("2"), &sum(algorithm)).unwrap();
         assert_eq!(proof.damaged_source(), None);
-        let found = Checksum { algorithm, value: vec![9; value_bytes(algorithm)].into() };
+        let found = Checksum { algorithm, value: vec![9; algorithm.value_bytes()].into() };
         let damaged = proof.with_damaged_source(&found).unwrap();
         proofs.put(&pair(), &id("x"), &damaged).await.unwrap();
         let back = proofs.get(&pair(), &id("x")).await.unwrap().unwrap();
