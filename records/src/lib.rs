@@ -12,6 +12,7 @@
 //! is an error, never an empty one.
 
 pub mod account_counts;
+pub mod audit_log;
 mod crash_points;
 pub mod dead_letters;
 pub mod content_index;

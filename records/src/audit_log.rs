@@ -1,0 +1,249 @@
+//! The audit log of each account: what happened to content, in an order that nobody can change unnoticed.
+//!
+//! ```text
+//!   audit task ──▶ ready rows, over 16 shards ──▶ publisher ──▶ entries, tiles, checkpoint in the stores of the log
+//!                                                    │
+//!                                                    └──▶ a place row for each event; its ready row goes
+//! ```
+//!
+//! An event has an id that its writer made, and all keys follow from it: so a repeat of the event finds its own row or its place,
+//! and there is one entry of it. The log is a transparency log (C2SP `tlog-tiles`): a third party verifies it without Mill.
+//!
+//! Reading order: [`entry`] (the bytes of an entry), [`rows`] (the rows of the table), this file (the repository),
+//! `publisher` (gives events their places), `log_files` (the files of the log in its stores).
+
+pub mod entry;
+pub mod rows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_model::{AccountId, AuditEvent, ContentId, EventId, SpaceId, StoreId, TaskId, Timestamp};
+use mill_ports::{KeyRange, Rng, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use self::entry::Salt;
+use self::rows::{EntryPlace, ReadyEvent};
+
+/// Why the table of the audit log could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditLogError {
+    /// A row cannot be understood.
+    #[error("the row `{sort}` of the audit log's table cannot be read; nothing is published until a person has looked")]
+    Unreadable {
+        /// The row.
+        sort: String,
+    },
+    /// An event is larger than any row may be.
+    #[error("the change of `{subject}` has {bytes} bytes of properties and names; at most {max} can be recorded")]
+    TooLarge {
+        /// The item or space.
+        subject: String,
+        /// Its written size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The table did not answer.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// The repository, over one table.
+#[derive(Debug, Clone)]
+pub struct AuditLog {
+    table: Arc<dyn Table>,
+}
+
+/// Who wants the log published, and since when.
+#[derive(Debug, Serialize, Deserialize)]
+struct Wanted {
+    by: String,
+    at: u64,
+}
+
+impl AuditLog {
+    /// The table's name.
+    pub const TABLE: &str = "audit";
+    /// The largest written form of an event, in bytes: a row of DynamoDB holds 400 KiB.
+    pub const EVENT_BYTES_MAX: usize = 350 * 1024;
+    /// After this time another task may ask for the log to be published, in case that the first was lost.
+    const WANTED_FOR: Duration = Duration::from_mins(5);
+    /// The number of rows in one page of a query.
+    const PAGE_ROWS: usize = 250;
+
+    /// The repository over `table`.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table }
+    }
+
+    /// Adds an event to those that wait for their places. A repeat changes nothing.
+    ///
+    /// # Errors
+    /// [`AuditLogError::TooLarge`]; the table's.
+    pub async fn add_ready(
+        &self,
+        account: &AccountId,
+        event: &AuditEvent,
+        chance: &dyn Rng,
+    ) -> Result<(), AuditLogError> {
+        let salt = event.user.as_ref().map(|_| Salt::new([chance.next_u64(), chance.next_u64()]));
+        let value = json(&ReadyEvent { event: event.clone(), salt });
+        ensure_fits(event, value.len())?;
+        self.put_once(&rows::ready_key(account, event), value).await
+    }
+
+    /// Stores an event that is too large for a task.
+    ///
+    /// # Errors
+    /// [`AuditLogError::TooLarge`]; the table's.
+    pub async fn store_large(&self, account: &AccountId, event: &AuditEvent) -> Result<(), AuditLogError> {
+        let value = json(event);
+        ensure_fits(event, value.len())?;
+        self.put_once(&rows::large_key(account, event.id), value).await
+    }
+
+    /// An event that was stored because it is too large for a task.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Unreadable`]; the table's.
+    pub async fn large(&self, account: &AccountId, id: EventId) -> Result<Option<AuditEvent>, AuditLogError> {
+        self.get(&rows::large_key(account, id)).await
+    }
+
+    /// Removes a stored event, once all of its audit task is done.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn remove_large(&self, account: &AccountId, id: EventId) -> Result<(), AuditLogError> {
+        Ok(self.table.delete(&rows::large_key(account, id), RowPrecondition::Always).await?)
+    }
+
+    /// Where an event stands in the log, if it has its place.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Unreadable`]; the table's.
+    pub async fn place(&self, account: &AccountId, event: &AuditEvent) -> Result<Option<EntryPlace>, AuditLogError> {
+        self.get(&rows::place_key(account, event)).await
+    }
+
+    /// The places of all events of one item, or of a space itself, in order of their ids.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Unreadable`]; the table's.
+    pub async fn places(
+        &self,
+        account: &AccountId,
+        subject: (&StoreId, &SpaceId, Option<&ContentId>),
+    ) -> Result<Vec<EntryPlace>, AuditLogError> {
+        let partition = rows::item_places(account, subject);
+        let rows = self.rows(&partition, usize::MAX).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Whether this task is to ask for the log to be published: nobody else did, or did so long ago that it may be lost.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Unreadable`]; the table's.
+    pub async fn want_published(
+        &self,
+        account: &AccountId,
+        by: TaskId,
+        now: Timestamp,
+    ) -> Result<bool, AuditLogError> {
+        let key = rows::wanted_key(account);
+        let by = by.to_string();
+        let known = self.table.get(&key).await?;
+        let when = match &known {
+            None => RowPrecondition::Absent,
+            Some(row) => match serde_json::from_slice::<Wanted>(&row.value) {
+                // This task may have ended after it wrote the row and before it sent anything.
+                Ok(wanted) if wanted.by == by => return Ok(true),
+                Ok(wanted) if is_recent(Timestamp::from_millis(wanted.at), now, Self::WANTED_FOR) => return Ok(false),
+                _ => RowPrecondition::VersionIs(row.version.clone()),
+            },
+        };
+        match self.table.put(&key, json(&Wanted { by, at: now.as_millis() }), when).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == TableErrorKind::Conflict => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Called before the publisher reads what is ready: who makes an event ready from now on asks again.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn publishing(&self, account: &AccountId) -> Result<(), AuditLogError> {
+        Ok(self.table.delete(&rows::wanted_key(account), RowPrecondition::Always).await?)
+    }
+
+    /// Events that wait for their places, of all shards, in order of their ids: at most `most`.
+    ///
+    /// Each shard gives its oldest, so that the events of one item stay in order.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Unreadable`]; the table's.
+    pub async fn ready(&self, account: &AccountId, most: usize) -> Result<Vec<ReadyEvent>, AuditLogError> {
+        let shards = (0..rows::SHARDS).map(|shard| rows::ready_partition(account, shard)).collect::<Vec<_>>();
+        let pages = futures::future::try_join_all(shards.iter().map(|shard| self.rows(shard, most))).await?;
+        let mut ready = pages.iter().flatten().map(read).collect::<Result<Vec<ReadyEvent>, _>>()?;
+        ready.sort_by_key(|ready| ready.event.id);
+        ready.truncate(most);
+        Ok(ready)
+    }
+
+    async fn rows(&self, partition: &str, most: usize) -> Result<Vec<Row>, TableError> {
+        let mut found: Vec<Row> = Vec::new();
+        loop {
+            let after = found.last().map(|row| row.sort.clone());
+            let range = KeyRange { prefix: String::new(), after };
+            let page = self.table.query(partition, &range, Self::PAGE_ROWS.min(most - found.len())).await?;
+            let stop = page.end || page.rows.is_empty();
+            found.extend(page.rows);
+            if stop || found.len() >= most {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn get<R: DeserializeOwned>(&self, key: &RowKey) -> Result<Option<R>, AuditLogError> {
+        self.table.get(key).await?.as_ref().map(read).transpose()
+    }
+
+    /// Writes a row unless there is one.
+    async fn put_once(&self, key: &RowKey, value: Bytes) -> Result<(), AuditLogError> {
+        match self.table.put(key, value, RowPrecondition::Absent).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == TableErrorKind::Conflict => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn ensure_fits(event: &AuditEvent, bytes: usize) -> Result<(), AuditLogError> {
+    let max = AuditLog::EVENT_BYTES_MAX;
+    if bytes > max {
+        return Err(AuditLogError::TooLarge { subject: event.subject(), bytes, max });
+    }
+    Ok(())
+}
+
+/// Whether `at` lies less than `within` before `now`. A time in the future is not recent: a clock was set back.
+fn is_recent(at: Timestamp, now: Timestamp, within: Duration) -> bool {
+    at <= now && now.since(at) < within
+}
+
+fn read<R: DeserializeOwned>(row: &Row) -> Result<R, AuditLogError> {
+    serde_json::from_slice(&row.value).map_err(|_| AuditLogError::Unreadable { sort: row.sort.clone() })
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    // Structs of texts and numbers are always JSON; an empty value would read as an unreadable row.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests;
