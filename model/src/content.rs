@@ -69,8 +69,9 @@ impl std::str::FromStr for Checksum {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let read = || {
             let (name, digits) = text.split_once(':')?;
-            let algorithm =
-                [Algorithm::Crc64Nvme, Algorithm::Md5, Algorithm::Sha256].into_iter().find(|known| known.as_str() == name)?;
+            let algorithm = [Algorithm::Crc64Nvme, Algorithm::Md5, Algorithm::Sha256]
+                .into_iter()
+                .find(|known| known.as_str() == name)?;
             let value = hex::decode(digits).ok().filter(|value| value.len() == algorithm.value_bytes())?;
             Some(Self { algorithm, value: value.into() })
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, SpacePair, StoreId};
 
+use crate::audit_log::AuditLogSpec;
 use crate::decision::{Compare, Coverage, PolicyDecision, Rule, SettingOrigin, SettingOrigins, StorePolicy};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::folder::PolicyFile;
@@ -16,6 +17,7 @@ use crate::stores_file;
 pub struct AccountPolicy {
     account: AccountId,
     stores: Vec<StoreSpec>,
+    audit_log: Option<AuditLogSpec>,
     pub(crate) file_settings: GivenSettings,
     workers: Option<u32>,
     pub(crate) per_space: BTreeMap<SpaceId, SpaceRules>,
@@ -45,6 +47,7 @@ impl AccountPolicy {
         let policy = (!stores.broken && !read.broken).then_some(Self {
             account,
             stores: stores.specs,
+            audit_log: stores.audit_log,
             file_settings: read.file_settings,
             workers: read.workers,
             per_space: read.per_space,
@@ -74,6 +77,7 @@ impl AccountPolicy {
         Self {
             account,
             stores: Vec::new(),
+            audit_log: None,
             file_settings: GivenSettings::default(),
             workers: None,
             per_space: BTreeMap::from([(space, rules)]),
@@ -95,6 +99,11 @@ impl AccountPolicy {
     /// One of its stores.
     pub fn store(&self, id: &StoreId) -> Option<&StoreSpec> {
         self.stores.iter().find(|spec| spec.id == *id)
+    }
+
+    /// Where its audit log is, if it has one.
+    pub fn audit_log(&self) -> Option<&AuditLogSpec> {
+        self.audit_log.as_ref()
     }
 
     /// Its primary store; `None` only for a [mirror](Self::mirror).

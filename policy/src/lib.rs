@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`file_content`] (what was read of a file), [`diagnostic`] (what is wrong with it), `json` (a tree
 //! with the position of each value), `json_schema` (checks that tree), [`members`] (all members), [`store_types`] (the types of stores), [`stores`]
-//! (`<account>-stores.json`), `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for
+//! (`<account>-stores.json`), [`audit_log`] (where the audit log of an account is), `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for
 //! one destination), [`account`] (the validated whole), [`decision`] (what applies to a space), `print` (writes the
 //! files again), [`folder`] (all files of a folder together).
 //!
@@ -14,6 +14,7 @@
 //! space can ask for deletions in it.
 
 pub mod account;
+pub mod audit_log;
 mod conflict;
 pub mod decision;
 pub mod diagnostic;
@@ -30,6 +31,7 @@ pub mod stores;
 mod stores_file;
 
 pub use account::AccountPolicy;
+pub use audit_log::{AUDIT_LOG_SPACE, AuditLogSpec};
 pub use decision::{Compare, Coverage, PolicyDecision, Rule, SettingOrigin, StorePolicy};
 pub use diagnostic::{Diagnostic, Severity};
 pub use file_content::{FILE_BYTES_MAX, FileContent};

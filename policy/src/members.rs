@@ -52,6 +52,70 @@ pub const STORE: &[PolicyMember] = &[
         example: "8",
         cost: "fewer: copies take longer, and the store has more left for others",
     },
+    PolicyMember {
+        name: "audited",
+        default: "`false`",
+        about: "whether each change that Mill makes to the store is recorded in the audit log, and duplicated at once to where the store's policies say; it needs `auditLog`",
+        example: "true",
+        cost: "`true`: two rows and a task for each change",
+    },
+];
+
+/// The members at the top of a stores file.
+pub const STORES_FILE: &[PolicyMember] = &[
+    PolicyMember {
+        name: "stores",
+        default: "must be given",
+        about: "the account's stores",
+        example: "[{ \"id\": \"1\", \"type\": \"folder\", \"root\": \"/srv/archive\" }]",
+        cost: "-",
+    },
+    PolicyMember {
+        name: "auditLog",
+        default: "none: nothing is recorded",
+        about: "where the account's audit log is",
+        example: "{ \"stores\": [\"1\"], \"origin\": \"archive.example.org/audit\", \"signingKeyFile\": \"/run/secrets/audit-key\" }",
+        cost: "-",
+    },
+];
+
+/// The members of `auditLog`.
+pub const AUDIT_LOG: &[PolicyMember] = &[
+    PolicyMember {
+        name: "stores",
+        default: "must be given",
+        about: "the stores that have the whole log",
+        example: "[\"1\"]",
+        cost: "each writes every entry",
+    },
+    PolicyMember {
+        name: "origin",
+        default: "must be given",
+        about: "the log's name in its checkpoints; no other log has it",
+        example: "\"archive.example.org/audit\"",
+        cost: "another name is another log",
+    },
+    PolicyMember {
+        name: "space",
+        default: "`\"x-audit-log\"`",
+        about: "the space of the log in these stores",
+        example: "\"x-audit-log\"",
+        cost: "another space is another log",
+    },
+    PolicyMember {
+        name: "signingKeyEnv",
+        default: "this or `signingKeyFile` must be given",
+        about: "the environment variable that holds the key that `mill audit new-key` made",
+        example: "\"AUDIT_KEY\"",
+        cost: "-",
+    },
+    PolicyMember {
+        name: "signingKeyFile",
+        default: "this or `signingKeyEnv` must be given",
+        about: "the file that holds it",
+        example: "\"/run/secrets/audit-key\"",
+        cost: "who can read it can sign another log",
+    },
 ];
 
 /// The members at the top of a policy file.
@@ -141,13 +205,15 @@ pub fn policy_files_page() -> String {
          Each account has its name in `duplication-accounts.json`, and two files beside it. `mill policy check` names every \
          fault with its line; `mill policy explain ACCOUNT SPACE` says what a space's policies come to.\n",
     );
-    table("`<account>-stores.json`: `stores` is a list of these", STORE, &mut out);
+    table("`<account>-stores.json`", STORES_FILE, &mut out);
+    table("`stores` is a list of these", STORE, &mut out);
     for StoreType { name, members, nested, .. } in STORE_TYPES {
         table(&format!("More of a store of type `{name}`"), members, &mut out);
         for (object, members) in *nested {
             table(&format!("`{object}` of a store of type `{name}`"), members, &mut out);
         }
     }
+    table("`auditLog`", AUDIT_LOG, &mut out);
     table("`<account>-duplication-policy.json`", POLICY_FILE, &mut out);
     table("One store policy", STORE_POLICY, &mut out);
     out
@@ -192,7 +258,8 @@ mod tests {
     }
 
     fn read_store(store: &str) -> Vec<Diagnostic> {
-        stores_file::read("stores", format!("{{ \"stores\": [{store}] }}").as_bytes()).1
+        let log = format!("\"auditLog\": {}", STORES_FILE[1].example);
+        stores_file::read("stores", format!("{{ \"stores\": [{store}], {log} }}").as_bytes()).1
     }
 
     #[test]
@@ -216,6 +283,15 @@ mod tests {
                     assert_eq!(read_store(&with(&object)), [], "{} {} {example}", of.name, member.name);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn each_member_of_an_audit_log_with_its_example_is_read_without_a_word() {
+        for member in AUDIT_LOG {
+            let log = example(&AUDIT_LOG.iter().collect::<Vec<_>>(), member);
+            let file = format!("{{ \"stores\": {}, \"auditLog\": {log} }}", STORES_FILE[0].example);
+            assert_eq!(stores_file::read("stores", file.as_bytes()).1, [], "{}", member.name);
         }
     }
 

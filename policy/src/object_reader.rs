@@ -80,6 +80,21 @@ impl ObjectReader<'_, '_> {
         Some(Some(text.to_owned()))
     }
 
+    /// A list of ids; required.
+    pub(crate) fn required_ids<T, E: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        wanted: &str,
+        read: impl Fn(String) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let node = self.faults.required(self.members, self.path, name, self.whole)?;
+        let path = self.path.member(name);
+        let items = self.faults.list(node, &path, wanted)?;
+        let ids = items.iter().enumerate().map(|(index, item)| self.faults.id(item, &path.index(index), wanted, &read));
+        // All of them are read, so that each fault is named.
+        ids.collect::<Vec<_>>().into_iter().collect()
+    }
+
     /// `true` or `false`; `usual` if it is absent.
     pub(crate) fn optional_boolean(&mut self, name: &str, usual: bool) -> Option<bool> {
         match self.members.get(name) {

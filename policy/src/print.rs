@@ -41,6 +41,8 @@ struct StorePolicyOut<'p> {
 #[derive(Serialize)]
 struct StoresOut {
     stores: Vec<StoreOut>,
+    #[serde(rename = "auditLog", skip_serializing_if = "Option::is_none")]
+    audit_log: Option<Value>,
 }
 
 /// The members of a store, in the order of the file.
@@ -71,7 +73,10 @@ impl AccountPolicy {
 
     /// The stores file of these stores. Reading it gives equal stores. It contains no secret.
     pub fn print_stores(&self) -> String {
-        print(&StoresOut { stores: self.stores().iter().map(store).collect() })
+        print(&StoresOut {
+            stores: self.stores().iter().map(store).collect(),
+            audit_log: self.audit_log().map(crate::AuditLogSpec::printed),
+        })
     }
 }
 
@@ -100,5 +105,6 @@ fn store(spec: &StoreSpec) -> StoreOut {
     out.extend(spec.kind.printed());
     out.extend(spec.primary.then_some(("primary", true.into())));
     out.extend(spec.transfers_max.map(|most| ("transfersMax", most.into())));
+    out.extend(spec.audited.then_some(("audited", true.into())));
     StoreOut(out)
 }

@@ -28,6 +28,8 @@ pub struct StoreSpec {
     pub primary: bool,
     /// The most concurrent transfers; `None` for as many as the back end allows.
     pub transfers_max: Option<u32>,
+    /// Whether each change that Mill makes to it is recorded in the account's audit log.
+    pub audited: bool,
 }
 
 /// The message for a policy whose source and destination overlap.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use mill_model::StoreId;
 
+use crate::audit_log::AuditLogSpec;
 use crate::diagnostic::{Diagnostic, Diagnostics, MemberPath};
 use crate::file_content::FileContent;
 use crate::json::JsonNode;
 use crate::json_schema::{self, Members, quoted};
-use crate::members::{STORE, names};
+use crate::members::{STORE, STORES_FILE, names};
 use crate::object_reader::ObjectReader;
 use crate::store_types::{STORE_TYPES, StoreKind, lexically_normalized, names_of_types};
 use crate::stores::{StoreSpec, TRANSFERS_MAX};
@@ -22,6 +23,7 @@ pub(crate) struct ParsedStores {
     pub(crate) ids: BTreeSet<StoreId>,
     /// Whether `ids` has all of them. Then any other id is certainly unknown.
     pub(crate) all_ids: bool,
+    pub(crate) audit_log: Option<AuditLogSpec>,
     pub(crate) broken: bool,
 }
 
@@ -69,8 +71,9 @@ impl StoresFileReader<'_, '_> {
         let path = MemberPath::Root;
         let Some(members) = self.faults.object(root, &path, "an object with the member `stores`") else { return };
         ObjectReader { faults: &mut *self.faults, whole: self.whole, members, path: &path }
-            .only_known_members(&["stores"]);
+            .only_known_members(&names(&[STORES_FILE]));
         let Some(list) = self.faults.required(members, &path, "stores", self.whole) else { return };
+        let root = &path;
         let path = path.member("stores");
         let Some(items) = self.faults.list(list, &path, "a list of stores") else { return };
         if items.is_empty() && self.whole {
@@ -94,6 +97,17 @@ impl StoresFileReader<'_, '_> {
         self.check_one_primary(list.at, &path, &primaries, &mut out.specs);
         if out.specs.len() == items.len() {
             self.warn_of_shared_roots(items, &path, &out.specs);
+        }
+        let known = out.all_ids.then_some(&out.ids);
+        let mut file = ObjectReader { faults: &mut *self.faults, whole: self.whole, members, path: root };
+        let wanted = "an object that says where the audit log is";
+        let read = file.optional_object(("auditLog", wanted), |object| AuditLogSpec::read(object, known));
+        if let Some(read) = read {
+            out.audit_log = read;
+            let audited = out.specs.iter().find(|spec| spec.audited).filter(|_| out.audit_log.is_none());
+            if let Some(StoreSpec { id, .. }) = audited {
+                file.error_of_missing(format!("store `{id}` is audited; add `auditLog`, which says where its log is"));
+            }
         }
     }
 
@@ -157,10 +171,14 @@ impl StoresFileReader<'_, '_> {
             Some(node) => self.faults.whole_number(node, &path.member("transfersMax"), &(1..=TRANSFERS_MAX)).map(Some),
             None => Some(None),
         };
+        let audited = match members.get("audited") {
+            Some(node) => self.faults.boolean(node, &path.member("audited")),
+            None => Some(false),
+        };
         let kind = self.kind(members, path);
-        let spec = match (&id, kind, primary, transfers_max) {
-            (Some((_, id)), Some(kind), Some((_, primary)), Some(transfers_max)) => {
-                Some(StoreSpec { id: id.clone(), kind, primary, transfers_max })
+        let spec = match (&id, kind, primary, transfers_max, audited) {
+            (Some((_, id)), Some(kind), Some((_, primary)), Some(transfers_max), Some(audited)) => {
+                Some(StoreSpec { id: id.clone(), kind, primary, transfers_max, audited })
             }
             _ => None,
         };

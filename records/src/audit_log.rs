@@ -147,12 +147,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// [`AuditLogError::Unreadable`]; the table's.
-    pub async fn want_published(
-        &self,
-        account: &AccountId,
-        by: TaskId,
-        now: Timestamp,
-    ) -> Result<bool, AuditLogError> {
+    pub async fn want_published(&self, account: &AccountId, by: TaskId, now: Timestamp) -> Result<bool, AuditLogError> {
         let key = rows::wanted_key(account);
         let by = by.to_string();
         let known = self.table.get(&key).await?;

@@ -88,7 +88,14 @@ impl IndexRow {
     /// The row after a look at the item, which follows both `self` and the event.
     fn looked_at(self, found: &Presence<ItemFacts>) -> Self {
         let Presence::Present(facts) = found else {
-            return Self { deleted: true, size: None, checksums: Vec::new(), content_type: None, version: None, ..self };
+            return Self {
+                deleted: true,
+                size: None,
+                checksums: Vec::new(),
+                content_type: None,
+                version: None,
+                ..self
+            };
         };
         let same = self.version.as_deref() == Some(facts.version.token());
         let properties = facts.properties.as_ref();
@@ -212,8 +219,7 @@ impl ContentIndex {
         found: Option<&Presence<ItemFacts>>,
     ) -> Result<Applied, IndexError> {
         let Some(item) = &event.item else { return Ok(Applied::Current) };
-        let space =
-            IndexedSpace { account: account.clone(), store: event.store.clone(), space: event.space.clone() };
+        let space = IndexedSpace { account: account.clone(), store: event.store.clone(), space: event.space.clone() };
         for _ in 0..Self::TRIES {
             let known = self.read(&space, item).await?;
             let order = known.as_ref().map_or(Order::Later, |(row, _)| order_of(event, row));
@@ -283,11 +289,7 @@ impl ContentIndex {
         pages.try_flatten().and_then(|row: Row| async move { item_of(&row) }).boxed()
     }
 
-    async fn read(
-        &self,
-        space: &IndexedSpace,
-        item: &ContentId,
-    ) -> Result<Option<(IndexRow, RowVersion)>, IndexError> {
+    async fn read(&self, space: &IndexedSpace, item: &ContentId) -> Result<Option<(IndexRow, RowVersion)>, IndexError> {
         let Some(row) = self.table.get(&RowKey::new(space.partition(), item.as_str())).await? else {
             return Ok(None);
         };

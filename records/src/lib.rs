@@ -13,9 +13,9 @@
 
 pub mod account_counts;
 pub mod audit_log;
+pub mod content_index;
 mod crash_points;
 pub mod dead_letters;
-pub mod content_index;
 pub mod delete_lists;
 pub mod destinations;
 pub mod elapsed;

@@ -96,13 +96,8 @@ pub fn write_entry(account: &AccountId, event: &AuditEvent, salt: Option<&Salt>)
     if whole.len() <= ENTRY_BYTES_MAX {
         return WrittenEntry { bytes: whole, beside: None };
     }
-    let large = LargeEntry {
-        v: 1,
-        account: account.clone(),
-        id: event.id,
-        whole: sha256(&whole),
-        bytes: whole.len() as u64,
-    };
+    let large =
+        LargeEntry { v: 1, account: account.clone(), id: event.id, whole: sha256(&whole), bytes: whole.len() as u64 };
     WrittenEntry { bytes: json(&large), beside: Some(whole) }
 }
 

@@ -80,15 +80,15 @@ fn permutations(of: usize) -> Vec<Vec<usize>> {
         return vec![Vec::new()];
     }
     let shorter = permutations(of - 1);
-    let with = |order: &Vec<usize>| {
-        (0..of).map(|at| [&order[..at], &[of - 1], &order[at..]].concat()).collect::<Vec<_>>()
-    };
+    let with =
+        |order: &Vec<usize>| (0..of).map(|at| [&order[..at], &[of - 1], &order[at..]].concat()).collect::<Vec<_>>();
     shorter.iter().flat_map(with).collect()
 }
 
 #[tokio::test]
 async fn of_clocks_an_hour_apart_the_item_itself_decides() {
-    let (add, delete) = (event(AuditAction::AddContent, NOON, None), event(AuditAction::DeleteContent, NOON - HOUR, None));
+    let (add, delete) =
+        (event(AuditAction::AddContent, NOON, None), event(AuditAction::DeleteContent, NOON - HOUR, None));
     for events in [[add.clone(), delete.clone()], [delete.clone(), add.clone()]] {
         for truth in [Presence::Absent, present(add.size.unwrap()), present(77)] {
             let (row, looks) = apply_all(&events, &truth).await;

@@ -95,7 +95,7 @@ impl SecretReference {
     /// One of two members that say where a secret is. No message repeats their values: a value might be the secret
     /// itself.
     #[allow(clippy::option_option)] // The outer option: whether it could be read; the inner: whether it is given.
-    fn read(object: &mut ObjectReader<'_, '_>, [env, file]: [&'static str; 2]) -> Option<Option<Self>> {
+    pub(crate) fn read(object: &mut ObjectReader<'_, '_>, [env, file]: [&'static str; 2]) -> Option<Option<Self>> {
         match (object.has(env), object.has(file)) {
             (true, false) => Some(object.optional_variable(env)?.map(Self::Env)),
             (true, true) => {
