@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{DeleteListId, Monotonic, TaskId, Timestamp};
+use mill_model::{DeleteListId, EventId, Monotonic, TaskId, Timestamp};
 
 /// The time, and waiting for it to pass.
 #[async_trait]
@@ -49,16 +49,25 @@ pub trait Rng: fmt::Debug + Send + Sync + 'static {
 
 /// Conveniences over [`Rng`].
 pub trait RngExt: Rng {
+    /// 80 random bits, which make an id.
+    fn id_bits(&self) -> [u8; 10] {
+        let (a, b) = (self.next_u64().to_le_bytes(), self.next_u64().to_le_bytes());
+        [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]]
+    }
+
     /// A new task id.
     fn task_id(&self, now: Timestamp) -> TaskId {
-        let (a, b) = (self.next_u64().to_le_bytes(), self.next_u64().to_le_bytes());
-        TaskId::new(now, [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]])
+        TaskId::new(now, self.id_bits())
     }
 
     /// A new delete list id.
     fn delete_list_id(&self, now: Timestamp) -> DeleteListId {
-        let (a, b) = (self.next_u64().to_le_bytes(), self.next_u64().to_le_bytes());
-        DeleteListId::new(now, [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]])
+        DeleteListId::new(now, self.id_bits())
+    }
+
+    /// A new event id.
+    fn event_id(&self, now: Timestamp) -> EventId {
+        EventId::new(now, self.id_bits())
     }
 
     /// A random duration, uniform from zero to `most` ("full jitter").

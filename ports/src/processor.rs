@@ -362,6 +362,15 @@ pub struct FollowUp {
     pub queue: QueueName,
     /// The task.
     pub task: Task,
+    /// How long it stays hidden first.
+    pub delay: Duration,
+}
+
+impl FollowUp {
+    /// A task that may run at once.
+    pub fn now(queue: QueueName, task: Task) -> Self {
+        Self { queue, task, delay: Duration::ZERO }
+    }
 }
 
 /// An execution that failed.

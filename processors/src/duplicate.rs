@@ -109,7 +109,7 @@ fn split(pair: &SpacePair, ids: &[ContentId], attempt: &Attempt) -> Result<TaskO
     let queue = attempt.envelope.origin;
     let single = |id: &ContentId| {
         let task = DuplicateTask::of(pair.clone(), Some(id.clone())).to_task()?;
-        Ok(FollowUp { queue, task })
+        Ok(FollowUp::now(queue, task))
     };
     let follow_ups = ids.iter().map(single).collect::<Result<_, TaskError>>();
     let follow_ups = follow_ups

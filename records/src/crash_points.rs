@@ -7,4 +7,10 @@ mill_hooks::crash_points! {
     LETTERS_RETRY_SENT = "letters-retry-sent",
     /// The decision about a dead letter is in the table.
     LETTERS_DECIDED = "letters-decided",
+    /// The intent of a change is in the table; nothing is changed.
+    AUDIT_INTENT_WRITTEN = "audit-intent-written",
+    /// The change is made; no event is sent.
+    AUDIT_CHANGE_MADE = "audit-change-made",
+    /// The event is sent; its intent is still in the table.
+    AUDIT_EVENT_SENT = "audit-event-sent",
 }

@@ -12,7 +12,10 @@
 //! is an error, never an empty one.
 
 pub mod account_counts;
+pub mod audit_intents;
 pub mod audit_log;
+pub mod audit_sender;
+pub mod audited_store;
 pub mod content_index;
 mod crash_points;
 pub mod dead_letters;

@@ -91,7 +91,7 @@ impl ProbeExecution<'_> {
 
     fn follow_up(&self, number: u32) -> FollowUp {
         let mark = format!("{}.{number}", self.task.mark);
-        FollowUp { queue: QueueName::DuplicationHigh, task: task(&self.task.account, 0, &mark) }
+        FollowUp::now(QueueName::DuplicationHigh, task(&self.task.account, 0, &mark))
     }
 
     fn count(&self, fault: SimFault) {

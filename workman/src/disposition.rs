@@ -77,7 +77,7 @@ impl DispositionBuilder<'_> {
     fn follow_up(
         &self,
         parent: &Envelope,
-        FollowUp { queue, task }: FollowUp,
+        FollowUp { queue, task, delay }: FollowUp,
     ) -> Result<(QueueName, OutgoingMessage), String> {
         if !self.shared.output_queues.contains_key(&queue) {
             return Err(format!("this workman has no queue `{queue}`"));
@@ -86,7 +86,7 @@ impl DispositionBuilder<'_> {
         let mut envelope = Envelope::new(self.shared.chance.task_id(now), queue, now, task);
         envelope.trace.clone_from(&parent.trace);
         let body = wire::encode(&envelope).map_err(|error| error.to_string())?;
-        Ok((queue, OutgoingMessage { group: envelope.task.account, body, delay: Duration::ZERO }))
+        Ok((queue, OutgoingMessage { group: envelope.task.account, body, delay }))
     }
 
     /// Nothing is left to do for the task.

@@ -27,7 +27,7 @@ async fn what_leaves_the_queue_is_counted_once_whatever_came_before() {
             "a/put-off" if attempt.envelope.snoozes < 2 => Ok(TaskOutcome::Snooze { delay: secs(5), task: None }),
             "a/given-up" => Err(failed(FailureClass::Permanent, "never")),
             "a/followed" => {
-                let follow_up = FollowUp { queue: HIGH, task: task("a/follow-up") };
+                let follow_up = FollowUp::now(HIGH, task("a/follow-up"));
                 Ok(TaskOutcome::Done { follow_ups: vec![follow_up] })
             }
             _ => Ok(TaskOutcome::done()),

@@ -57,7 +57,7 @@ fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Fixture {
                 }
                 let after = format!("after {}", call.item);
                 done.lock().insert(call.item);
-                Ok(TaskOutcome::Done { follow_ups: vec![FollowUp { queue: HIGH, task: task(&after) }] })
+                Ok(TaskOutcome::Done { follow_ups: vec![FollowUp::now(HIGH, task(&after))] })
             }
         },
     )

@@ -19,7 +19,7 @@ fn retryable() -> crate::probe::Answer {
 #[tokio::test(start_paused = true)]
 async fn follow_ups_are_sent_and_the_task_is_gone() {
     let fixture = Fixture::new(|_, call| async move {
-        let follow_up = |item: &str, queue| FollowUp { queue, task: task(item) };
+        let follow_up = |item: &str, queue| FollowUp::now(queue, task(item));
         Ok(match call.item.as_str() {
             "first" => TaskOutcome::Done { follow_ups: vec![follow_up("second", LOW), follow_up("third", HIGH)] },
             _ => TaskOutcome::done(),
@@ -294,7 +294,7 @@ async fn entries_of_a_batch_that_fail_are_settled_again_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn a_follow_up_that_has_no_queue_here_makes_a_dead_letter_of_its_parent() {
     let fixture = Fixture::new(|_, _| async {
-        Ok(TaskOutcome::Done { follow_ups: vec![FollowUp { queue: QueueName::BitReport, task: task("b") }] })
+        Ok(TaskOutcome::Done { follow_ups: vec![FollowUp::now(QueueName::BitReport, task("b"))] })
     });
     fixture.send(LOW, "a").await;
     fixture.work_off().await.unwrap();

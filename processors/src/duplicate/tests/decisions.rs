@@ -201,8 +201,7 @@ async fn a_task_of_many_items_becomes_a_task_of_each_before_anything_is_done() {
     site.source.insert(&one, "1", noted("n"));
     let scope = DuplicateScope::Items(vec![one.id.clone(), other.id.clone()]);
     let task = DuplicateTask { pair: Fixture::pair(), scope }.to_task().unwrap();
-    let singles =
-        [one, other].map(|item| FollowUp { queue: QueueName::DuplicationLow, task: Fixture::task(Some(&item)) });
+    let singles = [one, other].map(|item| FollowUp::now(QueueName::DuplicationLow, Fixture::task(Some(&item))));
     let follow_ups = singles.to_vec();
     assert_eq!(site.run_under(policy(true), &task).await.unwrap(), TaskOutcome::Done { follow_ups });
     assert_eq!((site.source_port.calls(), site.destination_port.calls()), Default::default());

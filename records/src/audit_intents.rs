@@ -1,0 +1,212 @@
+//! Intents: what a writer of an audited store is about to do, written down before it does it.
+//!
+//! ```text
+//!   intent ──▶ the write ──▶ audit task ──▶ intent removed
+//! ```
+//!
+//! A writer that is killed leaves its intent. Whoever finds it looks at the item ([`judge`]): the write happened, and its event is
+//! sent under the same id; or it did not; or something else stands there, and nobody can know. Nothing of Mill's is visible at the
+//! item.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_model::{AuditAction, AuditEvent, ContentId, EventId, ItemFacts, StoreAddress, Timestamp};
+use mill_ports::{KeyRange, Presence, Row, RowKey, RowPrecondition, Table, TableError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// What a writer is about to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The event, as far as it is known before the write.
+    pub event: AuditEvent,
+    /// The state that the write replaces.
+    pub before: StateBefore,
+}
+
+/// The state of an item or a space before a write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateBefore {
+    /// The write replaces any state.
+    Any,
+    /// There was none.
+    Absent,
+    /// There was this version.
+    Version(String),
+}
+
+/// What a look at the item says about an intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntentVerdict {
+    /// The write happened.
+    Happened,
+    /// It has not happened.
+    NotHappened,
+    /// Something else stands there: it may have happened before.
+    Superseded,
+}
+
+/// What stands at the place of an intent: an item's facts, or, for a space, that it exists.
+#[derive(Debug, Clone)]
+pub enum FoundState {
+    /// An item, or none.
+    Item(Presence<ItemFacts>),
+    /// Whether there is the space.
+    Space(bool),
+}
+
+/// Judges an intent by what stands at its place now.
+pub fn judge(intent: &Intent, found: &FoundState) -> IntentVerdict {
+    let event = &intent.event;
+    match found {
+        FoundState::Space(exists) if *exists == (event.action == AuditAction::CreateSpace) => IntentVerdict::Happened,
+        FoundState::Space(_) => IntentVerdict::NotHappened,
+        FoundState::Item(Presence::Absent) => match (&intent.before, event.action) {
+            (_, AuditAction::DeleteContent) => IntentVerdict::Happened,
+            (StateBefore::Absent, _) => IntentVerdict::NotHappened,
+            _ => IntentVerdict::Superseded,
+        },
+        FoundState::Item(Presence::Present(facts)) => {
+            if matches!(&intent.before, StateBefore::Version(before) if facts.version.token() == before) {
+                IntentVerdict::NotHappened
+            } else if event.action != AuditAction::DeleteContent && is_as_intended(event, facts) {
+                IntentVerdict::Happened
+            } else {
+                IntentVerdict::Superseded
+            }
+        }
+    }
+}
+
+/// Whether an item is in the state that the write was to leave.
+fn is_as_intended(event: &AuditEvent, facts: &ItemFacts) -> bool {
+    let same_size = event.size.is_none_or(|size| size == facts.size);
+    let same_properties = match (&event.properties, &facts.properties) {
+        (Some(wanted), Some(found)) => wanted.iter().all(|(name, value)| found.get(name) == Some(value)),
+        _ => true,
+    };
+    let same_checksums = event.checksums.iter().all(|wanted| {
+        let of_kind = facts.checksums.iter().find(|found| found.algorithm == wanted.algorithm);
+        of_kind.is_none_or(|found| found == wanted)
+    });
+    same_size && same_properties && same_checksums
+}
+
+/// The repository, over the table of the audit log.
+#[derive(Debug, Clone)]
+pub struct Intents {
+    table: Arc<dyn Table>,
+}
+
+impl Intents {
+    /// How many partitions the intents of a store are spread over.
+    const SHARDS: u8 = 16;
+    const PAGE_ROWS: usize = 100;
+    /// No writer is as slow as this: what did not happen by then never will.
+    pub const WRITER_LOST_AFTER: Duration = Duration::from_hours(7 * 24);
+    /// A writer whose item something else has replaced learns of it by then.
+    pub const SUPERSEDED_AFTER: Duration = Duration::from_hours(24);
+    /// A writer that is well has sent its task by then.
+    pub const SENT_AFTER: Duration = Duration::from_mins(1);
+
+    /// The repository over `table`, which is that of the audit log.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table }
+    }
+
+    /// Writes an intent. It is durable when this returns.
+    ///
+    /// # Errors
+    /// The table's: then the write must not be made.
+    pub async fn add(&self, store: &StoreAddress, intent: &Intent) -> Result<(), TableError> {
+        let value: Bytes = serde_json::to_vec(intent).unwrap_or_default().into();
+        self.table.put(&key(store, &intent.event), value, RowPrecondition::Always).await.map(drop)
+    }
+
+    /// Removes an intent that is settled.
+    ///
+    /// # Errors
+    /// The table's: then it is settled once more.
+    pub async fn remove(&self, store: &StoreAddress, event: &AuditEvent) -> Result<(), TableError> {
+        self.table.delete(&key(store, event), RowPrecondition::Always).await
+    }
+
+    /// The intents about the same item or space as this event.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn about(&self, store: &StoreAddress, event: &AuditEvent) -> Result<Vec<Intent>, TableError> {
+        let subject = subject_digest(event);
+        self.query(&partition(store, &subject), &format!("{}/", hex::encode(&subject[..16]))).await
+    }
+
+    /// All intents of a store.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn of_store(&self, store: &StoreAddress) -> Result<Vec<Intent>, TableError> {
+        let mut found = Vec::new();
+        for shard in 0..Self::SHARDS {
+            found.extend(self.query(&shard_partition(store, shard), "").await?);
+        }
+        Ok(found)
+    }
+
+    async fn query(&self, partition: &str, prefix: &str) -> Result<Vec<Intent>, TableError> {
+        let mut range = KeyRange { prefix: prefix.to_owned(), after: None };
+        let mut found = Vec::new();
+        loop {
+            let page = self.table.query(partition, &range, Self::PAGE_ROWS).await?;
+            range.after = page.rows.last().map(|row| row.sort.clone());
+            let stop = page.end || page.rows.is_empty();
+            for row in page.rows {
+                found.push(self.read(&row)?);
+            }
+            if stop {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn read(&self, row: &Row) -> Result<Intent, TableError> {
+        serde_json::from_slice(&row.value).map_err(|error| TableError {
+            kind: mill_ports::TableErrorKind::Unexpected,
+            op: "reading an intent",
+            table: self.table.name().to_owned(),
+            source: Some(error.into()),
+        })
+    }
+}
+
+/// When an intent was written.
+pub fn written_at(intent: &Intent) -> Timestamp {
+    intent.event.happened_at()
+}
+
+fn key(store: &StoreAddress, event: &AuditEvent) -> RowKey {
+    let subject = subject_digest(event);
+    RowKey::new(partition(store, &subject), sort(&subject, event.id))
+}
+
+fn sort(subject: &[u8; 32], event: EventId) -> String {
+    format!("{}/{event}", hex::encode(&subject[..16]))
+}
+
+fn partition(store: &StoreAddress, subject: &[u8; 32]) -> String {
+    shard_partition(store, subject[0] % Intents::SHARDS)
+}
+
+fn shard_partition(StoreAddress { account, store }: &StoreAddress, shard: u8) -> String {
+    format!("intent/{}/{}/{shard:02}", account.as_str(), store.as_str())
+}
+
+fn subject_digest(event: &AuditEvent) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(event.space.as_str());
+    hash.update("/");
+    hash.update(event.item.as_ref().map_or("", ContentId::as_str));
+    hash.finalize().into()
+}

@@ -1,0 +1,311 @@
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use futures::stream;
+use mill_model::wire::{self, ReceiveContext};
+use mill_model::{AuditTask, QueueName, TaskArgs as _, TaskId, Timestamp};
+use mill_ports::TaskQueue as _;
+use mill_testkit::{
+    FaultInjector, FaultKind, FaultPlan, FaultyStore, InjectedFault, MemoryQueue, MemoryStore, MemoryTable, PortCall,
+    QueueBehavior, SeededRng, SimClock, StoreBehavior,
+};
+
+use super::*;
+use crate::audit_log::AuditLog;
+
+/// A store, its audited wrapper, and everything between that can fail.
+struct Fixture {
+    clock: Arc<SimClock>,
+    plan: Arc<FaultPlan>,
+    store: MemoryStore,
+    queue: Arc<MemoryQueue>,
+    table: Arc<MemoryTable>,
+    audited: AuditedStore,
+}
+
+const ACTIONS: [AuditAction; 6] = [
+    AuditAction::AddContent,
+    AuditAction::CopyContent,
+    AuditAction::UpdateContentProperties,
+    AuditAction::DeleteContent,
+    AuditAction::CreateSpace,
+    AuditAction::DeleteSpace,
+];
+
+impl Fixture {
+    fn new(checksums: Vec<Algorithm>) -> Self {
+        let clock = Arc::new(SimClock::new());
+        let chance = Arc::new(SeededRng::new(7));
+        let plan = FaultPlan::new(clock.clone(), chance.clone());
+        let address = address();
+        let behavior = StoreBehavior { checksums, service: Some(1), ..StoreBehavior::default() };
+        let store = MemoryStore::new(address.clone(), behavior, clock.clone());
+        let queue = Arc::new(MemoryQueue::new(
+            QueueName::Audit,
+            QueueBehavior::well_behaved(),
+            clock.clone(),
+            chance.clone(),
+            None,
+        ));
+        let table = Arc::new(MemoryTable::new("audit"));
+        let faulty_table = Arc::new(FaultInjector::new(table.clone(), plan.clone()));
+        let sender = AuditSender {
+            queue: Arc::new(FaultInjector::new(queue.clone(), plan.clone())),
+            log: AuditLog::new(faulty_table.clone()),
+            clock: clock.clone(),
+            chance,
+        };
+        let inner = Arc::new(FaultyStore::new(Arc::new(store.clone()), address.clone(), plan.clone()));
+        let audited = AuditedStore::new(inner, address, Intents::new(faulty_table), sender);
+        store.insert_space(&space("s"));
+        store.insert_space(&space("empty"));
+        for id in ["there", "origin"] {
+            store.insert(&item(id), "12345", Properties::default());
+        }
+        Self { clock, plan, store, queue, table, audited }
+    }
+
+    /// Does one action. The new content is one more byte long than what was there.
+    async fn act(&self, action: AuditAction) -> Result<(), StoreError> {
+        let content = || PutRequest::new(6, Properties([("k".to_owned(), "v".to_owned())].into()));
+        match action {
+            AuditAction::AddContent => {
+                let body = stream::iter([Ok("123".into()), Ok("456".into())]).boxed();
+                self.audited.put(&item("there"), &content(), &self.now_there().await, body).await.map(drop)
+            }
+            AuditAction::CopyContent => {
+                let Presence::Present(facts) = self.store.head(&item("origin")).await? else { panic!("it is there") };
+                let origin = self.store.copy_source(&item("origin"), &facts).expect("of the same service");
+                let content = PutRequest::new(5, Properties([("k".to_owned(), "v".to_owned())].into()));
+                let (to, going) = (item("copy"), |_| true);
+                self.audited.server_side_copy(&to, &content, &Precondition::Absent, &origin, &going).await.map(drop)
+            }
+            AuditAction::UpdateContentProperties => {
+                let properties = Properties([("k".to_owned(), "w".to_owned())].into());
+                self.audited.put_properties(&item("there"), &properties, &self.now_there().await).await.map(drop)
+            }
+            AuditAction::DeleteContent => self.audited.delete(&item("there"), &self.now_there().await).await.map(drop),
+            AuditAction::CreateSpace => self.audited.create_space(&space("new")).await,
+            AuditAction::DeleteSpace => self.audited.remove_empty_space(&space("empty")).await,
+            AuditAction::UpdateSpaceProperties => panic!("no store has it"),
+        }
+    }
+
+    async fn now_there(&self) -> Precondition {
+        match self.store.head(&item("there")).await.unwrap() {
+            Presence::Present(facts) => Precondition::VersionIs(facts.version),
+            Presence::Absent => Precondition::Absent,
+        }
+    }
+
+    /// Whether the action has been done, by the store alone.
+    async fn is_done(&self, action: AuditAction) -> bool {
+        let content = |id| self.store.content(&item(id));
+        match action {
+            AuditAction::AddContent => content("there").is_some_and(|(bytes, _)| bytes.len() == 6),
+            AuditAction::CopyContent => content("copy").is_some(),
+            AuditAction::UpdateContentProperties => content("there").unwrap().1.get("k") == Some("w"),
+            AuditAction::DeleteContent => content("there").is_none(),
+            AuditAction::CreateSpace => matches!(self.store.space(&space("new")).await, Ok(Presence::Present(_))),
+            AuditAction::DeleteSpace => matches!(self.store.space(&space("empty")).await, Ok(Presence::Absent)),
+            AuditAction::UpdateSpaceProperties => false,
+        }
+    }
+
+    /// The events in the queue, each id once.
+    async fn events(&self) -> BTreeMap<mill_model::EventId, AuditEvent> {
+        let mut events = BTreeMap::new();
+        let at_once = NonZeroU32::new(10).unwrap();
+        loop {
+            let deliveries = self.queue.receive(at_once, Duration::from_secs(60), Duration::ZERO).await.unwrap();
+            if deliveries.is_empty() {
+                return events;
+            }
+            for delivery in deliveries {
+                self.queue.acknowledge(&[delivery.receipt]).await.unwrap().into_result().unwrap();
+                let context = ReceiveContext {
+                    id: TaskId::new(Timestamp::default(), [0; 10]),
+                    queue: QueueName::Audit,
+                    sent_at: Timestamp::default(),
+                };
+                let task = AuditTask::from_task(&wire::decode(&delivery.body, context).unwrap().task).unwrap();
+                events.extend(task.events.into_iter().map(|event| (event.id, event)));
+            }
+        }
+    }
+}
+
+fn address() -> StoreAddress {
+    StoreAddress { account: "a".parse().unwrap(), store: "2".parse().unwrap() }
+}
+
+fn space(name: &str) -> SpaceId {
+    SpaceId::new(name).unwrap()
+}
+
+fn item(id: &str) -> ItemAddress {
+    ItemAddress { space: space("s"), id: ContentId::new(id).unwrap() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_action_makes_one_event_with_what_it_left() {
+    for action in ACTIONS {
+        let fixture = Fixture::new(vec![Algorithm::Md5]);
+        fixture.act(action).await.unwrap();
+        assert!(fixture.is_done(action).await, "{action}");
+        let events: Vec<AuditEvent> = fixture.events().await.into_values().collect();
+        let [event] = &events[..] else { panic!("{action}: {events:?}") };
+        assert_eq!((event.action, event.source), (action, EventSource::Mill));
+        assert_eq!(event.item.is_some(), action.is_of_item());
+        if action == AuditAction::AddContent {
+            let sums: Vec<String> = event.checksums.iter().map(ToString::to_string).collect();
+            assert_eq!(sums[0], "sha256:8d969eef6ecad3c29a3a629280e686cf0c3f5d5a86aff3ca12020c923adc6c92");
+            assert_eq!(sums[1], "md5:e10adc3949ba59abbe56e057f20f883e");
+            assert!(event.version.is_some() && event.size == Some(6));
+        }
+        assert_eq!(fixture.table.rows(), [], "{action}: its intent is gone");
+        // Nothing to do makes no event.
+        if matches!(action, AuditAction::CreateSpace | AuditAction::DeleteSpace | AuditAction::DeleteContent) {
+            fixture.act(action).await.unwrap();
+            assert_eq!(fixture.events().await.len(), 0, "{action}");
+        }
+    }
+}
+
+/// The calls after whose beginning a writer can be killed.
+const CALLS: [PortCall; 10] = [
+    PortCall::Query,
+    PortCall::PutRow,
+    PortCall::Head,
+    PortCall::Space,
+    PortCall::Put,
+    PortCall::Take,
+    PortCall::PutProperties,
+    PortCall::Delete,
+    PortCall::Send,
+    PortCall::DeleteRow,
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_killed_at_any_call_leaves_no_change_without_its_event_and_no_event_without_its_change() {
+    let spaces = [PortCall::CreateSpace, PortCall::RemoveEmptySpace];
+    let mut killed = 0;
+    for action in ACTIONS {
+        for call in CALLS.into_iter().chain(spaces) {
+            for (nth, checksums) in [(1, vec![]), (1, vec![Algorithm::Md5]), (2, vec![Algorithm::Md5])] {
+                for again in [false, true] {
+                    if action == AuditAction::CopyContent && checksums.is_empty() {
+                        continue;
+                    }
+                    let fixture = Fixture::new(checksums.clone());
+                    let hang = InjectedFault::Delay(Duration::from_hours(1000));
+                    fixture.plan.fail(call, nth, hang);
+                    let ended = tokio::time::timeout(Duration::from_secs(100), fixture.act(action)).await;
+                    killed += u32::from(ended.is_err());
+                    fixture.plan.calm();
+                    if again && !fixture.is_done(action).await {
+                        // A retry finds the intent, and does it.
+                        fixture.act(action).await.unwrap();
+                    }
+                    let done = fixture.is_done(action).await;
+                    tokio::time::advance(Intents::SENT_AFTER).await;
+                    fixture.audited.settle().await.unwrap();
+                    let events = fixture.events().await;
+                    assert_eq!(events.len(), usize::from(done), "{action} killed at {call} {nth}, again: {again}");
+                    tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+                    fixture.audited.settle().await.unwrap();
+                    assert_eq!(fixture.events().await.len(), 0);
+                    assert_eq!(fixture.table.rows(), [], "{action} killed at {call} {nth}, again: {again}");
+                }
+            }
+        }
+    }
+    assert!(killed > 100, "{killed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_is_lost_has_one_event_also_when_it_is_tried_again() {
+    for action in ACTIONS {
+        for call in CALLS.into_iter().chain([PortCall::CreateSpace, PortCall::RemoveEmptySpace]) {
+            for fault in [InjectedFault::After(FaultKind::Unexpected), InjectedFault::Before(FaultKind::Unexpected)] {
+                let fixture = Fixture::new(vec![Algorithm::Md5]);
+                fixture.plan.fail(call, 1, fault);
+                let ended = fixture.act(action).await;
+                let done = fixture.is_done(action).await;
+                assert!(done || ended.is_err(), "{action}, {call} {fault:?}");
+                if !done {
+                    fixture.act(action).await.unwrap();
+                }
+                tokio::time::advance(Intents::SENT_AFTER).await;
+                fixture.audited.settle().await.unwrap();
+                assert_eq!(fixture.events().await.len(), 1, "{action}, {call} {fault:?}");
+                tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+                fixture.audited.settle().await.unwrap();
+                assert_eq!(
+                    (fixture.events().await.len(), fixture.table.rows()),
+                    (0, vec![]),
+                    "{action}, {call} {fault:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_something_else_stands_the_entry_says_that_the_outcome_is_unknown() {
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    let hang = InjectedFault::Delay(Duration::from_hours(1000));
+    fixture.plan.fail(PortCall::Send, 1, hang);
+    let ended = tokio::time::timeout(Duration::from_secs(100), fixture.act(AuditAction::AddContent)).await;
+    assert!(ended.is_err());
+    fixture.plan.calm();
+    fixture.store.insert(&item("there"), "something else", Properties::default());
+    tokio::time::advance(Intents::SENT_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    assert_eq!(fixture.events().await.len(), 0, "its writer may be alive, and be refused");
+    tokio::time::advance(Intents::SUPERSEDED_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    let events: Vec<AuditEvent> = fixture.events().await.into_values().collect();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].certainty, EventCertainty::Superseded);
+    let _ = &fixture.clock;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_while_its_intent_cannot_be() {
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    for action in ACTIONS {
+        fixture.plan.fail(PortCall::PutRow, 1, InjectedFault::Before(FaultKind::Unavailable));
+        assert!(fixture.act(action).await.is_err(), "{action}");
+        assert!(!fixture.is_done(action).await, "{action}");
+    }
+    assert_eq!(fixture.events().await.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_is_respelled_makes_two_events_for_each_item_in_it() {
+    let clock = Arc::new(SimClock::new());
+    let fixture = Fixture::new(vec![]);
+    let behavior = StoreBehavior { folds_names: true, ids_are_paths: true, ..StoreBehavior::default() };
+    let store = MemoryStore::new(address(), behavior, clock);
+    store.insert_space(&space("s"));
+    for id in ["Dir/a", "Dir/b", "other"] {
+        store.insert(&item(id), "1", Properties::default());
+    }
+    let Presence::Present(facts) = store.head(&item("Dir/a")).await.unwrap() else { panic!("it is there") };
+    let (intents, sender) = (fixture.audited.intents.clone(), fixture.audited.sender.clone());
+    let audited = AuditedStore::new(Arc::new(store.clone()), address(), intents, sender);
+    let respelling = Respelling {
+        from: "Dir/".into(),
+        to: "dir/".into(),
+        compared: ContentId::new("Dir/a").unwrap(),
+        version: facts.version,
+    };
+    assert!(audited.respell(&space("s"), &respelling).await.unwrap());
+    let mut found: Vec<String> =
+        fixture.events().await.into_values().map(|event| format!("{} {}", event.action, event.subject())).collect();
+    found.sort();
+    let expected = ["copy-content s/dir/a", "copy-content s/dir/b", "delete-content s/Dir/a", "delete-content s/Dir/b"];
+    assert_eq!(found, expected);
+}
