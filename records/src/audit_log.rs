@@ -10,9 +10,13 @@
 //! and there is one entry of it. The log is a transparency log (C2SP `tlog-tiles`): a third party verifies it without Mill.
 //!
 //! Reading order: [`entry`] (the bytes of an entry), [`rows`] (the rows of the table), this file (the repository),
-//! `publisher` (gives events their places), `log_files` (the files of the log in its stores).
+//! [`publisher`] (gives events their places), `reconcile` (what the stores have already), [`log_files`] (the files of the log in
+//! its stores).
 
 pub mod entry;
+pub mod log_files;
+pub mod publisher;
+mod reconcile;
 pub mod rows;
 
 use std::sync::Arc;
@@ -72,7 +76,9 @@ impl AuditLog {
     /// After this time another task may ask for the log to be published, in case that the first was lost.
     const WANTED_FOR: Duration = Duration::from_mins(5);
     /// The number of rows in one page of a query.
-    const PAGE_ROWS: usize = 250;
+    const PAGE_ROWS: usize = 64;
+    /// Once a shard has given more than these bytes, it gives no more at once.
+    const SHARD_BYTES_MAX: usize = 1024 * 1024;
 
     /// The repository over `table`.
     pub fn new(table: Arc<dyn Table>) -> Self {
@@ -175,18 +181,18 @@ impl AuditLog {
         Ok(self.table.delete(&rows::wanted_key(account), RowPrecondition::Always).await?)
     }
 
-    /// Events that wait for their places, of all shards, in order of their ids: at most `most`.
+    /// Events that wait for their places, in order of their ids: about `most`.
     ///
-    /// Each shard gives its oldest, so that the events of one item stay in order.
+    /// Each shard gives as many, its oldest, so that the events of one item stay in order.
     ///
     /// # Errors
     /// [`AuditLogError::Unreadable`]; the table's.
     pub async fn ready(&self, account: &AccountId, most: usize) -> Result<Vec<ReadyEvent>, AuditLogError> {
         let shards = (0..rows::SHARDS).map(|shard| rows::ready_partition(account, shard)).collect::<Vec<_>>();
-        let pages = futures::future::try_join_all(shards.iter().map(|shard| self.rows(shard, most))).await?;
+        let share = most.div_ceil(shards.len());
+        let pages = futures::future::try_join_all(shards.iter().map(|shard| self.rows(shard, share))).await?;
         let mut ready = pages.iter().flatten().map(read).collect::<Result<Vec<ReadyEvent>, _>>()?;
         ready.sort_by_key(|ready| ready.event.id);
-        ready.truncate(most);
         Ok(ready)
     }
 
@@ -198,7 +204,8 @@ impl AuditLog {
             let page = self.table.query(partition, &range, Self::PAGE_ROWS.min(most - found.len())).await?;
             let stop = page.end || page.rows.is_empty();
             found.extend(page.rows);
-            if stop || found.len() >= most {
+            let bytes: usize = found.iter().map(|row| row.value.len()).sum();
+            if stop || found.len() >= most || (most < usize::MAX && bytes > Self::SHARD_BYTES_MAX) {
                 return Ok(found);
             }
         }

@@ -13,4 +13,12 @@ mill_hooks::crash_points! {
     AUDIT_CHANGE_MADE = "audit-change-made",
     /// The event is sent; its intent is still in the table.
     AUDIT_EVENT_SENT = "audit-event-sent",
+    /// New entries of a log are committed; no file of them is written.
+    LOG_COMMITTED = "log-committed",
+    /// Their files are written into a store; its checkpoint is the old one.
+    LOG_FILES_WRITTEN = "log-files-written",
+    /// The new checkpoint is in a store.
+    LOG_CHECKPOINT_WRITTEN = "log-checkpoint-written",
+    /// The places of the new entries are written; their events still wait.
+    LOG_EVENTS_PLACED = "log-events-placed",
 }

@@ -42,8 +42,12 @@ pub struct EntryPlace {
 
 /// The key by which an event waits: events of one item are in one shard, in order of their ids.
 pub(super) fn ready_key(account: &AccountId, event: &AuditEvent) -> RowKey {
-    let shard = subject_digest(event)[0] % SHARDS;
-    RowKey::new(ready_partition(account, shard), event.id.to_string())
+    RowKey::new(ready_partition(account, shard_of(event)), event.id.to_string())
+}
+
+/// The shard in which an event waits.
+pub(super) fn shard_of(event: &AuditEvent) -> u8 {
+    subject_digest(event)[0] % SHARDS
 }
 
 pub(super) fn ready_partition(account: &AccountId, shard: u8) -> String {
