@@ -15,7 +15,7 @@ use mill_processors::{ProcessorDeps, Refusals};
 use mill_producer::{DuplicationProducer, QueueSizing};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
-use mill_records::delete_lists::DeleteLists;
+use mill_records::delete_lists::{DeleteLists, DeleteThresholds};
 use mill_records::owners::Owners;
 use mill_records::permits::PermitRepository;
 use mill_records::places::{PlaceChange, RootPlace};
@@ -225,6 +225,7 @@ impl Installation {
             dry_run: self.dry_run,
             another_source: self.source_change.as_ref().is_some_and(|change| !change.accepted),
             give_up_after: self.item_patience,
+            audit: None,
         })
     }
 
@@ -345,7 +346,7 @@ fn producer_with(producer: &ProducerConfig) -> Result<mill_producer::ProducerSet
         silence_max: Duration::from_mins(5),
         sends_at_once: 8.try_into()?,
     };
-    let (thresholds, absent_source) = (mill_producer::DeleteThresholds::default(), mill_producer::AbsentSource::Retire);
+    let (thresholds, absent_source) = (DeleteThresholds::default(), mill_producer::AbsentSource::Retire);
     Ok(mill_producer::ProducerSettings { looping, thresholds, absent_source })
 }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::content::{Checksum, Properties};
 use crate::ids::{ContentId, IdError, SpaceId, StoreId, TaskId, shorten_for_display};
@@ -251,14 +250,7 @@ impl EventId {
 
     /// The id of an event that is reported with the same `facts` each time: so repeats have the same id.
     pub fn of_facts(at: Timestamp, facts: &[&str]) -> Self {
-        let mut hash = Sha256::new();
-        for fact in facts {
-            hash.update((fact.len() as u64).to_be_bytes());
-            hash.update(fact);
-        }
-        let mut chance = [0; 10];
-        chance.copy_from_slice(&hash.finalize()[..10]);
-        Self::new(at, chance)
+        Self(TaskId::of_facts(at, facts))
     }
 
     /// Reads an id as it was displayed.

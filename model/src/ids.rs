@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::time::Timestamp;
 
@@ -260,6 +261,18 @@ impl TaskId {
         Self(uuid::Builder::from_unix_timestamp_millis(now.as_millis(), &chance).into_uuid())
     }
 
+    /// The id of what is made with the same `facts` each time: so a repeat has the same id.
+    pub fn of_facts(at: Timestamp, facts: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        for fact in facts {
+            hash.update((fact.len() as u64).to_be_bytes());
+            hash.update(fact);
+        }
+        let mut bits = [0; 10];
+        bits.copy_from_slice(&hash.finalize()[..10]);
+        Self::new(at, bits)
+    }
+
     /// Reads an id as it was displayed.
     ///
     /// # Errors
@@ -288,6 +301,11 @@ impl DeleteListId {
     /// Makes an id from a time and 80 random bits of the caller.
     pub fn new(now: Timestamp, chance: [u8; 10]) -> Self {
         Self(TaskId::new(now, chance).0)
+    }
+
+    /// The id of the list that is made with the same `facts` each time.
+    pub fn of_facts(at: Timestamp, facts: &[&str]) -> Self {
+        Self(TaskId::of_facts(at, facts).0)
     }
 
     /// Reads an id as it was displayed.

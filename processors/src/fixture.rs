@@ -7,27 +7,33 @@ mod probe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mill_model::{
     AccountId, Algorithm, ContentId, DuplicateTask, Envelope, ItemAddress, ItemOutcomes, Monotonic, Properties,
     QueueName, SpaceId, SpacePair, StoreAddress, StoreId, Task, TaskArgs as _, TaskId, Timestamp, WorkCounts,
 };
-use mill_policy::{AccountPolicy, Compare};
+use mill_policy::{AccountPolicy, Compare, SecretReference};
 use mill_ports::{
-    Attempt, Clock as _, DeliveryLease, EndedTask, FailureClass, ItemOutcomeNote, ProcessorError, RefusalReason,
-    Registry, Statistics, StoreErrorKind, Stores, TaskOutcome,
+    Attempt, BoxError, Clock as _, DeliveryLease, EndedTask, FailureClass, ItemOutcomeNote, ProcessorError,
+    RefusalReason, Registry, Statistics, StoreErrorKind, Stores, TaskOutcome,
 };
+use mill_records::audit_log::AuditLog;
+use mill_records::audit_log::opening::SigningKeys;
+use mill_records::audit_log::publisher::LogPublisher;
+use mill_records::content_index::ContentIndex;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 use mill_testkit::{MemoryStore, MemoryStores, MemoryTable, SeededRng, SimClock, StoreBehavior};
+use mill_transparency::LogSigner;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::guarded::{GuardedStores, Guards};
 pub(crate) use self::policy_files::PolicyFilesFixture;
 pub(crate) use self::probe::{Probe, ProbeFault, archived, without_properties};
-use crate::ProcessorDeps;
 use crate::refusals::Refusals;
+use crate::{AuditDeps, ProcessorDeps};
 
 pub(crate) struct Fixture {
     pub(crate) clock: Arc<SimClock>,
@@ -44,6 +50,9 @@ pub(crate) struct Fixture {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) stores: Arc<dyn Stores>,
     pub(crate) another_source: bool,
+    /// The content index.
+    pub(crate) index: ContentIndex,
+    pub(crate) audit_table: Arc<MemoryTable>,
 }
 
 pub(crate) fn store_address(id: &str) -> StoreAddress {
@@ -106,7 +115,20 @@ impl Fixture {
             refusals: Arc::default(),
             stores: Arc::new(stores),
             another_source: false,
+            index: ContentIndex::new(Arc::new(MemoryTable::new(ContentIndex::TABLE))),
+            audit_table: Arc::new(MemoryTable::new(AuditLog::TABLE)),
             clock,
+        }
+    }
+
+    fn audit(&self) -> AuditDeps {
+        let log = AuditLog::new(self.audit_table.clone());
+        AuditDeps {
+            publisher: LogPublisher::new(log.clone()),
+            log,
+            index: self.index.clone(),
+            keys: Arc::new(FixedKey),
+            publish_after: Duration::from_secs(1),
         }
     }
 
@@ -124,6 +146,7 @@ impl Fixture {
             dry_run: false,
             another_source: self.another_source,
             give_up_after: Duration::MAX,
+            audit: Some(self.audit()),
         })
     }
 
@@ -247,6 +270,34 @@ pub(crate) struct Totals {
     pub(crate) refused: u64,
     pub(crate) vanished: u64,
     pub(crate) bytes: u64,
+}
+
+/// The signing key of the log in tests.
+pub(crate) fn audit_signer() -> LogSigner {
+    LogSigner::generate("example.org/log", [7; 32]).unwrap()
+}
+
+#[derive(Debug)]
+struct FixedKey;
+
+#[async_trait]
+impl SigningKeys for FixedKey {
+    async fn read(&self, _: &SecretReference) -> Result<String, BoxError> {
+        Ok(audit_signer().to_secret())
+    }
+}
+
+/// A policy as [`policy`], of an account with an audit log in its destination.
+pub(crate) fn audited_policy(remove_vanished: bool) -> PolicyRepository {
+    let policy = format!(
+        r#"{{ "spaceDuplicationStorePolicies": {{ "p": [{{ "srcStoreId": "s", "destStoreId": "d" }}] }},
+            "compare": "differences", "removeVanished": {remove_vanished} }}"#
+    );
+    let stores = r#"{ "stores": [
+        { "id": "s", "type": "folder", "root": "/s", "primary": true }, { "id": "d", "type": "folder", "root": "/d" } ],
+        "auditLog": { "stores": ["d"], "origin": "example.org/log", "signingKeyEnv": "KEY" } }"#;
+    let policy = AccountPolicy::parse(account(), policy.as_bytes(), stores.as_bytes());
+    PolicyRepository::fixed(vec![policy.unwrap_or_else(|faults| panic!("{faults:?}"))])
 }
 
 pub(crate) fn policy(remove_vanished: bool) -> PolicyRepository {

@@ -1,4 +1,5 @@
-//! Does the work of tasks, with a module for each kind: [`duplicate`] and [`remove`]. Also works on whole copies for a person,
+//! Does the work of tasks, with a module for each kind: [`duplicate`], [`remove`],
+//! [`audit`] and [`publish_log`]. Also works on whole copies for a person,
 //! without a task: [`verify`] and [`restore`].
 //!
 //! The promise: a task is a reason to look, never an order. Its processor looks at both sides and at the current
@@ -7,7 +8,7 @@
 //! named, and unproven bytes replace nothing without a person's request.
 //!
 //! Reading order: [`registry`] (all kinds), [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind
-//! that deletes), `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure`
+//! that deletes), [`audit`] (records what happened), [`publish_log`] (publishes the audit log), `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure`
 //! (what a store's failure means for a task), `retry` (the few tries of one call), `item_lookup` (an item at either
 //! side), `slow_items` (items at which a store always asks to slow down), [`refusals`] (what cannot be copied, by name);
 //! then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a space from one of its copies, verified
@@ -18,6 +19,7 @@
 //! the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is read as absence. Every
 //! effect of a task is preceded by `Attempt::may_act`.
 
+pub mod audit;
 mod crash_points;
 mod current_policy;
 mod digest_item;
@@ -28,6 +30,7 @@ mod failure;
 #[cfg(test)]
 mod fixture;
 mod item_lookup;
+pub mod publish_log;
 pub mod refusals;
 pub mod remove;
 pub mod restore;
@@ -45,10 +48,13 @@ use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 
+pub use audit::AuditDeps;
 pub use crash_points::CRASH_POINTS;
 pub use refusals::{ANOTHER_SOURCE, Refusal, Refusals, RefusedDeed};
 
+use self::audit::AuditHandler;
 use self::duplicate::DuplicateHandler;
+use self::publish_log::PublishLogHandler;
 use self::remove::RemoveHandler;
 
 /// What the processors of all kinds work with.
@@ -78,9 +84,16 @@ pub struct ProcessorDeps {
     pub another_source: bool,
     /// An item is refused by name once its store has throttled it for so long while it served others.
     pub give_up_after: Duration,
+    /// What records changes; `None` where tasks about them are not run.
+    pub audit: Option<AuditDeps>,
 }
 
 /// All kinds of task that Mill knows, each with what does its tasks.
 pub fn registry(deps: &ProcessorDeps) -> Registry {
-    Registry::default().register(DuplicateHandler::new(deps.clone())).register(RemoveHandler::new(deps.clone()))
+    let registry =
+        Registry::default().register(DuplicateHandler::new(deps.clone())).register(RemoveHandler::new(deps.clone()));
+    let Some(audit) = &deps.audit else { return registry };
+    registry
+        .register(AuditHandler::new(deps.clone(), audit.clone()))
+        .register(PublishLogHandler::new(deps.clone(), audit.clone()))
 }

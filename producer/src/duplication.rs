@@ -24,7 +24,7 @@ pub(crate) mod settings;
 
 use std::collections::BTreeMap;
 
-use mill_records::delete_lists::DeleteLists;
+use mill_records::delete_lists::{DeleteLists, DeleteThresholds};
 use mill_records::owners::Owners;
 use mill_records::producer_state::DuplicationRows;
 use mill_records::sync_proofs::SyncProofs;
@@ -33,7 +33,7 @@ use tracing::info;
 
 use self::plan::Duplication;
 use self::report::SessionReport;
-use self::settings::{AbsentSource, DeleteThresholds, ProducerDeps, ProducerSettings};
+use self::settings::{AbsentSource, ProducerDeps, ProducerSettings};
 use crate::looping::report::{ProducerError, SessionEnd};
 use crate::looping::session_loop::{self, SessionPauses};
 use crate::looping::{LoopingProducer, Plan};

@@ -24,7 +24,7 @@ pub use duplication::report::{
     AbsentSpace, DuplicationFindings, EntryClass, HeldDeletes, LeftOutEntry, LeftOutReport, MissingEntry,
     SessionReport, UncopiedEntry,
 };
-pub use duplication::settings::{AbsentSource, DeleteThresholds, ProducerDeps, ProducerSettings};
+pub use duplication::settings::{AbsentSource, ProducerDeps, ProducerSettings};
 pub use looping::report::{LoopingReport, ProducerError, SessionEnd, SpaceFailure, SpaceFailureKind};
 pub use looping::session_loop::SessionPauses;
 pub use looping::settings::{LoopingDeps, LoopingSettings, QueueSizing, RunStart, WhenFull};

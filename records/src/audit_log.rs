@@ -10,11 +10,12 @@
 //! and there is one entry of it. The log is a transparency log (C2SP `tlog-tiles`): a third party verifies it without Mill.
 //!
 //! Reading order: [`entry`] (the bytes of an entry), [`rows`] (the rows of the table), this file (the repository),
-//! [`publisher`] (gives events their places), `reconcile` (what the stores have already), [`log_files`] (the files of the log in
+//! [`opening`] (the log that an account names), [`publisher`] (gives events their places), `reconcile` (what the stores have already), [`log_files`] (the files of the log in
 //! its stores).
 
 pub mod entry;
 pub mod log_files;
+pub mod opening;
 pub mod publisher;
 mod reconcile;
 pub mod rows;

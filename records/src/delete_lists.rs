@@ -11,12 +11,13 @@
 //! result.
 //!
 //! Reading order: this file (the repository), [`pair`] (the state of a pair), [`head`] (a list), [`rows`] (its ids, and
-//! what became of them), `held` (lists that wait for a person).
+//! what became of them), `thresholds` (the rule), `held` (lists that wait for a person).
 
 pub mod head;
 mod held;
 pub mod pair;
 pub mod rows;
+mod thresholds;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use head::{DeleteListHead, DeleteListState, DeletionScope, GrantedBy, HoldRe
 pub use held::{HeldList, HeldListToken};
 pub use pair::DeletePairState;
 pub use rows::{DeleteListRow, ListedId, RowResult};
+pub use thresholds::DeleteThresholds;
 
 use crate::pair_key::pair_key;
 use crate::versioned::Versioned;

@@ -245,7 +245,15 @@ impl SyncProofs {
     /// # Errors
     /// The table's. A caller may continue as if there were no proof.
     pub async fn get(&self, pair: &SpacePair, item: &ContentId) -> Result<Option<SyncProof>, TableError> {
-        Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)?.proof))
+        Ok(self.row(pair, item).await?.and_then(|row| row.proof))
+    }
+
+    /// What is known of an item, if anything that can be read.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn row(&self, pair: &SpacePair, item: &ContentId) -> Result<Option<SyncProofRow>, TableError> {
+        Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)))
     }
 
     /// Whether both sides are in the states in which this pair copied the item, or found both equal.
@@ -258,8 +266,7 @@ impl SyncProofs {
         item: &ContentId,
         (source, destination): (&Version, &Version),
     ) -> Result<bool, TableError> {
-        let row = self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value));
-        Ok(row.is_some_and(|row| row.is_copy(source, destination)))
+        Ok(self.row(pair, item).await?.is_some_and(|row| row.is_copy(source, destination)))
     }
 
     /// Writes an item's sync proof over an existing row.

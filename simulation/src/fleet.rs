@@ -256,6 +256,7 @@ impl ProcessDeps {
             dry_run: false,
             another_source: false,
             give_up_after: self.give_up_after,
+            audit: None,
         });
         let registry = registry.register(ProbeHandler(self.process.clone()));
         registry.wrapped(|inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() }))

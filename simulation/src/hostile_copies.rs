@@ -143,6 +143,7 @@ impl PairUnderTest {
             dry_run: false,
             another_source: false,
             give_up_after: Duration::MAX,
+            audit: None,
         });
         Self { registry, refusals, clock }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use mill_producer::DeleteThresholds;
+use mill_records::delete_lists::DeleteThresholds;
 
 use super::rng::SimRng;
 

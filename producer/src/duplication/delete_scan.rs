@@ -2,18 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use mill_hooks::{PlantedBug, is_planted};
 use mill_model::ContentId;
 use mill_model::ids::escape_for_display;
 use mill_ports::Place;
 use mill_records::delete_lists::rows::IdsDigest;
-use mill_records::delete_lists::{DeletePairState, HoldReason, ListedId};
+use mill_records::delete_lists::{DeletePairState, DeleteThresholds, HoldReason, ListedId};
 use mill_records::sync_proofs::VersionDigest;
 
 use super::merge::{Merge, MergeError, MergedEntry};
 use super::nibble::Nibble;
 use super::respelled_items::RespelledItems;
-use super::settings::DeleteThresholds;
 
 /// The result of a complete scan.
 #[derive(Debug, Default)]
@@ -132,21 +130,6 @@ impl DeleteScan {
     }
 }
 
-impl DeleteThresholds {
-    /// Whether a person must confirm `count` deletes out of `items_total` items, after `unasked_today` unasked ones within 24
-    /// hours.
-    fn are_exceeded(&self, count: u64, unasked_today: u64, items_total: u64) -> bool {
-        if is_planted(PlantedBug::DeleteThresholdOff) {
-            return false;
-        }
-        let all = count.saturating_add(unasked_today);
-        let of = items_total.saturating_add(unasked_today);
-        let large_share = all.saturating_mul(100) > of.saturating_mul(self.share_percent);
-        let half = of >= self.half_from && all.saturating_mul(2) >= of;
-        count > 0 && (all > self.unasked_max || (all > self.few && large_share) || half || count >= items_total)
-    }
-}
-
 /// Selects the vanished items from the entries of a merge.
 #[derive(Debug, Default)]
 pub(crate) struct VanishedFilter {
@@ -232,35 +215,5 @@ impl UnreadablePrefixes {
             Some(rest) => rest.is_empty() || rest.starts_with('/'),
             None => false,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_thresholds_count_what_was_deleted_unasked_today() {
-        let thresholds = DeleteThresholds::default();
-        for (count, unasked, items, held) in [
-            (20, 0, 1_000, false),
-            (21, 0, 1_000, true),
-            (10, 0, 10, true),
-            (10, 0, 21, false),
-            (10, 0, 20, true),
-            (1, 0, 3, false),
-            (2, 0, 4, true),
-            (1, 0, 1, true),
-            (3, 3, 9, true),
-            (10, 11, 1_000, true),
-            (10, 10, 1_000, false),
-            (600, 0, 60_600, false),
-            (600, 401, 200_000, true),
-            (1_000, 0, 200_000, false),
-            (1_001, 0, 2_000_000, true),
-            (0, 5_000, 10, false),
-        ] {
-            assert_eq!(thresholds.are_exceeded(count, unasked, items), held, "{count} after {unasked} of {items}");
-        }
     }
 }

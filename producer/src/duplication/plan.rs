@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, SpacePair, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
 use mill_records::Versioned;
-use mill_records::delete_lists::{DeleteListError, DeleteLists};
+use mill_records::delete_lists::{DeleteListError, DeleteLists, DeleteThresholds};
 use mill_records::owners::Owners;
 use mill_records::producer_state::{DeleteProgress, DuplicationRows, MissingSpace, PairMorsel, ProducerStateError};
 use mill_records::sync_proofs::SyncProofs;
@@ -15,7 +15,7 @@ use super::endpoints::SpaceError;
 use super::merge::MergeError;
 use super::morsel_step::OpenMorsel;
 use super::report::DuplicationFindings;
-use super::settings::{AbsentSource, DeleteThresholds};
+use super::settings::AbsentSource;
 use crate::looping::report::ProducerError;
 use crate::looping::{MorselCoverage, OpenAs, Plan, SpacesByStore, TurnOutcome};
 

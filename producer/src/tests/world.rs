@@ -20,7 +20,7 @@ use mill_ports::{
     Statistics, Table, TableError, TaskQueue,
 };
 use mill_records::account_counts::{AccountCounts, CountsByAccount, CountsWriter};
-use mill_records::delete_lists::{DeleteLists, RowResult};
+use mill_records::delete_lists::{DeleteLists, DeleteThresholds, RowResult};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::{SyncProof, SyncProofs};
@@ -32,8 +32,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AbsentSource, DeleteThresholds, DuplicationProducer, LoopingDeps, LoopingSettings, ProducerDeps, ProducerSettings,
-    QueueSizing, SessionEnd, SessionReport, WhenFull,
+    AbsentSource, DuplicationProducer, LoopingDeps, LoopingSettings, ProducerDeps, ProducerSettings, QueueSizing,
+    SessionEnd, SessionReport, WhenFull,
 };
 
 pub(super) fn account(name: &str) -> AccountId {

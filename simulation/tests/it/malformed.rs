@@ -264,6 +264,7 @@ impl Shop {
             dry_run: false,
             another_source: false,
             give_up_after: Duration::MAX,
+            audit: None,
         });
         let deps = WorkmanDeps {
             queues: vec![self.queues.get(QUEUE)],

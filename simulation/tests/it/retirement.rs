@@ -17,10 +17,12 @@ use mill_ports::{
 };
 use mill_processors::ProcessorDeps;
 use mill_producer::{
-    AbsentSource, DeleteThresholds, DuplicationProducer, HeldDeletes, LoopingDeps, LoopingSettings, ProducerDeps,
-    ProducerSettings, SessionEnd, WhenFull,
+    AbsentSource, DuplicationProducer, HeldDeletes, LoopingDeps, LoopingSettings, ProducerDeps, ProducerSettings,
+    SessionEnd, WhenFull,
 };
-use mill_records::delete_lists::{DeleteListError, DeleteListState, DeleteLists, GrantedBy, HoldReason};
+use mill_records::delete_lists::{
+    DeleteListError, DeleteListState, DeleteLists, DeleteThresholds, GrantedBy, HoldReason,
+};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -174,6 +176,7 @@ impl Installation {
             dry_run: false,
             another_source: false,
             give_up_after: Duration::MAX,
+            audit: None,
         })
     }
 
