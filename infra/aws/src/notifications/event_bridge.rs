@@ -50,11 +50,12 @@ pub(super) fn check_major(
     if of_major { Ok(()) } else { Err(EventFault::Version { member, found: found.to_owned(), known }) }
 }
 
-/// A time of RFC 3339. What is finer than a millisecond is left out.
+/// A time of RFC 3339. What is finer than a millisecond is left out. Without a zone, as moto writes it, it is in UTC.
 pub(super) fn time(event: &Json, member: &'static str) -> Result<Timestamp, EventFault> {
     let found = event.required_text(member)?;
-    let millis = DateTime::from_str(found, Format::DateTimeWithOffset).ok().and_then(|time| time.to_millis().ok());
-    millis
+    let parse = |text: &str| DateTime::from_str(text, Format::DateTimeWithOffset).ok();
+    let time = parse(found).or_else(|| parse(&format!("{found}Z")));
+    time.and_then(|time| time.to_millis().ok())
         .and_then(|millis| u64::try_from(millis).ok())
         .map(Timestamp::from_millis)
         .ok_or_else(|| EventFault::Time { member, found: found.to_owned() })

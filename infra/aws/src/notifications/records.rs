@@ -2,7 +2,8 @@
 //!
 //! What differs among servers: MinIO begins names of events with `s3:`, encodes `/` in keys and repeats a name and a plain key
 //! above the records. Ceph does not encode keys, writes sizes as texts in some versions, and `""` for a version that
-//! there is none of. Removals have neither size nor tag at Amazon, and both (`0`, `""`) elsewhere.
+//! there is none of. Removals have neither size nor tag at Amazon, and both elsewhere: `0` and `""`, or what was removed.
+//! Moto writes neither a user nor the zone of a time.
 
 use super::error::{EventFault, NotificationError};
 use super::event::{EventKind, ObjectEvent};
