@@ -32,7 +32,7 @@ mod sequencer;
 mod tests;
 
 pub use error::{EventFault, KeyFault, NotificationError};
-pub use event::{Creation, EventKind, ObjectEvent, Removal};
+pub use event::{EventKind, ObjectCreation, ObjectEvent, ObjectRemoval};
 pub use sequencer::Sequencer;
 
 use json::Json;

@@ -124,7 +124,7 @@ const READS: [&str; 7] = [
 /// # Errors
 /// Another type, an unknown action, a missing or malformed member, or an invalid id.
 pub fn read_audit(properties: &BTreeMap<String, String>) -> Result<DuraCloudAudit, WireError> {
-    let message = Members(properties);
+    let message = AuditMembers(properties);
     let kind = message.required("type")?;
     if kind != "AUDIT" {
         return Err(WireError::DuraCloudType(shorten_for_display(kind)));
@@ -158,9 +158,9 @@ pub fn read_audit(properties: &BTreeMap<String, String>) -> Result<DuraCloudAudi
 }
 
 /// The members of a message.
-struct Members<'a>(&'a BTreeMap<String, String>);
+struct AuditMembers<'a>(&'a BTreeMap<String, String>);
 
-impl<'a> Members<'a> {
+impl<'a> AuditMembers<'a> {
     /// A value; `None` if it is missing, empty or not applicable.
     fn get(&self, name: &str) -> Option<&'a str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty() && *value != NOT_APPLICABLE)

@@ -34,9 +34,9 @@ pub struct ObjectEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// It was written: new, replaced, or as a further version.
-    Created(Creation),
+    Created(ObjectCreation),
     /// It, a version of it, or its delete marker was removed. See [`ObjectEvent::may_concern_another_version`].
-    Removed(Removal),
+    Removed(ObjectRemoval),
     /// Its tags were set or removed.
     TagsChanged,
     /// Its permissions were changed.
@@ -50,7 +50,7 @@ pub enum EventKind {
 
 /// How an object was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Creation {
+pub enum ObjectCreation {
     /// By an upload in one request.
     Put,
     /// By a form in a browser.
@@ -65,7 +65,7 @@ pub enum Creation {
 
 /// How an object was removed. Rules of the bucket (lifecycle) do it in the same two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
+pub enum ObjectRemoval {
     /// For good: the only state of the object, or one version of it.
     Deleted,
     /// A delete marker was put before its versions.
@@ -84,7 +84,7 @@ impl ObjectEvent {
     /// current one. It may have been an old one; then the object is unchanged. It may have been the delete marker; then
     /// the object is there again. So even a removal is only a hint. Source: Amazon S3 user guide, *Managing delete markers*.
     pub fn may_concern_another_version(&self) -> bool {
-        self.kind == EventKind::Removed(Removal::Deleted) && self.version_id.is_some()
+        self.kind == EventKind::Removed(ObjectRemoval::Deleted) && self.version_id.is_some()
     }
 
     /// Whether `other` is of the same object and surely happened later. `false` if that is not known, and for repeats.

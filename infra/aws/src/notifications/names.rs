@@ -3,7 +3,7 @@
 //! Sources: Amazon S3 user guide, *Event notification types and destinations* and *Using EventBridge*; MinIO,
 //! *Bucket notifications*; Ceph, *S3 bucket notifications compatibility*.
 
-use super::event::{Creation, EventKind, Removal};
+use super::event::{EventKind, ObjectCreation, ObjectRemoval};
 
 /// Names in records that say of nothing that Mill copies, by their first word.
 const IGNORED_FAMILIES: [&str; 14] = [
@@ -34,29 +34,28 @@ pub(super) fn record_kind(name: &str) -> EventKind {
     match (family, action) {
         // MinIO counts changes beside the content as creations.
         ("ObjectCreated", "PutTagging" | "DeleteTagging") | ("ObjectTagging", _) => EventKind::TagsChanged,
-        ("ObjectCreated", "PutRetention" | "PutLegalHold") => ignored(),
+        // It tells of locks, and of deletes that found nothing.
+        ("ObjectCreated", "PutRetention" | "PutLegalHold") | ("ObjectRemoved", "NoOP") => ignored(),
         ("ObjectCreated", how) => EventKind::Created(creation(how)),
-        ("ObjectSynced", "Create") => EventKind::Created(Creation::Other("ObjectSynced".to_owned())),
-        // MinIO tells of deletes that found nothing.
-        ("ObjectRemoved", "NoOP") => ignored(),
+        ("ObjectSynced", "Create") => EventKind::Created(ObjectCreation::Other("ObjectSynced".to_owned())),
         ("ObjectRemoved" | "LifecycleExpiration", "DeleteMarkerCreated")
-        | ("ObjectSynced", "DeletionMarkerCreated") => EventKind::Removed(Removal::DeleteMarkerCreated),
+        | ("ObjectSynced", "DeletionMarkerCreated") => EventKind::Removed(ObjectRemoval::DeleteMarkerCreated),
         ("ObjectRemoved" | "LifecycleExpiration", _)
         | ("ObjectSynced", "Delete")
-        | ("ObjectLifecycle", "Expiration:Current") => EventKind::Removed(Removal::Deleted),
+        | ("ObjectLifecycle", "Expiration:Current") => EventKind::Removed(ObjectRemoval::Deleted),
         ("ObjectAcl", _) => EventKind::AclChanged,
         _ if IGNORED_FAMILIES.contains(&family) => ignored(),
         _ => EventKind::Unknown(name.to_owned()),
     }
 }
 
-fn creation(how: &str) -> Creation {
+fn creation(how: &str) -> ObjectCreation {
     match how {
-        "Put" => Creation::Put,
-        "Post" => Creation::Post,
-        "Copy" => Creation::Copy,
-        "CompleteMultipartUpload" => Creation::CompleteMultipartUpload,
-        other => Creation::Other(other.to_owned()),
+        "Put" => ObjectCreation::Put,
+        "Post" => ObjectCreation::Post,
+        "Copy" => ObjectCreation::Copy,
+        "CompleteMultipartUpload" => ObjectCreation::CompleteMultipartUpload,
+        other => ObjectCreation::Other(other.to_owned()),
     }
 }
 
@@ -64,16 +63,16 @@ fn creation(how: &str) -> Creation {
 pub(super) fn event_bridge_kind(detail_type: &str, reason: Option<&str>, deletion_type: Option<&str>) -> EventKind {
     match detail_type {
         "Object Created" => EventKind::Created(match reason.unwrap_or_default() {
-            "PutObject" => Creation::Put,
-            "POST Object" => Creation::Post,
-            "CopyObject" => Creation::Copy,
-            "CompleteMultipartUpload" => Creation::CompleteMultipartUpload,
-            other => Creation::Other(other.to_owned()),
+            "PutObject" => ObjectCreation::Put,
+            "POST Object" => ObjectCreation::Post,
+            "CopyObject" => ObjectCreation::Copy,
+            "CompleteMultipartUpload" => ObjectCreation::CompleteMultipartUpload,
+            other => ObjectCreation::Other(other.to_owned()),
         }),
         "Object Deleted" if deletion_type == Some("Delete Marker Created") => {
-            EventKind::Removed(Removal::DeleteMarkerCreated)
+            EventKind::Removed(ObjectRemoval::DeleteMarkerCreated)
         }
-        "Object Deleted" => EventKind::Removed(Removal::Deleted),
+        "Object Deleted" => EventKind::Removed(ObjectRemoval::Deleted),
         "Object Tags Added" | "Object Tags Deleted" => EventKind::TagsChanged,
         "Object ACL Updated" => EventKind::AclChanged,
         "Object Restore Initiated"

@@ -1,5 +1,7 @@
 //! Bodies as `java.util.Properties` writes them, read back.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -18,7 +20,7 @@ fn escaped(text: &str, is_key: bool, ascii: bool) -> String {
             '=' | ':' | '#' | '!' | '\\' => out.extend(['\\', character]),
             other if ascii && !(' '..='~').contains(&other) => {
                 for unit in other.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04X}"));
+                    let _ = write!(out, "\\u{unit:04X}");
                 }
             }
             other => out.push(other),

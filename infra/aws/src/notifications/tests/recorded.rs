@@ -252,14 +252,14 @@ fn names_of_events_are_told_apart() {
     let kind = |name: &str| only_event(&aws(name, &serde_json::json!({ "key": "a" }))).kind;
     let ignored = |name: &str| EventKind::Ignored(name.to_owned());
     for (name, expected) in [
-        ("ObjectCreated:Post", EventKind::Created(Creation::Post)),
-        ("s3:ObjectCreated:Copy", EventKind::Created(Creation::Copy)),
-        ("ObjectCreated:Magic", EventKind::Created(Creation::Other("Magic".to_owned()))),
+        ("ObjectCreated:Post", EventKind::Created(ObjectCreation::Post)),
+        ("s3:ObjectCreated:Copy", EventKind::Created(ObjectCreation::Copy)),
+        ("ObjectCreated:Magic", EventKind::Created(ObjectCreation::Other("Magic".to_owned()))),
         ("s3:ObjectCreated:PutTagging", EventKind::TagsChanged),
         ("s3:ObjectCreated:PutLegalHold", ignored("ObjectCreated:PutLegalHold")),
         ("s3:ObjectRemoved:NoOP", ignored("ObjectRemoved:NoOP")),
-        ("s3:ObjectRemoved:DeleteAllVersions", EventKind::Removed(Removal::Deleted)),
-        ("s3:ObjectSynced:DeletionMarkerCreated", EventKind::Removed(Removal::DeleteMarkerCreated)),
+        ("s3:ObjectRemoved:DeleteAllVersions", EventKind::Removed(ObjectRemoval::Deleted)),
+        ("s3:ObjectSynced:DeletionMarkerCreated", EventKind::Removed(ObjectRemoval::DeleteMarkerCreated)),
         ("ReducedRedundancyLostObject", ignored("ReducedRedundancyLostObject")),
         ("IntelligentTiering", ignored("IntelligentTiering")),
         ("ObjectAnnotation:Put", ignored("ObjectAnnotation:Put")),
