@@ -5,8 +5,10 @@
 
 mod dead_letter;
 mod duracloud;
+mod duracloud_audit;
 
 pub use dead_letter::{RawBody, decode_dead_letter, encode_dead_letter};
+pub use duracloud_audit::{AuditAction, AuditedWrite, DuraCloudAudit, read_audit};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

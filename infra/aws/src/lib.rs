@@ -3,7 +3,8 @@
 //! Reading order: [`connection`] (how Mill reaches a service, and as whom), `ca_bundle` (whose certificates it trusts), [`S3Service`] (which service it is),
 //! [`request_stats`] (what it costs), `sdk_error` (what a failed call means), [`ServiceClock`] (the time that the service
 //! reports), `response` (what makes a response of S3 credible), [`deployment`] (the names, settings and keys that a deployment
-//! must have, and the check of one), [`queue`], [`table`], [`FleetEngine`] (all of them), [`store`].
+//! must have, and the check of one), [`queue`], [`table`], [`FleetEngine`] (all of them), [`store`], [`notifications`] (what a
+//! bucket tells about its objects).
 //!
 //! **Invariant:** a request that failed is never read as "not there", and no entry of a batch that failed is ever
 //! forgotten. Keys are bytes: nothing is trimmed, collapsed or folded between an id and its key.
@@ -14,6 +15,7 @@ pub mod connection;
 pub mod deployment;
 mod engine;
 mod many_headers;
+pub mod notifications;
 mod proxy;
 pub mod queue;
 pub mod request_stats;

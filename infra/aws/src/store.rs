@@ -49,6 +49,7 @@ use self::failure_scope::ProbeCache;
 use self::key_encoding::ProvenSpellings;
 use self::key_names::KeyNameMemory;
 pub use self::overlap::{OverlapResult, S3Extent, S3Overlap};
+pub(crate) use self::page::hex_byte;
 use self::readable_headers::ReadableHeaders;
 pub(crate) use self::readable_headers::UnreadableHeader;
 use self::spaces::SpaceSightings;

@@ -32,7 +32,7 @@ pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, W
 }
 
 /// Reads the text form of `java.util.Properties`. Source: its `load(Reader)` documentation.
-fn properties(text: &str) -> BTreeMap<String, String> {
+pub(super) fn properties(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     // The two characters are one line end: an escaped line end covers both.
     let text = text.replace("\r\n", "\n");

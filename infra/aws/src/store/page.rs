@@ -247,7 +247,7 @@ pub(super) fn url_decode(text: &str) -> Vec<u8> {
 }
 
 /// The byte of two hexadecimal digits.
-pub(super) fn hex_byte(text: &[u8]) -> Option<u8> {
+pub(crate) fn hex_byte(text: &[u8]) -> Option<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let (high, low) = (digit(text.first()?)?, digit(text.get(1)?)?);
     u8::try_from(high * 16 + low).ok()
