@@ -42,6 +42,9 @@ pub struct AuditEvent {
     /// Checksums of the content afterwards, such as `md5:…`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checksums: Vec<Checksum>,
+    /// The content type afterwards, if it is known apart from the properties.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
     /// All properties afterwards, if they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<BTreeMap<String, String>>,
@@ -210,6 +213,7 @@ impl AuditEvent {
             user: None,
             size: None,
             checksums: Vec::new(),
+            content_type: None,
             properties: None,
             space_acls: None,
             copied_from: None,

@@ -8,7 +8,6 @@ mod duracloud;
 mod duracloud_audit;
 
 pub use dead_letter::{RawBody, decode_dead_letter, encode_dead_letter};
-pub use duracloud_audit::{AuditAction, AuditedWrite, DuraCloudAudit, read_audit};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

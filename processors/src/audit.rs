@@ -31,6 +31,7 @@ use mill_records::audit_log::AuditLog;
 use mill_records::audit_log::opening::SigningKeys;
 use mill_records::audit_log::publisher::LogPublisher;
 use mill_records::content_index::{Applied, ContentIndex};
+use mill_records::delete_lists::DeleteThresholds;
 use mill_records::policies::PolicyError;
 use tracing::{debug, info};
 
@@ -52,6 +53,8 @@ pub struct AuditDeps {
     pub publisher: LogPublisher,
     /// Where signing keys are.
     pub keys: Arc<dyn SigningKeys>,
+    /// The rule: how many deletes are granted unasked.
+    pub thresholds: DeleteThresholds,
     /// How long events wait for others, so that they share a checkpoint.
     pub publish_after: Duration,
 }

@@ -21,7 +21,7 @@ use mill_records::audit_log::AuditLog;
 use mill_records::audit_log::opening::SigningKeys;
 use mill_records::audit_log::publisher::LogPublisher;
 use mill_records::content_index::ContentIndex;
-use mill_records::delete_lists::DeleteLists;
+use mill_records::delete_lists::{DeleteLists, DeleteThresholds};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -128,6 +128,7 @@ impl Fixture {
             log,
             index: self.index.clone(),
             keys: Arc::new(FixedKey),
+            thresholds: DeleteThresholds::default(),
             publish_after: Duration::from_secs(1),
         }
     }

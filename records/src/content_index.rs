@@ -71,7 +71,8 @@ impl IndexRow {
 
     /// The row after this event.
     fn of(event: &AuditEvent) -> Self {
-        let content_type = event.properties.as_ref().and_then(|properties| properties.get("content-type").cloned());
+        let of_properties = || event.properties.as_ref()?.get("content-type").cloned();
+        let content_type = event.content_type.clone().or_else(of_properties);
         Self {
             event: event.id,
             at: event.at,

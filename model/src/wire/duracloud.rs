@@ -2,20 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use super::duracloud_audit::read_audit_task;
 use super::{ReceiveContext, WireError};
 use crate::envelope::Envelope;
 use crate::ids::{AccountId, ContentId, SpaceId, StoreId};
 use crate::space_pair::SpacePair;
 use crate::task::{DuplicateTask, TaskArgs as _};
 
-/// Reads a message of type `DUP`. `attempts` becomes the count of failures.
+/// Reads a message of type `DUP` or `AUDIT`. `attempts` becomes the count of failures.
 pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireError> {
     let text = std::str::from_utf8(body).map_err(|error| WireError::Malformed(error.to_string()))?;
     let found = properties(text);
     let kind = found.get("type").ok_or_else(|| WireError::Malformed("it has no `type`".into()))?;
-    if kind != "DUP" {
-        return Err(WireError::DuraCloudType(crate::ids::shorten_for_display(kind)));
-    }
+    let task = match kind.as_str() {
+        "DUP" => duplicate(&found)?.to_task()?,
+        "AUDIT" => read_audit_task(&found)?.to_task()?,
+        _ => return Err(WireError::DuraCloudType(crate::ids::shorten_for_display(kind))),
+    };
+    let mut envelope = Envelope::new(arrival.id, arrival.queue, arrival.sent_at, task);
+    envelope.failures = found.get("attempts").and_then(|attempts| attempts.parse().ok()).unwrap_or(0);
+    Ok(envelope)
+}
+
+fn duplicate(found: &BTreeMap<String, String>) -> Result<DuplicateTask, WireError> {
     let member =
         |name: &str| found.get(name).cloned().ok_or_else(|| WireError::Malformed(format!("it has no `{name}`")));
     let item = found.get("contentId").filter(|id| !id.is_empty()).map(ContentId::new).transpose()?;
@@ -25,10 +34,7 @@ pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, W
         destination: StoreId::new(member("destStoreId")?)?,
         space: SpaceId::new(member("spaceId")?)?,
     };
-    let task = DuplicateTask::of(pair, item).to_task()?;
-    let mut envelope = Envelope::new(arrival.id, arrival.queue, arrival.sent_at, task);
-    envelope.failures = found.get("attempts").and_then(|attempts| attempts.parse().ok()).unwrap_or(0);
-    Ok(envelope)
+    Ok(DuplicateTask::of(pair, item))
 }
 
 /// Reads the text form of `java.util.Properties`. Source: its `load(Reader)` documentation.

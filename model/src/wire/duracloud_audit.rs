@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::WireError;
-use crate::content::Properties;
+use crate::audit_event::{AuditAction, AuditEvent, CopiedFrom, EventId, EventSource};
+use crate::content::{Algorithm, Checksum, Properties};
 use crate::ids::{AccountId, ContentId, ItemAddress, SpaceId, StoreId, shorten_for_display};
+use crate::task::AuditTask;
 use crate::time::Timestamp;
 
 /// What DuraCloud writes for a value that there is none of. It should be left out of messages, and is not always.
@@ -17,7 +19,7 @@ const NOT_APPLICABLE: &str = "not-applicable";
 
 /// What an audit message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DuraCloudAudit {
+pub(super) enum DuraCloudAudit {
     /// Something was changed.
     Write(Box<AuditedWrite>),
     /// Something was read: the name of the action, such as `GET_CONTENT`. Nothing follows from it.
@@ -26,85 +28,35 @@ pub enum DuraCloudAudit {
 
 /// A change that DuraStore made. Texts are kept exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditedWrite {
+pub(super) struct AuditedWrite {
     /// What was done.
-    pub action: AuditAction,
+    pub(super) action: AuditAction,
     /// The account.
-    pub account: AccountId,
+    pub(super) account: AccountId,
     /// The store.
-    pub store: StoreId,
+    pub(super) store: StoreId,
     /// The space; of a copy, where it was made.
-    pub space: SpaceId,
+    pub(super) space: SpaceId,
     /// The item; of a copy, the new one. Always there if the action is of an item.
-    pub item: Option<ContentId>,
+    pub(super) item: Option<ContentId>,
     /// When it was done, by the clock of DuraStore's host. Never order events by it.
-    pub at: Timestamp,
+    pub(super) at: Timestamp,
     /// Who did it; `None` if nobody was logged in.
-    pub user: Option<String>,
+    pub(super) user: Option<String>,
     /// The checksum as the store gave it, usually MD5 in hexadecimal; of a deleted item, what it had.
-    pub checksum: Option<String>,
+    pub(super) checksum: Option<String>,
     /// The content type.
-    pub mimetype: Option<String>,
+    pub(super) mimetype: Option<String>,
     /// The size in bytes.
-    pub size: Option<u64>,
+    pub(super) size: Option<u64>,
     /// The properties of the item; of a copy, those of its source. `None` if the action is not about them.
-    pub properties: Option<Properties>,
+    pub(super) properties: Option<Properties>,
     /// Who may do what in the space, as Java's text of a map: `{curator=WRITE, group-x=READ}`.
-    pub space_acls: Option<String>,
+    pub(super) space_acls: Option<String>,
     /// The type of the store, such as `AMAZON_S3`.
-    pub store_type: Option<String>,
+    pub(super) store_type: Option<String>,
     /// What a copy was made of. Early versions of DuraCloud do not say it.
-    pub source: Option<ItemAddress>,
-}
-
-/// What DuraStore did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AuditAction {
-    /// An item was written, new or over an older one.
-    AddContent,
-    /// An item was copied within the store.
-    CopyContent,
-    /// The properties of an item were replaced.
-    SetContentProperties,
-    /// An item was deleted.
-    DeleteContent,
-    /// A space was made.
-    CreateSpace,
-    /// A space was deleted.
-    DeleteSpace,
-    /// The permissions of a space were replaced.
-    SetSpaceAcls,
-}
-
-impl AuditAction {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::AddContent,
-        Self::CopyContent,
-        Self::SetContentProperties,
-        Self::DeleteContent,
-        Self::CreateSpace,
-        Self::DeleteSpace,
-        Self::SetSpaceAcls,
-    ];
-
-    /// DuraCloud's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AddContent => "ADD_CONTENT",
-            Self::CopyContent => "COPY_CONTENT",
-            Self::SetContentProperties => "SET_CONTENT_PROPERTIES",
-            Self::DeleteContent => "DELETE_CONTENT",
-            Self::CreateSpace => "CREATE_SPACE",
-            Self::DeleteSpace => "DELETE_SPACE",
-            Self::SetSpaceAcls => "SET_SPACE_ACLS",
-        }
-    }
-
-    /// Whether it is of an item, not of a space.
-    pub const fn is_of_item(self) -> bool {
-        !matches!(self, Self::CreateSpace | Self::DeleteSpace | Self::SetSpaceAcls)
-    }
+    pub(super) source: Option<ItemAddress>,
 }
 
 /// The actions that change nothing.
@@ -123,7 +75,7 @@ const READS: [&str; 7] = [
 ///
 /// # Errors
 /// Another type, an unknown action, a missing or malformed member, or an invalid id.
-pub fn read_audit(properties: &BTreeMap<String, String>) -> Result<DuraCloudAudit, WireError> {
+pub(super) fn read_audit(properties: &BTreeMap<String, String>) -> Result<DuraCloudAudit, WireError> {
     let message = AuditMembers(properties);
     let kind = message.required("type")?;
     if kind != "AUDIT" {
@@ -133,7 +85,7 @@ pub fn read_audit(properties: &BTreeMap<String, String>) -> Result<DuraCloudAudi
     if let Some(read) = READS.into_iter().find(|read| *read == name) {
         return Ok(DuraCloudAudit::Read(read));
     }
-    let action = AuditAction::ALL.into_iter().find(|action| action.as_str() == name);
+    let action = AuditAction::ALL.into_iter().find(|action| action.duracloud_name() == name);
     let action = action.ok_or_else(|| malformed("action", name, "no action of DuraCloud"))?;
     let item = match message.get("contentId") {
         None if action.is_of_item() => return Err(missing("contentId")),
@@ -155,6 +107,45 @@ pub fn read_audit(properties: &BTreeMap<String, String>) -> Result<DuraCloudAudi
         store_type: message.text("store-type"),
         source: message.source()?,
     })))
+}
+
+/// Reads an audit message as a task. One that says that something was read makes a task without events.
+///
+/// # Errors
+/// As [`read_audit`]; a checksum that is no MD5.
+pub(super) fn read_audit_task(properties: &BTreeMap<String, String>) -> Result<AuditTask, WireError> {
+    let (account, events) = match read_audit(properties)? {
+        DuraCloudAudit::Read(_) => (AccountId::new(AuditMembers(properties).required("account")?)?, Vec::new()),
+        DuraCloudAudit::Write(write) => (write.account.clone(), vec![write.into_event()?]),
+    };
+    Ok(AuditTask { account, events, stored: Vec::new() })
+}
+
+impl AuditedWrite {
+    /// The event. The same message makes the same id, by the members that DuraCloud takes for its key.
+    fn into_event(self) -> Result<AuditEvent, WireError> {
+        let item = self.item.as_ref().map_or("", ContentId::as_str);
+        let facts =
+            [self.action.duracloud_name(), self.account.as_str(), self.store.as_str(), self.space.as_str(), item];
+        let id = EventId::of_facts(self.at, &facts);
+        let subject = (self.store, self.space, self.item);
+        let event = AuditEvent::new(id, subject, self.action, self.at, EventSource::Duracloud);
+        let md5 = |text: &String| {
+            let value = hex::decode(text).ok().filter(|value| value.len() == Algorithm::Md5.value_bytes());
+            let value = value.ok_or_else(|| malformed("content-checksum", text, "no MD5"))?;
+            Ok::<_, WireError>(Checksum { algorithm: Algorithm::Md5, value: value.into() })
+        };
+        Ok(AuditEvent {
+            user: self.user,
+            size: self.size,
+            checksums: self.checksum.as_ref().map(md5).transpose()?.into_iter().collect(),
+            content_type: self.mimetype,
+            properties: self.properties.map(|properties| properties.0),
+            space_acls: self.space_acls,
+            copied_from: self.source.map(|from| CopiedFrom { store: None, space: from.space, item: from.id }),
+            ..event
+        })
+    }
 }
 
 /// The members of a message.

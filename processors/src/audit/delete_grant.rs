@@ -44,7 +44,9 @@ impl Recording<'_> {
         };
         let unasked = state.record.unasked_today(&*self.shared.deps.clock);
         let items_total = self.count_items(pair, 3 * (unasked + 1) + RULE_MARGIN).await?;
-        let why = why.or_else(|| exceeds(unasked, items_total).then_some("enough was deleted unasked today"));
+        let why = why.or_else(|| {
+            exceeds(&self.shared.audit.thresholds, unasked, items_total).then_some("enough was deleted unasked today")
+        });
         if let Some(why) = why {
             info!(%item, destination = %pair.destination, why, "the next survey decides about its copy");
             return Ok(None);
@@ -125,8 +127,7 @@ impl Recording<'_> {
 const RULE_MARGIN: u64 = 4;
 
 /// Whether the rule's few are exceeded by one more delete. The number of items may be larger than `items_total`.
-fn exceeds(unasked_today: u64, items_total: u64) -> bool {
-    let thresholds = DeleteThresholds::default();
+fn exceeds(thresholds: &DeleteThresholds, unasked_today: u64, items_total: u64) -> bool {
     // What was granted may still be there: it does not count as a part of the space that stays.
     let staying = items_total.saturating_sub(unasked_today);
     unasked_today + 1 > thresholds.few || thresholds.are_exceeded(1, unasked_today, staying)

@@ -93,7 +93,7 @@ fn an_upload_is_read_with_all_it_says() {
 #[test]
 fn every_action_of_duracloud_is_known_by_its_name() {
     for action in AuditAction::ALL {
-        assert_eq!(read_write(&with(&[("action", action.as_str())])).action, action);
+        assert_eq!(read_write(&with(&[("action", action.duracloud_name())])).action, action);
     }
     for action in READS {
         let members = [("type", "AUDIT"), ("action", action), ("account", "a"), ("storeId", "1")];
