@@ -1,0 +1,140 @@
+//! What is wrong with a log.
+
+use crate::bundle::BundleError;
+use crate::files::FileError;
+use crate::hash::Hash;
+use crate::path::LogPath;
+
+/// The first thing found wrong with a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// The log is smaller than it was.
+    #[error("the log was rolled back: it has {size} entries, and had {kept}")]
+    RolledBack {
+        /// The size of the kept checkpoint.
+        kept: u64,
+        /// The size of the log.
+        size: u64,
+    },
+    /// Two roots of one size: whoever has the key signed two different logs.
+    #[error("the log was forked: two checkpoints of {size} entries have different roots")]
+    Forked {
+        /// The size of both.
+        size: u64,
+    },
+    /// The log does not begin with what it was.
+    #[error("the log was rewritten: its first {kept} entries are not those of the kept checkpoint")]
+    Rewritten {
+        /// The size of the kept checkpoint.
+        kept: u64,
+    },
+    /// The kept checkpoint is of another log.
+    #[error("the log is `{origin}`, and the kept checkpoint is of `{kept}`")]
+    OtherLog {
+        /// The log of the kept checkpoint.
+        kept: String,
+        /// The log.
+        origin: String,
+    },
+    /// A file is absent, or a tile has a wrong length.
+    #[error(transparent)]
+    File(FileError),
+    /// An entry is not the one whose hash is in the tree.
+    #[error("entry {index}, in `{path}`, is not what the log has signed: {fault}")]
+    Entry {
+        /// The number of the first entry that is wrong.
+        index: u64,
+        /// The bundle.
+        path: LogPath,
+        /// What happened to it.
+        fault: EntryFault,
+    },
+    /// A tile has another hash than the entries below it, which are right.
+    #[error("`{path}` was changed: its hash for entry {first} is wrong, and the entry is right")]
+    Tile {
+        /// The tile.
+        path: LogPath,
+        /// The first entry below the wrong hash.
+        first: u64,
+    },
+    /// Entries and tiles agree with each other, and not with what is above them.
+    #[error("entries {first} to {last} were replaced together with their tiles")]
+    Replaced {
+        /// The first entry that may be wrong.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
+    /// All files agree with each other, and not with the checkpoint.
+    #[error("the files of the log are not those of its checkpoint: they give the root `{found}`, not `{root}`")]
+    Root {
+        /// The root of the checkpoint.
+        root: Hash,
+        /// The root that the files give.
+        found: Hash,
+    },
+}
+
+/// What happened to an entry, as far as its bundle shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EntryFault {
+    /// It has other bytes.
+    #[error("it was changed")]
+    Changed,
+    /// It is not there, and those that follow are.
+    #[error("it was removed")]
+    Removed,
+    /// It is at the place of another, and this one at its place.
+    #[error("it was swapped with entry {with}")]
+    Swapped {
+        /// The number of the other entry.
+        with: u64,
+    },
+    /// Another stands before it.
+    #[error("another entry was put before it")]
+    Inserted,
+    /// The bundle cannot be read from there.
+    #[error(transparent)]
+    Bundle(BundleError),
+}
+
+impl Finding {
+    /// The number of the first entry that is wrong, or whose file is; `None` if it is not known.
+    pub fn first_entry(&self) -> Option<u64> {
+        match self {
+            Self::File(FileError::Absent { path } | FileError::Length { path, .. }) => Some(path.first_entry()),
+            Self::Entry { index, .. } => Some(*index),
+            Self::Tile { first, .. } | Self::Replaced { first, .. } => Some(*first),
+            Self::RolledBack { size, .. } => Some(*size),
+            Self::Forked { .. } | Self::Rewritten { .. } | Self::OtherLog { .. } | Self::Root { .. } => None,
+        }
+    }
+}
+
+/// What is wrong with the entries of a bundle, whose hashes should be `right`: from which on, and how. `None` if nothing is.
+pub(crate) fn entry_fault(
+    first: u64,
+    found: &[Hash],
+    right: &[Hash],
+    bundle: Option<BundleError>,
+) -> Option<(usize, EntryFault)> {
+    let same = found.iter().zip(right).take_while(|(found, right)| found == right).count();
+    let unreadable = bundle.map(|error| (same, EntryFault::Bundle(error)));
+    if same == right.len() {
+        return unreadable;
+    }
+    let (rest, wanted) = (&found[same..], &right[same..]);
+    let fault = match (rest, bundle) {
+        (_, Some(BundleError::TooFew { .. })) if rest == &wanted[1..] => EntryFault::Removed,
+        ([], _) => return unreadable,
+        ([_, rest @ ..], Some(BundleError::TrailingBytes { .. })) if *rest == wanted[..rest.len()] => {
+            EntryFault::Inserted
+        }
+        ([other, ..], _) => {
+            let place = wanted.iter().position(|hash| hash == other);
+            let place = place.filter(|place| rest.get(*place) == wanted.first());
+            place.map_or(EntryFault::Changed, |place| EntryFault::Swapped { with: first + (same + place) as u64 })
+        }
+    };
+    Some((same, fault))
+}
