@@ -1,6 +1,7 @@
 //! What is wrong with a log.
 
 use crate::bundle::BundleError;
+use crate::checkpoint::Checkpoint;
 use crate::files::FileError;
 use crate::hash::Hash;
 use crate::path::LogPath;
@@ -108,6 +109,27 @@ impl Finding {
             Self::RolledBack { size, .. } => Some(*size),
             Self::Forked { .. } | Self::Rewritten { .. } | Self::OtherLog { .. } | Self::Root { .. } => None,
         }
+    }
+}
+
+impl Checkpoint {
+    /// Checks what two checkpoints alone can show: that this one may be later than the kept one.
+    ///
+    /// Whether the log begins with what was kept, its files show ([`crate::LogCheck`]), or a proof ([`crate::ConsistencyProof`]).
+    pub fn check_after(&self, kept: &Self) -> Result<(), Finding> {
+        if kept.origin != self.origin {
+            return Err(Finding::OtherLog { kept: kept.origin.clone(), origin: self.origin.clone() });
+        }
+        if kept.size > self.size {
+            return Err(Finding::RolledBack { kept: kept.size, size: self.size });
+        }
+        if kept.size == self.size && kept.root != self.root {
+            return Err(Finding::Forked { size: kept.size });
+        }
+        if kept.size == 0 && kept.root != Hash::of_empty_tree() {
+            return Err(Finding::Rewritten { kept: 0 });
+        }
+        Ok(())
     }
 }
 
