@@ -13,7 +13,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mill-records", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-transparency"]),
     ("mill-producer", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records", "mill-transparency"]),
     ("mill-workman", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records", "mill-transparency"]),
-    ("mill-processors", &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records", "mill-transparency"]),
+    (
+        "mill-processors",
+        &["mill-hooks", "mill-model", "mill-policy", "mill-ports", "mill-records", "mill-transparency"],
+    ),
     ("mill-run", &["mill-hooks", "mill-model", "mill-ports", "mill-producer", "mill-transparency", "mill-workman"]),
     ("mill-trials", &[]),
     ("mill-testkit", &["mill-hooks", "mill-model", "mill-ports"]),
