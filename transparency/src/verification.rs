@@ -141,7 +141,7 @@ impl LogCheck {
         if self.edge.is_none() {
             return partial_tiles(size).flatten().collect();
         }
-        self.asked = size.div_ceil(u64::from(TILE_WIDTH)).min(self.next().saturating_add(bundles));
+        self.asked = size.div_ceil(u64::from(TILE_WIDTH)).min(self.next().saturating_add(bundles.max(1)));
         (self.next()..self.asked).flat_map(|bundle| files_of(size, bundle)).collect()
     }
 
