@@ -214,7 +214,7 @@ impl LogVerifier {
         let mut signed_by = Vec::new();
         for signature in note.signatures() {
             let Some(key) = self.keys.iter().find(|key| signature.names(key)) else { continue };
-            if !key.has_signed(note.text(), &signature.signature) {
+            if !key.has_signed(note.text(), signature.bytes()) {
                 return Err(OpenError::Signature { origin: self.origin.clone(), id: key.id() });
             }
             if !signed_by.contains(&key.id()) {
@@ -344,7 +344,11 @@ mod tests {
         let mut note = checkpoint().sign(&[&log]).expect("signed");
         let theirs = SignedNote::sign(checkpoint().to_string(), &[&witness]).signatures().to_vec();
         note.add_signatures(theirs.clone());
-        note.add_signatures(theirs.clone());
+        let line = theirs[0].to_string();
+        note.add_signatures([line.parse().expect("a signature")]);
+        for bad in [&format!("{line}\n"), &line[4..], ""] {
+            assert!(bad.parse::<crate::note::NoteSignature>().is_err(), "{bad}");
+        }
         let opened = verifier(&[&log]).open(note.to_string().as_bytes()).expect("opened");
         assert_eq!(opened.note.signatures()[1..], theirs);
         assert_eq!(opened.signed_by, [log.public().id()]);

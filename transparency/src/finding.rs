@@ -1,6 +1,7 @@
 //! What is wrong with a log.
 
 use crate::bundle::BundleError;
+use crate::checkpoint::Checkpoint;
 use crate::files::FileError;
 use crate::hash::Hash;
 use crate::path::LogPath;
@@ -111,6 +112,27 @@ impl Finding {
     }
 }
 
+impl Checkpoint {
+    /// Checks what two checkpoints alone can show: that this one may be later than the kept one.
+    ///
+    /// Whether the log begins with what was kept, its files show ([`crate::LogCheck`]), or a proof ([`crate::ConsistencyProof`]).
+    pub fn check_after(&self, kept: &Self) -> Result<(), Finding> {
+        if kept.origin != self.origin {
+            return Err(Finding::OtherLog { kept: kept.origin.clone(), origin: self.origin.clone() });
+        }
+        if kept.size > self.size {
+            return Err(Finding::RolledBack { kept: kept.size, size: self.size });
+        }
+        if kept.size == self.size && kept.root != self.root {
+            return Err(Finding::Forked { size: kept.size });
+        }
+        if kept.size == 0 && kept.root != Hash::of_empty_tree() {
+            return Err(Finding::Rewritten { kept: 0 });
+        }
+        Ok(())
+    }
+}
+
 /// What is wrong with the entries of a bundle, whose hashes should be `right`: from which on, and how. `None` if nothing is.
 pub(crate) fn entry_fault(
     first: u64,
@@ -137,4 +159,38 @@ pub(crate) fn entry_fault(
         }
     };
     Some((same, fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::at;
+
+    #[test]
+    fn a_finding_says_what_is_wrong_and_where() {
+        let entry = |fault| Finding::Entry { index: 1792, path: at("tile/entries/007"), fault }.to_string();
+        let begin = "entry 1792, in `tile/entries/007`, is not what the log has signed: ";
+        assert_eq!(entry(EntryFault::Changed), format!("{begin}it was changed"));
+        assert_eq!(entry(EntryFault::Swapped { with: 1800 }), format!("{begin}it was swapped with entry 1800"));
+        let few = BundleError::TooFew { has: 3, wanted: 256 };
+        assert_eq!(entry(EntryFault::Bundle(few)), format!("{begin}the bundle has 3 entries, not 256"));
+        let absent = Finding::File(FileError::Absent { path: at("tile/1/000.p/3") });
+        assert_eq!(absent.to_string(), "`tile/1/000.p/3` is absent");
+        let tile = Finding::Tile { path: at("tile/0/007"), first: 1793 };
+        assert_eq!(
+            tile.to_string(),
+            "`tile/0/007` was changed: its hash for entry 1793 is wrong, and the entry is right"
+        );
+        let rolled_back = Finding::RolledBack { kept: 9, size: 7 };
+        assert_eq!(rolled_back.to_string(), "the log was rolled back: it has 7 entries, and had 9");
+        assert_eq!((rolled_back.first_entry(), Finding::Forked { size: 7 }.first_entry()), (Some(7), None));
+    }
+
+    #[test]
+    fn entries_of_a_bundle_that_is_right_have_no_fault() {
+        let hashes: Vec<Hash> = (0..5_u8).map(|number| Hash::of_entry(&[number])).collect();
+        assert_eq!(entry_fault(0, &hashes, &hashes, None), None);
+        let few = BundleError::TooFew { has: 0, wanted: 5 };
+        assert_eq!(entry_fault(0, &[], &hashes, Some(few)), Some((0, EntryFault::Bundle(few))));
+    }
 }

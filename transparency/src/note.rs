@@ -39,15 +39,27 @@ pub enum NoteError {
 /// A signature of a note. What is not known is kept as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoteSignature {
-    /// The name of the key.
-    pub name: String,
-    /// The id of the key.
-    pub id: u32,
-    /// The bytes, in the form of the key.
-    pub signature: Vec<u8>,
+    name: String,
+    id: u32,
+    bytes: Vec<u8>,
 }
 
 impl NoteSignature {
+    /// The name of the key.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id of the key.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The bytes, in the form of the key.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether its name and id are those of the key. Whether it is valid is another question.
     pub(crate) fn names(&self, key: &PublicKey) -> bool {
         self.name == key.name() && self.id == key.id()
@@ -56,8 +68,18 @@ impl NoteSignature {
 
 impl fmt::Display for NoteSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = [&self.id.to_be_bytes(), &self.signature[..]].concat();
+        let bytes = [&self.id.to_be_bytes(), &self.bytes[..]].concat();
         write!(f, "— {} {}", self.name, STANDARD.encode(bytes))
+    }
+}
+
+impl FromStr for NoteSignature {
+    type Err = NoteError;
+
+    /// Reads a line, without its end: what a witness answers.
+    fn from_str(line: &str) -> Result<Self, NoteError> {
+        let is_text = !line.contains(|char: char| char < ' ');
+        signature(line).filter(|_| is_text).ok_or(NoteError::Signature(0))
     }
 }
 
@@ -74,7 +96,7 @@ impl SignedNote {
         let signature = |signer: &&LogSigner| NoteSignature {
             name: signer.public().name().to_owned(),
             id: signer.public().id(),
-            signature: signer.sign(&text),
+            bytes: signer.sign(&text),
         };
         let signatures = signers.iter().map(signature).collect();
         Self { text, signatures }
@@ -98,7 +120,10 @@ impl SignedNote {
         if lines.len() > SIGNATURES_MAX {
             return Err(NoteError::TooManySignatures(lines.len()));
         }
-        let read = |(number, line): (usize, &&str)| signature(line).ok_or(NoteError::Signature(number));
+        let read = |(number, line): (usize, &&str)| {
+            let line = line.strip_suffix('\n');
+            line.and_then(signature).ok_or(NoteError::Signature(number))
+        };
         let signatures = lines.iter().enumerate().map(read).collect::<Result<_, _>>()?;
         Ok(Self { text: text.to_owned(), signatures })
     }
@@ -139,11 +164,11 @@ impl FromStr for SignedNote {
 }
 
 fn signature(line: &str) -> Option<NoteSignature> {
-    let (name, bytes) = line.strip_prefix("— ")?.strip_suffix('\n')?.split_once(' ')?;
+    let (name, bytes) = line.strip_prefix("— ")?.split_once(' ')?;
     let bytes = STANDARD.decode(bytes).ok()?;
-    let (id, signature) = bytes.split_first_chunk()?;
-    let read = NoteSignature { name: name.to_owned(), id: u32::from_be_bytes(*id), signature: signature.to_vec() };
-    (is_name(name) && !signature.is_empty()).then_some(read)
+    let (id, bytes) = bytes.split_first_chunk()?;
+    let read = NoteSignature { name: name.to_owned(), id: u32::from_be_bytes(*id), bytes: bytes.to_vec() };
+    (is_name(name) && !bytes.is_empty()).then_some(read)
 }
 
 #[cfg(test)]
@@ -159,8 +184,8 @@ mod tests {
         let (note, key): (SignedNote, PublicKey) = (NOTE.parse().expect("a note"), KEY.parse().expect("a key"));
         assert_eq!(note.text(), "This is an example message.\n");
         assert!(note.signatures()[0].names(&key));
-        assert!(key.has_signed(note.text(), &note.signatures()[0].signature));
-        assert!(!key.has_signed("This is an example message\n", &note.signatures()[0].signature));
+        assert!(key.has_signed(note.text(), note.signatures()[0].bytes()));
+        assert!(!key.has_signed("This is an example message\n", note.signatures()[0].bytes()));
         assert_eq!(note.to_string(), NOTE);
     }
 

@@ -120,7 +120,7 @@ impl LogCheck {
     /// Begins. Checkpoints that contradict each other are a finding at once.
     pub fn new(checkpoint: &Checkpoint, kept: Option<&Checkpoint>) -> Result<Self, Finding> {
         if let Some(kept) = kept {
-            compare(checkpoint, kept)?;
+            checkpoint.check_after(kept)?;
         }
         Ok(Self {
             checkpoint: checkpoint.clone(),
@@ -141,7 +141,7 @@ impl LogCheck {
         if self.edge.is_none() {
             return partial_tiles(size).flatten().collect();
         }
-        self.asked = size.div_ceil(u64::from(TILE_WIDTH)).min(self.next().saturating_add(bundles));
+        self.asked = size.div_ceil(u64::from(TILE_WIDTH)).min(self.next().saturating_add(bundles.max(1)));
         (self.next()..self.asked).flat_map(|bundle| files_of(size, bundle)).collect()
     }
 
@@ -151,7 +151,9 @@ impl LogCheck {
             return self.take_edge(files);
         }
         while self.next() < self.asked {
-            self.take_bundle(files, &mut visit)?;
+            let taken = self.take_bundle(files, &mut visit);
+            // What was in doubt comes first, and the entries cannot give the root any more.
+            taken.map_err(|finding| self.doubt.take().map_or(finding, |doubt| doubt.if_entries_are_wrong))?;
         }
         Ok(())
     }
@@ -255,15 +257,14 @@ impl LogCheck {
         if let Some(kept) = self.kept.as_ref().filter(|kept| kept.size == self.tree.size())
             && self.tree.root() != kept.root
         {
-            let rewritten = Finding::Rewritten { kept: kept.size };
-            return Err(self.doubt.take().map_or(rewritten, |doubt| doubt.if_entries_are_wrong));
+            return Err(Finding::Rewritten { kept: kept.size });
         }
         Ok(())
     }
 
     fn compare_above(&mut self, tile: &FullTile) -> Result<(), Finding> {
         let level = tile.level + 1;
-        let above = self.hash_above(level, tile.index).filter(|(hash, _)| *hash != tile.root);
+        let above = self.hash_above(level, tile.index).filter(|(hash, _)| *hash != tile.root && self.doubt.is_none());
         let Some((_, trust)) = above else {
             return Ok(());
         };
@@ -307,22 +308,6 @@ impl LogCheck {
         };
         Some((*hashes.get((position % width) as usize)?, trust))
     }
-}
-
-fn compare(checkpoint: &Checkpoint, kept: &Checkpoint) -> Result<(), Finding> {
-    if kept.origin != checkpoint.origin {
-        return Err(Finding::OtherLog { kept: kept.origin.clone(), origin: checkpoint.origin.clone() });
-    }
-    if kept.size > checkpoint.size {
-        return Err(Finding::RolledBack { kept: kept.size, size: checkpoint.size });
-    }
-    if kept.size == checkpoint.size && kept.root != checkpoint.root {
-        return Err(Finding::Forked { size: kept.size });
-    }
-    if kept.size == 0 && kept.root != Hash::of_empty_tree() {
-        return Err(Finding::Rewritten { kept: 0 });
-    }
-    Ok(())
 }
 
 fn replaced(level: u8, index: u64) -> Finding {
