@@ -11,7 +11,7 @@ use mill_aws::{
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{QueueName, SpaceId, StoreAddress};
-use mill_policy::{Buckets, Dialect, S3Spec, SecretReference, ServerTraits};
+use mill_policy::{Buckets, Dialect, S3Spec, ServerTraits};
 use mill_ports::{Clock, DeletableStore};
 use mill_records::tables::{TABLES, table_names};
 
@@ -19,6 +19,7 @@ use crate::UsageError;
 use crate::config::{Config, EngineConfig};
 use crate::redact::without_password;
 use crate::s3_location::{S3Location, bucket_and_prefix};
+use crate::secrets::read_secret;
 use crate::table_recognition::recognise_tables;
 
 /// Opens the engine of a configuration.
@@ -123,9 +124,9 @@ fn access_of(spec: &S3Spec, base: &Path) -> ConnectionSettings {
         let base = base.to_owned();
         KeySource::new(format!("{credentials:?}"), move || {
             Ok(AccessKeys {
-                id: secret(&credentials.access_key_id, &base)?,
-                secret: secret(&credentials.secret_access_key, &base)?,
-                token: credentials.session_token.as_ref().map(|token| secret(token, &base)).transpose()?,
+                id: read_secret(&credentials.access_key_id, &base)?,
+                secret: read_secret(&credentials.secret_access_key, &base)?,
+                token: credentials.session_token.as_ref().map(|token| read_secret(token, &base)).transpose()?,
             })
         })
     });
@@ -136,20 +137,6 @@ fn access_of(spec: &S3Spec, base: &Path) -> ConnectionSettings {
         profile: spec.profile.clone(),
         keys,
         role,
-    }
-}
-
-/// Reads a secret. Messages name its location, never its value.
-fn secret(reference: &SecretReference, base: &Path) -> Result<String, String> {
-    match reference {
-        SecretReference::Env(name) => {
-            std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set, or is no text"))
-        }
-        SecretReference::File(path) => {
-            let path = base.join(path);
-            let text = std::fs::read_to_string(&path).map_err(|why| format!("`{}`: {why}", path.display()))?;
-            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
     }
 }
 

@@ -29,6 +29,7 @@ pub mod run_events;
 pub mod run_record;
 pub mod run_summary;
 mod s3_location;
+mod secrets;
 pub mod space_owners;
 mod state_marker;
 pub mod status_report;
