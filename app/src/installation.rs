@@ -1,5 +1,6 @@
 //! Wires the rooms of one process together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,9 @@ use mill_records::tables;
 use mill_run::until_done::RunDeps;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 use mill_wrappers::{TrackedStore, TrackedStores};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::audit_parts::{self, StoreAuditor};
 use crate::config::{Config, ProducerConfig, QueueMax, WorkmanConfig};
 use crate::crash_points;
 use crate::destination_places::DestinationPlaces;
@@ -56,6 +59,8 @@ pub struct Installation {
     pub places: Arc<DestinationPlaces>,
     /// The stores of the policy files, if there are policy files.
     pub configured: Option<Arc<StoreRegistry>>,
+    /// Where relative paths of signing keys begin; `None` for a mirror, which records no changes.
+    pub(crate) audit_base: Option<PathBuf>,
     /// Whether its processors end just before they would change anything.
     pub dry_run: bool,
     /// How long an item waits whose store throttles it while it serves others.
@@ -74,6 +79,9 @@ pub struct SourceChange {
     /// What is there now.
     pub(crate) found: (StoreAddress, RootPlace),
 }
+
+/// How often what lost writers left is looked up.
+const SETTLE_EVERY: Duration = Duration::from_mins(5);
 
 /// The same as a run's default time limit for a store.
 const ITEM_PATIENCE: Duration = Duration::from_mins(5);
@@ -114,12 +122,13 @@ impl Installation {
             (policies.clone(), config.base().to_owned()),
             folders,
             (misplaced.clone(), places.clone()),
-            identity,
+            (Some(StoreAuditor::of(&*engine)), identity),
         ));
         let configured = Some(stores.clone());
         let clock = engine.clock();
         let stores = Arc::new(TrackedStores { stores, statistics: statistics.clone(), clock });
-        Ok(Self { configured, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
+        let audit_base = Some(config.base().to_owned());
+        Ok(Self { configured, audit_base, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
     }
 
     /// Makes an installation of its parts. The stores record their calls in these statistics.
@@ -140,6 +149,7 @@ impl Installation {
             misplaced,
             places,
             configured: None,
+            audit_base: None,
             dry_run: false,
             item_patience: ITEM_PATIENCE,
             source_change: None,
@@ -210,6 +220,24 @@ impl Installation {
         Ok(self.drain().once().await?)
     }
 
+    /// From now on, settles now and then what lost writers left of audited stores. Ends when the handle is dropped.
+    pub fn settle_changes(&self) -> AbortOnDropHandle<()> {
+        let (stores, clock) = (self.configured.clone(), self.engine.clock());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let Some(stores) = stores else { return };
+            loop {
+                if let Err(error) = stores.settle_audited().await {
+                    let error = mill_ports::error_chain(&*error);
+                    tracing::warn!(
+                        error,
+                        "changes of lost writers could not all be looked up; they are looked up again"
+                    );
+                }
+                clock.sleep(SETTLE_EVERY).await;
+            }
+        }))
+    }
+
     /// The kinds of task that this process can run.
     fn registry(&self) -> Registry {
         mill_processors::registry(&ProcessorDeps {
@@ -225,7 +253,7 @@ impl Installation {
             dry_run: self.dry_run,
             another_source: self.source_change.as_ref().is_some_and(|change| !change.accepted),
             give_up_after: self.item_patience,
-            audit: None,
+            audit: self.audit_base.as_deref().map(|base| audit_parts::audit_deps(&*self.engine, base)),
         })
     }
 

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpacePair, StoreAddress, StoreId};
-use mill_policy::StoreSpec;
+use mill_policy::{AuditLogSpec, StoreSpec};
 use mill_ports::{
     CapUnknownError, Clock, DeletableStore, DestinationStore, Engine, PlacedStore, SourceStore, StoreCaps, StoreError,
     StoreErrorKind, Stores, Table,
 };
+use mill_records::audited_store::AuditedStore;
 use mill_records::destinations::DestinationKeeper;
 use mill_records::policies::{PolicyError, PolicyRepository};
 use mill_records::tables;
 use mill_wrappers::LimitedStore;
 use parking_lot::Mutex;
 
+use crate::audit_parts::StoreAuditor;
 use crate::destination_places::{Advice, DestinationPlaces};
 use crate::placement_checks::PlacementChecks;
 use crate::store_choice::{self, OpenedStore};
@@ -59,11 +61,15 @@ impl FolderOpener {
 pub(crate) struct RegisteredStore {
     /// Its definition: a store whose definition changes is opened again.
     spec: StoreSpec,
+    /// Where its account's log is: it is opened again if that changes too.
+    log: Option<AuditLogSpec>,
     /// Its cap at the last lookup. A changed cap applies from then on.
     cap: Option<NonZeroU32>,
     store: Arc<dyn DeletableStore>,
     plain: Arc<dyn DeletableStore>,
     placed: Arc<dyn PlacedStore>,
+    /// The same store, if its changes are recorded.
+    audited: Option<Arc<AuditedStore>>,
 }
 
 /// The stores of the policy files.
@@ -78,6 +84,8 @@ pub struct StoreRegistry {
     stale_uploads_removed: Mutex<BTreeSet<StoreAddress>>,
     misplaced: Arc<PlacementChecks>,
     places: Arc<DestinationPlaces>,
+    /// Records changes; `None` where nothing is changed.
+    auditor: Option<StoreAuditor>,
     pub(crate) identity: InstallationIdentity,
 }
 
@@ -114,10 +122,10 @@ impl StoreRegistry {
         (policies, base): (Arc<PolicyRepository>, PathBuf),
         folders: FolderOpener,
         (misplaced, places): (Arc<PlacementChecks>, Arc<DestinationPlaces>),
-        identity: InstallationIdentity,
+        (auditor, identity): (Option<StoreAuditor>, InstallationIdentity),
     ) -> Self {
         let (open, stale_uploads_removed) = (Mutex::default(), Mutex::default());
-        Self { policies, folders, base, open, stale_uploads_removed, misplaced, places, identity }
+        Self { policies, folders, base, open, stale_uploads_removed, misplaced, places, auditor, identity }
     }
 
     /// A store as a place.
@@ -145,7 +153,7 @@ impl StoreRegistry {
             return Err(failed(StoreErrorKind::NotConfigured, None));
         };
         let cap = cap(spec, policy.workers());
-        if let Some(opened) = self.opened(&address, spec, cap) {
+        if let Some(opened) = self.opened(&address, (spec, policy.audit_log()), cap) {
             return Ok(opened);
         }
         let opened = store_choice::open_store(address.clone(), &spec.kind, (&self.base, &self.folders)).await;
@@ -153,10 +161,23 @@ impl StoreRegistry {
             opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
         // Another task may have opened it meanwhile: all tasks use the same one, so that its limits apply to all
         // together.
-        if let Some(opened) = self.opened(&address, spec, cap) {
+        if let Some(opened) = self.opened(&address, (spec, policy.audit_log()), cap) {
             return Ok(opened);
         }
-        let opened = RegisteredStore { spec: spec.clone(), cap, store: limited(&plain, cap), plain, placed };
+        // The limits apply to the transfers alone, not to what is recorded of them.
+        let audited = self.auditor.as_ref();
+        let audited = audited.and_then(|auditor| auditor.audited(plain.clone(), (&address, spec, &policy)));
+        let plain = audited.clone().map_or(plain, |audited| audited as Arc<dyn DeletableStore>);
+        let store = limited(&plain, cap);
+        let opened = RegisteredStore {
+            spec: spec.clone(),
+            log: policy.audit_log().cloned(),
+            cap,
+            store,
+            plain,
+            placed,
+            audited,
+        };
         self.open.lock().insert(address, opened.clone());
         Ok(opened)
     }
@@ -171,10 +192,41 @@ impl StoreRegistry {
         }
     }
 
+    /// Settles what lost writers left of the audited stores of these accounts, and returns how many events were sent.
+    ///
+    /// # Errors
+    /// The policies, a store or the table did not answer; the other stores were settled all the same.
+    pub async fn settle_audited(&self) -> anyhow::Result<u64> {
+        let mut sent = 0;
+        let mut failure = None;
+        for account in self.policies.account_ids().await? {
+            let Ok(policy) = self.policies.account(&account).await else { continue };
+            for spec in policy.stores().iter().filter(|spec| spec.audited) {
+                let settled = async {
+                    let opened = self.get(&account, &spec.id).await?;
+                    match &opened.audited {
+                        Some(audited) => audited.settle().await,
+                        None => Ok(0),
+                    }
+                };
+                match settled.await {
+                    Ok(count) => sent += count,
+                    Err(error) => drop(failure.get_or_insert(error)),
+                }
+            }
+        }
+        failure.map_or(Ok(sent), |error: StoreError| Err(error.into()))
+    }
+
     /// A store that is open already, with today's cap.
-    fn opened(&self, address: &StoreAddress, spec: &StoreSpec, cap: Option<NonZeroU32>) -> Option<RegisteredStore> {
+    fn opened(
+        &self,
+        address: &StoreAddress,
+        (spec, log): (&StoreSpec, Option<&AuditLogSpec>),
+        cap: Option<NonZeroU32>,
+    ) -> Option<RegisteredStore> {
         let mut open = self.open.lock();
-        let opened = open.get_mut(address).filter(|opened| opened.spec == *spec)?;
+        let opened = open.get_mut(address).filter(|opened| opened.spec == *spec && opened.log.as_ref() == log)?;
         if opened.cap != cap {
             (opened.cap, opened.store) = (cap, limited(&opened.plain, cap));
         }

@@ -30,14 +30,25 @@ use crate::crash_points;
 pub struct AuditedStore {
     inner: Arc<dyn DeletableStore>,
     address: StoreAddress,
+    /// The space whose changes are not recorded.
+    unrecorded: Option<SpaceId>,
     intents: Intents,
     sender: AuditSender,
 }
 
 impl AuditedStore {
-    /// Records the changes made through `inner`.
-    pub fn new(inner: Arc<dyn DeletableStore>, address: StoreAddress, intents: Intents, sender: AuditSender) -> Self {
-        Self { inner, address, intents, sender }
+    /// Records the changes made through `inner`, but for those of the space `unrecorded`, which has the log itself.
+    pub fn new(
+        inner: Arc<dyn DeletableStore>,
+        address: StoreAddress,
+        unrecorded: Option<SpaceId>,
+        (intents, sender): (Intents, AuditSender),
+    ) -> Self {
+        Self { inner, address, unrecorded, intents, sender }
+    }
+
+    fn records(&self, space: &SpaceId) -> bool {
+        self.unrecorded.as_ref() != Some(space)
     }
 
     /// Settles the intents of writers that were lost: sends the events of what happened, and removes what never will. Returns
@@ -294,6 +305,9 @@ impl SourceStore for AuditedStore {
 #[deny(clippy::missing_trait_methods)]
 impl DestinationStore for AuditedStore {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        if !self.records(space) {
+            return self.inner.create_space(space).await;
+        }
         if matches!(self.inner.space(space).await?, Presence::Present(_)) {
             return Ok(());
         }
@@ -309,6 +323,9 @@ impl DestinationStore for AuditedStore {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
+        if !self.records(&item.space) {
+            return self.inner.put(item, content, when, body).await;
+        }
         let mut event = self.event(&item.space, Some(&item.id), AuditAction::AddContent);
         event.size = Some(content.size);
         event.properties = Some(content.properties.0.clone());
@@ -336,6 +353,9 @@ impl DestinationStore for AuditedStore {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
+        if !self.records(&item.space) {
+            return self.inner.server_side_copy(item, content, when, origin, going).await;
+        }
         let mut event = self.event(&item.space, Some(&item.id), AuditAction::CopyContent);
         event.size = Some(content.size);
         event.properties = Some(content.properties.0.clone());
@@ -350,6 +370,9 @@ impl DestinationStore for AuditedStore {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
+        if !self.records(&item.space) {
+            return self.inner.put_properties(item, properties, when).await;
+        }
         let mut event = self.event(&item.space, Some(&item.id), AuditAction::UpdateContentProperties);
         event.properties = Some(properties.0.clone());
         let change = self.begin(event, state_before(when)).await?;
@@ -359,6 +382,9 @@ impl DestinationStore for AuditedStore {
 
     /// Each item that gets another name makes two events: it is deleted under the old one, and made under the new one.
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        if !self.records(space) {
+            return self.inner.respell(space, respelling).await;
+        }
         let mut changes = Vec::new();
         for old in self.items_beneath(space, &respelling.from).await? {
             let new = format!("{}{}", respelling.to, &old.as_str()[respelling.from.len()..]);
@@ -413,6 +439,9 @@ impl AuditedStore {
 #[deny(clippy::missing_trait_methods)]
 impl DeletableStore for AuditedStore {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        if !self.records(space) {
+            return self.inner.remove_empty_space(space).await;
+        }
         let Presence::Present(facts) = self.inner.space(space).await? else { return Ok(()) };
         let before = StateBefore::Version(facts.identity);
         let change = self.begin(self.event(space, None, AuditAction::DeleteSpace), before).await?;
@@ -421,6 +450,9 @@ impl DeletableStore for AuditedStore {
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
+        if !self.records(&item.space) {
+            return self.inner.delete(item, when).await;
+        }
         let event = self.event(&item.space, Some(&item.id), AuditAction::DeleteContent);
         let change = self.begin(event, state_before(when)).await?;
         let deleted = self.inner.delete(item, when).await;

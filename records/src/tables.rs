@@ -2,6 +2,8 @@
 //! simulation and the tests of the deployment's template read the list.
 
 use crate::account_counts::AccountCounts;
+use crate::audit_log::AuditLog;
+use crate::content_index::ContentIndex;
 use crate::dead_letters::DeadLetters;
 use crate::delete_lists::DeleteLists;
 use crate::permits::PermitRepository;
@@ -26,7 +28,7 @@ pub const FOLDER_PROPERTIES: &str = "folder-properties";
 
 /// All tables. The owners come first: every component may read that table, and components that write copies may write
 /// it. So its row lists the other tables of the installation.
-pub const TABLES: [TableRole; 8] = [
+pub const TABLES: [TableRole; 10] = [
     TableRole { name: OWNERS, holds: "the source of each destination space" },
     TableRole {
         name: PRODUCER_STATE,
@@ -38,6 +40,11 @@ pub const TABLES: [TableRole; 8] = [
     TableRole { name: DeleteLists::TABLE, holds: "what may be deleted, and what is held" },
     TableRole { name: PermitRepository::TABLE, holds: "how many tasks of each workman use a store" },
     TableRole { name: AccountCounts::TABLE, holds: "how many tasks of each account were sent and have ended" },
+    TableRole {
+        name: AuditLog::TABLE,
+        holds: "changes that wait for their places in the audit logs, and these places",
+    },
+    TableRole { name: ContentIndex::TABLE, holds: "the last change of each item" },
 ];
 
 /// Their names, in the same order.

@@ -104,7 +104,7 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "workman.queues",
-        default: "duplication-high,duplication-low",
+        default: "audit,duplication-high,duplication-low",
         about: "queues served, highest priority first",
         example: ("duplication-high", "workmen for urgent work alone"),
         cost: "a queue that no workman serves is not worked off; where requests cost, each queue is asked",

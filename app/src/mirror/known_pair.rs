@@ -48,7 +48,7 @@ pub async fn queues_of(request: &MirrorRequest) -> Result<Installation> {
         (policies.clone(), PathBuf::new()),
         FolderOpener::of(&*engine),
         (misplaced.clone(), places.clone()),
-        InstallationIdentity { names: Vec::new(), shown: String::new() },
+        (None, InstallationIdentity { names: Vec::new(), shown: String::new() }),
     ));
     Ok(Installation::of(engine, policies, (stores, Arc::default()), (misplaced, places)))
 }

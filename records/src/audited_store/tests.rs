@@ -57,7 +57,7 @@ impl Fixture {
             chance,
         };
         let inner = Arc::new(FaultyStore::new(Arc::new(store.clone()), address.clone(), plan.clone()));
-        let audited = AuditedStore::new(inner, address, Intents::new(faulty_table), sender);
+        let audited = AuditedStore::new(inner, address, Some(space("x-log")), (Intents::new(faulty_table), sender));
         store.insert_space(&space("s"));
         store.insert_space(&space("empty"));
         for id in ["there", "origin"] {
@@ -295,7 +295,7 @@ async fn a_directory_that_is_respelled_makes_two_events_for_each_item_in_it() {
     }
     let Presence::Present(facts) = store.head(&item("Dir/a")).await.unwrap() else { panic!("it is there") };
     let (intents, sender) = (fixture.audited.intents.clone(), fixture.audited.sender.clone());
-    let audited = AuditedStore::new(Arc::new(store.clone()), address(), intents, sender);
+    let audited = AuditedStore::new(Arc::new(store.clone()), address(), None, (intents, sender));
     let respelling = Respelling {
         from: "Dir/".into(),
         to: "dir/".into(),
@@ -308,4 +308,19 @@ async fn a_directory_that_is_respelled_makes_two_events_for_each_item_in_it() {
     found.sort();
     let expected = ["copy-content s/dir/a", "copy-content s/dir/b", "delete-content s/Dir/a", "delete-content s/Dir/b"];
     assert_eq!(found, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_does_not_record_itself() {
+    let fixture = Fixture::new(vec![]);
+    let log = space("x-log");
+    let file = ItemAddress { space: log.clone(), id: ContentId::new("checkpoint").unwrap() };
+    fixture.audited.create_space(&log).await.unwrap();
+    let put = PutRequest::new(1, Properties::default());
+    let body = stream::iter([Ok("1".into())]).boxed();
+    fixture.audited.put(&file, &put, &Precondition::Absent, body).await.unwrap();
+    fixture.audited.put_properties(&file, &Properties::default(), &Precondition::Always).await.unwrap();
+    fixture.audited.delete(&file, &Precondition::Always).await.unwrap();
+    fixture.audited.remove_empty_space(&log).await.unwrap();
+    assert_eq!((fixture.events().await.len(), fixture.table.rows()), (0, vec![]));
 }
