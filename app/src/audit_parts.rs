@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mill_local::process;
 use mill_model::{QueueName, StoreAddress};
 use mill_policy::{AccountPolicy, StoreSpec};
 use mill_ports::{DeletableStore, Engine};
@@ -56,7 +57,9 @@ pub(crate) struct StoreAuditor {
 
 impl StoreAuditor {
     pub(crate) fn of(engine: &dyn Engine) -> Self {
-        Self { intents: Intents::new(engine.table(AuditLog::TABLE)), sender: audit_sender(engine) }
+        let intents = Intents::new(engine.table(AuditLog::TABLE));
+        let intents = intents.of_writer(process::this_process(), Arc::new(process::is_dead));
+        Self { intents, sender: audit_sender(engine) }
     }
 
     /// The store, whose changes are recorded if its definition says so. The log does not record itself.

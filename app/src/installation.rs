@@ -34,6 +34,8 @@ use crate::crash_points;
 use crate::destination_places::DestinationPlaces;
 use crate::engine_choice;
 use crate::local_state::OpenedState;
+#[cfg(feature = "aws")]
+use crate::notifications::NotificationHandler;
 use crate::placement_checks::PlacementChecks;
 use crate::run_events::RunEvents;
 use crate::store_choice;
@@ -79,6 +81,9 @@ pub struct SourceChange {
     /// What is there now.
     pub(crate) found: (StoreAddress, RootPlace),
 }
+
+/// How long work waits for the first look at what lost writers left.
+const SETTLE_FIRST: Duration = Duration::from_secs(5);
 
 /// How often what lost writers left is looked up.
 const SETTLE_EVERY: Duration = Duration::from_mins(5);
@@ -220,27 +225,32 @@ impl Installation {
         Ok(self.drain().once().await?)
     }
 
-    /// From now on, settles now and then what lost writers left of audited stores. Ends when the handle is dropped.
-    pub fn settle_changes(&self) -> AbortOnDropHandle<()> {
+    /// Settles what lost writers left of audited stores: now, for a short time, and now and then from now on. Ends when the
+    /// handle is dropped.
+    pub async fn settle_changes(&self) -> AbortOnDropHandle<()> {
         let (stores, clock) = (self.configured.clone(), self.engine.clock());
-        AbortOnDropHandle::new(tokio::spawn(async move {
+        let (first, settled) = tokio::sync::oneshot::channel::<()>();
+        let settling = AbortOnDropHandle::new(tokio::spawn(async move {
             let Some(stores) = stores else { return };
+            let mut first = Some(first);
             loop {
                 if let Err(error) = stores.settle_audited().await {
                     let error = mill_ports::error_chain(&*error);
-                    tracing::warn!(
-                        error,
-                        "changes of lost writers could not all be looked up; they are looked up again"
-                    );
+                    tracing::warn!(error, "changes of lost writers are not all looked up; that is done again later");
                 }
+                drop(first.take());
                 clock.sleep(SETTLE_EVERY).await;
             }
-        }))
+        }));
+        let clock = self.engine.clock();
+        let late = clock.sleep(SETTLE_FIRST);
+        futures::future::select(std::pin::pin!(settled), std::pin::pin!(late)).await;
+        settling
     }
 
     /// The kinds of task that this process can run.
     fn registry(&self) -> Registry {
-        mill_processors::registry(&ProcessorDeps {
+        let registry = mill_processors::registry(&ProcessorDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists(),
@@ -254,7 +264,16 @@ impl Installation {
             another_source: self.source_change.as_ref().is_some_and(|change| !change.accepted),
             give_up_after: self.item_patience,
             audit: self.audit_base.as_deref().map(|base| audit_parts::audit_deps(&*self.engine, base)),
-        })
+        });
+        #[cfg(feature = "aws")]
+        if self.audit_base.is_some() {
+            return registry.register(NotificationHandler {
+                policies: self.policies.clone(),
+                stores: self.stores.clone(),
+                sender: audit_parts::audit_sender(&*self.engine),
+            });
+        }
+        registry
     }
 
     /// The duplication producer.

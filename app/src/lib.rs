@@ -19,6 +19,8 @@ pub mod installation;
 pub mod item_report;
 pub mod local_state;
 pub mod mirror;
+#[cfg(feature = "aws")]
+mod notifications;
 mod open_faults;
 pub mod placement_checks;
 pub mod policy_files;

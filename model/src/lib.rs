@@ -42,7 +42,8 @@ pub use queue::QueueName;
 pub use service_address::{AddressError, ServiceAddress};
 pub use space_pair::SpacePair;
 pub use task::{
-    AuditTask, DuplicateScope, DuplicateTask, PublishLogTask, RemoveTask, Task, TaskArgs, TaskError, TaskKind,
+    AuditTask, DuplicateScope, DuplicateTask, NotificationTask, PublishLogTask, RemoveTask, Task, TaskArgs, TaskError,
+    TaskKind,
 };
 pub use time::{Monotonic, Timestamp};
 pub use totals::{Counter, Evidence, ItemOutcome, ItemOutcomes, RunSum, RunTotals, SumMismatch, SurveySum, WorkCounts};

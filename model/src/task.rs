@@ -1,8 +1,9 @@
 //! Tasks. Each kind of task has a type of its own, which is a [`TaskArgs`]: [`DuplicateTask`], [`RemoveTask`], [`AuditTask`],
-//! [`PublishLogTask`].
+//! [`PublishLogTask`], [`NotificationTask`].
 
 mod audit;
 mod duplicate;
+mod notification;
 mod publish_log;
 mod remove;
 
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 pub use self::audit::AuditTask;
 pub use self::duplicate::{DuplicateScope, DuplicateTask};
+pub use self::notification::NotificationTask;
 pub use self::publish_log::PublishLogTask;
 pub use self::remove::RemoveTask;
 use crate::ids::{AccountId, ContentId, SpaceId, StoreAddress};

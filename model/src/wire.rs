@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::envelope::{Envelope, Failure};
 use crate::ids::{AccountId, IdError, TaskId};
 use crate::queue::QueueName;
-use crate::task::{Task, TaskError, TaskKind};
+use crate::task::{NotificationTask, Task, TaskArgs as _, TaskError, TaskKind};
 use crate::time::Timestamp;
 
 /// The id, queue and time for a body that has none (DuraCloud's).
@@ -139,7 +139,11 @@ pub fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireErro
     let malformed = |error: serde_json::Error| WireError::Malformed(error.to_string());
     let wire: EnvelopeV1 = match serde_json::from_slice(body) {
         Ok(wire) => wire,
-        Err(error) => return Err(other_version(body).unwrap_or_else(|| malformed(error))),
+        Err(error) => match other_version(body) {
+            Some(version) => return Err(version),
+            None if arrival.queue == QueueName::Audit => return notification(body, arrival),
+            None => return Err(malformed(error)),
+        },
     };
     if wire.v != 1 {
         return Err(WireError::Version(wire.v));
@@ -158,6 +162,16 @@ pub fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireErro
         trace: wire.trace,
         task: Task { kind: TaskKind::new(wire.kind), account: AccountId::new(wire.account)?, detail: wire.task },
     })
+}
+
+/// JSON of another system in the audit queue: what a store's service tells of its objects. Its processor reads it.
+fn notification(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireError> {
+    if body.len() > NotificationTask::BODY_BYTES_MAX {
+        return Err(WireError::TooLarge(body.len()));
+    }
+    let text = std::str::from_utf8(body).map_err(|error| WireError::Malformed(error.to_string()))?;
+    let task = NotificationTask::of(text)?.to_task()?;
+    Ok(Envelope::new(arrival.id, arrival.queue, arrival.sent_at, task))
 }
 
 /// The error for a body of another version, so that the reason given is the true one.

@@ -8,6 +8,7 @@
 //! sent under the same id; or it did not; or something else stands there, and nobody can know. Nothing of Mill's is visible at the
 //! item.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use mill_ports::{KeyRange, Presence, Row, RowKey, RowPrecondition, Table, TableE
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::lease::HolderIsDead;
+
 /// What a writer is about to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
@@ -24,6 +27,9 @@ pub struct Intent {
     pub event: AuditEvent,
     /// The state that the write replaces.
     pub before: StateBefore,
+    /// The process that writes; empty if it has no name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub writer: String,
 }
 
 /// The state of an item or a space before a write.
@@ -96,9 +102,18 @@ fn is_as_intended(event: &AuditEvent, facts: &ItemFacts) -> bool {
 }
 
 /// The repository, over the table of the audit log.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Intents {
     table: Arc<dyn Table>,
+    /// The name of this process.
+    writer: String,
+    writer_is_dead: HolderIsDead,
+}
+
+impl fmt::Debug for Intents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intents").field("table", &self.table).field("writer", &self.writer).finish_non_exhaustive()
+    }
 }
 
 impl Intents {
@@ -114,7 +129,23 @@ impl Intents {
 
     /// The repository over `table`, which is that of the audit log.
     pub fn new(table: Arc<dyn Table>) -> Self {
-        Self { table }
+        Self { table, writer: String::new(), writer_is_dead: Arc::new(|_| false) }
+    }
+
+    /// Names this process, so that others can find out whether it is dead. Its intents need not wait for a time limit then.
+    #[must_use]
+    pub fn of_writer(self, writer: String, writer_is_dead: HolderIsDead) -> Self {
+        Self { writer, writer_is_dead, ..self }
+    }
+
+    /// An intent of this process.
+    pub fn intent(&self, event: AuditEvent, before: StateBefore) -> Intent {
+        Intent { event, before, writer: self.writer.clone() }
+    }
+
+    /// How long its writer has had to say what became of an intent.
+    pub fn age(&self, intent: &Intent, now: Timestamp) -> Duration {
+        if (self.writer_is_dead)(&intent.writer) { Duration::MAX } else { now.since(intent.event.happened_at()) }
     }
 
     /// Writes an intent. It is durable when this returns.
@@ -179,11 +210,6 @@ impl Intents {
             source: Some(error.into()),
         })
     }
-}
-
-/// When an intent was written.
-pub fn written_at(intent: &Intent) -> Timestamp {
-    intent.event.happened_at()
 }
 
 fn key(store: &StoreAddress, event: &AuditEvent) -> RowKey {

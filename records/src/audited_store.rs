@@ -21,7 +21,7 @@ use mill_ports::{
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use crate::audit_intents::{FoundState, Intent, IntentVerdict, Intents, StateBefore, judge, written_at};
+use crate::audit_intents::{FoundState, Intent, IntentVerdict, Intents, StateBefore, judge};
 use crate::audit_sender::AuditSender;
 use crate::crash_points;
 
@@ -60,7 +60,7 @@ impl AuditedStore {
         let intents = self.intents.of_store(&self.address).await.map_err(|error| self.failed(error))?;
         let mut sent = 0;
         for intent in intents {
-            let age = self.sender.clock.now().since(written_at(&intent));
+            let age = self.intents.age(&intent, self.sender.clock.now());
             if age < Intents::SENT_AFTER {
                 continue;
             }
@@ -120,13 +120,13 @@ impl AuditedStore {
         if !older.is_empty() {
             let found = self.look(&event).await?;
             for intent in older {
-                let age = self.sender.clock.now().since(written_at(&intent));
+                let age = self.intents.age(&intent, self.sender.clock.now());
                 if !self.settle_one(&intent, &found, age).await? {
                     open.push(intent);
                 }
             }
         }
-        let intent = Intent { event, before };
+        let intent = self.intents.intent(event, before);
         self.intents.add(&self.address, &intent).await.map_err(|error| self.failed(error))?;
         crash_point(crash_points::AUDIT_INTENT_WRITTEN);
         Ok(Change { store: self, intent, open })

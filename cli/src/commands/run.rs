@@ -76,7 +76,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let (stop, detailed) = (stopping.gentle.clone(), args.options.detailed_exit_code);
     let (quiet, give_up_after) = (args.options.quiet, args.options.give_up_after);
     recorded.begin().await;
-    let _settling = installation.settle_changes();
+    let _settling = installation.settle_changes().await;
     let (progress, snapshots) = mpsc::channel(1);
     let run = RunUntilDone {
         deps: installation.run_deps(&queues),

@@ -60,7 +60,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
             settings.workers
         ));
     }
-    let _settling = (!args.child).then(|| installation.settle_changes());
+    let _settling = if args.child { None } else { Some(installation.settle_changes().await) };
     let (workman, heartbeat) = installation.workman(&queues, settings);
     // If the workman or the drain ends by itself, the other must end too.
     let gentle = stopping.gentle.child_token();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ids::{ContentId, SpaceId, StoreId};
 use crate::space_pair::SpacePair;
-use crate::task::{DuplicateScope, DuplicateTask, RemoveTask, TaskArgs as _};
+use crate::task::{DuplicateScope, DuplicateTask, RemoveTask};
 
 fn arrival() -> ReceiveContext {
     ReceiveContext {

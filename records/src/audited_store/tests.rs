@@ -324,3 +324,21 @@ async fn the_log_does_not_record_itself() {
     fixture.audited.remove_empty_space(&log).await.unwrap();
     assert_eq!((fixture.events().await.len(), fixture.table.rows()), (0, vec![]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_left_that_is_known_to_be_dead_is_settled_at_once() {
+    for call in [PortCall::Put, PortCall::Send] {
+        let fixture = Fixture::new(vec![]);
+        let dead = |name: &str, is_dead: bool| {
+            let intents = fixture.audited.intents.clone().of_writer(name.into(), Arc::new(move |_| is_dead));
+            AuditedStore::new(fixture.audited.inner.clone(), address(), None, (intents, fixture.audited.sender.clone()))
+        };
+        fixture.plan.fail(call, 1, InjectedFault::Delay(Duration::from_hours(1000)));
+        let ended = tokio::time::timeout(Duration::from_secs(9), fixture.act(AuditAction::AddContent)).await;
+        assert!(ended.is_err());
+        fixture.plan.calm();
+        assert_eq!(dead("other", false).settle().await.unwrap(), 0);
+        assert_eq!(dead("other", true).settle().await.unwrap(), u64::from(call == PortCall::Send));
+        assert_eq!(fixture.table.rows(), []);
+    }
+}

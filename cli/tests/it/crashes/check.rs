@@ -1,5 +1,7 @@
 //! What must be true when all is in sync again, whichever processes died; checked by tools other than Mill.
 
+mod log;
+
 use super::job::{Job, Stage};
 use super::template::{NO_ENVELOPE, PROPERTY, WITH_PROPERTY};
 use crate::world::walk;
@@ -15,6 +17,7 @@ pub(super) fn all(job: &Job, stage: Stage) {
     }
     world.databases_are_whole();
     sidecars_are_there(job);
+    log::says_what_happened(world);
     the_letter_is_there(job, stage);
     if stage == Stage::Restore {
         world.same("library-one/maps", "back");

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use mill_transparency::LogSigner;
+
 use crate::world::World;
 
 /// A body that is in the queue from the beginning and that nobody can decode.
@@ -22,6 +24,9 @@ pub(super) const BLOCKED: &str = "library-two/photos/blocked";
 /// The accounts: one with changes of all kinds, one whose destination cannot be written at first, one whose destination
 /// stores no properties.
 pub(super) const ACCOUNTS: [&str; 3] = ["library", "later", "thin"];
+
+/// The stores of the account's log.
+pub(super) const LOGS: [&str; 2] = ["log-three", "log-four"];
 
 /// The world.
 pub(super) struct Template(World);
@@ -65,15 +70,31 @@ impl Template {
     }
 }
 
+const AUDITED: &str = r#", "audited": true},
+                               {"id": "3", "type": "folder", "root": "log-three"},
+                               {"id": "4", "type": "folder", "root": "log-four""#;
+const LOG: &str = r#", "auditLog": {"stores": ["3", "4"], "origin": "example.org/library", "signingKeyFile": "audit-key"}"#;
+
+/// What signs the log.
+pub(super) fn signer() -> LogSigner {
+    LogSigner::generate("example.org/library", [7; 32]).unwrap()
+}
+
 fn policies(world: &World, accounts: &[&str]) {
+    world.write("audit-key", signer().to_secret());
+    for store in LOGS {
+        fs::create_dir_all(world.path(store)).unwrap();
+    }
     for account in accounts {
         // One transfer at a time, so that tasks are in flight for a while.
         let transfers_max = if *account == "later" { r#", "transfersMax": 1"# } else { "" };
+        // What happens to one account's copy is recorded, in a log that is in two stores.
+        let (audited, log) = if *account == "library" { (AUDITED, LOG) } else { ("", "") };
         world.write(
             &format!("policies/{account}-stores.json"),
             format!(
                 r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{account}-one", "primary": true}},
-                               {{"id": "2", "type": "folder", "root": "{account}-two"{transfers_max}}}]}}"#
+                               {{"id": "2", "type": "folder", "root": "{account}-two"{transfers_max}{audited}}}]{log}}}"#
             ),
         );
         world.write(
