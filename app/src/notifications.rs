@@ -157,36 +157,4 @@ fn failed(class: FailureClass, source: impl Into<BoxError>) -> ProcessorError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_the_item_of_the_store_whose_bucket_it_is_in() {
-        let one = Buckets::One("archive".into());
-        let prefix = Buckets::Prefix("archive-".into());
-        let ids = |found: Option<(SpaceId, ContentId)>| {
-            found.map(|(space, id)| (space.as_str().to_owned(), id.as_str().to_owned()))
-        };
-        let found = |space: &str, id: &str| Some((space.to_owned(), id.to_owned()));
-        assert_eq!(ids(split_key(&one, "archive", "photos/a/b")), found("photos", "a/b"));
-        assert_eq!(ids(split_key(&one, "archive", "photos//b ")), found("photos", "/b "));
-        assert_eq!(ids(split_key(&prefix, "archive-photos", "a/b")), found("photos", "a/b"));
-        for (buckets, bucket, key) in [
-            (&one, "archive", "no-space"),
-            (&one, "archive", "photos/"),
-            (&one, "archive-photos", "photos/a"),
-            (&prefix, "archive-", "a"),
-            (&prefix, "other", "a"),
-        ] {
-            assert_eq!(split_key(buckets, bucket, key), None, "{bucket} {key}");
-        }
-    }
-
-    #[test]
-    fn only_a_tag_that_can_be_an_md5_is_taken_for_one() {
-        assert!(md5_of_tag("25F9E794323B453885F5181F1B624D0B").is_some());
-        for tag in ["25f9e794323b453885f5181f1b624d0b-2", "", "xyz"] {
-            assert_eq!(md5_of_tag(tag), None, "{tag}");
-        }
-    }
-}
+mod tests;

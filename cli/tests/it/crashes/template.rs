@@ -73,7 +73,8 @@ impl Template {
 const AUDITED: &str = r#", "audited": true},
                                {"id": "3", "type": "folder", "root": "log-three"},
                                {"id": "4", "type": "folder", "root": "log-four""#;
-const LOG: &str = r#", "auditLog": {"stores": ["3", "4"], "origin": "example.org/library", "signingKeyFile": "audit-key"}"#;
+const LOG: &str =
+    r#", "auditLog": {"stores": ["3", "4"], "origin": "example.org/library", "signingKeyFile": "audit-key"}"#;
 
 /// What signs the log.
 pub(super) fn signer() -> LogSigner {

@@ -56,7 +56,8 @@ fn ends_as_the_copy_is(world: &World, mut last: BTreeMap<String, Value>) {
         assert_ne!(event["action"], "delete-content", "{id}");
         if event["action"] == "add-content" && event["certainty"].is_null() {
             assert_eq!(event["size"], meta.len(), "{id}");
-            let sums: Vec<&str> = event["checksums"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let sums: Vec<&str> =
+                event["checksums"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             // A lost writer's entry says what was seen of it, which has no checksum in a folder.
             if let Some(sum) = sums.iter().find_map(|sum| sum.strip_prefix("sha256:")) {
                 assert_eq!(sum, sha256(&path), "{id}");
