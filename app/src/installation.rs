@@ -62,7 +62,7 @@ pub struct Installation {
     /// The stores of the policy files, if there are policy files.
     pub configured: Option<Arc<StoreRegistry>>,
     /// Where relative paths of signing keys begin; `None` for a mirror, which records no changes.
-    pub(crate) audit_base: Option<PathBuf>,
+    pub audit_base: Option<PathBuf>,
     /// Whether its processors end just before they would change anything.
     pub dry_run: bool,
     /// How long an item waits whose store throttles it while it serves others.

@@ -43,6 +43,8 @@ mod mirror;
 mod moving;
 #[path = "fleet/network.rs"]
 mod network;
+#[path = "fleet/notifications.rs"]
+mod notifications;
 #[path = "fleet/one_space.rs"]
 mod one_space;
 #[path = "fleet/proxy.rs"]
