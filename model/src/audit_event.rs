@@ -54,7 +54,7 @@ pub struct AuditEvent {
     /// The item that a copy was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_from: Option<CopiedFrom>,
-    /// The store's token for the state afterwards.
+    /// The store's token for the state afterwards; of a deleted item, for the state that was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The store's own order of the changes to one item: the greater text is the later change.

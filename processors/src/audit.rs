@@ -4,8 +4,8 @@
 //!
 //! | step | a repeat |
 //! |---|---|
-//! | it waits for its place in the account's audit log, if there is one | finds its row, or its place |
 //! | the content index has it, unless a later change is known; where the order is unknown, the item itself is looked at | finds it |
+//! | it waits for its place in the account's audit log, if there is one | finds its row, or its place |
 //! | a high-priority task for each store policy whose source changed | looks once more |
 //! | a deleted item: a delete list of its own, within the rule's few (`delete_grant`) | is the same list |
 //! | a task publishes the log soon | is asked for once |
@@ -146,13 +146,16 @@ impl Recording<'_> {
             return Ok(false);
         }
         self.attempt.may_act()?;
+        if self.index(event).await? == Applied::Repeated {
+            debug!(account = %self.account, event = %event.id, "the same change is recorded under another id");
+            return Ok(false);
+        }
+        crash_point(crash_points::AUDIT_INDEXED);
         if log.is_some() {
             let chance = &*self.shared.deps.chance;
             self.shared.audit.log.add_ready(self.account, event, chance).await.map_err(of_rows)?;
             crash_point(crash_points::AUDIT_LOGGED);
         }
-        self.index(event).await?;
-        crash_point(crash_points::AUDIT_INDEXED);
         self.duplicates(event, follow_ups).await?;
         if event.action == AuditAction::CreateSpace {
             info!(account = %self.account, store = %event.store, space = %event.space, "there is a new space");
@@ -161,7 +164,7 @@ impl Recording<'_> {
     }
 
     /// Brings the content index up to date.
-    async fn index(&self, event: &AuditEvent) -> Result<(), EarlyExit> {
+    async fn index(&self, event: &AuditEvent) -> Result<Applied, EarlyExit> {
         let index = &self.shared.audit.index;
         let mut found = None;
         for _ in 0..LOOKS_MAX {
@@ -170,10 +173,10 @@ impl Recording<'_> {
                 .await
                 .map_err(|error| EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() })?;
             match applied {
-                Applied::Current => return Ok(()),
+                Applied::Current | Applied::Repeated => return Ok(applied),
                 Applied::Outdated => {
                     debug!(account = %self.account, event = %event.id, "a later change of it is known");
-                    return Ok(());
+                    return Ok(applied);
                 }
                 Applied::NeedsLook => found = Some(self.look(event).await?),
             }

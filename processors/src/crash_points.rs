@@ -1,10 +1,10 @@
 //! The points of this crate at which a test can kill the process.
 
 mill_hooks::crash_points! {
-    /// An event waits for its place in the log; the content index does not have it.
-    AUDIT_LOGGED = "audit-logged",
-    /// The content index has an event; no task of it is sent.
+    /// The content index has an event; it does not wait for its place in the log yet.
     AUDIT_INDEXED = "audit-indexed",
+    /// An event waits for its place in the log; no task of it is sent.
+    AUDIT_LOGGED = "audit-logged",
     /// The table of owners names this source for the destination space.
     DUPLICATE_CLAIMED = "duplicate-claimed",
     /// The destination space is created.

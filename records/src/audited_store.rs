@@ -453,8 +453,12 @@ impl DeletableStore for AuditedStore {
         if !self.records(&item.space) {
             return self.inner.delete(item, when).await;
         }
-        let event = self.event(&item.space, Some(&item.id), AuditAction::DeleteContent);
-        let change = self.begin(event, state_before(when)).await?;
+        let mut event = self.event(&item.space, Some(&item.id), AuditAction::DeleteContent);
+        let before = state_before(when);
+        if let StateBefore::Version(deleted) = &before {
+            event.version = Some(deleted.clone());
+        }
+        let change = self.begin(event, before).await?;
         let deleted = self.inner.delete(item, when).await;
         change.end(deleted, |deleted, event| matches!(deleted, Presence::Present(())).then_some(event)).await
     }

@@ -89,14 +89,8 @@ impl IndexRow {
     /// The row after a look at the item, which follows both `self` and the event.
     fn looked_at(self, found: &Presence<ItemFacts>) -> Self {
         let Presence::Present(facts) = found else {
-            return Self {
-                deleted: true,
-                size: None,
-                checksums: Vec::new(),
-                content_type: None,
-                version: None,
-                ..self
-            };
+            let version = self.version.filter(|_| self.deleted);
+            return Self { deleted: true, size: None, checksums: Vec::new(), content_type: None, version, ..self };
         };
         let same = self.version.as_deref() == Some(facts.version.token());
         let properties = facts.properties.as_ref();
@@ -158,6 +152,9 @@ pub enum Applied {
     Current,
     /// A later change was known already.
     Outdated,
+    /// Mill recorded the same change before, under another id: two writers meant to leave the same state, or one did and was lost.
+    /// There is one change, so there must be no second entry of it.
+    Repeated,
     /// The caller must look at the item, and apply the event again with what it found.
     NeedsLook,
 }
@@ -223,6 +220,9 @@ impl ContentIndex {
         let space = IndexedSpace { account: account.clone(), store: event.store.clone(), space: event.space.clone() };
         for _ in 0..Self::TRIES {
             let known = self.read(&space, item).await?;
+            if known.as_ref().is_some_and(|(row, _)| is_same_change(event, row)) {
+                return Ok(Applied::Repeated);
+            }
             let order = known.as_ref().map_or(Order::Later, |(row, _)| order_of(event, row));
             let row = match (order, found) {
                 (Order::Same, _) => return Ok(Applied::Current),
@@ -297,6 +297,13 @@ impl ContentIndex {
         let (_, read) = item_of(&row)?;
         Ok(Some((read, row.version)))
     }
+}
+
+/// Whether an event of Mill is the change that the row has, under another id: no two changes leave, or delete, one version.
+fn is_same_change(event: &AuditEvent, row: &IndexRow) -> bool {
+    let of_mill = event.source == EventSource::Mill && row.source == EventSource::Mill && event.id != row.event;
+    let deletes = event.action == AuditAction::DeleteContent;
+    of_mill && deletes == row.deleted && event.version.is_some() && event.version == row.version
 }
 
 /// Whether an event says by itself what becomes of the row. One that replaced the properties alone does not.

@@ -162,3 +162,28 @@ async fn a_row_that_cannot_be_read_is_an_error_and_stays() {
     assert!(matches!(index.apply(&space().account, &add, None).await, Err(IndexError::Unreadable { .. })));
     assert_eq!(table.get(&key).await.unwrap().unwrap().value, "garbage");
 }
+
+#[tokio::test]
+async fn one_change_that_mill_reports_under_two_ids_is_recorded_once() {
+    let mill = |action, at, version: &str| AuditEvent {
+        source: EventSource::Mill,
+        version: Some(version.to_owned()),
+        ..event(action, at, None)
+    };
+    let index = ContentIndex::new(Arc::new(TestTable::default()));
+    let account = space().account;
+    let (add, again) = (mill(AuditAction::AddContent, NOON, "v1"), mill(AuditAction::AddContent, NOON + 1, "v1"));
+    assert_eq!(index.apply(&account, &add, None).await.unwrap(), Applied::Current);
+    assert_eq!(index.apply(&account, &again, None).await.unwrap(), Applied::Repeated);
+    assert_eq!(index.apply(&account, &again, Some(&present(1))).await.unwrap(), Applied::Repeated);
+    let gone = Presence::Absent;
+    let (delete, twice) =
+        (mill(AuditAction::DeleteContent, NOON + 5, "v1"), mill(AuditAction::DeleteContent, NOON + 9, "v1"));
+    assert_eq!(index.apply(&account, &delete, Some(&gone)).await.unwrap(), Applied::Current);
+    assert_eq!(index.apply(&account, &twice, None).await.unwrap(), Applied::Repeated);
+    // Another state is another change, and so is one that a store reports.
+    let other = mill(AuditAction::AddContent, NOON + 12, "v2");
+    assert_eq!(index.apply(&account, &other, Some(&present(2))).await.unwrap(), Applied::Current);
+    let told = AuditEvent { source: EventSource::Store, ..mill(AuditAction::AddContent, NOON + 13, "v2") };
+    assert_eq!(index.apply(&account, &told, Some(&present(2))).await.unwrap(), Applied::Current);
+}
