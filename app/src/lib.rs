@@ -1,6 +1,7 @@
 //! What every user interface of Mill uses: an installation opened from its configuration, the stores of its policies,
 //! and the operations on them. User interfaces parse, call and print; nothing here reads arguments, prints or exits.
 
+pub mod audit_log;
 #[cfg(feature = "aws")]
 mod aws;
 mod closing_events;
