@@ -76,7 +76,7 @@ impl SpaceIndex {
             match (format, checksum) {
                 (ManifestFormat::Tsv, _) => {
                     let hex = checksum.map(mill_model::Checksum::hex).unwrap_or_default();
-                    writeln!(out, "{}\t{}\t{hex}", self.space_id(), tsv(id.as_str()))?;
+                    writeln!(out, "{}\t{}\t{hex}", tsv(self.space_id().as_str()), tsv(id.as_str()))?;
                 }
                 (ManifestFormat::Bagit, Some(checksum)) => {
                     writeln!(out, "{}  data/{}", checksum.hex(), bagit(id.as_str()))?;

@@ -52,10 +52,9 @@ pub(super) fn event(out: &mut dyn Write, origin: &str, entry: &ShownEntry) -> Re
         if let Some(user) = &entry.user {
             xml.identifier("linkingAgentIdentifier", "user name", user)?;
         }
-        let subject = match &event.item {
-            Some(item) => format!("{}/{}/{}/{item}", read.account, event.store, event.space, item = item.as_str()),
-            None => format!("{}/{}/{}", read.account, event.store, event.space),
-        };
+        let mut subject = vec![read.account.as_str(), event.store.as_str(), event.space.as_str()];
+        subject.extend(event.item.as_ref().map(mill_model::ContentId::as_str));
+        let subject = subject.join("/");
         xml.identifier("linkingObjectIdentifier", "account/store/space/item", &subject)
     })?;
     Ok(xml.0.get_mut().write_all(b"\n")?)

@@ -17,7 +17,6 @@ use mill_app::config::Config;
 use mill_app::counted::grouped;
 use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
-use mill_model::ids::escape_for_display;
 use mill_transparency::PublicKey;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -146,7 +145,7 @@ fn proofs(folder: &Path, keys: Vec<PublicKey>, as_json: bool) -> Result<ResultCo
                 grouped(entry.size),
                 proven.origin,
                 entry.event.action,
-                escape_for_display(&entry.event.subject()),
+                entry.event.subject(),
                 entry.event.store,
                 entry.event.happened_at()
             )
