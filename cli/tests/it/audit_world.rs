@@ -84,14 +84,13 @@ impl AuditWorld {
                 r#"{{"stores": [{{"id": "1", "type": "folder", "root": "one", "primary": true}},
                                {{"id": "2", "type": "folder", "root": "two"}},
                                {{"id": "3", "type": "folder", "root": "three"}}],
-                    "auditLog": {{"stores": ["2", "3"], "origin": "{ORIGIN}", "signingKeyFile": "../audit-key"}}}}"#
+                    "auditLog": {{"stores": ["2", "3"], "origin": "{ORIGIN}", "signingKeyFile": "audit-key"}}}}"#
             ),
         );
         for store in ["one", "two", "three"] {
             fs::create_dir_all(world.path(store)).unwrap();
         }
         world.write("audit-key", signer().to_secret());
-        world.write("policies/audit-key", signer().to_secret());
         // It makes the state, and remembers it.
         world.mill(&["status"]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
