@@ -164,7 +164,8 @@ mod tests {
     fn every_help_has_an_example() {
         fn check(command: &Command, path: &str) {
             for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
-                let before: String = if path == "mill audit index" { " library 1 photos".into() } else { String::new() };
+                let before: String =
+                    if path == "mill audit index" { " library 1 photos".into() } else { String::new() };
                 let path = format!("{path}{before} {}", command.get_name());
                 let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(text.contains(&format!("  {path}")) || text.contains("mill --config"), "{path}: {text}");

@@ -67,7 +67,9 @@ impl ShownEntry {
     /// # Errors
     /// It cannot be read.
     pub fn read(&self) -> Result<&LogEntry> {
-        self.content.as_ref().map_err(|why| anyhow::anyhow!("entry {} of the audit log cannot be read: {why}", self.index))
+        self.content
+            .as_ref()
+            .map_err(|why| anyhow::anyhow!("entry {} of the audit log cannot be read: {why}", self.index))
     }
 }
 
@@ -86,7 +88,8 @@ impl Wanted {
         match self {
             Self::From(first) => (first / width..size.div_ceil(width)).collect(),
             Self::These(indexes) => {
-                let bundles: BTreeSet<u64> = indexes.iter().filter(|index| **index < size).map(|index| index / width).collect();
+                let bundles: BTreeSet<u64> =
+                    indexes.iter().filter(|index| **index < size).map(|index| index / width).collect();
                 bundles.into_iter().collect()
             }
         }
@@ -168,7 +171,10 @@ impl<'l> EntryReader<'l> {
         let width = u16::try_from(count).ok().and_then(Width::new).unwrap_or(Width::FULL);
         let path = LogPath::Entries { index, width };
         let files = self.copy.files.read_all(&[path]).await?;
-        let bytes = files.into_values().next().with_context(|| format!("`{path}` of the audit log is absent in {}", self.copy.shown))?;
+        let bytes = files
+            .into_values()
+            .next()
+            .with_context(|| format!("`{path}` of the audit log is absent in {}", self.copy.shown))?;
         let bytes = Bytes::from(bytes);
         let entries: Vec<Bytes> = entries_of(&bytes).take(usize::from(width.get())).collect();
         if entries.len() < usize::from(width.get()) {

@@ -23,7 +23,9 @@ impl ReadableLog {
     /// # Errors
     /// The log or the table does not answer. What was erased stays so, and a repeat goes on.
     pub async fn erase_user(&self, user: &str) -> Result<Erased> {
-        let (Some(table), Some(account)) = (&self.table, &self.account) else { bail!("names are kept by an installation") };
+        let (Some(table), Some(account)) = (&self.table, &self.account) else {
+            bail!("names are kept by an installation")
+        };
         let mut done = Erased::default();
         let ready = table.ready(account, Self::WAITING_MAX).await?;
         done.waiting = ready.iter().filter(|ready| ready.event.user.as_deref() == Some(user)).count() as u64;

@@ -127,7 +127,9 @@ impl SpaceIndex {
         let looked = looked.with_context(|| format!("`{}` cannot be looked at", escape_for_display(id.as_str())))?;
         // It went since it was listed: its own event says so.
         let Presence::Present(facts) = looked else { return Ok(false) };
-        if known.is_some_and(|row| difference(row, &facts).is_none() && row.version.as_deref() == Some(facts.version.token())) {
+        if known.is_some_and(|row| {
+            difference(row, &facts).is_none() && row.version.as_deref() == Some(facts.version.token())
+        }) {
             return Ok(false);
         }
         self.index.put(&self.space, id, &row_of(&self.space, id, &facts, now)).await?;
@@ -173,10 +175,9 @@ impl SpaceIndex {
     /// # Errors
     /// The table does not answer.
     pub async fn expire(&self, before: Timestamp) -> Result<u64> {
-        let old = self.rows().try_filter(move |(_, row)| {
-            std::future::ready(row.deleted && row.changed_at() < before)
-        });
-        let forget = |(id, row): (ContentId, IndexRow)| async move { Ok(self.index.forget(&self.space, &id, &row).await?) };
+        let old = self.rows().try_filter(move |(_, row)| std::future::ready(row.deleted && row.changed_at() < before));
+        let forget =
+            |(id, row): (ContentId, IndexRow)| async move { Ok(self.index.forget(&self.space, &id, &row).await?) };
         let forgotten: BoxStream<'_, Result<bool>> = old.map_ok(forget).try_buffered(AT_ONCE).boxed();
         forgotten.try_fold(0, |count, gone| std::future::ready(Ok(count + u64::from(gone)))).await
     }
@@ -232,7 +233,10 @@ fn tombstone(space: &IndexedSpace, id: &ContentId, row: &IndexRow, now: Timestam
 }
 
 fn event_id(space: &IndexedSpace, id: &ContentId, at: Timestamp, state: &str) -> EventId {
-    EventId::of_facts(at, &["rebuilt", space.account.as_str(), space.store.as_str(), space.space.as_str(), id.as_str(), state])
+    EventId::of_facts(
+        at,
+        &["rebuilt", space.account.as_str(), space.store.as_str(), space.space.as_str(), id.as_str(), state],
+    )
 }
 
 /// What stands on one or both sides, in byte order of the items.

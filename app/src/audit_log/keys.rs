@@ -36,8 +36,9 @@ pub fn new_key(origin: &str, file: &Path) -> Result<NewKey> {
             "`{}` is there already and may be the key of a log, so it is kept, and no key was made; name another file by `--out`",
             file.display()
         ),
-        Err(error) => Err(error)
-            .with_context(|| format!("no key was made, because `{}` cannot be written", file.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("no key was made, because `{}` cannot be written", file.display()))
+        }
     }
 }
 
@@ -61,7 +62,10 @@ pub async fn public_keys(installation: &Installation, base: &Path, account: &Acc
     let policy = installation.policies.account(account).await?;
     let Some(spec) = policy.audit_log() else { bail!(no_log(account)) };
     let text = read_secret(&spec.signing_key, base).map_err(anyhow::Error::msg).with_context(|| {
-        format!("the signing key of the audit log `{}` cannot be read here; give its public key by `--key`", spec.origin)
+        format!(
+            "the signing key of the audit log `{}` cannot be read here; give its public key by `--key`",
+            spec.origin
+        )
     })?;
     let signers = read_signers(&spec.origin, &text)?;
     Ok(signers.iter().map(|signer| signer.public().clone()).collect())
@@ -80,7 +84,8 @@ pub fn parse_keys(texts: &[String]) -> Result<Vec<PublicKey>> {
     let lines = texts.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty());
     let read = |line: &str| {
         // What was given may be a secret key.
-        line.parse::<PublicKey>().map_err(|why| UsageError(format!("what `--key` gives is no public key: {why}")).into())
+        line.parse::<PublicKey>()
+            .map_err(|why| UsageError(format!("what `--key` gives is no public key: {why}")).into())
     };
     lines.map(read).collect()
 }

@@ -128,7 +128,13 @@ async fn event_at(copy: &LogCopy, index: u64, size: u64) -> Option<String> {
     match read_entry(&entry).ok()? {
         ReadEntry::Whole(entry) => {
             let event = &entry.event;
-            Some(format!("{} of `{}` in store `{}` at {}", event.action, event.subject(), event.store, event.happened_at()))
+            Some(format!(
+                "{} of `{}` in store `{}` at {}",
+                event.action,
+                event.subject(),
+                event.store,
+                event.happened_at()
+            ))
         }
         ReadEntry::Beside(large) => Some(format!("event {}, which is kept beside the log", large.id)),
     }

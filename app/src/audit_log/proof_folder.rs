@@ -8,7 +8,6 @@ use mill_model::AuditEvent;
 use mill_records::audit_log::entry::{ReadEntry, read_entry};
 use mill_transparency::{EntryProof, LogVerifier, PublicKey};
 
-use super::keys::parse_keys;
 use super::proofs::KEY_FILE;
 use crate::UsageError;
 
@@ -40,22 +39,22 @@ pub struct ProvenFolder {
 /// A proof does not hold; there is none.
 pub fn verify_folder(folder: &Path, keys: Vec<PublicKey>) -> Result<ProvenFolder> {
     let key_beside = keys.is_empty();
-    let keys = if key_beside {
+    let verifier = if key_beside {
         let path = folder.join(KEY_FILE);
-        let text = fs::read_to_string(&path).with_context(|| {
-            format!("`{}` cannot be read; give the public key of the log by `--key`", path.display())
-        })?;
-        parse_keys(&[text])?
+        let advice = || format!("`{}` cannot be used; give the public key of the log by `--key`", path.display());
+        let text = fs::read_to_string(&path).with_context(advice)?;
+        LogVerifier::parse(&text).with_context(advice)?
     } else {
-        keys
+        LogVerifier::new(keys)?
     };
-    let verifier = LogVerifier::new(keys)?;
-    let listed = fs::read_dir(folder).map_err(|why| UsageError(format!("`{}` cannot be read: {why}", folder.display())))?;
+    let listed =
+        fs::read_dir(folder).map_err(|why| UsageError(format!("`{}` cannot be read: {why}", folder.display())))?;
     let mut entries = Vec::new();
     for file in listed {
         let path = file?.path();
         if path.extension().is_some_and(|extension| extension == "tlog-proof") {
-            entries.push(verify_entry(&path, &verifier).with_context(|| format!("`{}` proves nothing", path.display()))?);
+            entries
+                .push(verify_entry(&path, &verifier).with_context(|| format!("`{}` proves nothing", path.display()))?);
         }
     }
     if entries.is_empty() {

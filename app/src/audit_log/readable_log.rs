@@ -84,14 +84,16 @@ impl ReadableLog {
         };
         let verifier = LogVerifier::new(keys)?;
         if verifier.origin() != spec.origin {
-            let message = format!("the key is of the log `{}`, and that of `{account}` is `{}`", verifier.origin(), spec.origin);
+            let message =
+                format!("the key is of the log `{}`, and that of `{account}` is `{}`", verifier.origin(), spec.origin);
             return Err(UsageError(message).into());
         }
         let is_chosen = |store: &&StoreId| choice.store.as_ref().is_none_or(|chosen| chosen == *store);
         let mut copies = Vec::new();
         for store in spec.stores.iter().filter(is_chosen) {
             let opened = installation.stores.source(account, store).await;
-            let store_of_log = opened.with_context(|| format!("store `{store}`, which keeps the audit log, cannot be opened"))?;
+            let store_of_log =
+                opened.with_context(|| format!("store `{store}`, which keeps the audit log, cannot be opened"))?;
             copies.push(LogCopy {
                 shown: format!("store `{store}`"),
                 files: LogFiles {
@@ -116,7 +118,10 @@ impl ReadableLog {
     /// [`UsageError`] without a key, or for what is no folder.
     pub fn of_folder(folder: &Path, keys: Vec<PublicKey>) -> Result<Self> {
         if keys.is_empty() {
-            return Err(UsageError("give the log's public key by `--key`: whoever keeps the log has published it".into()).into());
+            return Err(UsageError(
+                "give the log's public key by `--key`: whoever keeps the log has published it".into(),
+            )
+            .into());
         }
         if !folder.is_dir() {
             return Err(UsageError(format!("`{}` is no folder", folder.display())).into());

@@ -28,6 +28,8 @@ pub struct VerifiedCopy {
     pub later_form: u64,
     /// The size of the older checkpoint with which it was compared.
     pub kept: Option<u64>,
+    /// Whether another copy has more entries.
+    pub is_behind: bool,
 }
 
 impl VerifiedCopy {
@@ -105,10 +107,13 @@ impl ReadableLog {
     async fn compare_copies(&self, mut sound: Vec<(&LogCopy, VerifiedCopy)>, found: &mut Verification) {
         sound.sort_by_key(|(_, verified)| verified.size());
         let Some((largest, last)) = sound.pop() else { return };
-        for (copy, verified) in sound {
+        for (copy, mut verified) in sound {
             let state = verified.state();
             match extends(largest, (state.size, state.root), last.state()).await {
-                Ok(true) => found.verified.push(verified),
+                Ok(true) => {
+                    verified.is_behind = self.is_behind(copy, last.size()).await;
+                    found.verified.push(verified);
+                }
                 Ok(false) => {
                     let fault = CopyFault::Forked { size: state.size, other: largest.shown.clone() };
                     found.faults.push(LogFault::look(copy, fault, None).await);
@@ -117,6 +122,12 @@ impl ReadableLog {
             }
         }
         found.verified.push(last);
+    }
+
+    /// Whether a copy has fewer entries still. It may have been published into while others were read.
+    async fn is_behind(&self, copy: &LogCopy, size: u64) -> bool {
+        let now = copy.files.checkpoint(&self.verifier).await;
+        !matches!(now, Ok(Some(opened)) if opened.checkpoint.size >= size)
     }
 
     async fn verify_copy(
@@ -136,6 +147,7 @@ impl ReadableLog {
             beside: seen.beside,
             later_form: seen.later_form,
             kept: kept.map(|kept| kept.size),
+            is_behind: false,
         })
     }
 

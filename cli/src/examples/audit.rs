@@ -36,8 +36,8 @@ pub(crate) const VERIFY: &str = "Examples:
   mill audit verify --folder /mnt/usb/x-audit-log --key \"$(cat library.vkey)\"
   mill audit verify --proof proof       a folder of `mill audit prove`
 
-Without --from nobody can tell a log from an older state of itself. The exit code is 0 only if nothing is wrong;
-100, and the first bad entry is named, if anything is; 2 if a store has a part of the log only.";
+Without --from nobody can tell a log from an older state of itself. The exit code is 0 only if nothing is
+wrong; 100, and the first bad entry is named, if anything is; 2 if a store has a part of the log only.";
 
 pub(crate) const PROVE: &str = "Examples:
   mill audit prove library 1 photos 'summer/01.jpg' --out proof

@@ -43,15 +43,21 @@ fn the_log_shows_every_entry_once_and_each_filter_those_that_it_names() {
         (vec!["--store", "2"], Box::new(|entry| entry["event"]["store"] == "2")),
         (vec!["--space", "books"], Box::new(|entry| entry["event"]["space"] == "books")),
         (vec!["--item", hard], Box::new(|entry| entry["event"]["item"] == **hard)),
-        (vec!["--store", "1", "--space", "photos", "--item", hard], Box::new(|entry| {
-            entry["event"]["item"] == **hard && entry["event"]["store"] == "1" && entry["event"]["space"] == "photos"
-        })),
+        (
+            vec!["--store", "1", "--space", "photos", "--item", hard],
+            Box::new(|entry| {
+                entry["event"]["item"] == **hard
+                    && entry["event"]["store"] == "1"
+                    && entry["event"]["space"] == "photos"
+            }),
+        ),
         (vec!["--action", "delete-content"], Box::new(|entry| entry["event"]["action"] == "delete-content")),
         (vec!["--user", "Zoë"], Box::new(|entry| entry["user"] == "Zoë")),
         (vec!["--since", &since], Box::new(|entry| at(entry) >= BEGAN + 100_000)),
-        (vec!["--until", &until, "--since", &since], Box::new(|entry| {
-            (BEGAN + 100_000..BEGAN + 200_000).contains(&at(entry))
-        })),
+        (
+            vec!["--until", &until, "--since", &since],
+            Box::new(|entry| (BEGAN + 100_000..BEGAN + 200_000).contains(&at(entry))),
+        ),
     ];
     for (args, keeps) in filters {
         let expected: Vec<&Value> = all.iter().filter(|entry| keeps(entry)).collect();
@@ -83,6 +89,22 @@ fn names_are_escaped_for_people_and_those_who_wait_are_said() {
     let key = audit.world.mill(&["audit", "public-key", "library"]).expect(0);
     assert_eq!(key.out.trim(), vkey());
     audit.world.mill(&["audit", "public-key", "museum"]).expect(100);
+}
+
+#[test]
+fn who_follows_the_log_sees_what_is_published_later() {
+    use std::io::{BufRead as _, BufReader};
+    let audit = AuditWorld::with(2);
+    let mut command = audit.world.command();
+    command.args(["audit", "log", "--follow", "--json", "--last", "1"]).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut shown = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&shown.next().unwrap().unwrap()).unwrap()["index"].clone();
+    assert_eq!(next(), 1);
+    audit.publish(2..4);
+    assert_eq!([next(), next()], [2, 3]);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -139,7 +161,8 @@ print('read back')
 "#,
     );
     assert_eq!(said, "read back\n");
-    let part = lines(&world.mill(&["audit", "export", "library", "books", "--store", "2", "--format", "json"]).expect(0));
+    let part =
+        lines(&world.mill(&["audit", "export", "library", "books", "--store", "2", "--format", "json"]).expect(0));
     assert!(!part.is_empty() && part.iter().all(|it| it["event"]["space"] == "books" && it["event"]["store"] == "2"));
     world.mill(&["audit", "export", "library", "--format", "csv"]).expect(200);
 }

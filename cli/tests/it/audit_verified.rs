@@ -102,7 +102,11 @@ fn each_change_to_the_files_of_a_log_is_found_and_the_first_bad_entry_is_named()
     // In an installation the other store is still verified.
     change(&audit.world.path("two/x-audit-log/tile/0/000"), |bytes| bytes[0] ^= 1);
     let found = audit.world.mill(&["audit", "verify", "library"]).expect(100);
-    assert!(found.err.contains("store `2` is not verified") && found.out.contains("store `3`: 300 entries"), "{}", found.err);
+    assert!(
+        found.err.contains("store `2` is not verified") && found.out.contains("store `3`: 300 entries"),
+        "{}",
+        found.err
+    );
 }
 
 #[test]
@@ -154,11 +158,16 @@ fn a_proof_is_verified_by_python_and_by_mill_without_the_log() {
         assert!(by_mill.out.contains(&format!("entry {index} of 300")), "{}", by_mill.out);
         // With PyCA cryptography and by arithmetic alone.
         for hide in ["", "sys.modules['cryptography'] = None; sys.modules['cryptography.exceptions'] = None; "] {
-            let run = format!("import sys, runpy; {hide}sys.argv = ['verify.py']; runpy.run_path('verify.py', run_name='__main__')");
-            let verify = || Command::new("python3").args(["-c", &run]).current_dir(world.path(folder)).output().unwrap();
+            let run = format!(
+                "import sys, runpy; {hide}sys.argv = ['verify.py']; runpy.run_path('verify.py', run_name='__main__')"
+            );
+            let verify =
+                || Command::new("python3").args(["-c", &run]).current_dir(world.path(folder)).output().unwrap();
             let found = Ran::of(verify()).expect(0);
             assert!(found.out.contains(&format!("entry {index} of 300 is proven")), "{}", found.out);
-            for (name, at) in [(format!("{index}.json"), 30), (format!("{index}.tlog-proof"), 150), ("key.txt".into(), 50)] {
+            for (name, at) in
+                [(format!("{index}.json"), 30), (format!("{index}.tlog-proof"), 150), ("key.txt".into(), 50)]
+            {
                 let path = world.path(folder).join(name);
                 let whole = fs::read(&path).unwrap();
                 change(&path, |bytes| bytes[at] ^= 1);

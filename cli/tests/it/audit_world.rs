@@ -53,7 +53,8 @@ pub(crate) fn event(number: u64, salt: &str) -> AuditEvent {
     if action == AuditAction::AddContent {
         event.size = Some(number);
         event.checksums = vec!["md5:25f9e794323b453885f5181f1b624d0b".parse().unwrap()];
-        event.properties = Some([("content-type".to_owned(), "image/jpeg".to_owned()), ("k\t".into(), "v\n".into())].into());
+        event.properties =
+            Some([("content-type".to_owned(), "image/jpeg".to_owned()), ("k\t".into(), "v\n".into())].into());
     }
     if action == AuditAction::CopyContent {
         let (space, item) = ("old".parse().unwrap(), "from\there".parse().unwrap());
@@ -105,7 +106,10 @@ impl AuditWorld {
         self.runtime.block_on(async {
             let engine = self.engine();
             let publisher = LogPublisher::new(AuditLog::new(engine.table(AuditLog::TABLE)));
-            publisher.publish(&account(), &self.opened(["two", "three"].map(|store| self.world.path(store)))).await.unwrap();
+            publisher
+                .publish(&account(), &self.opened(["two", "three"].map(|store| self.world.path(store))))
+                .await
+                .unwrap();
         });
     }
 
@@ -115,7 +119,9 @@ impl AuditWorld {
             let engine = self.engine();
             let (log, rng) = (AuditLog::new(engine.table(AuditLog::TABLE)), engine.rng());
             let events: Vec<AuditEvent> = numbers.map(|number| event(number, "log")).collect();
-            try_join_all(events.iter().map(|event| async { log.add_ready(&account(), event, &*rng).await })).await.unwrap();
+            try_join_all(events.iter().map(|event| async { log.add_ready(&account(), event, &*rng).await }))
+                .await
+                .unwrap();
         });
     }
 
@@ -127,7 +133,9 @@ impl AuditWorld {
             let engine = LocalEngine::open(&root.join("data"), &RememberedDatabase::Nothing).unwrap();
             let (log, rng) = (AuditLog::new(engine.table(AuditLog::TABLE)), engine.rng());
             let events: Vec<AuditEvent> = (0..count).map(|number| event(number, "another")).collect();
-            try_join_all(events.iter().map(|event| async { log.add_ready(&account(), event, &*rng).await })).await.unwrap();
+            try_join_all(events.iter().map(|event| async { log.add_ready(&account(), event, &*rng).await }))
+                .await
+                .unwrap();
             let opened = self.opened([root.clone()]);
             LogPublisher::new(log).publish(&account(), &opened).await.unwrap();
         });

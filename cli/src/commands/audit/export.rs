@@ -17,8 +17,7 @@ use crate::output::print_error;
 /// Runs it.
 pub(super) async fn run(args: AuditExportArgs, config: &Config) -> Result<ResultCode> {
     let installation = Installation::configured(config).await?;
-    let choice =
-        LogChoice { account: Some(args.account), keys: parse_keys(&args.keys.key)?, ..LogChoice::default() };
+    let choice = LogChoice { account: Some(args.account), keys: parse_keys(&args.keys.key)?, ..LogChoice::default() };
     let logs = super::opened(&installation, config, &choice).await?;
     let log = logs.first().context("the account has no audit log")?;
     super::log::say_waiting(log).await?;
@@ -27,9 +26,8 @@ pub(super) async fn run(args: AuditExportArgs, config: &Config) -> Result<Result
         return Ok(ResultCode::Warnings);
     };
     let filter = EntryFilter { store: args.store, space: args.space, ..EntryFilter::default() };
-    let exported = target::written(args.out.as_deref(), async |out| {
-        export::export(&reader, &filter, args.format, out).await
-    });
+    let exported =
+        target::written(args.out.as_deref(), async |out| export::export(&reader, &filter, args.format, out).await);
     if let (Some(count), Some(out)) = (exported.await?, &args.out) {
         print_error(&format!("`{}` has {}", out.display(), entries(count)));
     }

@@ -65,7 +65,8 @@ async fn compare(index: &SpaceIndex, as_json: bool) -> Result<ResultCode> {
     };
     let done = index.compare(named).await?;
     let Compared { same, missing, extra, different, refused } = done;
-    let sum = format!("{same} the same, {missing} missing in the index, {extra} only in the index, {different} different");
+    let sum =
+        format!("{same} the same, {missing} missing in the index, {extra} only in the index, {different} different");
     if as_json {
         print_error(&sum);
     } else {

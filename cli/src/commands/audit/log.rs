@@ -52,7 +52,15 @@ pub(super) async fn run(args: AuditLogArgs, config: &Config) -> Result<ResultCod
     while args.follow {
         clock.sleep(FOLLOW_PAUSE).await;
         for (log, seen) in logs.iter().zip(&mut seen) {
-            let Some(reader) = log.reader().await?.filter(|reader| reader.size() > *seen) else { continue };
+            let reader = match log.reader().await {
+                Ok(reader) => reader,
+                Err(error) => {
+                    // It may answer again.
+                    tracing::warn!("the audit log `{}` cannot be read: {error:#}", log.origin());
+                    continue;
+                }
+            };
+            let Some(reader) = reader.filter(|reader| reader.size() > *seen) else { continue };
             printer.print_from(&reader, Wanted::From(*seen), &filter).await?;
             *seen = reader.size();
         }

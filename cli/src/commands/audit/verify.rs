@@ -52,7 +52,8 @@ async fn verify(logs: &[ReadableLog], args: &AuditVerifyArgs, bars: &MultiProgre
     for log in logs {
         let kept = match &args.from {
             Some(file) => {
-                let note = fs::read(file).map_err(|why| UsageError(format!("`{}` cannot be read: {why}", file.display())))?;
+                let note =
+                    fs::read(file).map_err(|why| UsageError(format!("`{}` cannot be read: {why}", file.display())))?;
                 Some(log.kept_checkpoint(&note).with_context(|| format!("`{}`", file.display()))?.checkpoint)
             }
             None => None,
@@ -73,7 +74,11 @@ async fn verify(logs: &[ReadableLog], args: &AuditVerifyArgs, bars: &MultiProgre
 fn report(log: &ReadableLog, found: &Verification, as_json: bool) -> Result<ResultCode> {
     let origin = log.origin();
     for copy in &found.verified {
-        line(if as_json { json_of(origin, copy) } else { format!("audit log `{origin}` in {}: {}", copy.copy, copy.sentence()) });
+        line(if as_json {
+            json_of(origin, copy)
+        } else {
+            format!("audit log `{origin}` in {}: {}", copy.copy, copy.sentence())
+        });
         if copy.later_form > 0 {
             print_error(&format!(
                 "{} of it are of a form that this mill cannot read; their hashes are right",
@@ -96,7 +101,7 @@ fn report(log: &ReadableLog, found: &Verification, as_json: bool) -> Result<Resu
         return Ok(ResultCode::Error);
     }
     let size = found.newest().map_or(0, VerifiedCopy::size);
-    let behind: Vec<&VerifiedCopy> = found.verified.iter().filter(|copy| copy.size() < size).collect();
+    let behind: Vec<&VerifiedCopy> = found.verified.iter().filter(|copy| copy.is_behind).collect();
     for copy in &behind {
         print_error(&format!(
             "the audit log in {} has only the first {} of {}; what publishes the log next completes it",
@@ -137,7 +142,8 @@ fn proofs(folder: &Path, keys: Vec<PublicKey>, as_json: bool) -> Result<ResultCo
     let proven = verify_folder(folder, keys)?;
     for entry in &proven.entries {
         line(if as_json {
-            json!({ "log": proven.origin, "index": entry.index, "entries": entry.size, "event": entry.event }).to_string()
+            json!({ "log": proven.origin, "index": entry.index, "entries": entry.size, "event": entry.event })
+                .to_string()
         } else {
             format!(
                 "entry {} of {} of `{}` is proven: {} of `{}` in store `{}` at {}",
