@@ -144,6 +144,11 @@ impl<'l> EntryReader<'l> {
     pub async fn wanted(&self, filter: &EntryFilter, first: u64) -> Result<Wanted> {
         let (Some(table), Some(account)) = (&self.log.table, &self.log.account) else { return Ok(Wanted::From(first)) };
         let Some((store, space, item)) = filter.one_item() else { return Ok(Wanted::From(first)) };
+        // A table that comes from a backup lacks places until the log is published the next time.
+        let published = table.published(account).await?;
+        if published.is_none_or(|(size, _)| size < self.size()) {
+            return Ok(Wanted::From(first));
+        }
         let places = table.places(account, (store, space, Some(item))).await?;
         Ok(Wanted::These(places.iter().map(|place| place.index).filter(|index| *index >= first).collect()))
     }

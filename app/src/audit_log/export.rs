@@ -79,7 +79,7 @@ pub async fn export(
     match format {
         ExportFormat::Tsv => line(out, &COLUMNS.join("\t"))?,
         ExportFormat::Json => {}
-        ExportFormat::Premis => premis::begin(out)?,
+        ExportFormat::Premis => premis::begin(out, &reader.state().origin)?,
     }
     let mut entries = reader.entries(Wanted::From(0), filter);
     let mut count = 0;

@@ -15,14 +15,22 @@ use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use super::entries::ShownEntry;
 use super::field_escape;
 
-/// Begins the document.
-pub(super) fn begin(out: &mut dyn Write) -> Result<()> {
+/// Begins the document. Its schema wants an object before all events: it is the log as a whole.
+pub(super) fn begin(out: &mut dyn Write, origin: &str) -> Result<()> {
     let mut xml = Writer::new(out);
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let mut root = BytesStart::new("premis:premis");
     root.push_attribute(("xmlns:premis", "http://www.loc.gov/premis/v3"));
+    root.push_attribute(("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance"));
     root.push_attribute(("version", "3.0"));
     xml.write_event(Event::Start(root))?;
+    let mut object = BytesStart::new("premis:object");
+    object.push_attribute(("xsi:type", "premis:intellectualEntity"));
+    xml.write_event(Event::Start(object))?;
+    let mut elements = Elements(xml);
+    elements.identifier("objectIdentifier", "audit log", origin)?;
+    let mut xml = elements.0;
+    xml.write_event(Event::End(BytesEnd::new("premis:object")))?;
     Ok(xml.get_mut().write_all(b"\n")?)
 }
 

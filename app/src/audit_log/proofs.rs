@@ -37,11 +37,7 @@ impl ReadableLog {
             item: Some(item.clone()),
             ..EntryFilter::default()
         };
-        let mut found = collect(&reader, reader.wanted(&filter, 0).await?, &filter).await?;
-        if found.is_empty() {
-            // A table that comes from a backup knows fewer places than the log has entries.
-            found = collect(&reader, Wanted::From(0), &filter).await?;
-        }
+        let found = collect(&reader, reader.wanted(&filter, 0).await?, &filter).await?;
         if found.is_empty() {
             let shown = mill_model::ids::escape_for_display(item.as_str());
             bail!("the audit log has no entry of `{space}/{shown}` in store `{store}`, so there is nothing to prove");

@@ -170,7 +170,7 @@ def main(arguments):
     if arguments[:1] == ["--key"]:
         given, arguments = arguments[1], arguments[2:]
     folder = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent)
-    keys = [key_of(line) for line in (given or (folder / "key.txt").read_text()).splitlines() if line.strip()]
+    keys = [key_of(line) for line in (given or (folder / "key.txt").read_text(encoding="utf-8")).splitlines() if line.strip()]
     proofs = sorted(folder.glob("*.tlog-proof"))
     for path in proofs:
         try:

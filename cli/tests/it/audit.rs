@@ -146,7 +146,15 @@ for line, entry in zip(lines, every):
         assert (row['source-space-id'], row['source-content-id']) == ('old', 'from\there')
     assert row['timestamp'].startswith('2026-11-21T08:3')
 v3 = '{http://www.loc.gov/premis/v3}'
-events = xml.parse('out.premis').getroot().findall(v3 + 'event')
+root = xml.parse('out.premis').getroot()
+# The schema's order: an object, then events; and so within an event.
+assert [child.tag for child in root] == [v3 + 'object'] + [v3 + 'event'] * len(every)
+order = ['eventIdentifier', 'eventType', 'eventDateTime', 'eventDetailInformation', 'eventOutcomeInformation',
+         'linkingAgentIdentifier', 'linkingObjectIdentifier']
+events = root.findall(v3 + 'event')
+for found in events:
+    ranks = [order.index(child.tag[len(v3):]) for child in found]
+    assert ranks == sorted(ranks), ranks
 assert len(events) == len(every)
 unescape = lambda text: re.sub(r'\\u\{([0-9a-f]+)\}', lambda found: chr(int(found[1], 16)), text)
 for found, entry in zip(events, every):

@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use mill_app::UsageError;
 
-/// Writes to a new file, or to standard output. A file whose writing failed is removed.
+/// Writes to a new file, or to standard output. The file has its name once it is whole.
 ///
 /// Returns what `write` returned, or `None` if nobody reads standard output to its end.
 pub(super) async fn written<T>(
@@ -22,23 +22,25 @@ pub(super) async fn written<T>(
             written => written.map(Some),
         };
     };
-    let file = File::options().write(true).create_new(true).open(path);
-    let file = file.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            let message = format!("`{}` is there already, and is not replaced; name another file", path.display());
-            anyhow::Error::from(UsageError(message))
-        }
-        _ => anyhow::Error::from(error).context(format!("`{}` cannot be written", path.display())),
-    })?;
-    let mut target = BufWriter::new(file);
-    let written = write(&mut target).await;
-    let synced = target.into_inner().map_err(|error| error.into_error()).and_then(|file| file.sync_all());
-    let synced = synced.with_context(|| format!("`{}` cannot be written", path.display()));
-    let written = written.and_then(|written| synced.map(|()| written));
-    if written.is_err() {
-        let _ = fs::remove_file(path);
+    if path.symlink_metadata().is_ok() {
+        let message = format!("`{}` is there already, and is not replaced; name another file", path.display());
+        return Err(UsageError(message).into());
     }
-    written.map(Some)
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let cannot = || format!("`{}` cannot be written", path.display());
+    let mut target = BufWriter::new(File::create(&part).with_context(cannot)?);
+    let written = write(&mut target).await;
+    let synced = target.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+    let ended = written.and_then(|written| {
+        synced.and_then(|()| fs::rename(&part, path)).with_context(cannot)?;
+        Ok(written)
+    });
+    if ended.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    ended.map(Some)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
