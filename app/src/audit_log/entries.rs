@@ -160,7 +160,7 @@ impl<'l> EntryReader<'l> {
         let entries = read.map_ok(|entries| stream::iter(entries.into_iter().map(Ok))).try_flatten();
         entries
             .try_filter(move |(index, _)| std::future::ready(wanted.has(*index)))
-            .map_ok(move |(index, bytes)| async move { Ok(self.shown(index, bytes).await?) })
+            .map_ok(move |(index, bytes)| self.shown(index, bytes))
             .try_buffered(ROWS_AT_ONCE)
             .try_filter(|entry| {
                 let content = entry.content.as_ref();

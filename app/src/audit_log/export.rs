@@ -112,7 +112,7 @@ fn tsv_line(LogEntry { account, event, .. }: &LogEntry, user: Option<&str>) -> S
         account.as_str().to_owned(),
         event.store.as_str().to_owned(),
         event.space.as_str().to_owned(),
-        text(event.item.as_ref().map(|item| item.as_str())),
+        text(event.item.as_ref().map(mill_model::ContentId::as_str)),
         md5(event),
         event.size.map(|size| size.to_string()).unwrap_or_default(),
         text(content_type(event)),

@@ -95,11 +95,12 @@ impl Elements<'_> {
 
     /// JSON has escapes of its own for all that XML cannot hold: those of control characters are there already.
     fn json(&mut self, name: &str, json: &str) -> Result<()> {
+        use std::fmt::Write as _;
         let mut text = String::with_capacity(json.len());
         for character in json.chars() {
             match character {
                 '\u{FFFE}' | '\u{FFFF}' | '\u{7F}'..='\u{9F}' => {
-                    text.push_str(&format!("\\u{:04x}", u32::from(character)));
+                    let _ = write!(text, "\\u{:04x}", u32::from(character));
                 }
                 other => text.push(other),
             }

@@ -46,8 +46,8 @@ impl ReadableLog {
         for entry in &found {
             self.prove_entry(&reader, entry, folder).await?;
         }
-        let keys: String = self.keys().iter().map(|key| format!("{key}\n")).collect();
-        write(folder, KEY_FILE, keys.as_bytes())?;
+        let keys: Vec<String> = self.keys().iter().map(ToString::to_string).collect();
+        write(folder, KEY_FILE, format!("{}\n", keys.join("\n")).as_bytes())?;
         write(folder, "verify.py", VERIFY_PY.as_bytes())?;
         write(folder, "README.txt", self.readme((store, space, item), &reader, &found).as_bytes())?;
         Ok(found.iter().map(|entry| entry.index).collect())

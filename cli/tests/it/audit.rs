@@ -17,6 +17,8 @@ fn log(audit: &AuditWorld, more: &[&str]) -> Vec<Value> {
     lines(&audit.world.mill(&[&["audit", "log", "--json"], more].concat()).expect(0))
 }
 
+type Keeps<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
+
 #[test]
 fn the_log_shows_every_entry_once_and_each_filter_those_that_it_names() {
     let audit = AuditWorld::with(300);
@@ -37,7 +39,6 @@ fn the_log_shows_every_entry_once_and_each_filter_those_that_it_names() {
     let time = |number: u64| humantime_of(BEGAN + number * 1000);
     let (since, until) = (time(100), time(200));
     let hard = &hard_names()[0];
-    type Keeps<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
     let at = |entry: &Value| entry["event"]["at"].as_u64().unwrap();
     let filters: Vec<(Vec<&str>, Keeps<'_>)> = vec![
         (vec!["--store", "2"], Box::new(|entry| entry["event"]["store"] == "2")),
@@ -121,7 +122,7 @@ fn exports_are_read_back_exactly_by_other_programs() {
         assert_eq!(printed.out, fs::read_to_string(world.path(&format!("out.{format}"))).unwrap());
     }
     let said = world.python(
-        r#"
+        r"
 import json, re, xml.etree.ElementTree as xml
 every = json.load(open('all.json'))
 assert [json.loads(line) for line in open('out.json', newline='\n')] == every
@@ -166,7 +167,7 @@ for found, entry in zip(events, every):
     agent = found.find(f'.//{v3}linkingAgentIdentifierValue')
     assert (None if agent is None else unescape(agent.text)) == entry.get('user')
 print('read back')
-"#,
+",
     );
     assert_eq!(said, "read back\n");
     let part =

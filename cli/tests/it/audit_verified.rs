@@ -52,10 +52,12 @@ fn a_whole_log_is_verified_in_each_store_and_again_from_a_kept_checkpoint() {
     world.mill(&["audit", "verify", "library", "--store", "1", "--key", &vkey()]).expect(200);
 }
 
+/// Its name, the first bad entry if it is known here, what the message says, and what is done to the folder.
+type Damage = (&'static str, Option<u64>, &'static str, fn(&Path));
+
 #[test]
 fn each_change_to_the_files_of_a_log_is_found_and_the_first_bad_entry_is_named() {
     let audit = AuditWorld::with(300);
-    type Damage = (&'static str, Option<u64>, &'static str, fn(&Path));
     let damages: [Damage; 8] = [
         ("changed", Some(17), "was changed", |log| {
             change_entries(&log.join("tile/entries/000"), |entries| {

@@ -44,12 +44,14 @@ pub(crate) fn event(number: u64, salt: &str) -> AuditEvent {
         None => format!("item {}", number % 23),
     };
     let action = AuditAction::ALL[(number % 7) as usize];
-    let (store, space) = (if number % 5 == 0 { "2" } else { "1" }, if number % 3 == 0 { "books" } else { "photos" });
+    let (store, space) =
+        (if number.is_multiple_of(5) { "2" } else { "1" }, if number.is_multiple_of(3) { "books" } else { "photos" });
     let item = action.is_of_item().then(|| item.parse().unwrap());
     let subject = (store.parse().unwrap(), space.parse().unwrap(), item);
     let mut event =
         AuditEvent::new(EventId::of_facts(at, &[salt, &number.to_string()]), subject, action, at, EventSource::Mill);
-    event.user = (number % 4 == 0).then(|| if number % 8 == 0 { "Zoë".into() } else { "Bob\t".into() });
+    event.user =
+        (number.is_multiple_of(4)).then(|| if number.is_multiple_of(8) { "Zoë".into() } else { "Bob\t".into() });
     if action == AuditAction::AddContent {
         event.size = Some(number);
         event.checksums = vec!["md5:25f9e794323b453885f5181f1b624d0b".parse().unwrap()];

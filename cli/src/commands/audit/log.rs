@@ -15,6 +15,7 @@ use mill_app::counted::counted;
 use mill_app::installation::Installation;
 use mill_app::result_code::ResultCode;
 use mill_model::ids::escape_for_display;
+use mill_ports::Clock;
 
 use crate::args::AuditLogArgs;
 use crate::output::{line, print_error};
@@ -49,21 +50,8 @@ pub(super) async fn run(args: AuditLogArgs, config: &Config) -> Result<ResultCod
         }
         say_waiting(log).await?;
     }
-    while args.follow {
-        clock.sleep(FOLLOW_PAUSE).await;
-        for (log, seen) in logs.iter().zip(&mut seen) {
-            let reader = match log.reader().await {
-                Ok(reader) => reader,
-                Err(error) => {
-                    // It may answer again.
-                    tracing::warn!("the audit log `{}` cannot be read: {error:#}", log.origin());
-                    continue;
-                }
-            };
-            let Some(reader) = reader.filter(|reader| reader.size() > *seen) else { continue };
-            printer.print_from(&reader, Wanted::From(*seen), &filter).await?;
-            *seen = reader.size();
-        }
+    if args.follow {
+        printer.follow(&logs, seen, (&*clock, &filter)).await?;
     }
     Ok(if printer.unreadable > 0 { ResultCode::Error } else { ResultCode::Done })
 }
@@ -103,7 +91,9 @@ impl Printer {
                 kept.pop_front();
             }
         }
-        kept.iter().for_each(|entry| self.print(entry));
+        for entry in &kept {
+            self.print(entry);
+        }
         Ok(())
     }
 
@@ -113,6 +103,31 @@ impl Printer {
             self.print(&entry?);
         }
         Ok(())
+    }
+
+    /// Prints what is published from now on, for ever. `seen`: the sizes of the logs.
+    async fn follow(
+        &mut self,
+        logs: &[ReadableLog],
+        mut seen: Vec<u64>,
+        (clock, filter): (&dyn Clock, &EntryFilter),
+    ) -> Result<()> {
+        loop {
+            clock.sleep(FOLLOW_PAUSE).await;
+            for (log, seen) in logs.iter().zip(&mut seen) {
+                let reader = match log.reader().await {
+                    Ok(reader) => reader.filter(|reader| reader.size() > *seen),
+                    Err(error) => {
+                        // It may answer again.
+                        tracing::warn!("the audit log `{}` cannot be read: {error:#}", log.origin());
+                        None
+                    }
+                };
+                let Some(reader) = reader else { continue };
+                self.print_from(&reader, Wanted::From(*seen), filter).await?;
+                *seen = reader.size();
+            }
+        }
     }
 
     fn print(&mut self, entry: &ShownEntry) {

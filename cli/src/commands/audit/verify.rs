@@ -62,7 +62,7 @@ async fn verify(logs: &[ReadableLog], args: &AuditVerifyArgs, bars: &MultiProgre
         let found = log.verify(kept.as_ref(), &|copy, done, size| progress.show(copy, done, size)).await;
         progress.end();
         let found = found?;
-        result = result.max(report(log, &found, args.json)?);
+        result = result.max(report(log, &found, args.json));
         if let (Some(file), Some(newest), true) = (&args.save_checkpoint, found.newest(), found.faults.is_empty()) {
             save(file, &newest.checkpoint.note.to_string())?;
         }
@@ -71,7 +71,7 @@ async fn verify(logs: &[ReadableLog], args: &AuditVerifyArgs, bars: &MultiProgre
     Ok(result)
 }
 
-fn report(log: &ReadableLog, found: &Verification, as_json: bool) -> Result<ResultCode> {
+fn report(log: &ReadableLog, found: &Verification, as_json: bool) -> ResultCode {
     let origin = log.origin();
     for copy in &found.verified {
         line(if as_json {
@@ -98,7 +98,7 @@ fn report(log: &ReadableLog, found: &Verification, as_json: bool) -> Result<Resu
         ));
     }
     if !found.faults.is_empty() {
-        return Ok(ResultCode::Error);
+        return ResultCode::Error;
     }
     let size = found.newest().map_or(0, VerifiedCopy::size);
     let behind: Vec<&VerifiedCopy> = found.verified.iter().filter(|copy| copy.is_behind).collect();
@@ -110,7 +110,7 @@ fn report(log: &ReadableLog, found: &Verification, as_json: bool) -> Result<Resu
             grouped(size)
         ));
     }
-    Ok(if behind.is_empty() { ResultCode::Done } else { ResultCode::Warnings })
+    if behind.is_empty() { ResultCode::Done } else { ResultCode::Warnings }
 }
 
 fn json_of(origin: &str, copy: &VerifiedCopy) -> String {
