@@ -75,14 +75,14 @@ impl ShownEntry {
 
 /// Which entries of a log are read.
 #[derive(Debug, Clone)]
-pub enum Wanted {
+pub enum WantedEntries {
     /// All from this index on.
     From(u64),
     /// These.
     These(BTreeSet<u64>),
 }
 
-impl Wanted {
+impl WantedEntries {
     fn bundles(&self, size: u64) -> Vec<u64> {
         let width = u64::from(TILE_WIDTH);
         match self {
@@ -141,20 +141,22 @@ impl<'l> EntryReader<'l> {
     ///
     /// # Errors
     /// The table does not answer.
-    pub async fn wanted(&self, filter: &EntryFilter, first: u64) -> Result<Wanted> {
-        let (Some(table), Some(account)) = (&self.log.table, &self.log.account) else { return Ok(Wanted::From(first)) };
-        let Some((store, space, item)) = filter.one_item() else { return Ok(Wanted::From(first)) };
+    pub async fn wanted(&self, filter: &EntryFilter, first: u64) -> Result<WantedEntries> {
+        let (Some(table), Some(account)) = (&self.log.table, &self.log.account) else {
+            return Ok(WantedEntries::From(first));
+        };
+        let Some((store, space, item)) = filter.one_item() else { return Ok(WantedEntries::From(first)) };
         // A table that comes from a backup lacks places until the log is published the next time.
         let published = table.published(account).await?;
         if published.is_none_or(|(size, _)| size < self.size()) {
-            return Ok(Wanted::From(first));
+            return Ok(WantedEntries::From(first));
         }
         let places = table.places(account, (store, space, Some(item))).await?;
-        Ok(Wanted::These(places.iter().map(|place| place.index).filter(|index| *index >= first).collect()))
+        Ok(WantedEntries::These(places.iter().map(|place| place.index).filter(|index| *index >= first).collect()))
     }
 
     /// Streams entries in order. Entries that cannot be read pass every filter.
-    pub fn entries<'s>(&'s self, wanted: Wanted, filter: &'s EntryFilter) -> BoxStream<'s, Result<ShownEntry>> {
+    pub fn entries<'s>(&'s self, wanted: WantedEntries, filter: &'s EntryFilter) -> BoxStream<'s, Result<ShownEntry>> {
         let bundles = wanted.bundles(self.size());
         let read = stream::iter(bundles).map(|bundle| self.bundle(bundle)).buffered(BUNDLES_AT_ONCE);
         let entries = read.map_ok(|entries| stream::iter(entries.into_iter().map(Ok))).try_flatten();

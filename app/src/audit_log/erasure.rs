@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use futures::TryStreamExt as _;
 
-use super::entries::Wanted;
+use super::entries::WantedEntries;
 use super::entry_filter::EntryFilter;
 use super::readable_log::ReadableLog;
 
@@ -31,7 +31,7 @@ impl ReadableLog {
         done.waiting = ready.iter().filter(|ready| ready.event.user.as_deref() == Some(user)).count() as u64;
         let Some(reader) = self.reader().await? else { return Ok(done) };
         let filter = EntryFilter { user: Some(user.to_owned()), ..EntryFilter::default() };
-        let mut entries = reader.entries(Wanted::From(0), &filter);
+        let mut entries = reader.entries(WantedEntries::From(0), &filter);
         while let Some(entry) = entries.try_next().await? {
             // One that cannot be read would keep a name that nobody finds.
             let entry = entry.read()?;

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use mill_model::{Algorithm, AuditEvent};
 use mill_records::audit_log::entry::LogEntry;
 
-use super::entries::{EntryReader, ShownEntry, Wanted};
+use super::entries::{EntryReader, ShownEntry, WantedEntries};
 use super::entry_filter::EntryFilter;
 use super::field_escape::tsv;
 use super::premis;
@@ -81,7 +81,7 @@ pub async fn export(
         ExportFormat::Json => {}
         ExportFormat::Premis => premis::begin(out, &reader.state().origin)?,
     }
-    let mut entries = reader.entries(Wanted::From(0), filter);
+    let mut entries = reader.entries(WantedEntries::From(0), filter);
     let mut count = 0;
     while let Some(entry) = entries.next().await {
         let entry = entry?;

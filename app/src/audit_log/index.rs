@@ -97,21 +97,21 @@ impl SpaceIndex {
     pub async fn rebuild(&self, now: Timestamp) -> Result<Rebuilt> {
         let mut done = Rebuilt::default();
         let mut hidden = false;
-        let mut sides = Sides::of(self);
+        let mut sides = IndexSides::of(self);
         while let Some(found) = sides.next().await? {
             match found {
-                Side::Refused { is_hidden, shown, why } => {
+                IndexSide::Refused { is_hidden, shown, why } => {
                     tracing::warn!("`{shown}` of space `{}` is no item of the index: {why}", self.space.space);
                     (hidden, done.refused) = (hidden || is_hidden, done.refused + 1);
                 }
-                Side::Store(id, _, known) => {
+                IndexSide::Store(id, _, known) => {
                     done.items += 1;
                     done.written += u64::from(self.refresh(&id, known.as_ref(), now).await?);
                 }
-                Side::Index(_, row) if row.deleted => {}
+                IndexSide::Index(_, row) if row.deleted => {}
                 // What lies in a directory that cannot be read may still be there.
-                Side::Index(..) if hidden => done.refused += 1,
-                Side::Index(id, row) => {
+                IndexSide::Index(..) if hidden => done.refused += 1,
+                IndexSide::Index(id, row) => {
                     self.index.put(&self.space, &id, &tombstone(&self.space, &id, &row, now)).await?;
                     done.gone += 1;
                 }
@@ -142,26 +142,26 @@ impl SpaceIndex {
     /// The listing is not complete, or the table does not answer.
     pub async fn compare(&self, mut named: impl FnMut(IndexDifference)) -> Result<Compared> {
         let mut done = Compared::default();
-        let mut sides = Sides::of(self);
+        let mut sides = IndexSides::of(self);
         while let Some(found) = sides.next().await? {
             match found {
-                Side::Refused { shown, why, .. } => {
+                IndexSide::Refused { shown, why, .. } => {
                     tracing::warn!("`{shown}` of space `{}` is no item of the index: {why}", self.space.space);
                     done.refused += 1;
                 }
-                Side::Store(id, facts, Some(row)) if !row.deleted => match difference(&row, &facts) {
+                IndexSide::Store(id, facts, Some(row)) if !row.deleted => match difference(&row, &facts) {
                     None => done.same += 1,
                     Some(how) => {
                         done.different += 1;
                         named(IndexDifference::Different(id, how));
                     }
                 },
-                Side::Store(id, ..) => {
+                IndexSide::Store(id, ..) => {
                     done.missing += 1;
                     named(IndexDifference::Missing(id));
                 }
-                Side::Index(_, row) if row.deleted => {}
-                Side::Index(id, _) => {
+                IndexSide::Index(_, row) if row.deleted => {}
+                IndexSide::Index(id, _) => {
                     done.extra += 1;
                     named(IndexDifference::Extra(id));
                 }
@@ -240,7 +240,7 @@ fn event_id(space: &IndexedSpace, id: &ContentId, at: Timestamp, state: &str) ->
 }
 
 /// What stands on one or both sides, in byte order of the items.
-enum Side {
+enum IndexSide {
     /// The store has it; the row of the index, if there is one.
     Store(ContentId, ItemFacts, Option<IndexRow>),
     /// Only the index has it.
@@ -250,7 +250,7 @@ enum Side {
 }
 
 /// Reads store and index side by side.
-struct Sides {
+struct IndexSides {
     listing: CompleteListing,
     listed: std::vec::IntoIter<ListEntry>,
     rows: BoxStream<'static, Result<(ContentId, IndexRow)>>,
@@ -259,14 +259,14 @@ struct Sides {
     ended: bool,
 }
 
-impl Sides {
+impl IndexSides {
     fn of(of: &SpaceIndex) -> Self {
         let listing = CompleteListing::open(&*of.store, &of.space.space, None);
         let rows = of.rows();
         Self { listing, listed: Vec::new().into_iter(), rows, item: None, row: None, ended: false }
     }
 
-    async fn next(&mut self) -> Result<Option<Side>> {
+    async fn next(&mut self) -> Result<Option<IndexSide>> {
         if self.item.is_none()
             && let Some(refused) = self.next_item().await?
         {
@@ -284,14 +284,14 @@ impl Sides {
         let item = if order.is_le() { self.item.take() } else { None };
         let row = if order.is_ge() { self.row.take() } else { None };
         Ok(match (item, row) {
-            (Some((id, facts)), row) => Some(Side::Store(id, facts, row.map(|(_, row)| row))),
-            (None, Some((id, row))) => Some(Side::Index(id, row)),
+            (Some((id, facts)), row) => Some(IndexSide::Store(id, facts, row.map(|(_, row)| row))),
+            (None, Some((id, row))) => Some(IndexSide::Index(id, row)),
             (None, None) => None,
         })
     }
 
     /// Reads the next item of the store; returns what cannot be one.
-    async fn next_item(&mut self) -> Result<Option<Side>> {
+    async fn next_item(&mut self) -> Result<Option<IndexSide>> {
         loop {
             match self.listed.next() {
                 Some(ListEntry::Item(id, facts)) => {
@@ -299,10 +299,10 @@ impl Sides {
                     return Ok(None);
                 }
                 Some(ListEntry::Refused { shown, reason }) => {
-                    return Ok(Some(Side::Refused { shown, why: reason.to_string(), is_hidden: false }));
+                    return Ok(Some(IndexSide::Refused { shown, why: reason.to_string(), is_hidden: false }));
                 }
                 Some(ListEntry::Hidden { shown }) => {
-                    return Ok(Some(Side::Refused { shown, why: "it cannot be read".into(), is_hidden: true }));
+                    return Ok(Some(IndexSide::Refused { shown, why: "it cannot be read".into(), is_hidden: true }));
                 }
                 None if self.ended => return Ok(None),
                 None => match self.listing.next_page().await? {

@@ -10,7 +10,7 @@ use super::readable_log::LogCopy;
 
 /// Why a copy of a log is not verified.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyFault {
+pub enum LogCopyFault {
     /// It does not answer: nothing is known of it.
     #[error("it cannot be read, so nothing is known of it")]
     Unreadable(#[source] LogFileError),
@@ -62,7 +62,7 @@ pub enum CopyFault {
     },
 }
 
-impl CopyFault {
+impl LogCopyFault {
     /// Says what became of a file.
     pub(super) fn of(error: LogFileError) -> Self {
         match error {
@@ -88,7 +88,7 @@ pub struct LogFault {
     /// The copy.
     pub copy: String,
     /// What is wrong.
-    pub fault: CopyFault,
+    pub fault: LogCopyFault,
     /// The first entry that is wrong, if that is known.
     pub first_bad_entry: Option<u64>,
     /// What stands there now, if it can be read.
@@ -97,7 +97,7 @@ pub struct LogFault {
 
 impl LogFault {
     /// Looks at what stands where the fault is.
-    pub(super) async fn look(copy: &LogCopy, fault: CopyFault, size: Option<u64>) -> Self {
+    pub(super) async fn look(copy: &LogCopy, fault: LogCopyFault, size: Option<u64>) -> Self {
         let first_bad_entry = fault.first_entry();
         let reads_now = match (first_bad_entry, size) {
             (Some(index), Some(size)) if index < size => event_at(copy, index, size).await,

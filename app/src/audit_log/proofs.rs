@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use mill_model::{ContentId, SpaceId, StoreId};
 use mill_transparency::{EntryProof, InclusionProof};
 
-use super::entries::{EntryReader, ShownEntry, Wanted};
+use super::entries::{EntryReader, ShownEntry, WantedEntries};
 use super::entry_filter::EntryFilter;
 use super::readable_log::ReadableLog;
 use crate::UsageError;
@@ -107,7 +107,7 @@ impl ReadableLog {
     }
 }
 
-async fn collect(reader: &EntryReader<'_>, wanted: Wanted, filter: &EntryFilter) -> Result<Vec<ShownEntry>> {
+async fn collect(reader: &EntryReader<'_>, wanted: WantedEntries, filter: &EntryFilter) -> Result<Vec<ShownEntry>> {
     let mut entries = reader.entries(wanted, filter);
     let mut found = Vec::new();
     while let Some(entry) = entries.next().await {

@@ -6,7 +6,7 @@ use mill_model::Timestamp;
 use mill_records::audit_log::entry::{EntryError, LargeEntry, ReadEntry, read_entry};
 use mill_transparency::{Checkpoint, ConsistencyProof, Hash, LogCheck, OpenedCheckpoint};
 
-use super::log_fault::{CopyFault, LogFault};
+use super::log_fault::{LogCopyFault, LogFault};
 use super::readable_log::{LogCopy, ReadableLog};
 use crate::counted::grouped;
 
@@ -58,14 +58,14 @@ pub fn entries(count: u64) -> String {
 
 /// What became of the verification of a log.
 #[derive(Debug, Default)]
-pub struct Verification {
+pub struct LogVerification {
     /// The copies in which nothing is wrong.
     pub verified: Vec<VerifiedCopy>,
     /// The others.
     pub faults: Vec<LogFault>,
 }
 
-impl Verification {
+impl LogVerification {
     /// The verified state with the most entries.
     pub fn newest(&self) -> Option<&VerifiedCopy> {
         self.verified.iter().max_by_key(|copy| copy.size())
@@ -82,12 +82,12 @@ impl ReadableLog {
         &self,
         kept: Option<&Checkpoint>,
         progress: &(dyn Fn(&str, u64, u64) + Send + Sync),
-    ) -> anyhow::Result<Verification> {
+    ) -> anyhow::Result<LogVerification> {
         let published = match (&self.table, &self.account) {
             (Some(table), Some(account)) => table.published(account).await?,
             _ => None,
         };
-        let (mut found, mut sound) = (Verification::default(), Vec::new());
+        let (mut found, mut sound) = (LogVerification::default(), Vec::new());
         for copy in &self.copies {
             let verified = self.verify_copy(copy, kept, progress).await;
             let verified = match (verified, published) {
@@ -104,7 +104,7 @@ impl ReadableLog {
     }
 
     /// All copies must be one log: each begins with the smaller ones.
-    async fn compare_copies(&self, mut sound: Vec<(&LogCopy, VerifiedCopy)>, found: &mut Verification) {
+    async fn compare_copies(&self, mut sound: Vec<(&LogCopy, VerifiedCopy)>, found: &mut LogVerification) {
         sound.sort_by_key(|(_, verified)| verified.size());
         let Some((largest, last)) = sound.pop() else { return };
         for (copy, mut verified) in sound {
@@ -115,7 +115,7 @@ impl ReadableLog {
                     found.verified.push(verified);
                 }
                 Ok(false) => {
-                    let fault = CopyFault::Forked { size: state.size, other: largest.shown.clone() };
+                    let fault = LogCopyFault::Forked { size: state.size, other: largest.shown.clone() };
                     found.faults.push(LogFault::look(copy, fault, None).await);
                 }
                 Err(fault) => found.faults.push(LogFault::look(largest, fault, None).await),
@@ -135,9 +135,9 @@ impl ReadableLog {
         copy: &LogCopy,
         kept: Option<&Checkpoint>,
         progress: &(dyn Fn(&str, u64, u64) + Send + Sync),
-    ) -> Result<VerifiedCopy, (CopyFault, Option<u64>)> {
+    ) -> Result<VerifiedCopy, (LogCopyFault, Option<u64>)> {
         let opened = copy.files.checkpoint(&self.verifier).await;
-        let opened = opened.map_err(|error| (CopyFault::of(error), None))?.ok_or((CopyFault::NoLog, None))?;
+        let opened = opened.map_err(|error| (LogCopyFault::of(error), None))?.ok_or((LogCopyFault::NoLog, None))?;
         let size = opened.checkpoint.size;
         let seen = self.check(copy, &opened.checkpoint, kept, progress).await.map_err(|fault| (fault, Some(size)))?;
         Ok(VerifiedCopy {
@@ -157,7 +157,7 @@ impl ReadableLog {
         checkpoint: &Checkpoint,
         kept: Option<&Checkpoint>,
         progress: &(dyn Fn(&str, u64, u64) + Send + Sync),
-    ) -> Result<Seen, CopyFault> {
+    ) -> Result<Seen, LogCopyFault> {
         let mut check = LogCheck::new(checkpoint, kept)?;
         let mut seen = Seen::default();
         loop {
@@ -166,7 +166,7 @@ impl ReadableLog {
                 check.finish()?;
                 return Ok(seen);
             }
-            let files = copy.files.read_all(&paths).await.map_err(CopyFault::of)?;
+            let files = copy.files.read_all(&paths).await.map_err(LogCopyFault::of)?;
             check.take(&files, |index, entry| seen.add(index, entry))?;
             for (index, large) in std::mem::take(&mut seen.named) {
                 check_beside(copy, index, &large).await?;
@@ -200,13 +200,13 @@ impl Seen {
     }
 }
 
-async fn check_beside(copy: &LogCopy, index: u64, large: &LargeEntry) -> Result<(), CopyFault> {
+async fn check_beside(copy: &LogCopy, index: u64, large: &LargeEntry) -> Result<(), LogCopyFault> {
     let name = large.item_name();
-    let Some(whole) = copy.files.read(&name).await.map_err(CopyFault::of)? else {
-        return Err(CopyFault::BesideAbsent { index, name });
+    let Some(whole) = copy.files.read(&name).await.map_err(LogCopyFault::of)? else {
+        return Err(LogCopyFault::BesideAbsent { index, name });
     };
     match large.read_whole(&whole) {
-        Err(source @ EntryError::OtherBytes { .. }) => Err(CopyFault::BesideChanged { index, name, source }),
+        Err(source @ EntryError::OtherBytes { .. }) => Err(LogCopyFault::BesideChanged { index, name, source }),
         _ => Ok(()),
     }
 }
@@ -216,25 +216,25 @@ async fn follows(
     copy: &LogCopy,
     verified: VerifiedCopy,
     (size, root): (u64, Hash),
-) -> Result<VerifiedCopy, (CopyFault, Option<u64>)> {
+) -> Result<VerifiedCopy, (LogCopyFault, Option<u64>)> {
     let state = verified.state();
     let now = Some(state.size);
     if state.size < size {
-        return Err((CopyFault::Behind { size: state.size, published: size }, now));
+        return Err((LogCopyFault::Behind { size: state.size, published: size }, now));
     }
     match extends(copy, (size, root), state).await {
         Ok(true) => Ok(verified),
         Ok(false) => {
             let other = "the installation's own table".to_owned();
-            Err((CopyFault::Forked { size: state.size, other }, now))
+            Err((LogCopyFault::Forked { size: state.size, other }, now))
         }
         Err(fault) => Err((fault, now)),
     }
 }
 
 /// Whether the log of a verified copy begins with that of the size and root.
-async fn extends(copy: &LogCopy, (size, root): (u64, Hash), state: &Checkpoint) -> Result<bool, CopyFault> {
-    let files = copy.files.read_all(&ConsistencyProof::needs(size, state.size)).await.map_err(CopyFault::of)?;
+async fn extends(copy: &LogCopy, (size, root): (u64, Hash), state: &Checkpoint) -> Result<bool, LogCopyFault> {
+    let files = copy.files.read_all(&ConsistencyProof::needs(size, state.size)).await.map_err(LogCopyFault::of)?;
     let Ok(proof) = ConsistencyProof::make(size, state.size, &files) else { return Ok(false) };
     Ok(proof.check(&root, &state.root).is_ok())
 }

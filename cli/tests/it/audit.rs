@@ -98,6 +98,7 @@ fn who_follows_the_log_sees_what_is_published_later() {
     let audit = AuditWorld::with(2);
     let mut command = audit.world.command();
     command.args(["audit", "log", "--follow", "--json", "--last", "1"]).stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
     let mut shown = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Value>(&shown.next().unwrap().unwrap()).unwrap()["index"].clone();

@@ -109,7 +109,7 @@ impl AuditWorld {
             let engine = self.engine();
             let publisher = LogPublisher::new(AuditLog::new(engine.table(AuditLog::TABLE)));
             publisher
-                .publish(&account(), &self.opened(["two", "three"].map(|store| self.world.path(store))))
+                .publish(&account(), &Self::opened(&["two", "three"].map(|store| self.world.path(store))))
                 .await
                 .unwrap();
         });
@@ -138,7 +138,7 @@ impl AuditWorld {
             try_join_all(events.iter().map(|event| async { log.add_ready(&account(), event, &*rng).await }))
                 .await
                 .unwrap();
-            let opened = self.opened([root.clone()]);
+            let opened = Self::opened(&[root.clone()]);
             LogPublisher::new(log).publish(&account(), &opened).await.unwrap();
         });
         root.join("x-audit-log")
@@ -162,7 +162,7 @@ impl AuditWorld {
         LocalEngine::open(&self.world.path("data"), &RememberedDatabase::Existence).unwrap()
     }
 
-    fn opened<const N: usize>(&self, roots: [PathBuf; N]) -> OpenedLog {
+    fn opened(roots: &[PathBuf]) -> OpenedLog {
         let verifier = LogVerifier::new(vec![signer().public().clone()]).unwrap();
         let stores = roots.iter().map(|root| files_in(root)).collect();
         OpenedLog { origin: ORIGIN.into(), signers: vec![signer()], verifier, stores }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::StreamExt as _;
-use mill_app::audit_log::entries::{EntryReader, ShownEntry, Wanted};
+use mill_app::audit_log::entries::{EntryReader, ShownEntry, WantedEntries};
 use mill_app::audit_log::entry_filter::EntryFilter;
 use mill_app::audit_log::keys::parse_keys;
 use mill_app::audit_log::parse_time;
@@ -97,7 +97,12 @@ impl Printer {
         Ok(())
     }
 
-    async fn print_from(&mut self, reader: &EntryReader<'_>, wanted: Wanted, filter: &EntryFilter) -> Result<()> {
+    async fn print_from(
+        &mut self,
+        reader: &EntryReader<'_>,
+        wanted: WantedEntries,
+        filter: &EntryFilter,
+    ) -> Result<()> {
         let mut entries = reader.entries(wanted, filter);
         while let Some(entry) = entries.next().await {
             self.print(&entry?);
@@ -124,7 +129,7 @@ impl Printer {
                     }
                 };
                 let Some(reader) = reader else { continue };
-                self.print_from(&reader, Wanted::From(*seen), filter).await?;
+                self.print_from(&reader, WantedEntries::From(*seen), filter).await?;
                 *seen = reader.size();
             }
         }

@@ -12,7 +12,7 @@ use mill_app::audit_log::keys::parse_keys;
 use mill_app::audit_log::log_fault::LogFault;
 use mill_app::audit_log::proof_folder::verify_folder;
 use mill_app::audit_log::readable_log::{LogChoice, ReadableLog};
-use mill_app::audit_log::verification::{Verification, VerifiedCopy, entries};
+use mill_app::audit_log::verification::{LogVerification, VerifiedCopy, entries};
 use mill_app::config::Config;
 use mill_app::counted::grouped;
 use mill_app::installation::Installation;
@@ -58,7 +58,7 @@ async fn verify(logs: &[ReadableLog], args: &AuditVerifyArgs, bars: &MultiProgre
             }
             None => None,
         };
-        let progress = Progress::begin(bars);
+        let progress = VerifyProgress::begin(bars);
         let found = log.verify(kept.as_ref(), &|copy, done, size| progress.show(copy, done, size)).await;
         progress.end();
         let found = found?;
@@ -71,7 +71,7 @@ async fn verify(logs: &[ReadableLog], args: &AuditVerifyArgs, bars: &MultiProgre
     Ok(result)
 }
 
-fn report(log: &ReadableLog, found: &Verification, as_json: bool) -> ResultCode {
+fn report(log: &ReadableLog, found: &LogVerification, as_json: bool) -> ResultCode {
     let origin = log.origin();
     for copy in &found.verified {
         line(if as_json {
@@ -164,14 +164,14 @@ fn proofs(folder: &Path, keys: Vec<PublicKey>, as_json: bool) -> Result<ResultCo
 }
 
 /// Shows how far a verification is: a bar on a terminal, a line every ten seconds elsewhere.
-struct Progress {
+struct VerifyProgress {
     bar: Option<ProgressBar>,
     said: Mutex<Instant>,
 }
 
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
-impl Progress {
+impl VerifyProgress {
     fn begin(bars: &MultiProgress) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bars.add(ProgressBar::new(0)));
         Self { bar, said: Mutex::new(Instant::now()) }
