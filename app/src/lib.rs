@@ -2,6 +2,7 @@
 //! and the operations on them. User interfaces parse, call and print; nothing here reads arguments, prints or exits.
 
 mod audit_parts;
+pub mod audit_log;
 #[cfg(feature = "aws")]
 mod aws;
 mod closing_events;

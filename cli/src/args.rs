@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod review;
 mod runs;
 mod setup;
@@ -14,6 +15,9 @@ use mill_app::mirror::MirrorRequest;
 use mill_app::subject_names::SubjectNames;
 use mill_hooks::crash::TEST_BUILD;
 
+pub(crate) use self::audit::{
+    AuditCommand, AuditExportArgs, AuditIndexArgs, AuditIndexCommand, AuditLogArgs, AuditSpaceArgs, AuditVerifyArgs,
+};
 pub(crate) use self::review::{
     DeadLettersArgs, DeadLettersCommand, HeldArgs, HeldCommand, PlacesCommand, RestoreArgs, RunsArgs, RunsCommand,
     SpacesCommand, VerifyArgs,
@@ -131,6 +135,9 @@ pub(crate) enum Command {
     /// Review tasks that were given up
     #[command(name = "deadletters", after_help = examples::DEAD_LETTERS)]
     DeadLetters(DeadLettersArgs),
+    /// Show, verify, prove and export what happened to content; make the keys of audit logs
+    #[command(subcommand, after_help = examples::audit::AUDIT)]
+    Audit(AuditCommand),
     /// Make or check what a fleet stands on
     #[command(subcommand, after_help = examples::INFRA)]
     Infra(InfraCommand),

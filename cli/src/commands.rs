@@ -1,5 +1,6 @@
 //! One file for each command, or for a family of small commands.
 
+mod audit;
 mod dead_letters;
 mod held;
 mod infra;
@@ -60,6 +61,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<ResultCode> {
         Command::Runs(args) => runs::run(args, config).await,
         Command::Places(args) => places::run(args, &config().await?).await,
         Command::DeadLetters(args) => dead_letters::run(args, config).await,
+        Command::Audit(args) => Box::pin(audit::run(args, config, bars)).await,
         Command::Infra(args) => infra::run(args, &config().await?).await,
         Command::Config(ConfigCommand::Show) => {
             let file = cli.config.clone();

@@ -1,5 +1,7 @@
 //! The examples at the end of each command's help.
 
+pub(crate) mod audit;
+
 pub(crate) const INIT: &str = "Examples:
   mill init /etc/mill                   mill.toml and policies/, to be filled in
   mill init /etc/mill --engine aws      the same for a fleet
@@ -162,7 +164,9 @@ mod tests {
     fn every_help_has_an_example() {
         fn check(command: &Command, path: &str) {
             for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
-                let path = format!("{path} {}", command.get_name());
+                let before: String =
+                    if path == "mill audit index" { " library 1 photos".into() } else { String::new() };
+                let path = format!("{path}{before} {}", command.get_name());
                 let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(text.contains(&format!("  {path}")) || text.contains("mill --config"), "{path}: {text}");
                 assert!(text.lines().all(|line| line.len() <= 110), "{text}");

@@ -26,10 +26,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_model::{AccountId, AuditEvent, ContentId, EventId, SpaceId, StoreId, TaskId, Timestamp};
 use mill_ports::{KeyRange, Rng, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
+use mill_transparency::Hash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::entry::Salt;
+use self::publisher::LogState;
 use self::rows::{EntryPlace, ReadyEvent};
 
 /// Why the table of the audit log could not be read or written.
@@ -195,6 +197,39 @@ impl AuditLog {
         let mut ready = pages.iter().flatten().map(read).collect::<Result<Vec<ReadyEvent>, _>>()?;
         ready.sort_by_key(|ready| ready.event.id);
         Ok(ready)
+    }
+
+    /// What was published for certain, in every store of the log: its size and its root. `None` before the first entry.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Unreadable`]; the table's.
+    pub async fn published(&self, account: &AccountId) -> Result<Option<(u64, Hash)>, AuditLogError> {
+        let key = rows::state_key(account);
+        let Some(state) = self.get::<LogState>(&key).await? else { return Ok(None) };
+        // The files of a commit that is not finished may not be everywhere.
+        let (size, root) = state.base.map_or((state.size, state.root), |base| (base.size, base.root));
+        if size == 0 {
+            return Ok(None);
+        }
+        let root = root.parse().map_err(|_| AuditLogError::Unreadable { sort: key.sort })?;
+        Ok(Some((size, root)))
+    }
+
+    /// Erases the name of who did it, and its salt, from the place of an event, if it is this name. The entry stays as it is.
+    /// Returns whether it was there.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Unreadable`]; the table's.
+    pub async fn erase_user(&self, account: &AccountId, event: &AuditEvent, user: &str) -> Result<bool, AuditLogError> {
+        let key = rows::place_key(account, event);
+        let Some(row) = self.table.get(&key).await? else { return Ok(false) };
+        let place: EntryPlace = read(&row)?;
+        if place.user.as_deref() != Some(user) {
+            return Ok(false);
+        }
+        let erased = EntryPlace { user: None, salt: None, ..place };
+        self.table.put(&key, json(&erased), RowPrecondition::VersionIs(row.version)).await?;
+        Ok(true)
     }
 
     async fn rows(&self, partition: &str, most: usize) -> Result<Vec<Row>, TableError> {

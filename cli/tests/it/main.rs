@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod audit;
+mod audit_verified;
+mod audit_world;
 #[path = "../../src/crash_points.rs"]
 mod crash_points;
 mod crashes;

@@ -24,6 +24,6 @@ pub use crash_points::CRASH_POINTS;
 pub use database::{Damage, Database, Identity, KnownIdentity, OpenError, RememberedDatabase, Standstill};
 pub use engine::LocalEngine;
 pub use item_journal::{ItemJournal, JournalEntry, JournalError, JournalRow};
-pub use os::{OsClock, OsRng};
+pub use os::{OsClock, OsRng, secret_bytes};
 pub use queue::SqliteQueue;
 pub use table::SqliteTable;

@@ -63,6 +63,17 @@ impl Rng for OsRng {
     }
 }
 
+/// 32 bytes for a secret key, straight from the operating system's generator. [`OsRng`] is for what need not be secret.
+///
+/// # Errors
+/// The generator does not answer.
+pub fn secret_bytes() -> std::io::Result<[u8; 32]> {
+    use rand::TryRng as _;
+    let mut bytes = [0; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,6 +56,22 @@ pub enum OpenLogError {
     Store(#[from] StoreError),
 }
 
+/// Reads the keys of the log `origin`: one secret key a line, the newest first.
+///
+/// # Errors
+/// [`OpenLogError::NoKey`], [`OpenLogError::OtherLog`]. They do not repeat the text.
+pub fn read_signers(origin: &str, text: &str) -> Result<Vec<LogSigner>, OpenLogError> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let signers: Vec<LogSigner> = lines
+        .map(LogSigner::from_secret)
+        .collect::<Result<_, _>>()
+        .map_err(|source| OpenLogError::NoKey { origin: origin.to_owned(), source })?;
+    if signers.iter().any(|signer| signer.public().name() != origin) {
+        return Err(OpenLogError::OtherLog { origin: origin.to_owned() });
+    }
+    Ok(signers)
+}
+
 impl OpenedLog {
     /// Opens the log of `spec` in all its stores, with its key.
     ///
@@ -70,14 +86,7 @@ impl OpenedLog {
         let origin = spec.origin.clone();
         let text = keys.read(&spec.signing_key).await;
         let text = text.map_err(|source| OpenLogError::Key { origin: origin.clone(), source })?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let signers: Vec<LogSigner> = lines
-            .map(LogSigner::from_secret)
-            .collect::<Result<_, _>>()
-            .map_err(|source| OpenLogError::NoKey { origin: origin.clone(), source })?;
-        if signers.iter().any(|signer| signer.public().name() != origin) {
-            return Err(OpenLogError::OtherLog { origin });
-        }
+        let signers = read_signers(&origin, &text)?;
         let verifier = LogVerifier::new(signers.iter().map(|signer| signer.public().clone()).collect())?;
         let mut files = Vec::with_capacity(spec.stores.len());
         for store in &spec.stores {

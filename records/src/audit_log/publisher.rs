@@ -148,8 +148,8 @@ pub(super) struct LogState {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TreeHead {
-    size: u64,
-    root: String,
+    pub(super) size: u64,
+    pub(super) root: String,
 }
 
 impl LogState {
