@@ -75,7 +75,7 @@ fn new_key(origin: &str, out: &Path) -> Result<ResultCode> {
     Ok(ResultCode::Done)
 }
 
-/// Opens an account's log; `None`, and says so, if nothing is published in it yet.
+/// Opens the chosen logs, with the keys from where the configuration says.
 async fn opened(installation: &Installation, config: &Config, choice: &LogChoice) -> Result<Vec<ReadableLog>> {
     ReadableLog::open(installation, config.base(), choice).await
 }

@@ -138,7 +138,7 @@ impl AuditWorld {
             try_join_all(events.iter().map(|event| async { log.add_ready(&account(), event, &*rng).await }))
                 .await
                 .unwrap();
-            let opened = Self::opened(&[root.clone()]);
+            let opened = Self::opened(std::slice::from_ref(&root));
             LogPublisher::new(log).publish(&account(), &opened).await.unwrap();
         });
         root.join("x-audit-log")
