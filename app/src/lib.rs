@@ -1,8 +1,8 @@
 //! What every user interface of Mill uses: an installation opened from its configuration, the stores of its policies,
 //! and the operations on them. User interfaces parse, call and print; nothing here reads arguments, prints or exits.
 
-mod audit_parts;
 pub mod audit_log;
+mod audit_parts;
 #[cfg(feature = "aws")]
 mod aws;
 mod closing_events;

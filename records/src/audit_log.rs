@@ -26,7 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_model::{AccountId, AuditEvent, ContentId, EventId, SpaceId, StoreId, TaskId, Timestamp};
 use mill_ports::{KeyRange, Rng, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
-use mill_transparency::Hash;
+use mill_transparency::TreeHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -203,7 +203,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// [`AuditLogError::Unreadable`]; the table's.
-    pub async fn published(&self, account: &AccountId) -> Result<Option<(u64, Hash)>, AuditLogError> {
+    pub async fn published(&self, account: &AccountId) -> Result<Option<(u64, TreeHash)>, AuditLogError> {
         let key = rows::state_key(account);
         let Some(state) = self.get::<LogState>(&key).await? else { return Ok(None) };
         // The files of a commit that is not finished may not be everywhere.

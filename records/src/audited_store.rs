@@ -114,7 +114,7 @@ impl AuditedStore {
     }
 
     /// Begins a change: settles what lost writers left of the same item, and writes the intent.
-    async fn begin(&self, event: AuditEvent, before: StateBefore) -> Result<Change<'_>, StoreError> {
+    async fn begin(&self, event: AuditEvent, before: StateBefore) -> Result<PendingChange<'_>, StoreError> {
         let older = self.intents.about(&self.address, &event).await.map_err(|error| self.failed(error))?;
         let mut open = Vec::new();
         if !older.is_empty() {
@@ -129,7 +129,7 @@ impl AuditedStore {
         let intent = self.intents.intent(event, before);
         self.intents.add(&self.address, &intent).await.map_err(|error| self.failed(error))?;
         crash_point(crash_points::AUDIT_INTENT_WRITTEN);
-        Ok(Change { store: self, intent, open })
+        Ok(PendingChange { store: self, intent, open })
     }
 
     async fn remove(&self, event: &AuditEvent) {
@@ -150,14 +150,14 @@ impl AuditedStore {
 }
 
 /// A change that is under way.
-struct Change<'s> {
+struct PendingChange<'s> {
     store: &'s AuditedStore,
     intent: Intent,
     /// Intents of lost writers of the same item, of writes that have not happened.
     open: Vec<Intent>,
 }
 
-impl Change<'_> {
+impl PendingChange<'_> {
     /// The change was made: `event` says what it left.
     async fn done(self, event: AuditEvent) {
         let store = self.store;

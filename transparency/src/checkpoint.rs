@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::hash::Hash;
+use crate::hash::TreeHash;
 use crate::key::{KeyError, LogSigner, PublicKey};
 use crate::note::{NoteError, SignedNote};
 
@@ -20,7 +20,7 @@ pub struct Checkpoint {
     /// How many entries it has.
     pub size: u64,
     /// The root of the tree of these entries.
-    pub root: Hash,
+    pub root: TreeHash,
 }
 
 /// A text is not that of a checkpoint.
@@ -134,7 +134,7 @@ pub enum VerifierError {
 
 /// Why a note is not believed to be a checkpoint of the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum CheckpointOpenError {
     /// It is no note.
     #[error("the checkpoint is not a signed note")]
     Note(#[from] NoteError),
@@ -209,24 +209,24 @@ impl LogVerifier {
     /// Reads a signed checkpoint, and checks that the log has signed it.
     ///
     /// One known key is enough, but no signature of a known key may be false. Signatures of unknown keys say nothing.
-    pub fn open(&self, note: &[u8]) -> Result<OpenedCheckpoint, OpenError> {
+    pub fn open(&self, note: &[u8]) -> Result<OpenedCheckpoint, CheckpointOpenError> {
         let note = SignedNote::parse(note)?;
         let mut signed_by = Vec::new();
         for signature in note.signatures() {
             let Some(key) = self.keys.iter().find(|key| signature.names(key)) else { continue };
             if !key.has_signed(note.text(), signature.bytes()) {
-                return Err(OpenError::Signature { origin: self.origin.clone(), id: key.id() });
+                return Err(CheckpointOpenError::Signature { origin: self.origin.clone(), id: key.id() });
             }
             if !signed_by.contains(&key.id()) {
                 signed_by.push(key.id());
             }
         }
         if signed_by.is_empty() {
-            return Err(OpenError::NotSigned { origin: self.origin.clone() });
+            return Err(CheckpointOpenError::NotSigned { origin: self.origin.clone() });
         }
         let checkpoint: Checkpoint = note.text().parse()?;
         if checkpoint.origin != self.origin {
-            return Err(OpenError::OtherOrigin { origin: self.origin.clone(), found: checkpoint.origin });
+            return Err(CheckpointOpenError::OtherOrigin { origin: self.origin.clone(), found: checkpoint.origin });
         }
         Ok(OpenedCheckpoint { checkpoint, note, signed_by })
     }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     fn checkpoint() -> Checkpoint {
-        Checkpoint { origin: "example.com/log".into(), size: 70_000, root: Hash::of_entry(b"root") }
+        Checkpoint { origin: "example.com/log".into(), size: 70_000, root: TreeHash::of_entry(b"root") }
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn what_is_no_checkpoint_is_refused() {
-        let root = Hash::of_entry(b"root").to_string();
+        let root = TreeHash::of_entry(b"root").to_string();
         let sizes = ["", "-1", "+1", "01", "1 ", "x", "9223372036854775808"];
         let mut bad: Vec<String> = sizes.iter().map(|size| format!("log\n{size}\n{root}\n")).collect();
         bad.extend([format!("log\n1\n{root}"), format!("\n1\n{root}\n"), format!("log\n1\n{root}\n\n")]);
@@ -285,7 +285,10 @@ mod tests {
         let note = checkpoint().sign(&[&signer]).expect("signed").to_string();
         let changed = note.replace("70000", "70001");
         let error = verifier(&[&signer]).open(changed.as_bytes()).expect_err("it was changed");
-        assert_eq!(error, OpenError::Signature { origin: "example.com/log".into(), id: signer.public().id() });
+        assert_eq!(
+            error,
+            CheckpointOpenError::Signature { origin: "example.com/log".into(), id: signer.public().id() }
+        );
     }
 
     #[test]
@@ -304,10 +307,10 @@ mod tests {
         let (known, other) = (signer("example.com/log", 1), signer("example.com/log", 2));
         let note = checkpoint().sign(&[&other]).expect("signed").to_string();
         let error = verifier(&[&known]).open(note.as_bytes()).expect_err("another key");
-        assert_eq!(error, OpenError::NotSigned { origin: "example.com/log".into() });
+        assert_eq!(error, CheckpointOpenError::NotSigned { origin: "example.com/log".into() });
         let unsigned = format!("{}\n", checkpoint());
         let error = verifier(&[&known]).open(unsigned.as_bytes()).expect_err("no signature");
-        assert_eq!(error, OpenError::Note(NoteError::NoSignatures));
+        assert_eq!(error, CheckpointOpenError::Note(NoteError::NoSignatures));
     }
 
     #[test]
@@ -321,7 +324,7 @@ mod tests {
         let error = verifier(&[&other]).open(forced.as_bytes()).expect_err("another log");
         assert_eq!(
             error,
-            OpenError::OtherOrigin { origin: "example.com/other".into(), found: "example.com/log".into() }
+            CheckpointOpenError::OtherOrigin { origin: "example.com/other".into(), found: "example.com/log".into() }
         );
     }
 

@@ -3,7 +3,7 @@
 use crate::bundle::{self, BundleError, EntryTooLong};
 use crate::files::{FileError, Files};
 use crate::frontier::{Frontier, FullTile, partial_tiles, row};
-use crate::hash::Hash;
+use crate::hash::TreeHash;
 use crate::path::{LogPath, TILE_WIDTH, Width};
 use crate::tiles;
 
@@ -11,7 +11,7 @@ use crate::tiles;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RightEdge {
     frontier: Frontier,
-    root: Hash,
+    root: TreeHash,
     /// The partial bundle, encoded.
     bundle: Vec<u8>,
 }
@@ -26,7 +26,7 @@ pub struct Appended {
     /// How many entries the log has now.
     pub size: u64,
     /// Its root.
-    pub root: Hash,
+    pub root: TreeHash,
     /// Its right edge, to append more.
     pub edge: RightEdge,
 }
@@ -66,9 +66,9 @@ pub enum EdgeError {
     #[error("the right edge of the log gives the root `{found}`, not `{root}`: one of {files} is damaged", files = list(.files))]
     Root {
         /// The root that the log must have.
-        root: Hash,
+        root: TreeHash,
         /// The root that the files give.
-        found: Hash,
+        found: TreeHash,
         /// The files.
         files: Vec<LogPath>,
     },
@@ -84,7 +84,7 @@ fn list(files: &[LogPath]) -> String {
 impl RightEdge {
     /// That of a log without entries.
     pub fn empty() -> Self {
-        Self { frontier: Frontier::default(), root: Hash::of_empty_tree(), bundle: Vec::new() }
+        Self { frontier: Frontier::default(), root: TreeHash::of_empty_tree(), bundle: Vec::new() }
     }
 
     /// The files that must be read before one can append to a log of `size` entries: at most one bundle and a tile a level.
@@ -95,8 +95,8 @@ impl RightEdge {
     /// Reads the right edge from the files that [`RightEdge::needs`] names, and checks that they give the root.
     ///
     /// The full file of a position may stand in for a partial one.
-    pub fn open(size: u64, root: Hash, files: &Files) -> Result<Self, EdgeError> {
-        let rows: Vec<Vec<Hash>> = partial_tiles(size)
+    pub fn open(size: u64, root: TreeHash, files: &Files) -> Result<Self, EdgeError> {
+        let rows: Vec<Vec<TreeHash>> = partial_tiles(size)
             .map(|path| path.map_or(Ok(Vec::new()), |path| tiles::tile(files, path)))
             .collect::<Result<_, _>>()?;
         let bundle = partial_bundle(size).map(|path| read_bundle(files, path)).transpose()?.unwrap_or_default();
@@ -127,7 +127,7 @@ impl RightEdge {
     }
 
     /// The root of the log.
-    pub fn root(&self) -> Hash {
+    pub fn root(&self) -> TreeHash {
         self.root
     }
 
@@ -137,7 +137,7 @@ impl RightEdge {
         let (mut bundles, mut full) = (Vec::new(), Vec::new());
         for (position, entry) in entries.iter().enumerate() {
             bundle::append(&mut edge.bundle, position, entry.as_ref())?;
-            edge.frontier.push(Hash::of_entry(entry.as_ref()), |tile| full.push(tile));
+            edge.frontier.push(TreeHash::of_entry(entry.as_ref()), |tile| full.push(tile));
             if edge.size().is_multiple_of(TILE_WIDTH.into()) {
                 let index = edge.size() / u64::from(TILE_WIDTH) - 1;
                 bundles.push((LogPath::Entries { index, width: Width::FULL }, std::mem::take(&mut edge.bundle)));
@@ -154,14 +154,14 @@ impl RightEdge {
     /// The tiles that have become full, and all partial files with something new.
     fn new_files(&self, old_size: u64, full: Vec<FullTile>) -> Vec<(LogPath, Vec<u8>)> {
         let file = |FullTile { level, index, hashes, .. }: FullTile| {
-            (LogPath::Tile { level, index, width: Width::FULL }, Hash::concat(&hashes))
+            (LogPath::Tile { level, index, width: Width::FULL }, TreeHash::concat(&hashes))
         };
         let mut files: Vec<_> = full.into_iter().map(file).collect();
         let partial = partial_bundle(self.size()).filter(|_| self.size() > old_size);
         files.extend(partial.map(|path| (path, self.bundle.clone())));
         for (level, path) in (0..self.frontier.levels()).zip(partial_tiles(self.size())) {
             let is_new = row(self.size(), level) > row(old_size, level);
-            files.extend(path.filter(|_| is_new).map(|path| (path, Hash::concat(self.frontier.level(level)))));
+            files.extend(path.filter(|_| is_new).map(|path| (path, TreeHash::concat(self.frontier.level(level)))));
         }
         files
     }
@@ -181,8 +181,8 @@ fn read_bundle(files: &Files, path: LogPath) -> Result<Vec<u8>, EdgeError> {
     Ok(bytes.to_vec())
 }
 
-fn entry_hashes(bundle: &[u8], count: usize) -> Vec<Hash> {
-    bundle::decode_until_fault(bundle, count).0.into_iter().map(Hash::of_entry).collect()
+fn entry_hashes(bundle: &[u8], count: usize) -> Vec<TreeHash> {
+    bundle::decode_until_fault(bundle, count).0.into_iter().map(TreeHash::of_entry).collect()
 }
 
 #[cfg(test)]
@@ -229,8 +229,8 @@ mod tests {
         let empty = RightEdge::empty();
         let appended = empty.append::<&[u8]>(&[]).expect("nothing");
         assert_eq!((appended.files, appended.edge), (Vec::new(), empty));
-        assert_eq!(appended.root, Hash::of_empty_tree());
-        assert_eq!(RightEdge::open(0, Hash::of_empty_tree(), &Files::new()), Ok(RightEdge::empty()));
+        assert_eq!(appended.root, TreeHash::of_empty_tree());
+        assert_eq!(RightEdge::open(0, TreeHash::of_empty_tree(), &Files::new()), Ok(RightEdge::empty()));
         assert_eq!(RightEdge::needs(0), []);
     }
 
@@ -269,7 +269,7 @@ mod tests {
             files.remove(&path);
             assert_eq!(open(&files), Err(EdgeError::File(FileError::Absent { path })));
         }
-        let other = Hash::of_entry(b"other");
+        let other = TreeHash::of_entry(b"other");
         assert!(matches!(RightEdge::open(70_000, other, &files), Err(EdgeError::Root { root, .. }) if root == other));
     }
 

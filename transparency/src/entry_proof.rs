@@ -8,8 +8,8 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::checkpoint::{LogVerifier, OpenError, OpenedCheckpoint};
-use crate::hash::Hash;
+use crate::checkpoint::{CheckpointOpenError, LogVerifier, OpenedCheckpoint};
+use crate::hash::TreeHash;
 use crate::note::{NoteError, SignedNote};
 use crate::proof::{InclusionProof, ProofError};
 
@@ -25,7 +25,7 @@ pub struct EntryProof {
     /// The number of the entry, from 0.
     pub index: u64,
     /// The hashes of the inclusion proof.
-    pub hashes: Vec<Hash>,
+    pub hashes: Vec<TreeHash>,
     /// Anything that whoever checks may need to find the entry. Nothing vouches for it.
     pub extra: Option<Vec<u8>>,
     /// The checkpoint whose tree the proof is of.
@@ -46,7 +46,7 @@ pub enum EntryProofError {
     Index,
     /// A line among the hashes is none.
     #[error("hash {0} of the proof is not 32 bytes in base64")]
-    Hash(usize),
+    TreeHash(usize),
     /// No tree is so high.
     #[error("the proof has more than {HASHES_MAX} hashes")]
     TooManyHashes,
@@ -60,7 +60,7 @@ pub enum EntryProofError {
 pub enum EntryProofRefused {
     /// The checkpoint is not believed.
     #[error("the checkpoint of the proof is not believed")]
-    Checkpoint(#[from] OpenError),
+    Checkpoint(#[from] CheckpointOpenError),
     /// The entry is not in the tree.
     #[error(transparent)]
     Inclusion(#[from] ProofError),
@@ -110,8 +110,8 @@ impl FromStr for EntryProof {
         let index = lines.next().and_then(|line| line.strip_prefix("index ")).ok_or(EntryProofError::Index)?;
         let number = index.parse::<u64>().ok().filter(|number| number.to_string() == index);
         let index = number.ok_or(EntryProofError::Index)?;
-        let read = |(at, line): (usize, &str)| line.parse().map_err(|_| EntryProofError::Hash(at));
-        let hashes: Vec<Hash> = lines.take(HASHES_MAX + 1).enumerate().map(read).collect::<Result<_, _>>()?;
+        let read = |(at, line): (usize, &str)| line.parse().map_err(|_| EntryProofError::TreeHash(at));
+        let hashes: Vec<TreeHash> = lines.take(HASHES_MAX + 1).enumerate().map(read).collect::<Result<_, _>>()?;
         if hashes.len() > HASHES_MAX {
             return Err(EntryProofError::TooManyHashes);
         }
@@ -184,7 +184,7 @@ mod tests {
         let other = LogVerifier::new(vec![other.public().clone()]).expect("a key");
         assert!(matches!(
             proof.verify(&entry, &other),
-            Err(EntryProofRefused::Checkpoint(OpenError::NotSigned { .. }))
+            Err(EntryProofRefused::Checkpoint(CheckpointOpenError::NotSigned { .. }))
         ));
     }
 
@@ -195,10 +195,10 @@ mod tests {
         assert_eq!(change("@v1", "@v2"), EntryProofError::Format);
         assert_eq!(change("index 3", "index 03"), EntryProofError::Index);
         assert_eq!(change("index 3", "extra x\nindex 3"), EntryProofError::Extra);
-        assert_eq!(change("index 3", "index 3\nAAAA"), EntryProofError::Hash(0));
-        let hashes = format!("index 3\n{}", format!("{}\n", Hash::of_empty_tree()).repeat(64));
+        assert_eq!(change("index 3", "index 3\nAAAA"), EntryProofError::TreeHash(0));
+        let hashes = format!("index 3\n{}", format!("{}\n", TreeHash::of_empty_tree()).repeat(64));
         assert_eq!(change("index 3\n", &hashes), EntryProofError::TooManyHashes);
-        assert!(matches!(change("\n\n", "\n"), EntryProofError::Hash(_) | EntryProofError::Checkpoint(_)));
+        assert!(matches!(change("\n\n", "\n"), EntryProofError::TreeHash(_) | EntryProofError::Checkpoint(_)));
         assert_eq!("".parse::<EntryProof>(), Err(EntryProofError::Checkpoint(NoteError::NoSignatures)));
     }
 }

@@ -3,7 +3,7 @@
 use crate::bundle::BundleError;
 use crate::checkpoint::Checkpoint;
 use crate::files::FileError;
-use crate::hash::Hash;
+use crate::hash::TreeHash;
 use crate::path::LogPath;
 
 /// The first thing found wrong with a log.
@@ -70,9 +70,9 @@ pub enum Finding {
     #[error("the files of the log are not those of its checkpoint: they give the root `{found}`, not `{root}`")]
     Root {
         /// The root of the checkpoint.
-        root: Hash,
+        root: TreeHash,
         /// The root that the files give.
-        found: Hash,
+        found: TreeHash,
     },
 }
 
@@ -126,7 +126,7 @@ impl Checkpoint {
         if kept.size == self.size && kept.root != self.root {
             return Err(Finding::Forked { size: kept.size });
         }
-        if kept.size == 0 && kept.root != Hash::of_empty_tree() {
+        if kept.size == 0 && kept.root != TreeHash::of_empty_tree() {
             return Err(Finding::Rewritten { kept: 0 });
         }
         Ok(())
@@ -136,8 +136,8 @@ impl Checkpoint {
 /// What is wrong with the entries of a bundle, whose hashes should be `right`: from which on, and how. `None` if nothing is.
 pub(crate) fn entry_fault(
     first: u64,
-    found: &[Hash],
-    right: &[Hash],
+    found: &[TreeHash],
+    right: &[TreeHash],
     bundle: Option<BundleError>,
 ) -> Option<(usize, EntryFault)> {
     let same = found.iter().zip(right).take_while(|(found, right)| found == right).count();
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn entries_of_a_bundle_that_is_right_have_no_fault() {
-        let hashes: Vec<Hash> = (0..5_u8).map(|number| Hash::of_entry(&[number])).collect();
+        let hashes: Vec<TreeHash> = (0..5_u8).map(|number| TreeHash::of_entry(&[number])).collect();
         assert_eq!(entry_fault(0, &hashes, &hashes, None), None);
         let few = BundleError::TooFew { has: 0, wanted: 5 };
         assert_eq!(entry_fault(0, &[], &hashes, Some(few)), Some((0, EntryFault::Bundle(few))));

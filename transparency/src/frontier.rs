@@ -1,26 +1,26 @@
 //! The right edge of a tree in memory: of each level, the hashes that no full tile holds.
 
-use crate::hash::{Hash, perfect_root};
+use crate::hash::{TreeHash, perfect_root};
 use crate::path::{LogPath, TILE_WIDTH, Width};
 
 /// A tile that became full: its hashes, and the hash of it in the level above.
 pub(crate) struct FullTile {
     pub(crate) level: u8,
     pub(crate) index: u64,
-    pub(crate) hashes: Vec<Hash>,
-    pub(crate) root: Hash,
+    pub(crate) hashes: Vec<TreeHash>,
+    pub(crate) root: TreeHash,
 }
 
 /// A tree that grows at its right end. It needs at most 255 hashes of each level.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Frontier {
     size: u64,
-    levels: Vec<Vec<Hash>>,
+    levels: Vec<Vec<TreeHash>>,
 }
 
 impl Frontier {
     /// A tree of `size` entries, whose partial tiles have these hashes, from level 0 upwards.
-    pub(crate) fn new(size: u64, levels: Vec<Vec<Hash>>) -> Self {
+    pub(crate) fn new(size: u64, levels: Vec<Vec<TreeHash>>) -> Self {
         Self { size, levels }
     }
 
@@ -30,12 +30,12 @@ impl Frontier {
     }
 
     /// The hashes of the partial tile of a level.
-    pub(crate) fn level(&self, level: u8) -> &[Hash] {
+    pub(crate) fn level(&self, level: u8) -> &[TreeHash] {
         self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
     }
 
     /// Takes other hashes of the last entries, as many as there were.
-    pub(crate) fn replace_entries(&mut self, hashes: Vec<Hash>) {
+    pub(crate) fn replace_entries(&mut self, hashes: Vec<TreeHash>) {
         if let Some(row) = self.levels.first_mut() {
             *row = hashes;
         }
@@ -47,7 +47,7 @@ impl Frontier {
     }
 
     /// Adds the hash of an entry. `full` learns of each tile that this fills, the lowest first.
-    pub(crate) fn push(&mut self, entry: Hash, mut full: impl FnMut(FullTile)) {
+    pub(crate) fn push(&mut self, entry: TreeHash, mut full: impl FnMut(FullTile)) {
         let mut hash = entry;
         self.size += 1;
         for level in 0_u8.. {
@@ -66,7 +66,7 @@ impl Frontier {
     }
 
     /// The root of the tree.
-    pub(crate) fn root(&self) -> Hash {
+    pub(crate) fn root(&self) -> TreeHash {
         let mut right = None;
         for row in &self.levels {
             // From the right: the perfect subtrees of a row, the smallest first.
@@ -74,11 +74,11 @@ impl Frontier {
             while end > 0 {
                 let start = end & (end - 1);
                 let left = perfect_root(&row[start..end]);
-                right = Some(right.map_or(left, |right| Hash::of_node(&left, &right)));
+                right = Some(right.map_or(left, |right| TreeHash::of_node(&left, &right)));
                 end = start;
             }
         }
-        right.unwrap_or_else(Hash::of_empty_tree)
+        right.unwrap_or_else(TreeHash::of_empty_tree)
     }
 }
 

@@ -14,14 +14,14 @@ pub const HASH_BYTES: usize = 32;
 
 /// A SHA-256 of the tree. Its text is the base64 of checkpoints.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hash([u8; HASH_BYTES]);
+pub struct TreeHash([u8; HASH_BYTES]);
 
 /// A text is not the base64 of 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a hash is not 32 bytes in base64")]
 pub struct HashError;
 
-impl Hash {
+impl TreeHash {
     /// The root of a tree without entries: the hash of nothing.
     pub fn of_empty_tree() -> Self {
         Self(Sha256::digest([]).into())
@@ -61,25 +61,25 @@ impl Hash {
     }
 }
 
-impl From<[u8; HASH_BYTES]> for Hash {
+impl From<[u8; HASH_BYTES]> for TreeHash {
     fn from(bytes: [u8; HASH_BYTES]) -> Self {
         Self(bytes)
     }
 }
 
-impl fmt::Display for Hash {
+impl fmt::Display for TreeHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&STANDARD.encode(self.0))
     }
 }
 
-impl fmt::Debug for Hash {
+impl fmt::Debug for TreeHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl FromStr for Hash {
+impl FromStr for TreeHash {
     type Err = HashError;
 
     fn from_str(text: &str) -> Result<Self, HashError> {
@@ -89,15 +89,15 @@ impl FromStr for Hash {
 }
 
 /// The root over the hashes of a perfect subtree: their number is a power of two.
-pub(crate) fn perfect_root(hashes: &[Hash]) -> Hash {
+pub(crate) fn perfect_root(hashes: &[TreeHash]) -> TreeHash {
     let mut row = hashes.to_vec();
     while row.len() > 1 {
         for position in 0..row.len() / 2 {
-            row[position] = Hash::of_node(&row[2 * position], &row[2 * position + 1]);
+            row[position] = TreeHash::of_node(&row[2 * position], &row[2 * position + 1]);
         }
         row.truncate(row.len() / 2);
     }
-    row.first().copied().unwrap_or_else(Hash::of_empty_tree)
+    row.first().copied().unwrap_or_else(TreeHash::of_empty_tree)
 }
 
 #[cfg(test)]
@@ -108,22 +108,22 @@ mod tests {
     fn hashes_are_those_of_rfc_6962() {
         // The test vectors of certificate-transparency: roots of the trees of "", "\x00", "\x10".
         assert_eq!(
-            hex::encode(Hash::of_empty_tree().0),
+            hex::encode(TreeHash::of_empty_tree().0),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
-        let empty = Hash::of_entry(b"");
+        let empty = TreeHash::of_entry(b"");
         assert_eq!(hex::encode(empty.0), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
-        let two = Hash::of_node(&empty, &Hash::of_entry(&[0]));
+        let two = TreeHash::of_node(&empty, &TreeHash::of_entry(&[0]));
         assert_eq!(hex::encode(two.0), "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125");
-        assert_eq!(perfect_root(&[empty, Hash::of_entry(&[0])]), two);
+        assert_eq!(perfect_root(&[empty, TreeHash::of_entry(&[0])]), two);
     }
 
     #[test]
     fn the_text_of_a_hash_is_read_again_and_no_other_is() {
-        let hash = Hash::of_entry(b"text");
+        let hash = TreeHash::of_entry(b"text");
         assert_eq!(hash.to_string().parse(), Ok(hash));
         for bad in ["", "AAAA", &hash.to_string()[1..], &format!("{hash} ")] {
-            assert_eq!(bad.parse::<Hash>(), Err(HashError), "{bad}");
+            assert_eq!(bad.parse::<TreeHash>(), Err(HashError), "{bad}");
         }
     }
 }

@@ -28,12 +28,14 @@ mod tiles;
 pub mod verification;
 
 pub use bundle::{ENTRY_BYTES_MAX, EntryTooLong};
-pub use checkpoint::{Checkpoint, LogVerifier, OpenError, OpenedCheckpoint, SIZE_MAX, SignError, VerifierError};
+pub use checkpoint::{
+    Checkpoint, CheckpointOpenError, LogVerifier, OpenedCheckpoint, SIZE_MAX, SignError, VerifierError,
+};
 pub use edge::{Appended, EdgeError, RightEdge};
 pub use entry_proof::{EntryProof, EntryProofError, EntryProofRefused};
 pub use files::{FileError, Files, LogReader};
 pub use finding::{EntryFault, Finding};
-pub use hash::Hash;
+pub use hash::TreeHash;
 pub use key::{KeyError, LogSigner, PublicKey};
 pub use note::{NoteError, NoteSignature, SignedNote};
 pub use path::{LogPath, PathError, Width};

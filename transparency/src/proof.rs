@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use crate::checkpoint::SIZE_MAX;
 use crate::files::LogReader;
-use crate::hash::{HASH_BYTES, Hash};
+use crate::hash::{HASH_BYTES, TreeHash};
 use crate::path::LogPath;
 use crate::tiles::{TileTree, TreeError, split};
 
@@ -21,7 +21,7 @@ pub struct InclusionProof {
     /// How many entries the log has.
     pub size: u64,
     /// The hashes beside the way from the entry to the root, from below.
-    pub hashes: Vec<Hash>,
+    pub hashes: Vec<TreeHash>,
 }
 
 /// That a log of some size begins with a smaller one.
@@ -32,7 +32,7 @@ pub struct ConsistencyProof {
     /// How many it has.
     pub new_size: u64,
     /// The hashes of the proof, as RFC 6962 orders them.
-    pub hashes: Vec<Hash>,
+    pub hashes: Vec<TreeHash>,
 }
 
 /// A proof proves nothing.
@@ -102,12 +102,12 @@ impl InclusionProof {
     }
 
     /// Checks that the log of this root has this entry here.
-    pub fn check(&self, entry: &[u8], root: &Hash) -> Result<(), ProofError> {
+    pub fn check(&self, entry: &[u8], root: &TreeHash) -> Result<(), ProofError> {
         let Self { index, size, ref hashes } = *self;
         if index >= size || size > SIZE_MAX {
             return Err(ProofError::NoEntry { index, size });
         }
-        let proof = ct_merkle::InclusionProof::<Sha256>::from_bytes(Hash::concat(hashes));
+        let proof = ct_merkle::InclusionProof::<Sha256>::from_bytes(TreeHash::concat(hashes));
         let checked = tree(root, size).verify_inclusion(&entry, index, &proof);
         checked.map_err(|_| ProofError::NotIncluded { index, size })
     }
@@ -146,23 +146,23 @@ impl ConsistencyProof {
     }
 
     /// Checks that the log of the new root begins with all that the log of the old root had.
-    pub fn check(&self, old_root: &Hash, new_root: &Hash) -> Result<(), ProofError> {
+    pub fn check(&self, old_root: &TreeHash, new_root: &TreeHash) -> Result<(), ProofError> {
         let Self { old_size, new_size, ref hashes } = *self;
         if old_size > new_size || new_size > SIZE_MAX {
             return Err(ProofError::Sizes { old_size, new_size });
         }
         let otherwise = ProofError::NotConsistent { old_size, new_size };
         if old_size == 0 || old_size == new_size {
-            let expected = if old_size == new_size { *new_root } else { Hash::of_empty_tree() };
+            let expected = if old_size == new_size { *new_root } else { TreeHash::of_empty_tree() };
             return if hashes.is_empty() && *old_root == expected { Ok(()) } else { Err(otherwise) };
         }
-        let proof = ct_merkle::ConsistencyProof::<Sha256>::try_from_bytes(Hash::concat(hashes));
+        let proof = ct_merkle::ConsistencyProof::<Sha256>::try_from_bytes(TreeHash::concat(hashes));
         let proof = proof.map_err(|_| otherwise)?;
         tree(new_root, new_size).verify_consistency(&tree(old_root, old_size), &proof).map_err(|_| otherwise)
     }
 }
 
-fn tree(root: &Hash, size: u64) -> RootHash<Sha256> {
+fn tree(root: &TreeHash, size: u64) -> RootHash<Sha256> {
     RootHash::new((*root.as_bytes()).into(), size)
 }
 
@@ -232,14 +232,14 @@ mod tests {
 
     #[test]
     fn nothing_or_the_same_is_consistent_only_with_the_right_roots() {
-        let (one, two) = (Hash::of_entry(b"1"), Hash::of_entry(b"2"));
+        let (one, two) = (TreeHash::of_entry(b"1"), TreeHash::of_entry(b"2"));
         let same = ConsistencyProof { old_size: 7, new_size: 7, hashes: Vec::new() };
         assert_eq!(same.check(&one, &one), Ok(()));
         assert!(same.check(&one, &two).is_err());
         let begun = ConsistencyProof { old_size: 0, new_size: 7, hashes: Vec::new() };
-        assert_eq!(begun.check(&Hash::of_empty_tree(), &one), Ok(()));
+        assert_eq!(begun.check(&TreeHash::of_empty_tree(), &one), Ok(()));
         assert!(begun.check(&two, &one).is_err());
-        assert!(ConsistencyProof { hashes: vec![one], ..begun }.check(&Hash::of_empty_tree(), &one).is_err());
+        assert!(ConsistencyProof { hashes: vec![one], ..begun }.check(&TreeHash::of_empty_tree(), &one).is_err());
     }
 
     proptest! {
@@ -259,8 +259,8 @@ mod tests {
             prop_assert_eq!(&consistent.hashes, &reference::subproof(old as usize, &entries, true));
             let old_root = reference::root(&entries[..old as usize]);
             prop_assert_eq!(consistent.check(&old_root, &checkpoint.root), Ok(()));
-            prop_assert!(consistent.check(&Hash::of_entry(b"x"), &checkpoint.root).is_err());
-            prop_assert!(consistent.check(&old_root, &Hash::of_entry(b"x")).is_err());
+            prop_assert!(consistent.check(&TreeHash::of_entry(b"x"), &checkpoint.root).is_err());
+            prop_assert!(consistent.check(&old_root, &TreeHash::of_entry(b"x")).is_err());
             for position in 0..included.hashes.len() {
                 let mut changed = included.clone();
                 let mut bytes = *changed.hashes[position].as_bytes();

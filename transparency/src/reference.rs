@@ -3,23 +3,23 @@
 use crate::checkpoint::Checkpoint;
 use crate::edge::RightEdge;
 use crate::files::Files;
-use crate::hash::Hash;
+use crate::hash::TreeHash;
 use crate::path::LogPath;
 
 /// The root over entries: section 2.1, word for word.
-pub(crate) fn root(entries: &[Vec<u8>]) -> Hash {
+pub(crate) fn root(entries: &[Vec<u8>]) -> TreeHash {
     match entries {
-        [] => Hash::of_empty_tree(),
-        [entry] => Hash::of_entry(entry),
+        [] => TreeHash::of_empty_tree(),
+        [entry] => TreeHash::of_entry(entry),
         _ => {
             let middle = entries.len().next_power_of_two() / 2;
-            Hash::of_node(&root(&entries[..middle]), &root(&entries[middle..]))
+            TreeHash::of_node(&root(&entries[..middle]), &root(&entries[middle..]))
         }
     }
 }
 
 /// The inclusion proof: section 2.1.1, word for word.
-pub(crate) fn path(index: usize, entries: &[Vec<u8>]) -> Vec<Hash> {
+pub(crate) fn path(index: usize, entries: &[Vec<u8>]) -> Vec<TreeHash> {
     if entries.len() <= 1 {
         return Vec::new();
     }
@@ -34,7 +34,7 @@ pub(crate) fn path(index: usize, entries: &[Vec<u8>]) -> Vec<Hash> {
 }
 
 /// The consistency proof: section 2.1.2, word for word.
-pub(crate) fn subproof(old: usize, entries: &[Vec<u8>], is_known: bool) -> Vec<Hash> {
+pub(crate) fn subproof(old: usize, entries: &[Vec<u8>], is_known: bool) -> Vec<TreeHash> {
     if old == entries.len() {
         return if is_known { Vec::new() } else { vec![root(entries)] };
     }

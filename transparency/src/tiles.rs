@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::files::{FileError, Files, LogReader};
 use crate::frontier::row;
-use crate::hash::{HASH_BYTES, Hash, perfect_root};
+use crate::hash::{HASH_BYTES, TreeHash, perfect_root};
 use crate::path::{LogPath, TILE_WIDTH, Width};
 
 /// The hashes of a tile, from files that were read. A full file stands in for a partial one.
-pub(crate) fn tile(files: &Files, path: LogPath) -> Result<Vec<Hash>, FileError> {
+pub(crate) fn tile(files: &Files, path: LogPath) -> Result<Vec<TreeHash>, FileError> {
     let LogPath::Tile { width, .. } = path else { return Err(FileError::Absent { path }) };
     let (from, bytes) = stand_in(files, path).ok_or(FileError::Absent { path })?;
     let wanted_width = if from == path { width } else { Width::FULL };
     let wanted = usize::from(wanted_width.get()) * HASH_BYTES;
     let length = FileError::Length { path: from, bytes: bytes.len(), wanted };
-    let mut hashes = Hash::list(bytes).filter(|_| bytes.len() == wanted).ok_or(length)?;
+    let mut hashes = TreeHash::list(bytes).filter(|_| bytes.len() == wanted).ok_or(length)?;
     hashes.truncate(width.get().into());
     Ok(hashes)
 }
@@ -53,7 +53,7 @@ pub enum TreeError<E> {
 pub(crate) struct TileTree<R> {
     size: u64,
     reader: R,
-    tiles: BTreeMap<LogPath, Vec<Hash>>,
+    tiles: BTreeMap<LogPath, Vec<TreeHash>>,
 }
 
 impl<R: LogReader> TileTree<R> {
@@ -62,20 +62,20 @@ impl<R: LogReader> TileTree<R> {
     }
 
     /// The root over the entries from `start` to before `end`, a stretch as the tree of RFC 6962 has it.
-    pub(crate) fn root(&mut self, start: u64, end: u64) -> Result<Hash, TreeError<R::Error>> {
+    pub(crate) fn root(&mut self, start: u64, end: u64) -> Result<TreeHash, TreeError<R::Error>> {
         let length = end - start;
         if length.is_power_of_two() {
             return self.perfect(start, length.ilog2());
         }
         if length == 0 {
-            return Ok(Hash::of_empty_tree());
+            return Ok(TreeHash::of_empty_tree());
         }
         let middle = start + split(length);
-        Ok(Hash::of_node(&self.root(start, middle)?, &self.root(middle, end)?))
+        Ok(TreeHash::of_node(&self.root(start, middle)?, &self.root(middle, end)?))
     }
 
     /// The root over 2^height entries from `start`.
-    fn perfect(&mut self, start: u64, height: u32) -> Result<Hash, TreeError<R::Error>> {
+    fn perfect(&mut self, start: u64, height: u32) -> Result<TreeHash, TreeError<R::Error>> {
         let level = (height / 8) as u8;
         let first = row(start, level);
         let index = first / u64::from(TILE_WIDTH);
@@ -87,7 +87,7 @@ impl<R: LogReader> TileTree<R> {
         hashes.get(position..position + (1 << (height % 8))).map(perfect_root).ok_or_else(missing)
     }
 
-    fn tile(&mut self, path: LogPath) -> Result<&[Hash], TreeError<R::Error>> {
+    fn tile(&mut self, path: LogPath) -> Result<&[TreeHash], TreeError<R::Error>> {
         if !self.tiles.contains_key(&path) {
             let files = crate::files::read_all(&mut self.reader, &[path])
                 .map_err(|(path, source)| TreeError::Read { path, source })?;

@@ -19,7 +19,7 @@ use crate::checkpoint::Checkpoint;
 use crate::files::{FileError, Files, LogReader, read_all};
 use crate::finding::{Finding, entry_fault};
 use crate::frontier::{Frontier, FullTile, partial_tiles, row};
-use crate::hash::{Hash, perfect_root};
+use crate::hash::{TreeHash, perfect_root};
 use crate::path::{LogPath, TILE_WIDTH, Width};
 use crate::tiles;
 
@@ -80,13 +80,13 @@ pub struct LogCheck {
 
 #[derive(Debug, Clone)]
 struct Edge {
-    rows: Vec<Vec<Hash>>,
+    rows: Vec<Vec<TreeHash>>,
     trust: Trust,
 }
 
 #[derive(Debug, Clone)]
 struct Above {
-    hashes: Vec<Hash>,
+    hashes: Vec<TreeHash>,
     trust: Trust,
 }
 
@@ -110,10 +110,10 @@ struct Bundle<'a> {
     first: u64,
     path: LogPath,
     entries: Vec<&'a [u8]>,
-    found: Vec<Hash>,
+    found: Vec<TreeHash>,
     fault: Option<BundleError>,
     tile_path: LogPath,
-    tile: Vec<Hash>,
+    tile: Vec<TreeHash>,
 }
 
 impl LogCheck {
@@ -176,7 +176,7 @@ impl LogCheck {
 
     fn take_edge(&mut self, files: &Files) -> Result<(), Finding> {
         let size = self.checkpoint.size;
-        let rows: Vec<Vec<Hash>> = partial_tiles(size)
+        let rows: Vec<Vec<TreeHash>> = partial_tiles(size)
             .map(|path| path.map_or(Ok(Vec::new()), |path| tiles::tile(files, path)))
             .collect::<Result<_, _>>()
             .map_err(Finding::File)?;
@@ -221,7 +221,7 @@ impl LogCheck {
             Some(Edge { rows, .. }) if !width.is_full() => rows.first().cloned().unwrap_or_default(),
             _ => tiles::tile(files, tile_path).map_err(Finding::File)?,
         };
-        let found = entries.iter().map(|entry| Hash::of_entry(entry)).collect();
+        let found = entries.iter().map(|entry| TreeHash::of_entry(entry)).collect();
         Ok(Bundle { first: path.first_entry(), path: from, entries, found, fault, tile_path, tile })
     }
 
@@ -250,7 +250,7 @@ impl LogCheck {
     }
 
     /// Adds the hash of an entry to the tree, and compares what it completes with the tiles above.
-    fn push(&mut self, hash: Hash) -> Result<(), Finding> {
+    fn push(&mut self, hash: TreeHash) -> Result<(), Finding> {
         let mut full = Vec::new();
         self.tree.push(hash, |tile| full.push(tile));
         full.iter().try_for_each(|tile| self.compare_above(tile))?;
@@ -288,7 +288,7 @@ impl LogCheck {
     }
 
     /// Whether a full tile has these hashes, as far as the tile above says.
-    fn trust(&self, level: u8, index: u64, hashes: &[Hash]) -> Trust {
+    fn trust(&self, level: u8, index: u64, hashes: &[TreeHash]) -> Trust {
         match self.hash_above(level + 1, index) {
             Some((hash, Trust::Right)) if hash == perfect_root(hashes) => Trust::Right,
             Some((_, Trust::Right)) => Trust::Wrong,
@@ -297,7 +297,7 @@ impl LogCheck {
     }
 
     /// The hash number `position` of a level, in the tile that was read, and whether this is to be believed.
-    fn hash_above(&self, level: u8, position: u64) -> Option<(Hash, Trust)> {
+    fn hash_above(&self, level: u8, position: u64) -> Option<(TreeHash, Trust)> {
         let edge = self.edge.as_ref()?;
         let width = u64::from(TILE_WIDTH);
         let is_partial = position / width == row(self.checkpoint.size, level) / width;

@@ -3,7 +3,7 @@
 use mill_records::audit_log::entry::{EntryError, ReadEntry, read_entry};
 use mill_records::audit_log::log_files::LogFileError;
 use mill_transparency::path::TILE_WIDTH;
-use mill_transparency::{Finding, LogPath, OpenError, Width};
+use mill_transparency::{CheckpointOpenError, Finding, LogPath, Width};
 
 use super::entries::entries_of;
 use super::readable_log::LogCopy;
@@ -19,7 +19,7 @@ pub enum LogCopyFault {
     NoLog,
     /// Its checkpoint is not that of the log.
     #[error("its checkpoint is not believed")]
-    Checkpoint(#[source] OpenError),
+    Checkpoint(#[source] CheckpointOpenError),
     /// A file is not what it must be.
     #[error(transparent)]
     Found(#[from] Finding),

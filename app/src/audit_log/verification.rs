@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mill_model::Timestamp;
 use mill_records::audit_log::entry::{EntryError, LargeEntry, ReadEntry, read_entry};
-use mill_transparency::{Checkpoint, ConsistencyProof, Hash, LogCheck, OpenedCheckpoint};
+use mill_transparency::{Checkpoint, ConsistencyProof, LogCheck, OpenedCheckpoint, TreeHash};
 
 use super::log_fault::{LogCopyFault, LogFault};
 use super::readable_log::{LogCopy, ReadableLog};
@@ -215,7 +215,7 @@ async fn check_beside(copy: &LogCopy, index: u64, large: &LargeEntry) -> Result<
 async fn follows(
     copy: &LogCopy,
     verified: VerifiedCopy,
-    (size, root): (u64, Hash),
+    (size, root): (u64, TreeHash),
 ) -> Result<VerifiedCopy, (LogCopyFault, Option<u64>)> {
     let state = verified.state();
     let now = Some(state.size);
@@ -233,7 +233,7 @@ async fn follows(
 }
 
 /// Whether the log of a verified copy begins with that of the size and root.
-async fn extends(copy: &LogCopy, (size, root): (u64, Hash), state: &Checkpoint) -> Result<bool, LogCopyFault> {
+async fn extends(copy: &LogCopy, (size, root): (u64, TreeHash), state: &Checkpoint) -> Result<bool, LogCopyFault> {
     let files = copy.files.read_all(&ConsistencyProof::needs(size, state.size)).await.map_err(LogCopyFault::of)?;
     let Ok(proof) = ConsistencyProof::make(size, state.size, &files) else { return Ok(false) };
     Ok(proof.check(&root, &state.root).is_ok())

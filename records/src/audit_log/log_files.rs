@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{DestinationStore, Precondition, Presence, PutRequest, SourceStore, StoreError, StoreErrorKind};
-use mill_transparency::{Files, LogPath, LogVerifier, OpenError, OpenedCheckpoint};
+use mill_transparency::{CheckpointOpenError, Files, LogPath, LogVerifier, OpenedCheckpoint};
 
 /// The largest file of a log: a full bundle of the longest entries.
 const FILE_BYTES_MAX: u64 = 17 * 1024 * 1024;
@@ -45,7 +45,7 @@ pub enum LogFileError {
         store: StoreAddress,
         /// Why.
         #[source]
-        source: OpenError,
+        source: CheckpointOpenError,
     },
 }
 

@@ -22,7 +22,7 @@ use mill_hooks::crash_point;
 use mill_model::{AccountId, EventId, StoreAddress};
 use mill_ports::{DestinationStore, RowKey, RowPrecondition, TableError, TableErrorKind};
 use mill_transparency::{
-    Appended, Checkpoint, EdgeError, EntryTooLong, Hash, LogSigner, LogVerifier, RightEdge, SignError,
+    Appended, Checkpoint, EdgeError, EntryTooLong, LogSigner, LogVerifier, RightEdge, SignError, TreeHash,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -153,8 +153,12 @@ pub(super) struct TreeHead {
 }
 
 impl LogState {
-    pub(super) fn root(&self) -> Hash {
-        if self.size == 0 { Hash::of_empty_tree() } else { self.root.parse().unwrap_or_else(|_| Hash::of_empty_tree()) }
+    pub(super) fn root(&self) -> TreeHash {
+        if self.size == 0 {
+            TreeHash::of_empty_tree()
+        } else {
+            self.root.parse().unwrap_or_else(|_| TreeHash::of_empty_tree())
+        }
     }
 }
 
@@ -206,7 +210,7 @@ impl LogPublisher {
             return Ok(Versioned::unsaved(LogState::default()));
         };
         let record: LogState = super::read(&row)?;
-        if record.size > 0 && record.root.parse::<Hash>().is_err() {
+        if record.size > 0 && record.root.parse::<TreeHash>().is_err() {
             return Err(AuditLogError::Unreadable { sort: row.sort }.into());
         }
         Ok(Versioned { record, version: Some(row.version) })
@@ -291,10 +295,10 @@ impl LogPublisher {
         self.place_events(account, state, &ready).await
     }
 
-    fn parsed(&self, account: &AccountId, head: &TreeHead) -> Result<Hash, PublishError> {
+    fn parsed(&self, account: &AccountId, head: &TreeHead) -> Result<TreeHash, PublishError> {
         let _ = self;
         if head.size == 0 {
-            return Ok(Hash::of_empty_tree());
+            return Ok(TreeHash::of_empty_tree());
         }
         head.root.parse().map_err(|_| AuditLogError::Unreadable { sort: rows::state_key(account).sort }.into())
     }
@@ -304,7 +308,7 @@ impl LogPublisher {
         &self,
         account: &AccountId,
         log: &OpenedLog,
-        (size, root): (u64, Hash),
+        (size, root): (u64, TreeHash),
         ready: &[ReadyEvent],
     ) -> Result<Appended, PublishError> {
         let edge = self.edge(account, log, size, root).await?;
@@ -318,7 +322,7 @@ impl LogPublisher {
         account: &AccountId,
         log: &OpenedLog,
         size: u64,
-        root: Hash,
+        root: TreeHash,
     ) -> Result<RightEdge, PublishError> {
         if size == 0 {
             return Ok(RightEdge::empty());

@@ -11,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_model::{AccountId, AuditEvent};
 use mill_ports::DestinationStore;
 use mill_transparency::path::TILE_WIDTH;
-use mill_transparency::{ConsistencyProof, Hash, LogPath, OpenedCheckpoint, RightEdge, Width, bundle};
+use mill_transparency::{ConsistencyProof, LogPath, OpenedCheckpoint, RightEdge, TreeHash, Width, bundle};
 use tracing::{info, warn};
 
 use super::entry::{EntryError, ReadEntry, read_entry};
@@ -97,8 +97,8 @@ impl LogPublisher {
         &self,
         account: &AccountId,
         log: &OpenedLog,
-        from: (u64, Hash),
-        to: (u64, Hash),
+        from: (u64, TreeHash),
+        to: (u64, TreeHash),
     ) -> Result<(), PublishError> {
         let edge = self.edge(account, log, from.0, from.1).await?;
         for files in &log.stores {
@@ -178,7 +178,11 @@ fn forked(files: &StoreFiles, opened: &OpenedCheckpoint, ours: u64) -> PublishEr
 }
 
 /// Whether the entries that a store has after this edge give the root.
-async fn gives_root(files: &StoreFiles, mut edge: RightEdge, (size, root): (u64, Hash)) -> Result<bool, PublishError> {
+async fn gives_root(
+    files: &StoreFiles,
+    mut edge: RightEdge,
+    (size, root): (u64, TreeHash),
+) -> Result<bool, PublishError> {
     while edge.size() < size {
         let entries = read_entries(files, edge.size(), size).await?.unwrap_or_default();
         if entries.is_empty() {

@@ -68,7 +68,7 @@ fn logs_of_all_sizes_around_a_tile_are_verified() {
         for kept in [size.saturating_sub(1), size] {
             assert_eq!(verify(&files, &checkpoint, Some(&state(&entries[..kept]))), Ok(()), "{size} {kept}");
         }
-        let other = Checkpoint { root: Hash::of_entry(b"other"), ..checkpoint };
+        let other = Checkpoint { root: TreeHash::of_entry(b"other"), ..checkpoint };
         let finding = verify(&files, &other, None).expect_err("another root");
         assert_eq!(finding, Finding::Root { root: other.root, found: reference::root(&entries) });
     }

@@ -305,7 +305,7 @@ async fn a_checkpoint_that_another_key_signed_stops_everything() {
     fixture.add(3).await;
     fixture.publish().await.unwrap();
     let signer = LogSigner::generate("example.org/log", [8; 32]).unwrap();
-    let forged = Checkpoint { origin: "example.org/log".into(), size: 9, root: Hash::of_entry(b"x") };
+    let forged = Checkpoint { origin: "example.org/log".into(), size: 9, root: TreeHash::of_entry(b"x") };
     let note = forged.sign(&[&signer]).unwrap().to_string();
     fixture.stores[0].insert(&item("checkpoint"), note, Properties::default());
     fixture.add(3).await;
