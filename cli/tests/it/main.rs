@@ -31,4 +31,5 @@ mod status;
 mod sums;
 mod trouble;
 mod verified;
+mod watch;
 mod world;
