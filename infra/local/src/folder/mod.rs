@@ -80,7 +80,8 @@ use pair_guard::PairGuard;
 use root::{Root, RootDir};
 use sidecar::Sidecar;
 pub use watch::{
-    FolderHint, FolderWatch, HintBatch, Rescan, RescanReason, RescanScope, WantedSpaces, WatchLimits, WatchPace, WatchSettings,
+    FolderHint, FolderWatch, HintBatch, Rescan, RescanReason, RescanScope, WantedSpaces, WatchLimits, WatchPace,
+    WatchSettings,
 };
 
 /// How a folder becomes a store.

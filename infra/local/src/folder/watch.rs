@@ -108,8 +108,7 @@ pub struct WatchLimits {
 
 impl WatchLimits {
     /// Some ten megabytes at most, and as many directories as the system allows.
-    pub const USUAL: Self =
-        Self { reports_max: 65_536, pending_max: 50_000, batch_max: 1_000, directories_max: None };
+    pub const USUAL: Self = Self { reports_max: 65_536, pending_max: 50_000, batch_max: 1_000, directories_max: None };
 }
 
 /// A watched folder. Dropping it ends the watch.

@@ -60,11 +60,6 @@ impl Debounce {
         true
     }
 
-    /// Whether the path waits.
-    pub(super) fn has(&self, path: &str) -> bool {
-        self.pending.contains_key(path)
-    }
-
     /// Forgets all paths for which that holds.
     pub(super) fn forget(&mut self, which: impl Fn(&str) -> bool) {
         self.pending.retain(|path, _| !which(path));
@@ -73,8 +68,7 @@ impl Debounce {
     /// Takes what is due, in order, and at most so many.
     pub(super) fn take_due(&mut self, now: Monotonic, most: usize) -> Vec<(String, Touch)> {
         let due = self.pending.iter().filter(|(_, pending)| pending.due(&self.pace) <= now);
-        let due: Vec<(String, Touch)> =
-            due.take(most).map(|(path, pending)| (path.clone(), pending.touch)).collect();
+        let due: Vec<(String, Touch)> = due.take(most).map(|(path, pending)| (path.clone(), pending.touch)).collect();
         for (path, _) in &due {
             self.pending.remove(path);
         }

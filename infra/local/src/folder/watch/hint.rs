@@ -94,7 +94,9 @@ impl RescanReason {
             | Self::ShownTwice
             | Self::RootAway(_)
             | Self::OtherHosts(_) => true,
-            Self::Overflow | Self::TooMany | Self::Unread(_) | Self::MovedAway | Self::Mounts | Self::WatchedAgain => false,
+            Self::Overflow | Self::TooMany | Self::Unread(_) | Self::MovedAway | Self::Mounts | Self::WatchedAgain => {
+                false
+            }
         }
     }
 }

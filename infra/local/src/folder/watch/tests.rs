@@ -64,8 +64,7 @@ fn watch_at(root: &Path, change: impl FnOnce(&mut WatchSettings)) -> Watched {
     let watch = FolderWatch::begin(settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let mut watched =
-        Watched { root, watch, runtime, said: Vec::new(), directories: 0, left: 0, _folder: None };
+    let mut watched = Watched { root, watch, runtime, said: Vec::new(), directories: 0, left: 0, _folder: None };
     watched.take(PATIENCE);
     watched
 }

@@ -136,8 +136,7 @@ impl Findings {
 
 /// Whether a path is a directory, or lies in it.
 pub(super) fn is_in(path: &str, directory: &str) -> bool {
-    directory.is_empty()
-        || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A watched directory.
@@ -163,13 +162,7 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn new(kernel: KernelWatches) -> Self {
-        Self {
-            kernel,
-            dirs: BTreeMap::new(),
-            by_id: BTreeMap::new(),
-            left: BTreeMap::new(),
-            moved: BTreeSet::new(),
-        }
+        Self { kernel, dirs: BTreeMap::new(), by_id: BTreeMap::new(), left: BTreeMap::new(), moved: BTreeSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {

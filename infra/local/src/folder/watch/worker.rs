@@ -380,7 +380,19 @@ impl Worker {
 /// Whether other hosts may change what is on a file system of this type.
 fn is_of_others(kind: &str) -> bool {
     const KINDS: [&str; 13] = [
-        "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "glusterfs", "lustre", "virtiofs", "vboxsf", "fuse",
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "ceph",
+        "afs",
+        "glusterfs",
+        "lustre",
+        "virtiofs",
+        "vboxsf",
+        "fuse",
     ];
     KINDS.contains(&kind) || kind.starts_with("fuse.")
 }

@@ -8,7 +8,8 @@ fn a_queue_that_overflows_is_said_and_what_appeared_meanwhile_is_watched() {
     {
         // Nobody reads the kernel's queue.
         let _held = watched.watch.inbox.hold();
-        let queue: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        let queue: usize =
+            fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
         for number in 0..queue {
             watched.write(&format!("s/{}", number % 1000));
         }
