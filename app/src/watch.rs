@@ -18,7 +18,7 @@ use std::time::Duration;
 use mill_local::folder::{FolderWatch, Layout, WantedSpaces, WatchLimits, WatchPace, WatchSettings};
 use mill_model::{QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::AccountPolicy;
-use mill_ports::{Clock, EngineExt as _, Rng, Stores};
+use mill_ports::{Clock, Rng, Stores};
 use mill_records::audit_log::AuditLog;
 use mill_records::audit_sender::AuditSender;
 use mill_records::policies::PolicyRepository;
