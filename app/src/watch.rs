@@ -122,11 +122,11 @@ impl SourceWatches {
 
     /// Watches until told to stop. Changes that are not queued by then are left to the loop, which is said.
     pub async fn run(self, stop: CancellationToken) {
-        let watches = Arc::new(self);
+        let shared = Arc::new(self);
         let mut tasks = JoinSet::new();
         let mut watched = BTreeMap::new();
         while !stop.is_cancelled() {
-            watches.update(&mut watched, &mut tasks, &stop).await;
+            shared.update(&mut watched, &mut tasks, &stop).await;
             while let Some(ended) = tasks.try_join_next() {
                 if let Err(ended) = ended
                     && !ended.is_cancelled()
@@ -136,10 +136,11 @@ impl SourceWatches {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = watches.clock.sleep(watches.policies_every) => {}
+                () = shared.clock.sleep(shared.policies_every) => {}
             }
         }
         while tasks.join_next().await.is_some() {}
+        info!("watches no more: what changes from now on is for the loop");
     }
 
     /// Begins and ends watches by today's policies.
@@ -159,14 +160,13 @@ impl SourceWatches {
         };
         let mut today = BTreeMap::new();
         for (account, policy) in accounts {
-            match policy {
-                Ok(policy) => today.extend(self.sources(&policy)),
-                Err(_) => {
-                    let known = watched.iter().filter(|(address, _)| address.account == account);
-                    today.extend(known.map(|(address, source)| {
-                        (address.clone(), (source.root.clone(), source.spaces.today.lock().0.clone()))
-                    }));
-                }
+            if let Ok(policy) = policy {
+                today.extend(self.sources(&policy));
+            } else {
+                let known = watched.iter().filter(|(address, _)| address.account == account);
+                today.extend(known.map(|(address, source)| {
+                    (address.clone(), (source.root.clone(), source.spaces.today.lock().0.clone()))
+                }));
             }
         }
         watched.retain(|address, source| {

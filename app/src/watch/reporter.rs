@@ -1,10 +1,11 @@
 //! From the hints of one watch to events in the audit queue.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use mill_local::folder::{FolderHint, HintBatch, Rescan};
+use mill_local::folder::{FolderHint, HintBatch, Rescan, RescanReason, RescanScope};
 use mill_model::{AuditAction, AuditEvent, EventSource, ItemAddress, ItemFacts, SpaceId, StoreAddress};
 use mill_ports::{Clock, Presence, Rng, RngExt as _, StoreError, StoreErrorKind, Stores, error_chain};
 use mill_records::audit_sender::{AuditSendError, AuditSender};
@@ -56,14 +57,17 @@ impl Reporter {
     /// Reports a batch. Returns when it is in the queue, or when told to stop.
     pub(super) async fn report(&mut self, HintBatch { hints, directories, left }: HintBatch, stop: &CancellationToken) {
         self.log_reach(directories, left);
-        let (mut items, mut events) = (Vec::new(), Vec::new());
+        let (mut items, mut events, mut rescans) = (Vec::new(), Vec::new(), BTreeMap::<_, Vec<_>>::new());
         for hint in hints {
             match hint {
                 FolderHint::Changed(item) | FolderHint::Gone(item) => items.push(item),
                 FolderHint::SpaceAppeared(space) => events.push(self.event(space, None, AuditAction::CreateSpace)),
                 FolderHint::SpaceGone(space) => self.log_space_gone(&space),
-                FolderHint::Rescan(rescan) => self.log_rescan(&rescan),
+                FolderHint::Rescan(Rescan { scope, reason }) => rescans.entry(reason).or_default().push(scope),
             }
+        }
+        for (reason, scopes) in &rescans {
+            self.log_rescans(reason, scopes);
         }
         let (found, unknown) = self.look(items, stop).await;
         events.extend(found);
@@ -164,7 +168,8 @@ impl Reporter {
 
     /// One line when the watch stands, and when more or less is left.
     fn log_reach(&mut self, directories: usize, left: usize) {
-        if directories == 0 || self.left == Some(left) {
+        let same = |last: usize| (last == 0) == (left == 0) && left < last.max(1) * 2;
+        if directories == 0 || self.left.is_some_and(same) {
             return;
         }
         self.left = Some(left);
@@ -172,12 +177,20 @@ impl Reporter {
         info!(%account, %store, directories, left, "watches this many directories; what is left is for the loop");
     }
 
-    fn log_rescan(&self, Rescan { scope, reason }: &Rescan) {
+    /// One line for all parts of which the same is to be said.
+    fn log_rescans(&self, reason: &RescanReason, scopes: &[RescanScope]) {
         let (account, store) = (&self.address.account, &self.address.store);
+        let Some(first) = scopes.first() else { return };
+        let parts = match scopes.len() {
+            1 => first.to_string(),
+            many => format!("{first} and {} other parts", many - 1),
+        };
         if reason.is_lasting() {
-            warn!(%account, %store, "changes of {scope} are left to the loop from now on: {reason}");
+            warn!(%account, %store, "changes of {parts} are left to the loop from now on: {reason}");
+        } else if *reason == RescanReason::MovedAway {
+            info!(%account, %store, "the next survey decides about the copies of {parts}: {reason}");
         } else {
-            warn!(%account, %store, "{scope} may have changed unseen, which is left to the loop: {reason}");
+            warn!(%account, %store, "{parts} may have changed unseen, which is left to the loop: {reason}");
         }
     }
 

@@ -33,7 +33,10 @@ fn site() -> Site {
     let plan = || FaultPlan::new(clock.clone(), Arc::new(SeededRng::new(1)));
     let (store_faults, queue_faults) = (plan(), plan());
     let stores = MemoryStores::default();
-    stores.add(address.clone(), Arc::new(FaultyStore::new(Arc::new(store.clone()), store_faults.clone())));
+    stores.add(
+        address.clone(),
+        Arc::new(FaultyStore::new(Arc::new(store.clone()), address.clone(), store_faults.clone())),
+    );
     let chance = Arc::new(SeededRng::new(2));
     let behavior = QueueBehavior::well_behaved();
     let queue = Arc::new(MemoryQueue::new(QueueName::Audit, behavior, clock.clone(), chance.clone(), None));
@@ -134,7 +137,7 @@ async fn changes_that_the_queue_does_not_take_are_sent_until_it_does() {
         tokio::time::sleep(Duration::from_mins(10)).await;
         plan.set_outage(None);
     };
-    tokio::join!(site.reporter.report(batch(vec![FolderHint::Changed(item("a"))]), &CancellationToken::new()), mends);
+    tokio::join!(site.report(vec![FolderHint::Changed(item("a"))]), mends);
     assert_eq!(site.words(), ["add-content s/a Some(1)"]);
 }
 
@@ -162,7 +165,7 @@ async fn a_store_that_does_not_answer_is_asked_again_and_is_never_an_absence() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         plan.set_outage(None);
     };
-    tokio::join!(site.reporter.report(batch(vec![FolderHint::Gone(item("a"))]), &CancellationToken::new()), mends);
+    tokio::join!(site.report(vec![FolderHint::Gone(item("a"))]), mends);
     assert_eq!(site.words(), ["add-content s/a Some(1)"]);
     // For good: it is said to be left to the loop.
     site.store_faults.set_outage(Some(FaultKind::Unavailable));

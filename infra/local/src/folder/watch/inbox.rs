@@ -37,10 +37,11 @@ impl Report {
     fn of(event: &Event) -> Option<Self> {
         Some(match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Self::Closed,
-            EventKind::Access(_) | EventKind::Other => return None,
+            // What has both names was reported of each of them.
+            EventKind::Access(_) | EventKind::Other | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+                return None;
+            }
             EventKind::Create(_) => Self::Created,
-            // What both names are in has been reported of each.
-            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return None,
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) if event.tracker().is_none() => Self::SelfMoved,
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Self::MovedAway,
             EventKind::Modify(ModifyKind::Name(_)) | EventKind::Any => Self::Arrived,

@@ -108,7 +108,9 @@ impl Watched {
     /// Waits until it has said all of this, in any order.
     #[track_caller]
     fn says_all(&mut self, wanted: &[&str]) {
-        wanted.iter().for_each(|wanted| self.says(wanted));
+        for wanted in wanted {
+            self.says(wanted);
+        }
     }
 
     /// Everything that it says until a change that is made now was told.

@@ -156,13 +156,22 @@ pub(super) struct Tree {
     by_id: BTreeMap<(u64, u64), String>,
     /// The directories that are left to the loop, with all beneath them.
     pub(super) left: BTreeMap<String, RescanReason>,
+    /// The spaces of which it was said that a limit leaves a part of them: said once, until something is watched again.
+    limited: BTreeSet<RescanScope>,
     /// Directories that were met at another place before their moving away was reported.
     moved: BTreeSet<String>,
 }
 
 impl Tree {
     pub(super) fn new(kernel: KernelWatches) -> Self {
-        Self { kernel, dirs: BTreeMap::new(), by_id: BTreeMap::new(), left: BTreeMap::new(), moved: BTreeSet::new() }
+        Self {
+            kernel,
+            dirs: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            left: BTreeMap::new(),
+            limited: BTreeSet::new(),
+            moved: BTreeSet::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -188,6 +197,18 @@ impl Tree {
         self.dirs.insert(path, dir);
     }
 
+    /// Leaves a directory to the loop. Returns whether that is to be said.
+    pub(super) fn leave(&mut self, path: String, reason: RescanReason, scope: Option<&RescanScope>) -> bool {
+        let limit = reason == RescanReason::WatchLimit;
+        self.left.insert(path, reason);
+        scope.is_some_and(|scope| !limit || self.limited.insert(scope.clone()))
+    }
+
+    /// What a limit leaves is to be said again.
+    pub(super) fn limit_has_risen(&mut self) {
+        self.limited.clear();
+    }
+
     /// The watched directories directly in the root.
     pub(super) fn top(&self) -> Vec<String> {
         self.dirs.keys().filter(|path| !path.is_empty() && !path.contains('/')).cloned().collect()
@@ -205,7 +226,9 @@ impl Tree {
             }
         }
         let left = Self::at_and_in(&self.left, path);
-        left.iter().for_each(|path| drop(self.left.remove(path)));
+        for path in &left {
+            self.left.remove(path);
+        }
         gone.iter().chain(&left).any(|gone| gone != path)
     }
 

@@ -52,16 +52,18 @@ impl Walk<'_> {
                 continue;
             }
             match self.stand(&path) {
-                Ok(Some(names)) => self.found(&path, names, &mut ahead),
+                Ok(Some(names)) => self.found(&path, &names, &mut ahead),
                 Ok(None) => {}
                 Err(reason) => {
-                    // One line for each space is enough for a limit.
-                    let at = if reason == RescanReason::WatchLimit { space_of(self.map, &path) } else { path.as_str() };
-                    if let Some(scope) = self.map.scope(at) {
-                        self.findings.rescan(scope, reason.clone());
+                    let limit = reason == RescanReason::WatchLimit;
+                    full = Some(reason.clone()).filter(|_| limit);
+                    // A limit leaves many directories of a space.
+                    let scope = self.map.scope(if limit { space_of(self.map, &path) } else { path.as_str() });
+                    if self.tree.leave(path, reason.clone(), scope.as_ref())
+                        && let Some(scope) = scope
+                    {
+                        self.findings.rescan(scope, reason);
                     }
-                    full = Some(reason.clone()).filter(|reason| *reason == RescanReason::WatchLimit);
-                    self.tree.left.insert(path, reason);
                 }
             }
         }
@@ -121,7 +123,7 @@ impl Walk<'_> {
         read.map(|()| names).map_err(unwatched)
     }
 
-    fn found(&mut self, path: &str, names: Names, ahead: &mut Vec<String>) {
+    fn found(&mut self, path: &str, names: &Names, ahead: &mut Vec<String>) {
         let within = |name: &String| if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
         ahead.extend(names.directories.iter().map(within));
         if !self.list {
@@ -136,8 +138,11 @@ impl Walk<'_> {
     }
 }
 
-/// The directory at a path and its id, opened without following a link. `None` if there is none.
-pub(super) fn opened(root: &RootDir, path: &str) -> Result<Option<(OwnedFd, (u64, u64))>, RescanReason> {
+/// A directory, and its device and inode.
+pub(super) type OpenedDir = (OwnedFd, (u64, u64));
+
+/// The directory at a path, opened without following a link. `None` if there is none.
+pub(super) fn opened(root: &RootDir, path: &str) -> Result<Option<OpenedDir>, RescanReason> {
     let found = root.directory(path).and_then(|directory| Ok((DirectoryFacts::of(&directory)?, directory)));
     match found {
         Ok((facts, directory)) => Ok(Some((directory, (facts.device, facts.inode)))),

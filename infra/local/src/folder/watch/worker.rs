@@ -331,12 +331,13 @@ impl Worker {
         let left: Vec<String> = self.tree.iter().flat_map(|tree| tree.left.keys().cloned()).collect();
         for path in left {
             self.walk(root, &path, false, now);
-            let Some(tree) = &self.tree else { return };
+            let Some(tree) = &mut self.tree else { return };
             if tree.left.get(&path) == Some(&RescanReason::WatchLimit) {
                 // The others would reach it too.
                 return;
             }
             if let Some(scope) = self.map.scope(&path).filter(|_| tree.get(&path).is_some()) {
+                tree.limit_has_risen();
                 self.findings.rescan(scope, RescanReason::WatchedAgain);
             }
         }
