@@ -45,6 +45,7 @@ pub mod subject_names;
 mod table_recognition;
 pub mod verify;
 pub mod wait_limit;
+pub mod watch;
 pub mod worker_processes;
 pub mod workers;
 pub mod write_log;

@@ -21,6 +21,7 @@ pub(crate) const WORK: &str = "Examples:
   mill work                             serves the queues of mill.toml until stopped
   mill work --queues duplication-high   urgent work alone
   mill work --workers 8                 on a host that does other work too
+  mill work --watch                     on a laptop: a change in a source folder is at its copy in seconds
 
 Any number may work, on any number of hosts. `mill produce duplication` fills their queues.";
 

@@ -205,6 +205,7 @@ pub(crate) enum ProduceCommand {
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
 pub(crate) struct WorkArgs {
     /// The queues to serve, highest priority first
     #[arg(long, value_name = "QUEUES", value_delimiter = ',')]
@@ -212,6 +213,10 @@ pub(crate) struct WorkArgs {
     /// Items in hand at once
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<u32>,
+    /// Also watch the folders that are sources of store policies, so that a change is copied within seconds. It takes one of the
+    /// host's processes, no more. What a watch cannot see is found by `mill run` or `mill produce`, as before
+    #[arg(long, conflicts_with = "child")]
+    pub(crate) watch: bool,
     /// Report totals as JSON lines on standard output and end when standard input does (used by `mill run`)
     #[arg(long, hide = true)]
     pub(crate) child: bool,

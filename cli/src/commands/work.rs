@@ -12,6 +12,7 @@ use mill_app::result_code::ResultCode;
 use mill_app::run_events::{EventOutbox, RunEvents};
 use mill_app::stop_tokens::StopTokens;
 use mill_app::wait_limit::WaitLimit;
+use mill_app::watch::SourceWatches;
 use mill_app::worker_processes::WorkerReport;
 use mill_app::workers;
 use mill_app::write_log::WriteLog;
@@ -43,8 +44,7 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
     if args.tell > 0 || args.for_report {
         installation.listen(&events);
     }
-    let queues: Vec<QueueName> =
-        if args.queues.is_empty() { config.workman.queues.clone() } else { args.queues.clone() };
+    let queues = queues(&args, config);
     let mut settings = workman_settings(config, args.workers);
     if args.fail_fast {
         settings.on_final_failure = OnFinalFailure::FailFast;
@@ -77,7 +77,12 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
             gentle.cancel();
             drained
         };
-        let (cut_short, drained) = tokio::join!(working, draining);
+        let watching = async {
+            if args.watch {
+                SourceWatches::of(&installation, config).run(gentle.clone()).await;
+            }
+        };
+        let (cut_short, drained, ()) = tokio::join!(working, draining, watching);
         let cut_short = cut_short?;
         drained.map_err(|error| {
             workers::with_way_out(match error {
@@ -115,6 +120,17 @@ pub(super) async fn run(args: WorkArgs, config: &Config) -> Result<ResultCode> {
         tracing::error!("{why}");
     }
     Ok(installation.misplaced.exit(if cut_short.is_some() { ResultCode::Partial } else { ResultCode::Done }))
+}
+
+/// The queues to serve. What a watch finds goes through two of them, whatever the configuration says.
+fn queues(args: &WorkArgs, config: &Config) -> Vec<QueueName> {
+    const OF_WATCHES: [QueueName; 2] = [QueueName::Audit, QueueName::DuplicationHigh];
+    if !args.queues.is_empty() {
+        return args.queues.clone();
+    }
+    let configured = config.workman.queues.iter().copied();
+    let missing = OF_WATCHES.into_iter().filter(|name| args.watch && !config.workman.queues.contains(name));
+    missing.chain(configured).collect()
 }
 
 fn snapshot(installation: &Installation) -> RunProgress {

@@ -34,4 +34,5 @@ mod status;
 mod sums;
 mod trouble;
 mod verified;
+mod watch;
 mod world;

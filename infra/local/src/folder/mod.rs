@@ -8,7 +8,7 @@
 //! Reading order: `item_path` (ids and paths), `error` (errnos), `failure_scope` (one item or the whole store),
 //! `mounts`, `mount_boundary` and `file_system` (what identifies a directory), `overlap`, `file_state` (versions),
 //! `root`, `properties`, `item_reader` with `uncached` and `mapped_writes`, `listing` over `sorted_names` and
-//! `dirents`, then `flusher`, `temp_files`, `committer`, `root_lock`, `apply` and `undo`.
+//! `dirents`, then `flusher`, `temp_files`, `committer`, `root_lock`, `apply` and `undo`; `watch` hints at changes.
 //!
 //! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and
 //! only under the root lock. A store that is only read is never written, not even to create that directory.
@@ -55,6 +55,7 @@ mod tests;
 mod uncached;
 mod uncarried;
 mod undo;
+mod watch;
 mod writing;
 
 use std::path::PathBuf;
@@ -78,6 +79,10 @@ pub use overlap::{Extent, Overlap, overlaps};
 use pair_guard::PairGuard;
 use root::{Root, RootDir};
 use sidecar::Sidecar;
+pub use watch::{
+    FolderHint, FolderWatch, HintBatch, Rescan, RescanReason, RescanScope, WantedSpaces, WatchLimits, WatchPace,
+    WatchSettings,
+};
 
 /// How a folder becomes a store.
 #[derive(Debug)]

@@ -85,6 +85,12 @@ impl MountTable {
         covers.max_by_key(|mount| mount.point.components().count())
     }
 
+    /// The number and the point of each mount at or beneath `path`, by the text of the path.
+    pub(super) fn points_beneath(&self, path: &Path) -> Vec<(u64, PathBuf)> {
+        let beneath = self.0.iter().filter(|mount| mount.point.starts_with(path));
+        beneath.map(|mount| (mount.id, mount.point.clone())).collect()
+    }
+
     /// The mounts that can be reached through the mount `id` at or beneath `path`, those of mounts in turn included.
     pub(super) fn beneath<'a>(&'a self, id: u64, path: &Path) -> Vec<&'a MountEntry> {
         let mut found: Vec<&MountEntry> = self.children(id).filter(|mount| mount.point.starts_with(path)).collect();

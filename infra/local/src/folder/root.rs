@@ -73,6 +73,11 @@ impl Root {
         *self.seen.lock() = RootState::default();
     }
 
+    /// Closes the root until it is needed again: an open root could not be unmounted.
+    pub(super) fn close(&self) {
+        self.seen.lock().open = None;
+    }
+
     /// The root. Fails if it is missing, or is not the one first seen.
     pub(super) fn dir(&self) -> Result<Arc<RootDir>, FolderError> {
         let mut seen = self.seen.lock();
