@@ -299,11 +299,19 @@ impl ContentIndex {
     }
 }
 
-/// Whether an event of Mill is the change that the row has, under another id: no two changes leave, or delete, one version.
+/// Whether an event is the change that the row has, under another id: no two changes leave, or delete, one version.
+///
+/// Of Mill's own changes this may happen where a writer was lost. A watch sees what Mill writes too, and what another watch saw.
 fn is_same_change(event: &AuditEvent, row: &IndexRow) -> bool {
-    let of_mill = event.source == EventSource::Mill && row.source == EventSource::Mill && event.id != row.event;
-    let deletes = event.action == AuditAction::DeleteContent;
-    of_mill && deletes == row.deleted && event.version.is_some() && event.version == row.version
+    if event.id == row.event || (event.action == AuditAction::DeleteContent) != row.deleted {
+        return false;
+    }
+    let same_version = event.version.is_some() && event.version == row.version;
+    match event.source {
+        EventSource::Mill => row.source == EventSource::Mill && same_version,
+        EventSource::Watch => same_version || row.deleted,
+        EventSource::Store | EventSource::Duracloud => false,
+    }
 }
 
 /// Whether an event says by itself what becomes of the row. One that replaced the properties alone does not.

@@ -96,8 +96,8 @@ impl Reporter {
         for (ItemAddress { space, id }, look) in looks {
             match look {
                 Look::There(facts) => {
-                    let size = Some(facts.size);
-                    events.push(AuditEvent { size, ..self.event(space, Some(id), AuditAction::AddContent) });
+                    let (size, version) = (Some(facts.size), Some(facts.version.token().to_owned()));
+                    events.push(AuditEvent { size, version, ..self.event(space, Some(id), AuditAction::AddContent) });
                 }
                 Look::Gone => events.push(self.event(space, Some(id), AuditAction::DeleteContent)),
                 Look::Nothing => {}

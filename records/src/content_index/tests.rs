@@ -187,3 +187,24 @@ async fn one_change_that_mill_reports_under_two_ids_is_recorded_once() {
     let told = AuditEvent { source: EventSource::Store, ..mill(AuditAction::AddContent, NOON + 13, "v2") };
     assert_eq!(index.apply(&account, &told, Some(&present(2))).await.unwrap(), Applied::Current);
 }
+
+#[tokio::test]
+async fn what_a_watch_sees_of_a_change_that_is_known_is_recorded_once() {
+    let seen = |source, action, at, version: Option<&str>| AuditEvent {
+        source,
+        version: version.map(str::to_owned),
+        ..event(action, at, None)
+    };
+    let index = ContentIndex::new(Arc::new(TestTable::default()));
+    let account = space().account;
+    let written = seen(EventSource::Mill, AuditAction::AddContent, NOON, Some("v1"));
+    index.apply(&account, &written, None).await.unwrap();
+    let watched = seen(EventSource::Watch, AuditAction::AddContent, NOON + 1, Some("v1"));
+    assert_eq!(index.apply(&account, &watched, None).await.unwrap(), Applied::Repeated);
+    let edited = seen(EventSource::Watch, AuditAction::AddContent, NOON + 2, Some("v2"));
+    assert_eq!(index.apply(&account, &edited, Some(&present(2))).await.unwrap(), Applied::Current);
+    let gone = seen(EventSource::Watch, AuditAction::DeleteContent, NOON + 3, None);
+    assert_eq!(index.apply(&account, &gone, Some(&Presence::Absent)).await.unwrap(), Applied::Current);
+    let again = AuditEvent { id: written.id, ..seen(EventSource::Watch, AuditAction::DeleteContent, NOON + 4, None) };
+    assert_eq!(index.apply(&account, &again, None).await.unwrap(), Applied::Repeated);
+}
