@@ -9,6 +9,7 @@ use mill_model::{ItemAddress, ItemFacts};
 use mill_ports::{Body, PutRequest, StoreErrorKind};
 
 use super::StoreClient;
+use crate::audit_world::is_log;
 use crate::fault::SimFault;
 
 /// The bit that is flipped on the way to a store, and the bit on the way back. Neither of them, nor both, turn a letter that
@@ -40,13 +41,15 @@ impl StoreClient {
     /// Returns the body as the process reads it. A bit is flipped only if the store states a checksum: otherwise nobody could
     /// notice.
     pub(super) fn read_body(&self, item: &ItemAddress, facts: &ItemFacts, body: Body) -> Body {
-        let body_fault = self.body_fault(facts.size, !facts.checksums.is_empty());
+        let may_flip = !facts.checksums.is_empty() && !is_log(&item.space);
+        let body_fault = self.body_fault(facts.size, may_flip);
         self.with_fault("read", item, body, body_fault).0
     }
 
-    /// Returns the body as it arrives at the store, and whether the world damaged it.
+    /// Returns the body as it arrives at the store, and whether the world damaged it. No bit of a log is flipped: its stores
+    /// check what they are sent.
     pub(super) fn written_body(&self, item: &ItemAddress, content: &PutRequest, body: Body) -> (Body, Arc<AtomicBool>) {
-        let body_fault = self.body_fault(content.size, self.sim_store.checks);
+        let body_fault = self.body_fault(content.size, self.sim_store.checks && !is_log(&item.space));
         self.with_fault("put", item, body, body_fault)
     }
 
@@ -148,7 +151,7 @@ mod tests {
         let rng = SimRng::new(1);
         let rates = Rates { flipped: 1000, ..Rates::default() };
         let swarm = Swarm { rates, destination_checksums: 3, ..Swarm::draw(&rng) };
-        let world = seed::empty_world(swarm, &rng, false);
+        let world = seed::empty_world(swarm, &rng, None, false);
         world.set_calm(false);
         let sim_store = world.sim_stores.values().find(|sim_store| sim_store.address.store.as_str() == "2").unwrap();
         let client = StoreClient::new(&SimProcess::new(&world, "workman"), sim_store, false);
