@@ -150,20 +150,24 @@ impl AuditedStore {
         AuditEvent::new(self.sender.chance.event_id(now), subject, action, now, EventSource::Mill)
     }
 
-    /// Begins a change: settles what lost writers left of the same item, and writes the intent. What cannot be settled is marked
-    /// first: after this change, what stands there tells nothing of those.
+    /// Begins a change: settles what lost writers left of the same item, and writes the intent.
     async fn begin(&self, event: AuditEvent, before: StateBefore) -> Result<Change<'_>, StoreError> {
         let older = self.intents.about(&self.address, &event).await.map_err(|error| self.failed(error))?;
         let mut open = Vec::new();
-        if !older.is_empty() {
-            let (found, alone) = (self.look(&event).await?, is_alone(&older));
-            for intent in older {
-                let age = self.sender.clock.now().since(written_at(&intent));
-                if !self.settle_one(&intent, &found, (age, alone)).await? {
-                    self.supersede(&intent).await?;
-                    open.push(intent);
+        let (alone, mut found) = (is_alone(&older), None);
+        for intent in older {
+            let age = self.sender.clock.now().since(written_at(&intent));
+            // A younger one is of a writer that may be well, and has not been refused yet.
+            if age >= Intents::SENT_AFTER {
+                let found = match &found {
+                    Some(found) => found,
+                    None => found.insert(self.look(&event).await?),
+                };
+                if self.settle_one(&intent, found, (age, alone)).await? {
+                    continue;
                 }
             }
+            open.push(intent);
         }
         let intent = Intent { event, before };
         if !is_planted(PlantedBug::ChangedWithoutIntent) {
@@ -173,11 +177,14 @@ impl AuditedStore {
         Ok(Change { store: self, intent, open })
     }
 
-    async fn supersede(&self, intent: &Intent) -> Result<(), StoreError> {
+    /// Marks what another writer was about to do: what stands there from now on tells nothing of it.
+    async fn supersede(&self, intent: &Intent) {
         if intent.event.certainty == EventCertainty::Superseded {
-            return Ok(());
+            return;
         }
-        self.intents.supersede(&self.address, intent).await.map_err(|error| self.failed(error))
+        if let Err(error) = self.intents.supersede(&self.address, intent).await {
+            warn!(store = %self.address, subject = intent.event.subject(), error = error_chain(&error), "a superseded intent is not marked");
+        }
     }
 
     async fn remove(&self, event: &AuditEvent) {
@@ -206,7 +213,7 @@ fn is_alone(intents: &[Intent]) -> bool {
 struct Change<'s> {
     store: &'s AuditedStore,
     intent: Intent,
-    /// Intents of lost writers of the same item, of writes that have not happened.
+    /// Intents of other writers of the same item, lost or not, of which it is not known that they happened.
     open: Vec<Intent>,
 }
 
@@ -221,12 +228,16 @@ impl Change<'_> {
             return;
         }
         crash_point(crash_points::AUDIT_EVENT_SENT);
-        store.remove(&self.intent.event).await;
-        // This change found the state that those wanted to replace: they did not happen, and cannot any more.
         let before = &self.intent.before;
-        for lost in self.open.iter().filter(|lost| *before != StateBefore::Any && lost.before == *before) {
-            store.remove(&lost.event).await;
+        for lost in &self.open {
+            if *before != StateBefore::Any && lost.before == *before {
+                // This change found the state that those wanted to replace: they did not happen, and cannot any more.
+                store.remove(&lost.event).await;
+            } else {
+                store.supersede(lost).await;
+            }
         }
+        store.remove(&self.intent.event).await;
     }
 
     /// The change failed. If it certainly was not made, nothing is left of it.

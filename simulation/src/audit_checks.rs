@@ -151,40 +151,53 @@ fn judge_reports(world: &World, account: &AccountId, events: &[AuditEvent]) -> R
     entered.difference(&reported).next().map_or(Ok(()), |event| Err(format!("nobody reported the event {event}")))
 }
 
-/// Each change of Mill has its entry, and each entry of Mill that is certain has its change.
+/// Each change of Mill has its entry, and each entry that its writer sent has its change. Each has an intent.
 fn judge_changes(account: &AccountId, model: &AuditModel, events: &[AuditEvent]) -> Result<(), String> {
-    let mut entries: BTreeMap<ChangeKey, (u64, u64)> = BTreeMap::new();
+    let mut entries: BTreeMap<ChangeKey, EntryCounts> = BTreeMap::new();
     for event in events.iter().filter(|event| event.source == EventSource::Mill) {
+        let id = event.id.to_string();
+        if !model.intents.contains_key(&id) {
+            return Err(format!("nobody intended the event {id} of {}", event.subject()));
+        }
         let key = ChangeKey {
             store: StoreAddress::of(account, &event.store),
             space: event.space.clone(),
             item: event.item.clone(),
             action: event.action,
         };
-        let (certain, superseded) = entries.entry(key).or_default();
+        let counts = entries.entry(key).or_default();
         match event.certainty {
-            EventCertainty::Certain => *certain += 1,
-            EventCertainty::Superseded => *superseded += 1,
+            EventCertainty::Superseded => counts.superseded += 1,
+            EventCertainty::Certain if model.is_first_hand(&id) => counts.first_hand += 1,
+            EventCertainty::Certain => counts.found += 1,
         }
     }
     let keys: BTreeSet<&ChangeKey> =
         model.changes.keys().filter(|key| key.store.account == *account).chain(entries.keys()).collect();
     for key in keys {
         let made = model.changes.get(key).copied().unwrap_or(0);
-        let (certain, superseded) = entries.get(key).copied().unwrap_or_default();
-        let what = || {
+        let counts = entries.get(key).copied().unwrap_or_default();
+        let EntryCounts { first_hand, found, superseded } = counts;
+        let may_be = made.saturating_add(by_others(model, key));
+        if made > first_hand + found + superseded || first_hand > may_be || (found > 0 && may_be == 0) {
             let ChangeKey { store, space, item, action } = key;
             let item = item.as_ref().map(ToString::to_string).unwrap_or_default();
-            format!(
-                "{action} of {space}/{item} in {store} happened {made} times, and has {certain} entries, and \
-                     {superseded} that are not certain"
-            )
-        };
-        if made > certain + superseded || certain > made + by_others(model, key) {
-            return Err(what());
+            return Err(format!("{action} of {space}/{item} in {store} happened {made} times, and has {counts:?}"));
         }
     }
     Ok(())
+}
+
+/// The entries of one kind of change.
+#[derive(Debug, Clone, Copy, Default)]
+struct EntryCounts {
+    /// Those that the writer sent.
+    first_hand: u64,
+    /// Those of a writer that was lost, sent by whoever found its item as it was to be. Of several writers of the same content,
+    /// nobody can tell which one left it: so there may be more of these than changes.
+    found: u64,
+    /// Those that say that nobody knows.
+    superseded: u64,
 }
 
 /// How many entries of a change may stand for what others did, which looks the same: nobody can tell a lost writer's item from

@@ -100,7 +100,8 @@ impl DecodedBody {
         self.envelope.as_ref().is_some_and(of_log)
     }
 
-    fn changes(&self) -> Option<AuditTask> {
+    /// Its audit task, if it is one.
+    pub(crate) fn changes(&self) -> Option<AuditTask> {
         AuditTask::from_task(&self.envelope.as_ref()?.task).ok()
     }
 

@@ -100,7 +100,7 @@ impl WorldModel {
 
     /// Applies an event.
     pub(crate) fn apply(&mut self, event: &Event<'_>) {
-        self.audit.apply(event);
+        self.audit.apply(event, self.now);
         match event {
             Event::Item { by, store, item, holds, .. } => {
                 self.effects += u64::from(*by != USERS);

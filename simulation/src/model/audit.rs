@@ -1,8 +1,9 @@
 //! What Mill changed at audited stores, what waits for its place in a log, and the logs as their stores have them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use mill_model::{AccountId, AuditAction, ContentId, ItemAddress, SpaceId, StoreAddress};
+use mill_model::{AccountId, AuditAction, ContentId, ItemAddress, Monotonic, QueueName, SpaceId, StoreAddress};
 use mill_records::audit_log::AuditLog;
 use serde_json::Value;
 
@@ -22,6 +23,10 @@ pub(crate) struct ChangeKey {
 pub(crate) struct AuditModel {
     /// How often Mill made each change.
     pub(crate) changes: BTreeMap<ChangeKey, u64>,
+    /// Who wrote the intent of each event, and when.
+    pub(crate) intents: BTreeMap<String, (String, Monotonic)>,
+    /// Who first sent each event of Mill, and when.
+    pub(crate) sent: BTreeMap<String, (String, Monotonic)>,
     /// How often people wrote each item.
     pub(crate) written_by_users: BTreeMap<(StoreAddress, ItemAddress), u64>,
     /// The log of each store.
@@ -45,7 +50,7 @@ pub(crate) struct LogModel {
 }
 
 impl AuditModel {
-    pub(super) fn apply(&mut self, event: &Event<'_>) {
+    pub(super) fn apply(&mut self, event: &Event<'_>, now: Monotonic) {
         match event {
             Event::Changed { store, space, item, action, .. } => {
                 let key = ChangeKey {
@@ -59,6 +64,11 @@ impl AuditModel {
             Event::Item { by, store, item, holds: Some(_), .. } if *by == USERS => {
                 *self.written_by_users.entry(((*store).clone(), (*item).clone())).or_default() += 1;
             }
+            Event::Sent { by, queue: QueueName::Audit, decoded, .. } => {
+                for event in decoded.changes().into_iter().flat_map(|task| task.events) {
+                    self.sent.entry(event.id.to_string()).or_insert_with(|| ((*by).to_owned(), now));
+                }
+            }
             Event::LogFile { store, path, bytes, .. } => {
                 let log = self.logs.entry((*store).clone()).or_default();
                 log.paths.insert((*path).to_owned());
@@ -66,9 +76,12 @@ impl AuditModel {
                     log.checkpoints.push(size_and_root(bytes));
                 }
             }
-            Event::Row { table, partition, sort, value: Some(value), .. } if *table == AuditLog::TABLE => {
+            Event::Row { by, table, partition, sort, value: Some(value) } if *table == AuditLog::TABLE => {
                 self.writes += 1;
-                if partition.starts_with("ready/") {
+                if partition.starts_with("intent/") {
+                    let id = sort.rsplit('/').next().unwrap_or(sort);
+                    self.intents.entry(id.to_owned()).or_insert_with(|| ((*by).to_owned(), now));
+                } else if partition.starts_with("ready/") {
                     self.ready.entry((*sort).to_owned()).or_insert(self.writes);
                 } else if *sort == "state" {
                     self.state(partition, value);
@@ -84,6 +97,16 @@ impl AuditModel {
         for id in committed(value) {
             self.committed_after.entry(id).or_insert(before);
         }
+    }
+
+    /// Whether an event was sent by the very writer that made its change, not later by whoever found its intent.
+    pub(crate) fn is_first_hand(&self, id: &str) -> bool {
+        /// Nobody looks at an intent that is younger.
+        const YOUNG: Duration = Duration::from_secs(50);
+        let (Some((wrote, intended)), Some((sender, sent))) = (self.intents.get(id), self.sent.get(id)) else {
+            return false;
+        };
+        wrote == sender && sent.since(*intended) < YOUNG
     }
 
     /// The logs of an account.
