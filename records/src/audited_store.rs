@@ -230,7 +230,8 @@ impl Change<'_> {
         crash_point(crash_points::AUDIT_EVENT_SENT);
         let before = &self.intent.before;
         for lost in &self.open {
-            if *before != StateBefore::Any && lost.before == *before {
+            let marked = lost.event.certainty == EventCertainty::Superseded;
+            if !marked && *before != StateBefore::Any && lost.before == *before {
                 // This change found the state that those wanted to replace: they did not happen, and cannot any more.
                 store.remove(&lost.event).await;
             } else {
@@ -485,8 +486,9 @@ impl AuditedStore {
             return Ok(ContentId::new(path).into_iter().collect());
         }
         let mut listing = self.inner.list(space, None);
-        let mut found = Vec::new();
+        let (mut found, mut ended) = (Vec::new(), false);
         while let Some(page) = listing.try_next().await? {
+            ended = page.end;
             for entry in page.entries {
                 if let ListEntry::Item(id, _) = entry
                     && id.as_str().starts_with(path)
@@ -495,7 +497,7 @@ impl AuditedStore {
                 }
             }
         }
-        Ok(found)
+        if ended { Ok(found) } else { Err(self.failed("the listing ended before its end")) }
     }
 }
 

@@ -459,6 +459,9 @@ impl DestinationStore for StoreClient {
             let done = self.sim_store.inner.respell(space, respelling).await?;
             let after = self.sim_store.inner.contents(space).unwrap_or_default();
             let gone: Vec<_> = before.into_keys().filter(|id| !after.contains_key(id)).collect();
+            if done && gone.is_empty() {
+                self.report_change(space, None, AuditAction::UpdateSpaceProperties);
+            }
             for (id, old) in gone.iter().filter_map(|old| {
                 let id = ContentId::new(format!("{to}{}", old.as_str().strip_prefix(from)?)).ok()?;
                 Some((id, old))

@@ -309,6 +309,47 @@ async fn of_two_writers_lost_at_once_neither_is_said_to_have_certainly_made_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_others_have_undone_and_made_again_is_not_forgotten() {
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    let (new, content) = (item("new"), PutRequest::new(1, Properties::default()));
+    let put = || {
+        let body = stream::iter([Ok("1".into())]).boxed();
+        fixture.audited.put(&new, &content, &Precondition::Absent, body)
+    };
+    fixture.plan.fail(PortCall::Send, 1, InjectedFault::Delay(Duration::from_hours(1000)));
+    assert!(tokio::time::timeout(Duration::from_secs(30), put()).await.is_err());
+    fixture.plan.calm();
+    let Presence::Present(facts) = fixture.store.head(&new).await.unwrap() else { panic!("it is there") };
+    fixture.audited.delete(&new, &Precondition::VersionIs(facts.version)).await.unwrap();
+    put().await.unwrap();
+    tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    assert_eq!((fixture.events().await.len(), fixture.table.rows()), (3, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_is_well_and_is_refused_has_no_event() {
+    // One writer stands still before its write; another one makes the same change, and a third one looks.
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    let (new, content) = (item("new"), PutRequest::new(1, Properties::default()));
+    let put = || {
+        let body = stream::iter([Ok("1".into())]).boxed();
+        fixture.audited.put(&new, &content, &Precondition::Absent, body)
+    };
+    fixture.plan.fail(PortCall::Put, 1, InjectedFault::Delay(Duration::from_secs(10)));
+    let others = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        fixture.store.insert(&new, "1", Properties::default());
+        put().await
+    };
+    let (slow, third) = tokio::join!(put(), others);
+    assert!(slow.is_err() && third.is_err());
+    tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    assert_eq!((fixture.events().await.len(), fixture.table.rows()), (0, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_item_that_cannot_be_looked_at_keeps_no_other_waiting() {
     let fixture = Fixture::new(vec![Algorithm::Md5]);
     for action in [AuditAction::AddContent, AuditAction::CopyContent] {
