@@ -157,6 +157,24 @@ bugs! {
     FoldUnseen = "fold-unseen";
     /// A destination item with another spelling of a name is respelled although the source has both.
     TwinRespelled = "twin-respelled";
+    /// An audited store is changed without an intent.
+    ChangedWithoutIntent = "changed-without-intent";
+    /// The event of a lost writer gets a new id each time that it is sent.
+    EventIdDrawnAnew = "event-id-drawn-anew";
+    /// What a lost writer was about to do is forgotten without a look.
+    LostWriterForgotten = "lost-writer-forgotten";
+    /// A checkpoint is published although another publisher committed first.
+    UncommittedNotePublished = "uncommitted-note-published";
+    /// The checkpoint of a store is replaced by any other, also by an older one.
+    CheckpointGoesBack = "checkpoint-goes-back";
+    /// A checkpoint is written before the files that it names.
+    CheckpointBeforeFiles = "checkpoint-before-files";
+    /// It is not recorded where an event stands in the audit log, so its repeats are entered again.
+    PlacesForgotten = "places-forgotten";
+    /// The content index has what arrived last.
+    LastArrivalIndexed = "last-arrival-indexed";
+    /// A delete is granted for an event and not counted.
+    EventDeleteUncounted = "event-delete-uncounted";
 }
 
 #[cfg(feature = "test-hooks")]

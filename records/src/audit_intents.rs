@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_model::{AuditAction, AuditEvent, ContentId, EventId, ItemFacts, StoreAddress, Timestamp};
-use mill_ports::{KeyRange, Presence, Row, RowKey, RowPrecondition, Table, TableError};
+use mill_model::{AuditAction, AuditEvent, ContentId, EventCertainty, EventId, ItemFacts, StoreAddress, Timestamp};
+use mill_ports::{KeyRange, Presence, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -64,9 +64,13 @@ pub enum FoundState {
     Space(bool),
 }
 
-/// Judges an intent by what stands at its place now.
+/// Judges an intent by what stands at its place now. One whose event is marked as superseded stays so: what stands there now may
+/// be what the writers after it left.
 pub fn judge(intent: &Intent, found: &FoundState) -> IntentVerdict {
     let event = &intent.event;
+    if event.certainty == EventCertainty::Superseded {
+        return IntentVerdict::Superseded;
+    }
     match found {
         FoundState::Space(exists) if *exists == (event.action == AuditAction::CreateSpace) => IntentVerdict::Happened,
         FoundState::Space(_) => IntentVerdict::NotHappened,
@@ -153,8 +157,23 @@ impl Intents {
     /// # Errors
     /// The table's: then the write must not be made.
     pub async fn add(&self, store: &StoreAddress, intent: &Intent) -> Result<(), TableError> {
-        let value: Bytes = serde_json::to_vec(intent).unwrap_or_default().into();
-        self.table.put(&key(store, &intent.event), value, RowPrecondition::Always).await.map(drop)
+        self.table.put(&key(store, &intent.event), written(intent), RowPrecondition::Always).await.map(drop)
+    }
+
+    /// Marks an intent as one that nothing tells of any more: another writer goes on at its place.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn supersede(&self, store: &StoreAddress, intent: &Intent) -> Result<(), TableError> {
+        let mut marked = intent.clone();
+        marked.event.certainty = EventCertainty::Superseded;
+        let key = key(store, &intent.event);
+        // One that its writer has removed meanwhile stays away.
+        let Some(row) = self.table.get(&key).await? else { return Ok(()) };
+        match self.table.put(&key, written(&marked), RowPrecondition::VersionIs(row.version)).await {
+            Err(error) if error.kind != TableErrorKind::Conflict => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Removes an intent that is settled.
@@ -204,12 +223,16 @@ impl Intents {
 
     fn read(&self, row: &Row) -> Result<Intent, TableError> {
         serde_json::from_slice(&row.value).map_err(|error| TableError {
-            kind: mill_ports::TableErrorKind::Unexpected,
+            kind: TableErrorKind::Unexpected,
             op: "reading an intent",
             table: self.table.name().to_owned(),
             source: Some(error.into()),
         })
     }
+}
+
+fn written(intent: &Intent) -> Bytes {
+    serde_json::to_vec(intent).unwrap_or_default().into()
 }
 
 fn key(store: &StoreAddress, event: &AuditEvent) -> RowKey {

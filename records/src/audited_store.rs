@@ -3,11 +3,13 @@
 //! The wrapper writes an intent, makes the change, sends the event, and removes the intent. A change whose result is not known
 //! keeps its intent, and [`AuditedStore::settle`] looks at the item later.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use mill_hooks::crash_point;
+use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::digest::Digester;
 use mill_model::{
     Algorithm, AuditAction, AuditEvent, ContentId, CopiedFrom, EventCertainty, EventSource, ItemAddress, ItemFacts,
@@ -15,8 +17,8 @@ use mill_model::{
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, ListEntry, Listing,
-    OpenItem, Place, Precondition, Presence, PutRequest, PutResult, Respelling, RngExt as _, SourceStore, SpaceFacts,
-    SpaceList, StoreError, StoreErrorKind, error_chain,
+    OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, RngExt as _,
+    SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, error_chain,
 };
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -58,36 +60,63 @@ impl AuditedStore {
     /// The store or the table did not answer. What is left is settled by the next call.
     pub async fn settle(&self) -> Result<u64, StoreError> {
         let intents = self.intents.of_store(&self.address).await.map_err(|error| self.failed(error))?;
-        let mut sent = 0;
+        let mut by_subject: BTreeMap<_, Vec<Intent>> = BTreeMap::new();
         for intent in intents {
-            let age = self.intents.age(&intent, self.sender.clock.now());
-            if age < Intents::SENT_AFTER {
-                continue;
+            let subject = (intent.event.space.clone(), intent.event.item.clone());
+            by_subject.entry(subject).or_default().push(intent);
+        }
+        let (mut sent, mut failure) = (0, None);
+        for intents in by_subject.into_values() {
+            // An item that cannot be looked at keeps no other waiting.
+            match self.settle_subject(&intents).await {
+                Ok(of_subject) => sent += of_subject,
+                Err(error) => drop(failure.get_or_insert(error)),
             }
-            let found = self.look(&intent.event).await?;
-            sent += u64::from(self.settle_one(&intent, &found, age).await?);
+        }
+        failure.map_or(Ok(sent), Err)
+    }
+
+    async fn settle_subject(&self, intents: &[Intent]) -> Result<u64, StoreError> {
+        let age = |intent: &Intent| self.intents.age(intent, self.sender.clock.now());
+        let old = intents.iter().filter(|intent| age(intent) >= Intents::SENT_AFTER);
+        let (alone, mut sent, mut found) = (is_alone(intents), 0, None);
+        for intent in old {
+            let found = match &found {
+                Some(found) => found,
+                None => found.insert(self.look(&intent.event).await?),
+            };
+            sent += u64::from(self.settle_one(intent, found, (age(intent), alone)).await?);
         }
         Ok(sent)
     }
 
-    /// Whether an event was sent.
+    /// Whether it is settled, so that an event was sent. `alone`: no other lost write may have left what stands there.
     async fn settle_one(
         &self,
         intent: &Intent,
         found: &FoundState,
-        age: std::time::Duration,
+        (age, alone): (Duration, bool),
     ) -> Result<bool, StoreError> {
-        let event = match judge(intent, found) {
-            IntentVerdict::Happened => completed(&intent.event, found),
-            IntentVerdict::Superseded if age >= Intents::SUPERSEDED_AFTER => {
+        let forgotten = is_planted(PlantedBug::LostWriterForgotten);
+        let (verdict, age) =
+            if forgotten { (IntentVerdict::NotHappened, Duration::MAX) } else { (judge(intent, found), age) };
+        let event = match verdict {
+            IntentVerdict::Happened if alone => completed(&intent.event, found),
+            IntentVerdict::Superseded | IntentVerdict::Happened if age >= Intents::SUPERSEDED_AFTER => {
                 AuditEvent { certainty: EventCertainty::Superseded, ..intent.event.clone() }
             }
             IntentVerdict::NotHappened if age >= Intents::WRITER_LOST_AFTER => {
                 self.remove(&intent.event).await;
                 return Ok(false);
             }
-            IntentVerdict::Superseded | IntentVerdict::NotHappened => return Ok(false),
+            _ => return Ok(false),
         };
+        let id = if is_planted(PlantedBug::EventIdDrawnAnew) {
+            self.sender.chance.event_id(event.happened_at())
+        } else {
+            event.id
+        };
+        let event = AuditEvent { id, ..event };
         info!(store = %self.address, subject = event.subject(), action = %event.action, "a lost writer's change is recorded");
         self.sender.send(&self.address.account, vec![event]).await.map_err(|error| self.failed(error))?;
         self.remove(&intent.event).await;
@@ -99,7 +128,15 @@ impl AuditedStore {
             Some(id) => {
                 let item = ItemAddress { space: event.space.clone(), id: id.clone() };
                 match self.inner.head(&item).await {
-                    Err(error) if error.kind == StoreErrorKind::SpaceAbsent => FoundState::Item(Presence::Absent),
+                    // Under this name there is none, also where the store has one under another spelling.
+                    Err(error)
+                        if matches!(
+                            error.kind,
+                            StoreErrorKind::SpaceAbsent | StoreErrorKind::Refused(RefusalReason::Twin(_))
+                        ) =>
+                    {
+                        FoundState::Item(Presence::Absent)
+                    }
                     found => FoundState::Item(found?),
                 }
             }
@@ -117,19 +154,37 @@ impl AuditedStore {
     async fn begin(&self, event: AuditEvent, before: StateBefore) -> Result<PendingChange<'_>, StoreError> {
         let older = self.intents.about(&self.address, &event).await.map_err(|error| self.failed(error))?;
         let mut open = Vec::new();
-        if !older.is_empty() {
-            let found = self.look(&event).await?;
-            for intent in older {
-                let age = self.intents.age(&intent, self.sender.clock.now());
-                if !self.settle_one(&intent, &found, age).await? {
-                    open.push(intent);
+        let (alone, mut found) = (is_alone(&older), None);
+        for intent in older {
+            let age = self.intents.age(&intent, self.sender.clock.now());
+            // A younger one is of a writer that may be well, and has not been refused yet.
+            if age >= Intents::SENT_AFTER {
+                let found = match &found {
+                    Some(found) => found,
+                    None => found.insert(self.look(&event).await?),
+                };
+                if self.settle_one(&intent, found, (age, alone)).await? {
+                    continue;
                 }
             }
+            open.push(intent);
         }
         let intent = self.intents.intent(event, before);
-        self.intents.add(&self.address, &intent).await.map_err(|error| self.failed(error))?;
+        if !is_planted(PlantedBug::ChangedWithoutIntent) {
+            self.intents.add(&self.address, &intent).await.map_err(|error| self.failed(error))?;
+        }
         crash_point(crash_points::AUDIT_INTENT_WRITTEN);
         Ok(PendingChange { store: self, intent, open })
+    }
+
+    /// Marks what another writer was about to do: what stands there from now on tells nothing of it.
+    async fn supersede(&self, intent: &Intent) {
+        if intent.event.certainty == EventCertainty::Superseded {
+            return;
+        }
+        if let Err(error) = self.intents.supersede(&self.address, intent).await {
+            warn!(store = %self.address, subject = intent.event.subject(), error = error_chain(&error), "a superseded intent is not marked");
+        }
     }
 
     async fn remove(&self, event: &AuditEvent) {
@@ -149,11 +204,16 @@ impl AuditedStore {
     }
 }
 
+/// Whether at most one of the intents about an item may tell of what stands there.
+fn is_alone(intents: &[Intent]) -> bool {
+    intents.iter().filter(|intent| intent.event.certainty == EventCertainty::Certain).count() <= 1
+}
+
 /// A change that is under way.
 struct PendingChange<'s> {
     store: &'s AuditedStore,
     intent: Intent,
-    /// Intents of lost writers of the same item, of writes that have not happened.
+    /// Intents of other writers of the same item, lost or not, of which it is not known that they happened.
     open: Vec<Intent>,
 }
 
@@ -168,12 +228,17 @@ impl PendingChange<'_> {
             return;
         }
         crash_point(crash_points::AUDIT_EVENT_SENT);
-        store.remove(&self.intent.event).await;
-        // This change found the state that those wanted to replace: they did not happen, and cannot any more.
         let before = &self.intent.before;
-        for lost in self.open.iter().filter(|lost| *before != StateBefore::Any && lost.before == *before) {
-            store.remove(&lost.event).await;
+        for lost in &self.open {
+            let marked = lost.event.certainty == EventCertainty::Superseded;
+            if !marked && *before != StateBefore::Any && lost.before == *before {
+                // This change found the state that those wanted to replace: they did not happen, and cannot any more.
+                store.remove(&lost.event).await;
+            } else {
+                store.supersede(lost).await;
+            }
         }
+        store.remove(&self.intent.event).await;
     }
 
     /// The change failed. If it certainly was not made, nothing is left of it.
@@ -421,8 +486,9 @@ impl AuditedStore {
             return Ok(ContentId::new(path).into_iter().collect());
         }
         let mut listing = self.inner.list(space, None);
-        let mut found = Vec::new();
+        let (mut found, mut ended) = (Vec::new(), false);
         while let Some(page) = listing.try_next().await? {
+            ended = page.end;
             for entry in page.entries {
                 if let ListEntry::Item(id, _) = entry
                     && id.as_str().starts_with(path)
@@ -431,7 +497,7 @@ impl AuditedStore {
                 }
             }
         }
-        Ok(found)
+        if ended { Ok(found) } else { Err(self.failed("the listing ended before its end")) }
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
-    AccountId, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic, Properties, QueueName, RemoveTask, SpaceId,
-    SpacePair, StoreAddress, TaskArgs, TaskId, Timestamp,
+    AccountId, AuditAction, AuditEvent, AuditTask, ContentId, DuplicateTask, Envelope, ItemAddress, Monotonic,
+    Properties, PublishLogTask, QueueName, RemoveTask, SpaceId, SpacePair, StoreAddress, TaskArgs, TaskId, Timestamp,
 };
 use mill_producer::SessionReport;
 
@@ -79,7 +79,10 @@ impl DecodedBody {
     /// Whether it is a task that no processor understands.
     pub(crate) fn is_hopeless(&self) -> bool {
         let understood = |envelope: &Envelope| {
-            envelope.task.kind == ProbeTask::KIND || self.duplicate().is_some() || self.remove().is_some()
+            envelope.task.kind == ProbeTask::KIND
+                || self.is_of_log()
+                || self.duplicate().is_some()
+                || self.remove().is_some()
         };
         self.envelope.as_ref().is_some_and(|envelope| !understood(envelope))
     }
@@ -87,6 +90,19 @@ impl DecodedBody {
     /// Its duplicate task, if it is one.
     pub(crate) fn duplicate(&self) -> Option<DuplicateTask> {
         DuplicateTask::from_task(&self.envelope.as_ref()?.task).ok()
+    }
+
+    /// Whether it is a task about changes or the log of them.
+    pub(crate) fn is_of_log(&self) -> bool {
+        let of_log = |envelope: &Envelope| {
+            AuditTask::from_task(&envelope.task).is_ok() || PublishLogTask::from_task(&envelope.task).is_ok()
+        };
+        self.envelope.as_ref().is_some_and(of_log)
+    }
+
+    /// Its audit task, if it is one.
+    pub(crate) fn changes(&self) -> Option<AuditTask> {
+        AuditTask::from_task(&self.envelope.as_ref()?.task).ok()
     }
 
     /// Its remove task, if it is one.
@@ -106,6 +122,11 @@ impl fmt::Display for DecodedBody {
             let ids: Vec<&str> = task.items().iter().map(ContentId::as_str).collect();
             let SpacePair { account, source, destination, space } = &task.pair;
             write!(f, " {account} {source}→{destination} {space}/{}", ids.join(" "))?;
+        }
+        if let Some(AuditTask { account, events, .. }) = self.changes() {
+            for event in &events {
+                write!(f, " {account} {} {} {} event {}", event.store, event.action, event.subject(), event.id)?;
+            }
         }
         if let Some(RemoveTask { pair, list, row }) = self.remove() {
             let SpacePair { account, source, destination, space } = pair;
@@ -163,6 +184,18 @@ pub(crate) enum Event<'a> {
         holds: ContentFingerprint,
         called: Monotonic,
     },
+    /// Mill made a change that is to be recorded.
+    Changed {
+        by: &'a str,
+        store: &'a StoreAddress,
+        space: &'a SpaceId,
+        item: Option<&'a ContentId>,
+        action: AuditAction,
+    },
+    /// A store reports, perhaps late, what people did there.
+    Reported { store: &'a StoreAddress, event: &'a AuditEvent },
+    /// A file of an audit log was written.
+    LogFile { by: &'a str, store: &'a StoreAddress, path: &'a str, bytes: &'a [u8] },
     /// A space was created or removed.
     Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool },
     /// A disk beneath a space was mounted or unmounted.
@@ -212,6 +245,16 @@ impl fmt::Display for Event<'_> {
             }
             Self::Space { by, store, space, here, .. } => {
                 write!(f, "{by}: {store} space {space} {}", if *here { "made" } else { "removed" })
+            }
+            Self::Changed { by, store, space, item, action } => {
+                let item = item.map(ContentId::as_str).unwrap_or_default();
+                write!(f, "{by}: {store} {action} {space}/{item} is to be recorded")
+            }
+            Self::Reported { store, event } => {
+                write!(f, "{store} reports {} {} as event {}", event.action, event.subject(), event.id)
+            }
+            Self::LogFile { by, store, path, bytes } => {
+                write!(f, "{by}: {store} log file {path} = {:016x}", Hash::of(bytes))
             }
             Self::Mounted { store, space, path, here } => {
                 write!(f, "{USERS}: {store} {space}/{path} {}", if *here { "mounted" } else { "unmounted" })

@@ -173,6 +173,12 @@ faults! {
     StateFull = "state-full";
     /// A store that a run asks does not answer for up to twenty minutes.
     StoreSilent = "store-silent";
+    /// A store does not report what people did there.
+    NotificationLost = "notification-lost";
+    /// A store reports twice what people did there.
+    NotificationDoubled = "notification-doubled";
+    /// A store reports late what people did there, after what they did next.
+    NotificationLate = "notification-late";
     /// The producers' lease cannot be beaten for a while.
     ProducerStarved = "producer-starved";
 }

@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::audit_world;
 use super::event::Event;
 use super::instrumented_processor::InstrumentedFactory;
 use super::policies;
@@ -256,7 +257,7 @@ impl ProcessDeps {
             dry_run: false,
             another_source: false,
             give_up_after: self.give_up_after,
-            audit: None,
+            audit: self.process.world.audit.as_ref().map(|audit| audit.deps(&self.process)),
         });
         let registry = registry.register(ProbeHandler(self.process.clone()));
         registry.wrapped(|inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() }))
@@ -366,10 +367,10 @@ pub(crate) fn workman(process_deps: &ProcessDeps, polls: Polls) -> (Workman, Hea
         grace: Duration::from_secs(30),
     };
     let deps = WorkmanDeps {
-        queues: vec![
-            process_deps.queues[&QueueName::DuplicationHigh].clone(),
-            process_deps.queues[&QueueName::DuplicationLow].clone(),
-        ],
+        queues: [QueueName::Audit, QueueName::DuplicationHigh, QueueName::DuplicationLow]
+            .iter()
+            .filter_map(|name| process_deps.queues.get(name).cloned())
+            .collect(),
         all_queues: process_deps.queues.clone(),
         dead_letter: process_deps.queues[&QueueName::DeadLetter].clone(),
         registry: process_deps.registry(),
@@ -403,7 +404,12 @@ async fn work(handle: &ProcessHandle) {
         stop.immediate.cancel();
         ended
     };
-    let (_, (), _) = futures::join!(working, heartbeat.run(), drain.run(stop));
+    if process.world.audit.is_none() {
+        let (_, (), _) = futures::join!(working, heartbeat.run(), drain.run(stop));
+        return;
+    }
+    let settling = audit_world::settle_now_and_then(process, &stop.gentle, &stop.immediate);
+    let (_, (), _, ()) = futures::join!(working, heartbeat.run(), drain.run(stop), settling);
 }
 
 /// Runs a producer: one session after another, like cron.

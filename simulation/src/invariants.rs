@@ -1,5 +1,6 @@
 //! The promises that must hold at every moment, each in a file of its own. A new one is a file here and a line in [`all`].
 
+mod checkpoints;
 mod dead_letters;
 mod delays;
 mod deletes;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(newest::NeverBack),
         Box::new(deletes::ProvenDeletes),
         Box::new(grants::GrantedDeletes::default()),
+        Box::new(checkpoints::LogsOnlyGrow::default()),
         Box::new(owners::OneOwner::default()),
         Box::new(producers::OneProducer::default()),
         Box::new(fences::BookIsFenced::default()),

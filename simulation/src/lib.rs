@@ -4,9 +4,9 @@
 //! Reading order: [`mod@seed`] (one world from beginning to end), `swarm` (the settings that a seed draws), `world` and `model`
 //! (the back ends, and the state that the world knows them to be in), `sim_process` (where a process dies), `sim_queue`,
 //! `sim_store`, `sim_table` (a process's clients of queues, stores and tables), `fleet` (the processes), `sim_run` and
-//! `run_scenario` (a run that ends by itself), `chaos`, `users`, `policies`, `operator`, `targeted_races` (what happens
-//! meanwhile), `planted_calls` (bugs on purpose), `event` and `invariants` (what is judged all along), `quiescence`, `checker`
-//! and `scripted_checks` (what is judged at the end), [`campaign`] (many seeds). Beside it stands [`hostile_copies`], a suite that needs all rooms too. `docs/simulation.md` says
+//! `run_scenario` (a run that ends by itself), `audit_world` (audit logs and notifications), `chaos`, `users`, `policies`, `operator`, `targeted_races` (what happens
+//! meanwhile), `planted_calls` (bugs on purpose), `event` and `invariants` (what is judged all along), `quiescence`, `checker`,
+//! `audit_checks` and `scripted_checks` (what is judged at the end), [`campaign`] (many seeds). Beside it stands [`hostile_copies`], a suite that needs all rooms too. `docs/simulation.md` says
 //! how to run, replay and extend it.
 //!
 //! **Invariant:** one seed decides everything. Two runs of it have the same trace, to the last event.
@@ -22,6 +22,8 @@ pub mod hostile_copies;
 pub mod seed;
 
 mod attempts;
+mod audit_checks;
+mod audit_world;
 mod chaos;
 mod checker;
 mod desired_policies;

@@ -1,6 +1,7 @@
 //! The model of the world, written from events alone: every state of every item, where each task is, every policy that ever
 //! held.
 
+mod audit;
 mod dead_letters;
 mod stores;
 mod tasks;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, SpacePair, StoreAddress, TaskArgs as _};
 
+pub(crate) use self::audit::{AuditModel, ChangeKey, LogModel, committed};
 pub(crate) use self::stores::{ItemSnapshot, StoreModel};
 pub(crate) use self::tasks::TaskModel;
 use super::desired_policies::DesiredPolicies;
@@ -29,6 +31,8 @@ pub(crate) struct Tolerances {
     pub(crate) producer_timeout: Duration,
     /// The most deletes of a pair that the rule may grant within 24 hours.
     pub(crate) unasked_max: u64,
+    /// The most that it may grant for events, together with all others.
+    pub(crate) unasked_few: u64,
     /// Whether each session of a producer may begin runs.
     pub(crate) each_session_begins: bool,
 }
@@ -66,6 +70,8 @@ pub(crate) struct WorldModel {
     pub(crate) marks: BTreeSet<String>,
     /// When policy files were last unreadable or broken.
     pub(crate) policies_troubled: Option<Monotonic>,
+    /// What the audit logs must tell.
+    pub(crate) audit: AuditModel,
 }
 
 impl WorldModel {
@@ -88,11 +94,13 @@ impl WorldModel {
             effects: 0,
             marks: BTreeSet::new(),
             policies_troubled: None,
+            audit: AuditModel::default(),
         }
     }
 
     /// Applies an event.
     pub(crate) fn apply(&mut self, event: &Event<'_>) {
+        self.audit.apply(event, self.now);
         match event {
             Event::Item { by, store, item, holds, .. } => {
                 self.effects += u64::from(*by != USERS);

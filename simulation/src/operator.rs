@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mill_hooks::{PlantedBug, is_planted};
-use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_model::{
+    AccountId, AuditTask, PublishLogTask, QueueName, SpaceId, StoreAddress, StoreId, TaskArgs as _, TaskKind,
+};
 use mill_ports::Clock as _;
 use mill_records::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState, OperatorDecision};
 use mill_records::owners::DestinationSpace;
@@ -14,6 +16,10 @@ use super::fleet::ProcessDeps;
 use super::planted_calls;
 use super::sim_process::SimProcess;
 use super::world::World;
+
+fn is_of_log(kind: &Option<TaskKind>) -> bool {
+    kind.as_ref().is_some_and(|kind| *kind == AuditTask::KIND || *kind == PublishLogTask::KIND)
+}
 
 /// A person at the command line.
 pub(crate) struct Operator {
@@ -48,11 +54,14 @@ impl Operator {
             }
             let hopeless = letter.account.is_none() || letter.origin.is_none() || letter.history.len() > 6;
             let discard = hopeless || (!all && rng.below(2) == 0);
+            // What is to be recorded is never thrown away.
+            let to = is_of_log(&letter.kind).then_some(QueueName::Audit);
+            let discard = discard && to.is_none();
             let book = self.process_deps.dead_letters();
             let decided = if discard {
                 book.discard(&letter.id, "not worth it", self.decision()).await
             } else {
-                book.retry(&letter.id, None, self.process_deps.queues(), self.decision()).await.map(drop)
+                book.retry(&letter.id, to, self.process_deps.queues(), self.decision()).await.map(drop)
             };
             match decided {
                 Ok(()) if !self.world().is_calm() => {

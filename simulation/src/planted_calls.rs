@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use mill_hooks::{PlantedBug, is_planted};
-use mill_model::{DuplicateTask, ItemAddress, SpacePair, Task, TaskArgs as _, Timestamp};
-use mill_ports::{Precondition, Presence, RowKey, StoreError, Stores as _, TaskQueue as _};
+use mill_model::{DuplicateTask, ItemAddress, SpacePair, StoreAddress, Task, TaskArgs as _, Timestamp, Version};
+use mill_ports::{
+    Body, Precondition, Presence, PutResult, RowKey, StoreError, Stores as _, TagsWritten, TaskQueue as _,
+};
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::tables;
@@ -16,7 +19,7 @@ use super::event::OPERATOR;
 use super::in_flight_bodies::InFlightBodies;
 use super::sim_process::SimProcess;
 use super::sim_queue::QueueClient;
-use super::sim_store::StoreClients;
+use super::sim_store::{StoreClient, StoreClients};
 
 /// Acknowledges the task with that key, if the process holds it.
 pub(crate) async fn acknowledge_at_once(process: &Arc<SimProcess>, key: &str) {
@@ -38,6 +41,35 @@ pub(crate) async fn delete_vanished(process: &Arc<SimProcess>, task: &Task) -> R
         if matches!(source.head(&item).await?, Presence::Absent) {
             destination.delete(&item, &Precondition::VersionIs(found.version)).await?;
         }
+    }
+    Ok(())
+}
+
+/// Keeps a file of a log back, or returns the body of one that is written at once: a checkpoint.
+pub(crate) async fn log_file_kept(
+    client: &StoreClient,
+    item: &ItemAddress,
+    body: Body,
+) -> Result<Result<PutResult, Body>, StoreError> {
+    if item.id.as_str().starts_with("checkpoint") {
+        return Ok(Err(body));
+    }
+    let pieces: Vec<Bytes> = body.try_collect().await?;
+    client.process.late_files.lock().push((client.address().clone(), item.clone(), pieces.concat().into()));
+    Ok(Ok(PutResult { version: Version::settled_at("kept"), checksums: Vec::new(), at: None, tags: TagsWritten::None }))
+}
+
+/// Writes the files that were kept back, once the checkpoint is there.
+pub(crate) async fn write_kept_files(client: &StoreClient, written: &ItemAddress) -> Result<(), StoreError> {
+    if written.id.as_str() != "checkpoint" {
+        return Ok(());
+    }
+    let all = std::mem::take(&mut *client.process.late_files.lock());
+    let (here, elsewhere) = all.into_iter().partition(|(store, ..)| store == client.address());
+    client.process.late_files.lock().extend::<Vec<_>>(elsewhere);
+    let here: Vec<(StoreAddress, ItemAddress, Bytes)> = here;
+    for (_, item, bytes) in here {
+        client.write_log_file(&item, bytes).await?;
     }
     Ok(())
 }

@@ -30,12 +30,16 @@ pub(crate) fn write_all(world: &World) {
     let accounts: Vec<&str> = world.accounts.iter().map(AccountId::as_str).collect();
     write(world, mill_policy::ACCOUNTS_FILE.to_owned(), json!(accounts).to_string());
     for account in &world.accounts {
-        let stores: Vec<_> = STORES
+        let stores: Vec<serde_json::Value> = STORES
             .iter()
             .chain([&OTHER_NAME])
             .map(|store| json!({ "id": store, "type": "folder", "root": format!("{}-{store}", account.as_str()), "primary": *store == "1" }))
             .collect();
-        write(world, AccountPolicy::stores_file_name(account), json!({ "stores": stores }).to_string());
+        let file = match &world.audit {
+            Some(audit) => audit.stores_file(account, stores),
+            None => json!({ "stores": stores }),
+        };
+        write(world, AccountPolicy::stores_file_name(account), file.to_string());
         write_one(world, account, "written");
     }
 }

@@ -11,6 +11,8 @@ use mill_ports::{Clock, Rng};
 use mill_testkit::{MemoryQueue, MemoryStore, QueueBehavior, SimClock, StoreBehavior};
 
 use super::attempts::Attempts;
+use super::audit_checks;
+use super::audit_world::AuditWorld;
 use super::chaos::Chaos;
 use super::event::USERS;
 use super::fault::FaultCounts;
@@ -79,9 +81,13 @@ async fn run_world(world: &Arc<World>, runs: &RunScenarios) {
     world.set_calm(false);
     Chaos { world, fleet: &mut fleet }.run().await;
     runs.play_with_faults(world).await;
-    if !world.is_over() && settle(world, &mut fleet).await.is_some() && runs.at_rest && !world.is_over() {
+    let settled = !world.is_over() && settle(world, &mut fleet).await.is_some();
+    if settled && runs.at_rest && !world.is_over() {
         fleet.stop_all(true).await;
         runs.play_at_rest(world).await;
+    }
+    if settled && !world.is_over() {
+        audit_checks::judge(world, &mut fleet).await;
     }
     fleet.stop_all(false).await;
 }
@@ -105,13 +111,13 @@ async fn settle(world: &Arc<World>, fleet: &mut SimFleet) -> Option<()> {
 fn draw_world(seed: u64, lines: bool) -> Arc<World> {
     let rng = SimRng::new(seed);
     let swarm = Swarm::draw(&rng.fork());
-    let world = empty_world(swarm, &rng, lines);
+    let world = empty_world(swarm, &rng, AuditWorld::draw(seed), lines);
     populate(&world);
     world
 }
 
 /// A world without any items.
-pub(crate) fn empty_world(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World> {
+pub(crate) fn empty_world(swarm: Swarm, rng: &SimRng, audit: Option<AuditWorld>, lines: bool) -> Arc<World> {
     let clock = Arc::new(SimClock::new());
     let as_clock: Arc<dyn Clock> = clock.clone();
     let accounts: Vec<AccountId> =
@@ -120,8 +126,9 @@ pub(crate) fn empty_world(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World>
         ["photos", "texts"].iter().take(swarm.spaces as usize).map(|name| SpaceId::new(*name).unwrap()).collect();
     let mut sim_stores = BTreeMap::new();
     for account in &accounts {
-        for store in STORES {
-            let address = StoreAddress { account: account.clone(), store: StoreId::new(store).unwrap() };
+        let of_logs = audit.iter().flat_map(AuditWorld::own_stores).cloned();
+        for store in STORES.map(|store| StoreId::new(store).unwrap()).into_iter().chain(of_logs) {
+            let address = StoreAddress { account: account.clone(), store };
             sim_stores.insert(address.clone(), sim_store(address, &swarm, &as_clock));
         }
     }
@@ -130,13 +137,14 @@ pub(crate) fn empty_world(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World>
     let policy_store = MemoryStore::new(policy_address.clone(), StoreBehavior::default(), clock.clone());
     let model = WorldModel::new(tolerances(&swarm));
     World::new(WorldParts {
-        sim_queues: sim_queues(&swarm, &as_clock, rng),
+        sim_queues: sim_queues(&swarm, &as_clock, rng, audit.is_some()),
         policy_store: SimStore::new(policy_address, policy_store, true),
         journal: Journal::new(model, lines),
         rng: rng.fork(),
         swarm,
         clock,
         sim_stores,
+        audit,
         accounts,
         spaces,
     })
@@ -197,7 +205,12 @@ fn sim_store(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Ar
     SimStore::new(address.clone(), MemoryStore::new(address, behavior, clock.clone()), checks)
 }
 
-fn sim_queues(swarm: &Swarm, clock: &Arc<dyn Clock>, rng: &SimRng) -> BTreeMap<QueueName, Arc<SimQueue>> {
+fn sim_queues(
+    swarm: &Swarm,
+    clock: &Arc<dyn Clock>,
+    rng: &SimRng,
+    audited: bool,
+) -> BTreeMap<QueueName, Arc<SimQueue>> {
     let chance: Arc<dyn Rng> = Arc::new(rng.fork());
     // The queues themselves double nothing: the world does, so that each body can be accounted for.
     let behavior = QueueBehavior {
@@ -213,7 +226,8 @@ fn sim_queues(swarm: &Swarm, clock: &Arc<dyn Clock>, rng: &SimRng) -> BTreeMap<Q
         |name, redrive| Arc::new(MemoryQueue::new(name, behavior.clone(), clock.clone(), chance.clone(), redrive));
     let letters = queue(QueueName::DeadLetter, None);
     let mut sim_queues = BTreeMap::new();
-    for name in [QueueName::DuplicationHigh, QueueName::DuplicationLow] {
+    let of_logs = audited.then_some(QueueName::Audit);
+    for name in [QueueName::DuplicationHigh, QueueName::DuplicationLow].into_iter().chain(of_logs) {
         sim_queues.insert(name, SimQueue::new(name, queue(name, Some(letters.clone()))));
     }
     sim_queues.insert(QueueName::DeadLetter, SimQueue::new(QueueName::DeadLetter, letters));
@@ -233,6 +247,7 @@ fn tolerances(swarm: &Swarm) -> Tolerances {
         tries_age: minutes(10) + frozen,
         producer_timeout: PRODUCER_TIMEOUT,
         unasked_max: swarm.thresholds.unasked_max,
+        unasked_few: swarm.thresholds.few,
         each_session_begins: swarm.frequency.is_zero(),
     }
 }

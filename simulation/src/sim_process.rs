@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::R
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Monotonic, QueueName, Timestamp};
+use bytes::Bytes;
+use mill_model::{ItemAddress, Monotonic, QueueName, StoreAddress, Timestamp};
 use mill_ports::{Clock, OutgoingMessage, SecondClockReading};
 use mill_testkit::SimClock;
 use mill_workman::StopSignal;
@@ -38,6 +39,8 @@ pub(crate) struct SimProcess {
     pub(crate) state_trouble: Mutex<StateTrouble>,
     /// What a bug on purpose keeps back until the row is written that says that it is sent.
     pub(crate) late_sends: Mutex<Vec<(QueueName, Vec<OutgoingMessage>)>>,
+    /// Files of a log that a bug on purpose keeps back until the checkpoint is written that names them.
+    pub(crate) late_files: Mutex<Vec<(StoreAddress, ItemAddress, Bytes)>>,
     /// How many more of its batches fail in part, in a row.
     pub(crate) partial_left: AtomicU32,
     /// When its last trouble ended, or when it started: after that nothing excuses a delay.
@@ -114,6 +117,7 @@ impl SimProcess {
             starved_until: Mutex::default(),
             state_trouble: Mutex::default(),
             late_sends: Mutex::default(),
+            late_files: Mutex::default(),
             partial_left: AtomicU32::new(0),
             troubled_until: Mutex::new(world.now()),
         }

@@ -63,6 +63,13 @@ impl SimQueue {
         self.put(world, by, one, None).await;
     }
 
+    /// Sends a body that does not come from Mill and arrives after a while.
+    pub(crate) fn put_late(&self, world: &World, by: &str, one: OutgoingMessage, late: Duration) {
+        let (decoded, due) = (DecodedBody::of(&one.body), world.now().plus(late));
+        self.late.lock().insert((due, world.rng.next()), one);
+        world.see(&Event::Sent { by, queue: self.name, decoded: &decoded, due });
+    }
+
     /// Lets late bodies arrive that are due. The model counts them as in the queue already.
     pub(crate) async fn arrive(&self, now: Monotonic) {
         loop {

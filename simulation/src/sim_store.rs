@@ -11,8 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{
-    AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Version,
+    AccountId, AuditAction, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId,
+    Version,
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
@@ -24,9 +28,11 @@ use parking_lot::Mutex;
 
 use self::alias::AliasedStore;
 pub(crate) use self::hidden_space::HiddenSpace;
+use super::audit_world::{is_audited, is_log};
 use super::event::{ContentFingerprint, Event};
 use super::fault::SimFault;
 use super::instrumented_processor;
+use super::planted_calls;
 use super::policies::OTHER_NAME;
 use super::sim_process::SimProcess;
 
@@ -83,7 +89,7 @@ impl SimStore {
 /// A process's client of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreClient {
-    process: Arc<SimProcess>,
+    pub(crate) process: Arc<SimProcess>,
     sim_store: Arc<SimStore>,
     /// Whether no fault is ever injected.
     quiet: bool,
@@ -99,6 +105,10 @@ enum StoreCallFault {
 impl StoreClient {
     pub(crate) fn new(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, quiet: bool) -> Self {
         Self { process: process.clone(), sim_store: sim_store.clone(), quiet }
+    }
+
+    pub(crate) fn address(&self) -> &StoreAddress {
+        &self.sim_store.address
     }
 
     fn error(&self, op: &'static str, subject: &dyn Display, kind: StoreErrorKind) -> StoreError {
@@ -205,9 +215,16 @@ impl StoreClient {
         })
     }
 
-    /// Records that a call begins that may change the store. Returns when.
-    fn report_call(&self, op: &'static str, subject: &dyn Display) -> Monotonic {
-        let leased = instrumented_processor::running().map(|running| running.is_leased());
+    /// Records that a call begins that may change the store. Returns when. The files of a log are not judged by leases: they
+    /// follow from what was committed.
+    fn report_call(&self, op: &'static str, space: &SpaceId, subject: &dyn Display) -> Monotonic {
+        if is_log(space) {
+            return self.process.world.now();
+        }
+        let world = &self.process.world;
+        // An intent is written between a task's look at its lease and the change, and may take long.
+        let intended = world.audit.is_some() && is_audited(&self.sim_store.address);
+        let leased = instrumented_processor::running().filter(|_| !intended).map(|running| running.is_leased());
         self.process.world.see(&Event::Calls {
             by: &self.process.name,
             op,
@@ -220,10 +237,39 @@ impl StoreClient {
 
     /// Records what `item` holds now; `item` is the spelling that the store has.
     fn report_item(&self, item: &ItemAddress, called: Monotonic, first: bool, damaged: bool) {
+        if is_log(&item.space) {
+            return self.report_log_file(item);
+        }
         let holds =
             self.sim_store.inner.content(item).map(|(bytes, properties)| ContentFingerprint::of(&bytes, &properties));
         let (by, store) = (&self.process.name, &self.sim_store.address);
         self.process.world.see(&Event::Item { by, store, item, holds, called, first, damaged });
+    }
+
+    /// Writes a file of a log that a bug on purpose kept back.
+    pub(crate) async fn write_log_file(&self, item: &ItemAddress, bytes: Bytes) -> Result<(), StoreError> {
+        let content = PutRequest::new(bytes.len() as u64, Properties::default());
+        let body = stream::iter([Ok(bytes)]).boxed();
+        let call = async {
+            self.sim_store.inner.put(item, &content, &Precondition::Always, body).await?;
+            self.report_log_file(item);
+            Ok(())
+        };
+        self.call(CallKind::Write, ("put", item), call).await
+    }
+
+    fn report_log_file(&self, item: &ItemAddress) {
+        let Some((bytes, _)) = self.sim_store.inner.content(item) else { return };
+        let (by, store) = (&self.process.name, &self.sim_store.address);
+        self.process.world.see(&Event::LogFile { by, store, path: item.id.as_str(), bytes: &bytes });
+    }
+
+    /// Records a change that the audit log must tell.
+    fn report_change(&self, space: &SpaceId, item: Option<&ContentId>, action: AuditAction) {
+        let (world, store) = (&self.process.world, &self.sim_store.address);
+        if world.audit.is_some() && is_audited(store) && !is_log(space) {
+            world.see(&Event::Changed { by: &self.process.name, store, space, item, action });
+        }
     }
 
     fn count_twin<T>(&self, written: &Result<T, StoreError>) {
@@ -233,6 +279,9 @@ impl StoreClient {
     }
 
     fn report_space(&self, space: &SpaceId, here: bool) {
+        if is_log(space) {
+            return;
+        }
         let (by, store) = (&self.process.name, &self.sim_store.address);
         self.process.world.see(&Event::Space { by, store, space, here });
     }
@@ -317,10 +366,14 @@ impl SourceStore for StoreClient {
 #[deny(clippy::missing_trait_methods)]
 impl DestinationStore for StoreClient {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.report_call("create_space", space);
+        self.report_call("create_space", space, space);
         let call = async {
+            let is_new = self.sim_store.inner.contents(space).is_none();
             self.sim_store.inner.create_space(space).await?;
             self.report_space(space, true);
+            if is_new {
+                self.report_change(space, None, AuditAction::CreateSpace);
+            }
             Ok(())
         };
         self.call(CallKind::Write, ("create_space", space), call).await
@@ -333,7 +386,15 @@ impl DestinationStore for StoreClient {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        let called = self.report_call("put", item);
+        let body = if is_log(&item.space) && is_planted(PlantedBug::CheckpointBeforeFiles) {
+            match planted_calls::log_file_kept(self, item, body).await? {
+                Ok(kept) => return Ok(kept),
+                Err(body) => body,
+            }
+        } else {
+            body
+        };
+        let called = self.report_call("put", &item.space, item);
         let (body, damaged) = self.written_body(item, content, body);
         let call = async {
             let written = self.sim_store.inner.put(item, content, when, body).await;
@@ -341,10 +402,15 @@ impl DestinationStore for StoreClient {
             let written = written?;
             let met = self.sim_store.inner.resolve_name(item);
             self.report_item(&met, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
+            self.report_change(&item.space, Some(&item.id), AuditAction::AddContent);
             self.write_back(&met)?;
             Ok(written)
         };
-        self.call(CallKind::Write, ("put", item), call).await
+        let written = self.call(CallKind::Write, ("put", item), call).await?;
+        if is_log(&item.space) && is_planted(PlantedBug::CheckpointBeforeFiles) {
+            planted_calls::write_kept_files(self, item).await?;
+        }
+        Ok(written)
     }
 
     async fn server_side_copy(
@@ -355,13 +421,14 @@ impl DestinationStore for StoreClient {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        let called = self.report_call("take", item);
+        let called = self.report_call("take", &item.space, item);
         let call = async {
             let written = self.sim_store.inner.server_side_copy(item, content, when, origin, going).await;
             self.count_twin(&written);
             let written = written?;
             if written.is_some() {
                 self.report_item(&self.sim_store.inner.resolve_name(item), called, true, false);
+                self.report_change(&item.space, Some(&item.id), AuditAction::CopyContent);
             }
             Ok(written)
         };
@@ -374,10 +441,11 @@ impl DestinationStore for StoreClient {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        let called = self.report_call("put_properties", item);
+        let called = self.report_call("put_properties", &item.space, item);
         let call = async {
             let written = self.sim_store.inner.put_properties(item, properties, when).await?;
             self.report_item(&self.sim_store.inner.resolve_name(item), called, true, false);
+            self.report_change(&item.space, Some(&item.id), AuditAction::UpdateContentProperties);
             Ok(written)
         };
         self.call(CallKind::Write, ("put_properties", item), call).await
@@ -385,12 +453,15 @@ impl DestinationStore for StoreClient {
 
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let Respelling { from, to, .. } = respelling;
-        let called = self.report_call("respell", &format_args!("{space}/{from} to {to}"));
+        let called = self.report_call("respell", space, &format_args!("{space}/{from} to {to}"));
         let call = async {
             let before = self.sim_store.inner.contents(space).unwrap_or_default();
             let done = self.sim_store.inner.respell(space, respelling).await?;
             let after = self.sim_store.inner.contents(space).unwrap_or_default();
             let gone: Vec<_> = before.into_keys().filter(|id| !after.contains_key(id)).collect();
+            if done && gone.is_empty() {
+                self.report_change(space, None, AuditAction::UpdateSpaceProperties);
+            }
             for (id, old) in gone.iter().filter_map(|old| {
                 let id = ContentId::new(format!("{to}{}", old.as_str().strip_prefix(from)?)).ok()?;
                 Some((id, old))
@@ -402,6 +473,8 @@ impl DestinationStore for StoreClient {
                 self.sim_store.respelled(&ItemAddress { space: space.clone(), id: old.clone() }, item);
                 let holds = ContentFingerprint::of(bytes, properties);
                 self.process.world.see(&Event::Respelled { by, store, item, from: old, path: to, holds, called });
+                self.report_change(space, Some(&item.id), AuditAction::CopyContent);
+                self.report_change(space, Some(old), AuditAction::DeleteContent);
             }
             Ok(done)
         };
@@ -417,24 +490,27 @@ impl DestinationStore for StoreClient {
 #[deny(clippy::missing_trait_methods)]
 impl DeletableStore for StoreClient {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.report_call("remove_empty_space", space);
+        self.report_call("remove_empty_space", space, space);
         let call = async {
             self.sim_store.inner.remove_empty_space(space).await?;
             self.report_space(space, false);
+            self.report_change(space, None, AuditAction::DeleteSpace);
             Ok(())
         };
         self.call(CallKind::Delete, ("remove_empty_space", space), call).await
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
-        let called = self.report_call("delete", item);
+        let called = self.report_call("delete", &item.space, item);
         let first = instrumented_processor::running().is_none_or(|running| running.first_delete());
         let call = async {
+            let asked = item;
             let item = &self.sim_store.inner.resolve_name(item);
             super::targeted_races::delete_arrives(&self.process, &self.sim_store, item);
             let gone = self.sim_store.inner.delete(item, when).await?;
             if gone == Presence::Present(()) {
                 self.report_item(item, called, first, false);
+                self.report_change(&asked.space, Some(&asked.id), AuditAction::DeleteContent);
             }
             Ok(gone)
         };
@@ -457,8 +533,17 @@ impl StoreClients {
     fn open(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         Ok(match Self::other_name_of(store) {
             Some(store) => Arc::new(AliasedStore(self.client(account, &store)?)),
-            None => Arc::new(self.client(account, store)?),
+            None => self.recorded(self.client(account, store)?),
         })
+    }
+
+    /// The store, which records its changes if it is audited.
+    fn recorded(&self, client: StoreClient) -> Arc<dyn DeletableStore> {
+        let Some(audit) = &self.0.world.audit else { return Arc::new(client) };
+        match audit.audited(&self.0, client) {
+            Ok(audited) => Arc::new(audited),
+            Err(client) => Arc::new(client),
+        }
     }
 
     /// The store that a name is another name of.
@@ -475,7 +560,10 @@ fn not_configured(op: &'static str, account: &AccountId, store: &StoreId) -> Sto
 #[async_trait]
 impl Stores for StoreClients {
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
-        Ok(self.open(account, store)?)
+        Ok(match (Self::other_name_of(store), &self.0.world.audit) {
+            (None, Some(_)) => Arc::new(self.client(account, store)?),
+            _ => self.open(account, store)?,
+        })
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {

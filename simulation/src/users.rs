@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_model::{ContentId, ItemAddress, Monotonic, Properties, SpaceId};
+use mill_model::{AuditAction, ContentId, ItemAddress, Monotonic, Properties, SpaceId};
 
+use super::audit_world::{self, UserChange};
 use super::event::{ContentFingerprint, Event, USERS};
 use super::fault::SimFault;
 use super::sim_store::{HiddenSpace, SimStore};
@@ -67,12 +68,19 @@ impl<'w> Users<'w> {
         self.sim_store.inner.insert(item, bytes, properties);
         let (by, holds) = (USERS, Some(fingerprint));
         self.world.see(&Event::Item { by, store, item, holds, called, first: true, damaged: false });
+        self.report(&item.space, Some(&item.id), AuditAction::AddContent, Some(fingerprint.size));
     }
 
     pub(crate) fn delete(&self, item: &ItemAddress) {
         self.sim_store.inner.remove(item);
         let (by, store, called) = (USERS, &self.sim_store.address, self.world.now());
         self.world.see(&Event::Item { by, store, item, holds: None, called, first: true, damaged: false });
+        self.report(&item.space, Some(&item.id), AuditAction::DeleteContent, None);
+    }
+
+    /// The store may report what people did.
+    fn report(&self, space: &SpaceId, item: Option<&ContentId>, action: AuditAction, size: Option<u64>) {
+        audit_world::report(self.world, self.sim_store, &UserChange { space, item, action, size });
     }
 
     pub(crate) fn make_space(&self, space: &SpaceId) {
@@ -83,9 +91,13 @@ impl<'w> Users<'w> {
         }
         let (by, store) = (USERS, &self.sim_store.address);
         self.world.see(&Event::Space { by, store, space, here: true });
+        self.report(space, None, AuditAction::CreateSpace, None);
     }
 
     pub(crate) fn remove_space(&self, space: &SpaceId) {
+        let gone = self.sim_store.inner.contents(space).unwrap_or_default().into_keys();
+        let address = &self.sim_store.address;
+        audit_world::forget(self.world, gone.map(|id| (address.clone(), ItemAddress { space: space.clone(), id })));
         self.sim_store.inner.remove_space(space);
         let (by, store) = (USERS, &self.sim_store.address);
         self.world.see(&Event::Space { by, store, space, here: false });
@@ -256,6 +268,7 @@ impl<'w> Users<'w> {
         let ids = before.keys().chain(after.keys()).filter(|id| id.as_str().starts_with(DISK));
         for id in ids.collect::<std::collections::BTreeSet<_>>() {
             let item = ItemAddress { space: space.clone(), id: id.clone() };
+            audit_world::forget(self.world, [(store.clone(), item.clone())]);
             let holds = after.get(id).map(|(bytes, properties)| ContentFingerprint::of(bytes, properties));
             self.world.see(&Event::Item { by, store, item: &item, holds, called, first: true, damaged: false });
         }
@@ -267,6 +280,7 @@ impl<'w> Users<'w> {
         if self.sim_store.inner.contents(space).is_some() {
             self.world.count(SimFault::SpaceRemoved, USERS);
             self.remove_space(space);
+            self.report(space, None, AuditAction::DeleteSpace, None);
         } else {
             self.make_space(space);
             self.write_new();

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
+use super::audit_world::AuditWorld;
 use super::desired_policies::DesiredPolicies;
 use super::event::Event;
 use super::fairness::Fairness;
@@ -55,6 +56,8 @@ pub(crate) struct World {
     pub(crate) sim_queues: BTreeMap<QueueName, Arc<SimQueue>>,
     pub(crate) sim_stores: BTreeMap<StoreAddress, Arc<SimStore>>,
     pub(crate) policy_store: Arc<SimStore>,
+    /// The audit logs, if the world has any.
+    pub(crate) audit: Option<AuditWorld>,
     pub(crate) tables: BTreeMap<&'static str, Arc<MemoryTable>>,
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) spaces: Vec<SpaceId>,
@@ -105,6 +108,7 @@ pub(crate) struct WorldParts {
     pub(crate) sim_queues: BTreeMap<QueueName, Arc<SimQueue>>,
     pub(crate) sim_stores: BTreeMap<StoreAddress, Arc<SimStore>>,
     pub(crate) policy_store: Arc<SimStore>,
+    pub(crate) audit: Option<AuditWorld>,
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) spaces: Vec<SpaceId>,
     pub(crate) journal: Journal,
@@ -112,7 +116,8 @@ pub(crate) struct WorldParts {
 
 impl World {
     pub(crate) fn new(parts: WorldParts) -> Arc<Self> {
-        let WorldParts { swarm, clock, rng, sim_queues, sim_stores, policy_store, accounts, spaces, journal } = parts;
+        let WorldParts { swarm, clock, rng, sim_queues, sim_stores, policy_store, audit, accounts, spaces, journal } =
+            parts;
         let tables = table_names().map(|name| (name, Arc::new(MemoryTable::with_pages_of(name, 7)))).collect();
         Arc::new(Self {
             swarm,
@@ -121,6 +126,7 @@ impl World {
             sim_queues,
             sim_stores,
             policy_store,
+            audit,
             tables,
             accounts,
             spaces,

@@ -273,6 +273,98 @@ async fn where_something_else_stands_the_entry_says_that_the_outcome_is_unknown(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_later_writer_leaves_is_not_taken_for_the_change_of_a_lost_one() {
+    // A writer is killed before it deletes what is there. Somebody replaces that, and another writer deletes the new item.
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    fixture.plan.fail(PortCall::Delete, 1, InjectedFault::Delay(Duration::from_hours(1000)));
+    let ended = tokio::time::timeout(Duration::from_secs(100), fixture.act(AuditAction::DeleteContent)).await;
+    assert!(ended.is_err());
+    fixture.plan.calm();
+    fixture.store.insert(&item("there"), "something else", Properties::default());
+    fixture.act(AuditAction::DeleteContent).await.unwrap();
+    tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    let events = fixture.events().await;
+    let certain = events.values().filter(|event| event.certainty == EventCertainty::Certain).count();
+    assert_eq!((certain, events.len()), (1, 2));
+    assert_eq!(fixture.table.rows(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_writers_lost_at_once_neither_is_said_to_have_certainly_made_the_one_change() {
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    let hang = InjectedFault::Delay(Duration::from_hours(1000));
+    fixture.plan.fail(PortCall::Delete, 1, hang);
+    fixture.plan.fail(PortCall::Send, 1, hang);
+    // Both have written their intents before either of them goes on.
+    let both = async { tokio::join!(fixture.act(AuditAction::DeleteContent), fixture.act(AuditAction::DeleteContent)) };
+    assert!(tokio::time::timeout(Duration::from_secs(100), both).await.is_err());
+    fixture.plan.calm();
+    assert!(fixture.is_done(AuditAction::DeleteContent).await);
+    tokio::time::advance(Intents::SUPERSEDED_AFTER + Duration::from_secs(1)).await;
+    fixture.audited.settle().await.unwrap();
+    let events = fixture.events().await;
+    assert!(events.values().all(|event| event.certainty == EventCertainty::Superseded), "{events:?}");
+    assert_eq!((events.len(), fixture.table.rows()), (2, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_others_have_undone_and_made_again_is_not_forgotten() {
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    let (new, content) = (item("new"), PutRequest::new(1, Properties::default()));
+    let put = || {
+        let body = stream::iter([Ok("1".into())]).boxed();
+        fixture.audited.put(&new, &content, &Precondition::Absent, body)
+    };
+    fixture.plan.fail(PortCall::Send, 1, InjectedFault::Delay(Duration::from_hours(1000)));
+    assert!(tokio::time::timeout(Duration::from_secs(30), put()).await.is_err());
+    fixture.plan.calm();
+    let Presence::Present(facts) = fixture.store.head(&new).await.unwrap() else { panic!("it is there") };
+    fixture.audited.delete(&new, &Precondition::VersionIs(facts.version)).await.unwrap();
+    put().await.unwrap();
+    tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    assert_eq!((fixture.events().await.len(), fixture.table.rows()), (3, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_is_well_and_is_refused_has_no_event() {
+    // One writer stands still before its write; another one makes the same change, and a third one looks.
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    let (new, content) = (item("new"), PutRequest::new(1, Properties::default()));
+    let put = || {
+        let body = stream::iter([Ok("1".into())]).boxed();
+        fixture.audited.put(&new, &content, &Precondition::Absent, body)
+    };
+    fixture.plan.fail(PortCall::Put, 1, InjectedFault::Delay(Duration::from_secs(10)));
+    let others = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        fixture.store.insert(&new, "1", Properties::default());
+        put().await
+    };
+    let (slow, third) = tokio::join!(put(), others);
+    assert!(slow.is_err() && third.is_err());
+    tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    assert_eq!((fixture.events().await.len(), fixture.table.rows()), (0, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_cannot_be_looked_at_keeps_no_other_waiting() {
+    let fixture = Fixture::new(vec![Algorithm::Md5]);
+    for action in [AuditAction::AddContent, AuditAction::CopyContent] {
+        fixture.plan.fail(PortCall::Send, 1, InjectedFault::Delay(Duration::from_hours(1000)));
+        assert!(tokio::time::timeout(Duration::from_secs(100), fixture.act(action)).await.is_err());
+    }
+    tokio::time::advance(Intents::SENT_AFTER).await;
+    fixture.plan.fail(PortCall::Head, 1, InjectedFault::Before(FaultKind::Unexpected));
+    assert!(fixture.audited.settle().await.is_err());
+    assert_eq!(fixture.events().await.len(), 1);
+    fixture.audited.settle().await.unwrap();
+    assert_eq!(fixture.events().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_written_while_its_intent_cannot_be() {
     let fixture = Fixture::new(vec![Algorithm::Md5]);
     for action in ACTIONS {

@@ -2,7 +2,9 @@
 //! rule for a pair stay within the threshold in 24 hours, whichever producer made them, and never name a held item that is not
 //! back. A hidden item is deleted only by a person's grant, unless a person accepted that its disk is gone.
 //!
-//! The rule grants a list at the moment in which the pair takes the list: one that a stale producer wrote is never sent.
+//! The rule grants a list at the moment in which the pair takes the list: one that a stale producer wrote is never sent. The list
+//! of an event is never the pair's: it is of one item, counts from when its workman saved the pair before it, and together with all
+//! others of 24 hours it stays within the rule's few.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,6 +30,8 @@ struct PairLists {
     /// The lists granted by the rule that the pair has not taken yet, and how many ids they have.
     to_take: BTreeMap<String, u64>,
     by_rule: Vec<(Monotonic, u64)>,
+    /// When each process last saved the pair.
+    saved: BTreeMap<String, Monotonic>,
     /// Whether a person accepted that the disk beneath the space is gone.
     disk: DiskKnowledge,
 }
@@ -63,11 +67,29 @@ impl PairLists {
         if let Some(id) = self.ids.get(list).into_iter().flatten().find(|id| self.held.contains(*id)) {
             return Err(format!("{id} was let go, which is held and not back"));
         }
-        self.by_rule.push((model.now, count));
-        self.by_rule.retain(|(at, _)| model.now.since(*at) < Duration::from_hours(24));
-        let sum: u64 = self.by_rule.iter().map(|(_, count)| count).sum();
+        let sum = self.granted(model.now, count);
         if sum > model.tolerances.unasked_max {
             return Err(format!("{sum} deletes were granted unasked within 24 hours"));
+        }
+        Ok(())
+    }
+
+    /// The deletes that the rule granted in the 24 hours before, with these.
+    fn granted(&mut self, at: Monotonic, count: u64) -> u64 {
+        self.by_rule.push((at, count));
+        self.by_rule.retain(|(before, _)| at.since(*before) < Duration::from_hours(24));
+        self.by_rule.iter().map(|(_, count)| count).sum()
+    }
+
+    /// A workman grants the delete of an event.
+    fn granted_event(&mut self, by: &str, list: &str, model: &WorldModel) -> Result<(), String> {
+        if let Some(id) = self.ids.get(list).into_iter().flatten().find(|id| self.held.contains(*id)) {
+            return Err(format!("{id} was let go for an event, which is held and not back"));
+        }
+        let at = self.saved.get(by).copied().unwrap_or(model.now);
+        let sum = self.granted(at, 1);
+        if sum > model.tolerances.unasked_few {
+            return Err(format!("{sum} deletes were granted unasked within 24 hours, the last for an event"));
         }
         Ok(())
     }
@@ -117,6 +139,7 @@ impl GrantedDeletes {
         let value: Value = serde_json::from_slice(value).unwrap_or_default();
         if sort == "pair" {
             lists.disk.seen(!value["places"][DISK].is_null(), false);
+            lists.saved.insert(by.to_owned(), model.now);
         }
         if let Some(list) = value["list"].as_str().filter(|_| sort == "pair") {
             return lists.taken(list, model).map_err(|what| format!("{by}, {partition}: {what}"));
@@ -144,6 +167,9 @@ impl GrantedDeletes {
             lists.disk.seen(has_disk, true);
             lists.held.retain(|id| !ids.contains(id));
             return if person { Ok(()) } else { Err(format!("{by} granted {count} deletes in a person's name")) };
+        }
+        if by.starts_with("workman") && count == 1 {
+            return lists.granted_event(by, list, model).map_err(|what| format!("{by}, {partition}: {what}"));
         }
         lists.to_take.insert(list.to_owned(), count);
         Ok(())

@@ -11,6 +11,7 @@ use mill_ports::{OpenItem, StoreError, StoreErrorKind};
 use parking_lot::Mutex;
 
 use super::{SimStore, StoreClient};
+use crate::audit_world::is_log;
 use crate::fault::SimFault;
 
 /// The cached bytes of items whose bytes never reached the disk.
@@ -42,7 +43,7 @@ impl StoreClient {
     pub(super) fn write_back(&self, item: &ItemAddress) -> Result<(), StoreError> {
         let Some((bytes, _)) = self.sim_store.inner.content(item) else { return Ok(()) };
         let world = &self.process.world;
-        if self.quiet || self.sim_store.checks || bytes.is_empty() {
+        if self.quiet || self.sim_store.checks || bytes.is_empty() || is_log(&item.space) {
             return Ok(());
         }
         if !world.inject(SimFault::WriteBackFailed, world.swarm.rates.write_back, &self.process.name) {

@@ -39,6 +39,9 @@ fn bugs_on_purpose_are_found() {
         PlantedBug::EndsWhileProducing,
         PlantedBug::SnoozedTakenAsDone,
         PlantedBug::SkippedSpaceForgotten,
+        PlantedBug::ChangedWithoutIntent,
+        PlantedBug::PlacesForgotten,
+        PlantedBug::LastArrivalIndexed,
     ] {
         let tally = Campaign { seeds: 400, planted: Some(bug), stops: true, ..QUIET }.run(&|_| {});
         assert!(!tally.violations.is_empty(), "{}", bug.as_str());
