@@ -37,7 +37,7 @@ use super::sim_table::TableClient;
 use super::world::World;
 
 /// Of so many worlds, one has audit logs.
-const WORLDS: u64 = 4;
+const WORLDS: u64 = 8;
 
 /// The stores whose changes are recorded: those that hold copies.
 const AUDITED: [&str; 2] = ["2", "3"];
