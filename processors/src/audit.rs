@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use mill_hooks::crash_point;
 use mill_model::{
     AccountId, AuditAction, AuditEvent, AuditTask, DuplicateTask, EventId, ItemAddress, ItemFacts, PublishLogTask,
-    QueueName, SpacePair, StoreId, TaskArgs,
+    QueueName, SpacePair, TaskArgs,
 };
 use mill_policy::{AccountPolicy, AuditLogSpec};
 use mill_ports::{Attempt, FailureClass, FollowUp, Presence, ProcessorError, StoreErrorKind, TaskHandler, TaskOutcome};
@@ -131,10 +131,11 @@ impl Recording<'_> {
     async fn stored(&self, ids: &[EventId]) -> Result<Vec<AuditEvent>, EarlyExit> {
         let mut events = Vec::with_capacity(ids.len());
         for id in ids {
-            match self.shared.audit.log.large(self.account, *id).await.map_err(of_rows)? {
-                Some(event) => events.push(event),
-                None => info!(account = %self.account, event = %id, "its stored change was recorded before"),
+            let event = self.shared.audit.log.large(self.account, *id).await.map_err(of_rows)?;
+            if event.is_none() {
+                info!(account = %self.account, event = %id, "its stored change was recorded before");
             }
+            events.extend(event);
         }
         Ok(events)
     }
@@ -210,13 +211,13 @@ impl Recording<'_> {
                 space: event.space.clone(),
             };
             match event.action {
-                AuditAction::DeleteSpace => {}
                 AuditAction::DeleteContent if policy.remove_vanished => {
                     if let Some(remove) = self.granted_delete(&pair, event).await? {
                         follow_ups.push(high(&remove)?);
                     }
                 }
-                AuditAction::DeleteContent => {}
+                // A space's deletion is always a person's to confirm.
+                AuditAction::DeleteContent | AuditAction::DeleteSpace => {}
                 _ => follow_ups.push(high(&DuplicateTask::of(pair, event.item.clone()))?),
             }
         }
@@ -238,7 +239,7 @@ impl Recording<'_> {
 const LOOKS_MAX: u32 = 5;
 
 fn is_of_log(AuditLogSpec { stores, space, .. }: &AuditLogSpec, event: &AuditEvent) -> bool {
-    *space == event.space && stores.iter().any(|store: &StoreId| *store == event.store)
+    *space == event.space && stores.contains(&event.store)
 }
 
 fn high(task: &impl TaskArgs) -> Result<FollowUp, EarlyExit> {

@@ -47,6 +47,7 @@ const SETTLE_EVERY: Duration = Duration::from_mins(5);
 
 /// The audit logs of a world, and the notifications of its stores.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a freedom of its own
 pub(crate) struct AuditWorld {
     rng: SimRng,
     /// The stores that have the log of each account.
@@ -131,7 +132,7 @@ impl AuditWorld {
     }
 
     /// What the processors of changes work with, in one process.
-    pub(crate) fn deps(&self, process: &Arc<SimProcess>) -> AuditDeps {
+    pub(crate) fn deps(process: &Arc<SimProcess>) -> AuditDeps {
         let log = AuditLog::new(TableClient::new(process, AuditLog::TABLE));
         AuditDeps {
             publisher: LogPublisher::new(log.clone()),

@@ -257,7 +257,7 @@ impl ProcessDeps {
             dry_run: false,
             another_source: false,
             give_up_after: self.give_up_after,
-            audit: self.process.world.audit.as_ref().map(|audit| audit.deps(&self.process)),
+            audit: self.process.world.audit.as_ref().map(|_| super::audit_world::AuditWorld::deps(&self.process)),
         });
         let registry = registry.register(ProbeHandler(self.process.clone()));
         registry.wrapped(|inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() }))

@@ -17,8 +17,8 @@ use super::planted_calls;
 use super::sim_process::SimProcess;
 use super::world::World;
 
-fn is_of_log(kind: &Option<TaskKind>) -> bool {
-    kind.as_ref().is_some_and(|kind| *kind == AuditTask::KIND || *kind == PublishLogTask::KIND)
+fn is_of_log(kind: Option<&TaskKind>) -> bool {
+    kind.is_some_and(|kind| *kind == AuditTask::KIND || *kind == PublishLogTask::KIND)
 }
 
 /// A person at the command line.
@@ -55,7 +55,7 @@ impl Operator {
             let hopeless = letter.account.is_none() || letter.origin.is_none() || letter.history.len() > 6;
             let discard = hopeless || (!all && rng.below(2) == 0);
             // What is to be recorded is never thrown away.
-            let to = is_of_log(&letter.kind).then_some(QueueName::Audit);
+            let to = is_of_log(letter.kind.as_ref()).then_some(QueueName::Audit);
             let discard = discard && to.is_none();
             let book = self.process_deps.dead_letters();
             let decided = if discard {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -140,7 +141,7 @@ impl Fixture {
     async fn work(&mut self) {
         loop {
             let at_once = NonZeroU32::new(10).unwrap();
-            let deliveries = self.queue.receive(at_once, Duration::from_secs(60), Duration::ZERO).await.unwrap();
+            let deliveries = self.queue.receive(at_once, Duration::from_mins(1), Duration::ZERO).await.unwrap();
             if deliveries.is_empty() {
                 return;
             }
@@ -191,7 +192,7 @@ fn notification(name: &str, key: &str, sequencer: u64, size: u64, at: u64) -> St
             b' ' => encoded.push('+'),
             b'/' | b'-' | b'_' | b'.' => encoded.push(char::from(byte)),
             byte if byte.is_ascii_alphanumeric() => encoded.push(char::from(byte)),
-            byte => encoded.push_str(&format!("%{byte:02X}")),
+            byte => drop(write!(encoded, "%{byte:02X}")),
         }
     }
     let time = Timestamp::from_millis(at);

@@ -92,13 +92,13 @@ impl<S: SourceStore + ?Sized> LogFiles<S> {
             content.extend_from_slice(&piece?);
         }
         if content.len() as u64 != bytes {
-            return Err(self.cut_short(item, content.len()).into());
+            return Err(self.cut_short(&item, content.len()).into());
         }
         Ok(Some((content.into(), opened.facts.version)))
     }
 
     /// A file that ended before its end: it may be whole the next time.
-    fn cut_short(&self, item: ItemAddress, bytes: usize) -> StoreError {
+    fn cut_short(&self, item: &ItemAddress, bytes: usize) -> StoreError {
         StoreError {
             kind: StoreErrorKind::Unavailable,
             op: "reading the audit log",

@@ -115,9 +115,8 @@ impl PublishError {
     /// Whether trying again later may help. Otherwise a person must look.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Overtaken => true,
+            Self::Overtaken | Self::Files(LogFileError::Store(_)) => true,
             Self::Rows(AuditLogError::Table(error)) => error.kind.is_retryable(),
-            Self::Files(LogFileError::Store(_)) => true,
             _ => false,
         }
     }

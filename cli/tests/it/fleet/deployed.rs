@@ -295,8 +295,9 @@ const NOT_SEEN: [(&str, &[&str]); 3] = [
             "s3:AbortMultipartUpload",
             "s3:GetObjectTagging",
             "s3:PutObjectTagging",
-            // For deleting a whole space, which reads the results of its rows.
+            // For deleting a whole space, which reads the results of its rows, and for an audit log, which no store here has.
             "dynamodb:Query",
+            "dynamodb:BatchWriteItem",
         ],
     ),
     ("Operator", &[]),

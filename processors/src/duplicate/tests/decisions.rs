@@ -190,7 +190,7 @@ async fn a_task_that_makes_no_sense_is_permanently_failed() {
     let registry = site.registry(policy(true));
     let error = registry.processor(task).err().unwrap();
     assert_eq!((error.class, &*error.message), (FailureClass::Permanent, "the task cannot be understood"));
-    let other = Task { kind: TaskKind::new("audit"), ..Fixture::task(None) };
+    let other = Task { kind: TaskKind::new("of a later mill"), ..Fixture::task(None) };
     assert!(registry.processor(other).err().unwrap().message.contains("no processor is registered"));
 }
 
