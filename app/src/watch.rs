@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::installation::Installation;
-use reporter::Reporter;
+use reporter::HintReporter;
 
 /// How often today's policies are asked for, at most.
 const POLICIES_EVERY: Duration = Duration::from_secs(10);
@@ -226,7 +226,7 @@ impl SourceWatches {
         (root, spaces, changed): (PathBuf, Arc<CoveredSpaces>, Arc<Notify>),
         stop: CancellationToken,
     ) {
-        let mut reporter = Reporter::new(
+        let mut reporter = HintReporter::new(
             address.clone(),
             self.stores.clone(),
             self.sender.clone(),
@@ -267,7 +267,7 @@ struct Ended;
 /// Reports what a watch says. `None` when it is told to stop.
 async fn follow(
     watch: &mut FolderWatch,
-    reporter: &mut Reporter,
+    reporter: &mut HintReporter,
     changed: &Notify,
     stop: &CancellationToken,
 ) -> Option<Ended> {

@@ -60,8 +60,8 @@ pub enum IntentVerdict {
 pub enum FoundState {
     /// An item, or none.
     Item(Presence<ItemFacts>),
-    /// Whether there is the space.
-    Space(bool),
+    /// The identity of the space, if there is one.
+    Space(Option<String>),
 }
 
 /// Judges an intent by what stands at its place now. One whose event is marked as superseded stays so: what stands there now may
@@ -72,7 +72,9 @@ pub fn judge(intent: &Intent, found: &FoundState) -> IntentVerdict {
         return IntentVerdict::Superseded;
     }
     match found {
-        FoundState::Space(exists) if *exists == (event.action == AuditAction::CreateSpace) => IntentVerdict::Happened,
+        FoundState::Space(found) if found.is_some() == (event.action == AuditAction::CreateSpace) => {
+            IntentVerdict::Happened
+        }
         FoundState::Space(_) => IntentVerdict::NotHappened,
         FoundState::Item(Presence::Absent) => match (&intent.before, event.action) {
             (_, AuditAction::DeleteContent) => IntentVerdict::Happened,

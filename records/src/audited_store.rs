@@ -140,7 +140,7 @@ impl AuditedStore {
                     found => FoundState::Item(found?),
                 }
             }
-            None => FoundState::Space(matches!(self.inner.space(&event.space).await?, Presence::Present(_))),
+            None => FoundState::Space(self.inner.space(&event.space).await?.present().map(|facts| facts.identity)),
         })
     }
 
@@ -281,6 +281,9 @@ impl PendingChange<'_> {
 /// The event of a lost writer, with what stands there now.
 fn completed(event: &AuditEvent, found: &FoundState) -> AuditEvent {
     let mut event = event.clone();
+    if let FoundState::Space(Some(identity)) = found {
+        event.version = Some(identity.clone());
+    }
     if let (FoundState::Item(Presence::Present(facts)), false) = (found, event.action == AuditAction::DeleteContent) {
         event.version = Some(facts.version.token().to_owned());
         if event.checksums.is_empty() {
@@ -378,7 +381,12 @@ impl DestinationStore for AuditedStore {
         }
         let change = self.begin(self.event(space, None, AuditAction::CreateSpace), StateBefore::Absent).await?;
         let created = self.inner.create_space(space).await;
-        change.end(created, |(), event| Some(event)).await
+        let made = match &created {
+            Ok(()) => self.inner.space(space).await.ok().and_then(Presence::present),
+            Err(_) => None,
+        };
+        let version = made.map(|facts| facts.identity);
+        change.end(created, |(), event| Some(AuditEvent { version, ..event })).await
     }
 
     async fn put(
@@ -509,8 +517,9 @@ impl DeletableStore for AuditedStore {
             return self.inner.remove_empty_space(space).await;
         }
         let Presence::Present(facts) = self.inner.space(space).await? else { return Ok(()) };
-        let before = StateBefore::Version(facts.identity);
-        let change = self.begin(self.event(space, None, AuditAction::DeleteSpace), before).await?;
+        let mut event = self.event(space, None, AuditAction::DeleteSpace);
+        event.version = Some(facts.identity.clone());
+        let change = self.begin(event, StateBefore::Version(facts.identity)).await?;
         let removed = self.inner.remove_empty_space(space).await;
         change.end(removed, |(), event| Some(event)).await
     }

@@ -220,7 +220,7 @@ impl ContentIndex {
         event: &AuditEvent,
         found: Option<&Presence<ItemFacts>>,
     ) -> Result<Applied, IndexError> {
-        let Some(item) = &event.item else { return Ok(Applied::Current) };
+        let Some(item) = &event.item else { return self.apply_to_space(account, event).await };
         let space = IndexedSpace { account: account.clone(), store: event.store.clone(), space: event.space.clone() };
         for _ in 0..Self::TRIES {
             let known = self.read(&space, item).await?;
@@ -248,6 +248,33 @@ impl ContentIndex {
             }
         }
         Err(IndexError::Contended { item: item.to_string() })
+    }
+
+    /// Records an event of a space. Of Mill's own, two that made or deleted the same space are one change: workmen may do it at the
+    /// same moment.
+    async fn apply_to_space(&self, account: &AccountId, event: &AuditEvent) -> Result<Applied, IndexError> {
+        let opposite = match event.action {
+            AuditAction::CreateSpace => AuditAction::DeleteSpace,
+            AuditAction::DeleteSpace => AuditAction::CreateSpace,
+            _ => return Ok(Applied::Current),
+        };
+        let Some(version) = event.version.as_ref().filter(|_| event.source == EventSource::Mill) else {
+            return Ok(Applied::Current);
+        };
+        let store = [account.as_str(), event.store.as_str(), event.space.as_str()].join("/");
+        let key = |action: AuditAction| RowKey::new(format!("space/{store}"), format!("{action}/{version}"));
+        let id = event.id.to_string();
+        match self.table.put(&key(event.action), id.clone().into(), RowPrecondition::Absent).await {
+            Ok(_) => {}
+            Err(error) if error.kind == TableErrorKind::Conflict => match self.table.get(&key(event.action)).await? {
+                Some(row) if row.value != id => return Ok(Applied::Repeated),
+                _ => {}
+            },
+            Err(error) => return Err(error.into()),
+        }
+        // Some stores give a space that is made again the same identity.
+        self.table.delete(&key(opposite), RowPrecondition::Always).await?;
+        Ok(Applied::Current)
     }
 
     /// Replaces what is known of an item by what a person's rebuild found.

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::audit_world;
+use super::audit_world::{self, AuditWorld};
 use super::event::Event;
 use super::instrumented_processor::InstrumentedFactory;
 use super::policies;
@@ -257,7 +257,7 @@ impl ProcessDeps {
             dry_run: false,
             another_source: false,
             give_up_after: self.give_up_after,
-            audit: self.process.world.audit.as_ref().map(|_| super::audit_world::AuditWorld::deps(&self.process)),
+            audit: self.process.world.audit.as_ref().map(|_| AuditWorld::deps(&self.process)),
         });
         let registry = registry.register(ProbeHandler(self.process.clone()));
         registry.wrapped(|inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() }))

@@ -24,7 +24,7 @@ const SEND_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// Looks at what is hinted at, and sends it.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(super) struct HintReporter {
     address: StoreAddress,
     stores: Arc<dyn Stores>,
     sender: AuditSender,
@@ -44,7 +44,7 @@ enum Look {
     Unknown(StoreError),
 }
 
-impl Reporter {
+impl HintReporter {
     pub(super) fn new(
         address: StoreAddress,
         stores: Arc<dyn Stores>,

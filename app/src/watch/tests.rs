@@ -14,7 +14,7 @@ use mill_testkit::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::reporter::Reporter;
+use super::reporter::HintReporter;
 use super::*;
 
 /// A reporter over a store and a queue that may fail.
@@ -23,7 +23,7 @@ struct Site {
     store_faults: Arc<FaultPlan>,
     queue: Arc<MemoryQueue>,
     queue_faults: Arc<FaultPlan>,
-    reporter: Reporter,
+    reporter: HintReporter,
 }
 
 fn site() -> Site {
@@ -46,7 +46,7 @@ fn site() -> Site {
         clock: clock.clone(),
         chance: chance.clone(),
     };
-    let reporter = Reporter::new(address, Arc::new(stores), sender, (clock, chance));
+    let reporter = HintReporter::new(address, Arc::new(stores), sender, (clock, chance));
     Site { store, store_faults, queue, queue_faults, reporter }
 }
 

@@ -208,3 +208,23 @@ async fn what_a_watch_sees_of_a_change_that_is_known_is_recorded_once() {
     let again = AuditEvent { id: written.id, ..seen(EventSource::Watch, AuditAction::DeleteContent, NOON + 4, None) };
     assert_eq!(index.apply(&account, &again, None).await.unwrap(), Applied::Repeated);
 }
+
+#[tokio::test]
+async fn a_space_that_two_make_at_once_is_recorded_once_and_again_after_it_was_deleted() {
+    let index = ContentIndex::new(Arc::new(TestTable::default()));
+    let account = space().account;
+    let of_space = |action, at| AuditEvent {
+        item: None,
+        source: EventSource::Mill,
+        version: Some("the same".into()),
+        ..event(action, at, None)
+    };
+    let (one, other) = (of_space(AuditAction::CreateSpace, NOON), of_space(AuditAction::CreateSpace, NOON + 1));
+    for (event, applied) in [(&one, Applied::Current), (&other, Applied::Repeated), (&one, Applied::Current)] {
+        assert_eq!(index.apply(&account, event, None).await.unwrap(), applied);
+    }
+    let (delete, again) = (of_space(AuditAction::DeleteSpace, NOON + 2), of_space(AuditAction::CreateSpace, NOON + 3));
+    for event in [&delete, &again] {
+        assert_eq!(index.apply(&account, event, None).await.unwrap(), Applied::Current);
+    }
+}

@@ -156,20 +156,20 @@ impl Inbox {
 
 /// What the watcher calls.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(super) struct InboxFiller {
     pub(super) inbox: std::sync::Arc<Inbox>,
     pub(super) generation: u64,
     pub(super) root: PathBuf,
 }
 
-impl Reporter {
+impl InboxFiller {
     /// The path relative to the root. Names that are not UTF-8 are no items: a listing refuses them by name.
     fn relative<'a>(&self, path: &'a Path) -> Option<&'a str> {
         path.strip_prefix(&self.root).ok()?.to_str()
     }
 }
 
-impl EventHandler for Reporter {
+impl EventHandler for InboxFiller {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         let event = match event {
             Ok(event) => event,

@@ -10,7 +10,7 @@ use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _}
 use rustix::io::Errno;
 
 use super::hint::RescanReason;
-use super::inbox::{Inbox, Reporter};
+use super::inbox::{Inbox, InboxFiller};
 
 /// Why a directory has no watch.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl KernelWatches {
         root: PathBuf,
         directories_max: Option<usize>,
     ) -> Result<Self, RescanReason> {
-        let reporter = Reporter { inbox: Arc::clone(inbox), generation: inbox.begin_anew(), root: root.clone() };
+        let reporter = InboxFiller { inbox: Arc::clone(inbox), generation: inbox.begin_anew(), root: root.clone() };
         let watcher = RecommendedWatcher::new(reporter, Config::default().with_follow_symlinks(false));
         let watcher = watcher.map_err(|error| match errno(&error) {
             Some(Errno::MFILE | Errno::NFILE) => RescanReason::InstanceLimit,

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::debounce::Touch;
 use super::hint::FolderHint;
-use super::tree::{Map, Tree};
+use super::tree::{Map, WatchedTree};
 use crate::folder::dirents::Dirents;
 use crate::folder::item_path;
 use crate::folder::root::RootDir;
@@ -22,7 +22,7 @@ pub(super) fn kind(root: &RootDir, path: &str) -> Result<Option<FileType>, Errno
 }
 
 /// The hint of a path that is due.
-pub(super) fn look(root: &RootDir, map: &Map, tree: &mut Tree, path: &str, touch: Touch) -> Option<FolderHint> {
+pub(super) fn look(root: &RootDir, map: &Map, tree: &mut WatchedTree, path: &str, touch: Touch) -> Option<FolderHint> {
     let item = map.item(path)?;
     let there = match path.strip_suffix('/') {
         Some(directory) => {

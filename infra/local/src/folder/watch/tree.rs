@@ -150,7 +150,7 @@ pub(super) struct WatchedDir {
 
 /// The watched directories of one root, by their paths relative to it.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct WatchedTree {
     pub(super) kernel: KernelWatches,
     dirs: BTreeMap<String, WatchedDir>,
     by_id: BTreeMap<(u64, u64), String>,
@@ -162,7 +162,7 @@ pub(super) struct Tree {
     moved: BTreeSet<String>,
 }
 
-impl Tree {
+impl WatchedTree {
     pub(super) fn new(kernel: KernelWatches) -> Self {
         Self {
             kernel,

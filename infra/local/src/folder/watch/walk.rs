@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::debounce::Touch;
 use super::hint::RescanReason;
 use super::kernel::WatchFailure;
-use super::tree::{Findings, Location, Map, Tree, WatchedDir};
+use super::tree::{Findings, Location, Map, WatchedDir, WatchedTree};
 use crate::folder::dirents::Dirents;
 use crate::folder::mount_boundary::DirectoryFacts;
 use crate::folder::root::RootDir;
@@ -20,7 +20,7 @@ const TRIES: u32 = 3;
 
 /// A walk.
 pub(super) struct Walk<'a> {
-    pub(super) tree: &'a mut Tree,
+    pub(super) tree: &'a mut WatchedTree,
     pub(super) root: &'a RootDir,
     pub(super) map: &'a Map,
     pub(super) findings: &'a mut Findings,

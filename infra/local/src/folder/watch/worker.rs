@@ -13,7 +13,7 @@ use super::debounce::{Debounce, Touch};
 use super::hint::{FolderHint, HintBatch, RescanReason, RescanScope};
 use super::inbox::{Inbox, Received, Report, Reported};
 use super::kernel::KernelWatches;
-use super::tree::{Findings, Location, Map, Tree, is_in};
+use super::tree::{Findings, Location, Map, WatchedTree, is_in};
 use super::walk::{self, Walk};
 use super::{WatchLimits, WatchPace, WatchSettings, look};
 use crate::folder::dirents::Dirents;
@@ -36,7 +36,7 @@ pub(super) struct Worker {
     batches: mpsc::Sender<HintBatch>,
     findings: Findings,
     /// The watches, while they stand.
-    tree: Option<Tree>,
+    tree: Option<WatchedTree>,
     /// Why they do not stand, as it was said.
     away: Option<RescanReason>,
     /// Why reports were lost since all watches were placed.
@@ -166,7 +166,7 @@ impl Worker {
             }
         }
         match KernelWatches::begin(&self.inbox, path, self.limits.directories_max) {
-            Ok(kernel) => self.tree = Some(Tree::new(kernel)),
+            Ok(kernel) => self.tree = Some(WatchedTree::new(kernel)),
             Err(reason) => {
                 self.stand_away(reason);
                 self.place_at = Some(now.plus(self.pace.retry_every));
@@ -374,7 +374,7 @@ impl Worker {
         let mut hints = self.findings.take_notices();
         hints.extend(items);
         self.told = left;
-        let directories = self.tree.as_ref().map_or(0, Tree::len);
+        let directories = self.tree.as_ref().map_or(0, WatchedTree::len);
         permit.send(HintBatch { hints, directories, left: left.unwrap_or(0) });
     }
 }
