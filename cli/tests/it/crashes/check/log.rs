@@ -30,7 +30,10 @@ pub(super) fn says_what_happened(world: &World) {
         if let Some(version) = event["version"].as_str() {
             versions.push(format!("{} {path} {version}", event["action"]));
         }
-        last.insert(path, event);
+        // A task that a killed process had in hand comes late, and its event stands later in the log. Ids are in order of time.
+        if last.get(&path).is_none_or(|known| known["id"].as_str() < event["id"].as_str()) {
+            last.insert(path, event);
+        }
     }
     for (what, mut all) in [("an event", ids), ("a change", versions), ("a space", spaces)] {
         all.sort();

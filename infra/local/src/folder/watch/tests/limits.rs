@@ -32,7 +32,7 @@ fn reports_beyond_what_is_kept_are_said_to_be_lost() {
 
     let inbox = Arc::new(Inbox::new(2));
     let generation = inbox.begin_anew();
-    let mut reporter = inbox::Reporter { inbox: inbox.clone(), generation, root: "/r".into() };
+    let mut reporter = inbox::InboxFiller { inbox: inbox.clone(), generation, root: "/r".into() };
     for name in ["/r/s/a", "/r/s/b", "/r/s/b", "/elsewhere"] {
         reporter.handle_event(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(name.into())));
     }
@@ -137,7 +137,7 @@ fn an_event_that_asks_for_a_rescan_without_any_path_is_asked_first() {
 
     let inbox = Arc::new(Inbox::new(10));
     let generation = inbox.begin_anew();
-    let mut reporter = inbox::Reporter { inbox: inbox.clone(), generation, root: "/r".into() };
+    let mut reporter = inbox::InboxFiller { inbox: inbox.clone(), generation, root: "/r".into() };
     reporter.handle_event(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
     assert_eq!(inbox.wait(Duration::ZERO).unwrap().lost, Some(RescanReason::Overflow));
     reporter.handle_event(Err(notify::Error::generic("cannot read")));
