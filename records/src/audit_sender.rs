@@ -160,7 +160,7 @@ mod tests {
         let (mut arrived, mut tasks) = (Vec::new(), 0);
         let at_once = NonZeroU32::new(10).unwrap();
         loop {
-            let deliveries = queue.receive(at_once, Duration::from_secs(60), Duration::ZERO).await.unwrap();
+            let deliveries = queue.receive(at_once, Duration::from_mins(1), Duration::ZERO).await.unwrap();
             if deliveries.is_empty() {
                 break;
             }

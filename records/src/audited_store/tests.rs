@@ -118,7 +118,7 @@ impl Fixture {
         let mut events = BTreeMap::new();
         let at_once = NonZeroU32::new(10).unwrap();
         loop {
-            let deliveries = self.queue.receive(at_once, Duration::from_secs(60), Duration::ZERO).await.unwrap();
+            let deliveries = self.queue.receive(at_once, Duration::from_mins(1), Duration::ZERO).await.unwrap();
             if deliveries.is_empty() {
                 return events;
             }
