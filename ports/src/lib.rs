@@ -3,7 +3,7 @@
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and random numbers),
 //! [`engine`] (the queues and tables of one installation), [`placed_store`] (what is at a store's root), [`processor`]
 //! (runs a task), [`store_caps`] (how many tasks may use a store at once), [`statistics`] and [`task_ledger`]
-//! (counters), [`item_events`] (what became of each entry), [`complete_listing`] (checks a listing), [`backoff`] (pauses
+//! (counters), [`item_events`] (what became of each entry), [`complete_listing`] (checks a listing), [`deed_check`] (a last check before a change), [`backoff`] (pauses
 //! between tries), [`rate_limited_log`] (limits repeated warnings).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
@@ -12,6 +12,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod complete_listing;
+pub mod deed_check;
 pub mod engine;
 pub mod item_events;
 pub mod placed_store;
@@ -27,6 +28,7 @@ pub mod task_ledger;
 pub use backoff::Backoff;
 pub use clock::{Clock, Rng, RngExt, SecondClockReading};
 pub use complete_listing::{CompleteListing, ListingError};
+pub use deed_check::{DeedCheck, may_still_change, with_deed_check};
 pub use engine::{Engine, EngineExt, PollingProfile};
 pub use item_events::{ItemEvents, OutcomeDetail};
 pub use placed_store::{

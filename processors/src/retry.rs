@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::Retryable as _;
 use futures::future::BoxFuture;
-use mill_ports::{Attempt, Clock, Rng, RngExt as _, StoreError, StoreErrorKind};
+use mill_ports::{Attempt, Clock, DeedCheck, Rng, RngExt as _, StoreError, StoreErrorKind, with_deed_check};
 use tracing::debug;
 
 use crate::early_exit::EarlyExit;
@@ -62,8 +62,9 @@ impl StoreRetry {
         C: FnMut() -> F,
         F: Future<Output = Result<T, StoreError>>,
     {
+        let check = lease_check(attempt);
         self.run(|| {
-            let (may_act, call) = (attempt.may_act(), call());
+            let (may_act, call) = (attempt.may_act(), with_deed_check(check.clone(), call()));
             async move {
                 may_act?;
                 Ok(call.await?)
@@ -71,6 +72,15 @@ impl StoreRetry {
         })
         .await
     }
+}
+
+/// The check that a store may ask right before a change: the lease still holds.
+pub(crate) fn lease_check(attempt: &Attempt) -> DeedCheck {
+    let (lease, cancelled) = (attempt.lease.clone(), attempt.cancelled.clone());
+    Arc::new(move || {
+        let holds = lease.holds() && !cancelled.is_cancelled();
+        Box::pin(async move { holds })
+    })
 }
 
 // The arguments of backon have named types here: the compiler cannot see that a future which holds closures over any reference

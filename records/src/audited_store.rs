@@ -18,7 +18,7 @@ use mill_model::{
 use mill_ports::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, ListEntry, Listing,
     OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, RngExt as _,
-    SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, error_chain,
+    SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, error_chain, may_still_change,
 };
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -174,6 +174,12 @@ impl AuditedStore {
             self.intents.add(&self.address, &intent).await.map_err(|error| self.failed(error))?;
         }
         crash_point(crash_points::AUDIT_INTENT_WRITTEN);
+        // The caller checked before this was written down: much may have happened since.
+        if !may_still_change().await {
+            self.remove(&intent.event).await;
+            let why = "what was checked before does not hold any more, so nothing is changed";
+            return Err(StoreError { kind: StoreErrorKind::Precondition, ..self.failed(why) });
+        }
         Ok(PendingChange { store: self, intent, open })
     }
 

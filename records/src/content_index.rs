@@ -62,6 +62,9 @@ pub struct IndexRow {
     /// The store's token for this state, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Whether the version was seen at a look, and not stated by the event: then another event may state it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looked: bool,
 }
 
 impl IndexRow {
@@ -84,6 +87,7 @@ impl IndexRow {
             checksums: event.checksums.clone(),
             content_type,
             version: event.version.clone(),
+            looked: false,
         }
     }
 
@@ -101,6 +105,7 @@ impl IndexRow {
             checksums: if same && facts.checksums.is_empty() { self.checksums } else { facts.checksums.clone() },
             content_type: properties.map_or(self.content_type, |found| found.get("content-type").map(str::to_owned)),
             version: Some(facts.version.token().to_owned()),
+            looked: !same || self.looked,
             ..self
         }
     }
@@ -337,7 +342,7 @@ fn is_same_change(event: &AuditEvent, row: &IndexRow) -> bool {
     if event.id == row.event || (event.action == AuditAction::DeleteContent) != row.deleted {
         return false;
     }
-    let same_version = event.version.is_some() && event.version == row.version;
+    let same_version = event.version.is_some() && event.version == row.version && !row.looked;
     match event.source {
         EventSource::Mill => row.source == EventSource::Mill && same_version,
         EventSource::Watch => same_version || row.deleted,

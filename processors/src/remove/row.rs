@@ -1,10 +1,14 @@
 //! One row of a delete list: each of its ids deleted, or kept, and the result written down once.
 
+use std::sync::Arc;
+
 use futures::stream::{self, StreamExt as _};
 use mill_hooks::{PlantedBug, crash_point, is_planted};
-use mill_model::{ContentId, EntryFate, EventSubject, ItemEvent, ItemFacts, SubjectSort};
-use mill_ports::{FailureClass, Place, Precondition, Presence, StoreError, StoreErrorKind};
-use mill_records::delete_lists::{DeletionScope, ListedId, RowResult};
+use mill_model::{ContentId, EntryFate, EventSubject, ItemAddress, ItemEvent, ItemFacts, SubjectSort};
+use mill_ports::{
+    DeedCheck, FailureClass, Place, Precondition, Presence, SourceStore, StoreError, StoreErrorKind, with_deed_check,
+};
+use mill_records::delete_lists::{DeleteListHead, DeletionScope, ListedId, RowResult};
 use mill_records::sync_proofs::VersionDigest;
 use tracing::{debug, info, warn};
 
@@ -13,6 +17,7 @@ use crate::crash_points;
 use crate::early_exit::EarlyExit;
 use crate::failure;
 use crate::refusals::{Refusal, RefusedDeed};
+use crate::retry::lease_check;
 
 /// The result for one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +174,9 @@ impl Removal<'_> {
         let deleted = if self.shared.deps.dry_run {
             Presence::Present(())
         } else {
-            self.shared.retry.run_effect(self.attempt, || self.destination.delete(&item, &when)).await?
+            let check = self.deed_check(&item);
+            let delete = || with_deed_check(check.clone(), self.destination.delete(&item, &when));
+            self.shared.retry.run_effect(self.attempt, delete).await?
         };
         crash_point(crash_points::REMOVE_DELETED);
         let result = match deleted {
@@ -186,6 +193,16 @@ impl Removal<'_> {
         self.forget(id).await;
         crash_point(crash_points::REMOVE_FORGOTTEN);
         Ok(result)
+    }
+
+    /// The check that a store may ask right before the delete: the lease holds, and the item is still gone at the same places.
+    fn deed_check(&self, item: &ItemAddress) -> DeedCheck {
+        let (lease, source) = (lease_check(self.attempt), self.source.clone());
+        let (head, item) = (Arc::new(self.head.record.clone()), item.clone());
+        Arc::new(move || {
+            let (lease, source, head, item) = (lease.clone(), source.clone(), head.clone(), item.clone());
+            Box::pin(async move { lease().await && is_still_gone(&*source, &head, &item).await })
+        })
     }
 
     /// Deletes the sync proof of an item that is gone. One that is left proves nothing.
@@ -233,6 +250,17 @@ impl Removal<'_> {
         let subject = EventSubject::of(self.pair, id.as_str(), SubjectSort::Destination);
         ItemEvent { reason: why.map(str::to_owned), ..ItemEvent::new(subject, fate) }
     }
+}
+
+/// Whether an item, or its whole space, is gone at the places of the survey, before and after the look. An error is no absence.
+async fn is_still_gone(source: &dyn SourceStore, head: &DeleteListHead, item: &ItemAddress) -> bool {
+    let same_places =
+        || async { source.places(item).await.is_ok_and(|places| head.has_same_places(item.id.as_str(), &places)) };
+    let gone = match head.of {
+        DeletionScope::Items => same_places().await && matches!(source.head(item).await, Ok(Presence::Absent)),
+        DeletionScope::Space => same_places().await && matches!(source.space(&item.space).await, Ok(Presence::Absent)),
+    };
+    gone && same_places().await
 }
 
 /// Whether a failure concerns one id: the other ids of the row are processed all the same.

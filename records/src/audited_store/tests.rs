@@ -434,3 +434,20 @@ async fn what_a_process_left_that_is_known_to_be_dead_is_settled_at_once() {
         assert_eq!(fixture.table.rows(), []);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_changed_whose_check_does_not_hold_any_more_after_the_intent() {
+    for action in ACTIONS {
+        let fixture = Fixture::new(vec![Algorithm::Md5]);
+        let asked = fixture.table.clone();
+        // The intent is written by then.
+        let check: mill_ports::DeedCheck = Arc::new(move || {
+            let written = asked.rows().len();
+            Box::pin(async move { written == 0 })
+        });
+        let refused = mill_ports::with_deed_check(check, fixture.act(action)).await.unwrap_err();
+        assert_eq!(refused.kind, StoreErrorKind::Precondition, "{action}");
+        assert!(!fixture.is_done(action).await, "{action}");
+        assert_eq!((fixture.events().await.len(), fixture.table.rows()), (0, vec![]), "{action}");
+    }
+}
