@@ -206,6 +206,7 @@ fn difference(row: &IndexRow, facts: &ItemFacts) -> Option<String> {
 fn row_of(space: &IndexedSpace, id: &ContentId, facts: &ItemFacts, now: Timestamp) -> IndexRow {
     let at = facts.modified.unwrap_or(now);
     IndexRow {
+        looked: true,
         event: event_id(space, id, at, facts.version.token()),
         at: at.as_millis(),
         source: EventSource::Store,
@@ -220,6 +221,7 @@ fn row_of(space: &IndexedSpace, id: &ContentId, facts: &ItemFacts, now: Timestam
 
 fn tombstone(space: &IndexedSpace, id: &ContentId, row: &IndexRow, now: Timestamp) -> IndexRow {
     IndexRow {
+        looked: true,
         event: event_id(space, id, now, "gone"),
         at: now.as_millis(),
         source: EventSource::Store,

@@ -118,7 +118,7 @@ fn a_quiet_producer_says_nothing_of_success_and_a_workman_says_what_it_serves() 
     let mut working = world.command().arg("work").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for_handler(&working, 15);
     let first = BufReader::new(working.stdout.as_mut().unwrap()).lines().next().unwrap().unwrap();
-    assert!(first.starts_with("works on the queues duplication-high, duplication-low of `"), "{first}");
+    assert!(first.starts_with("works on the queues audit, duplication-high, duplication-low of `"), "{first}");
     assert!(std::process::Command::new("kill").arg(working.id().to_string()).status().unwrap().success());
     assert_eq!(working.wait().unwrap().code(), Some(0));
 }
