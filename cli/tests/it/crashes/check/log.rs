@@ -23,7 +23,10 @@ pub(super) fn says_what_happened(world: &World) {
         ids.push(event["id"].to_string());
         assert_eq!(event["store"], "2");
         let Some(item) = event["item"].as_str() else {
-            spaces.push(event["space"].to_string());
+            // Of two writers that made it at once, one of them killed, the other entry says that nobody knows.
+            if event["certainty"].is_null() {
+                spaces.push(event["space"].to_string());
+            }
             continue;
         };
         let path = format!("{}/{item}", event["space"].as_str().unwrap());
