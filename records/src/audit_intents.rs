@@ -12,13 +12,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures::TryStreamExt as _;
 use mill_model::{AuditAction, AuditEvent, ContentId, EventCertainty, EventId, ItemFacts, StoreAddress, Timestamp};
-use mill_ports::{KeyRange, Presence, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
+use mill_ports::{Presence, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::lease::HolderIsDead;
+use crate::stored_rows::{json, partition_rows};
 
 /// What a writer is about to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +160,7 @@ impl Intents {
     /// # Errors
     /// The table's: then the write must not be made.
     pub async fn add(&self, store: &StoreAddress, intent: &Intent) -> Result<(), TableError> {
-        self.table.put(&key(store, &intent.event), written(intent), RowPrecondition::Always).await.map(drop)
+        self.table.put(&key(store, &intent.event), json(intent), RowPrecondition::Always).await.map(drop)
     }
 
     /// Marks an intent as one that nothing tells of any more: another writer goes on at its place.
@@ -172,7 +173,7 @@ impl Intents {
         let key = key(store, &intent.event);
         // One that its writer has removed meanwhile stays away.
         let Some(row) = self.table.get(&key).await? else { return Ok(()) };
-        match self.table.put(&key, written(&marked), RowPrecondition::VersionIs(row.version)).await {
+        match self.table.put(&key, json(&marked), RowPrecondition::VersionIs(row.version)).await {
             Err(error) if error.kind != TableErrorKind::Conflict => Err(error),
             _ => Ok(()),
         }
@@ -192,7 +193,7 @@ impl Intents {
     /// The table's.
     pub async fn about(&self, store: &StoreAddress, event: &AuditEvent) -> Result<Vec<Intent>, TableError> {
         let subject = subject_digest(event);
-        self.query(&partition(store, &subject), &format!("{}/", hex::encode(&subject[..16]))).await
+        self.query(partition(store, &subject), format!("{}/", hex::encode(&subject[..16]))).await
     }
 
     /// All intents of a store.
@@ -202,25 +203,14 @@ impl Intents {
     pub async fn of_store(&self, store: &StoreAddress) -> Result<Vec<Intent>, TableError> {
         let mut found = Vec::new();
         for shard in 0..Self::SHARDS {
-            found.extend(self.query(&shard_partition(store, shard), "").await?);
+            found.extend(self.query(shard_partition(store, shard), String::new()).await?);
         }
         Ok(found)
     }
 
-    async fn query(&self, partition: &str, prefix: &str) -> Result<Vec<Intent>, TableError> {
-        let mut range = KeyRange { prefix: prefix.to_owned(), after: None };
-        let mut found = Vec::new();
-        loop {
-            let page = self.table.query(partition, &range, Self::PAGE_ROWS).await?;
-            range.after = page.rows.last().map(|row| row.sort.clone());
-            let stop = page.end || page.rows.is_empty();
-            for row in page.rows {
-                found.push(self.read(&row)?);
-            }
-            if stop {
-                return Ok(found);
-            }
-        }
+    async fn query(&self, partition: String, prefix: String) -> Result<Vec<Intent>, TableError> {
+        let rows = partition_rows(self.table.clone(), (partition, prefix), Self::PAGE_ROWS);
+        rows.and_then(|row| async move { self.read(&row) }).try_collect().await
     }
 
     fn read(&self, row: &Row) -> Result<Intent, TableError> {
@@ -231,10 +221,6 @@ impl Intents {
             source: Some(error.into()),
         })
     }
-}
-
-fn written(intent: &Intent) -> Bytes {
-    serde_json::to_vec(intent).unwrap_or_default().into()
 }
 
 fn key(store: &StoreAddress, event: &AuditEvent) -> RowKey {

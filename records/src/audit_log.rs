@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use mill_model::{AccountId, AuditEvent, ContentId, EventId, SpaceId, StoreId, TaskId, Timestamp};
-use mill_ports::{KeyRange, Rng, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
+use mill_ports::{Rng, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use mill_transparency::TreeHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use self::entry::Salt;
 use self::publisher::LogState;
 use self::rows::{EntryPlace, ReadyEvent};
+use crate::stored_rows::{json, partition_rows};
 
 /// Why the table of the audit log could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -148,8 +150,8 @@ impl AuditLog {
         subject: (&StoreId, &SpaceId, Option<&ContentId>),
     ) -> Result<Vec<EntryPlace>, AuditLogError> {
         let partition = rows::item_places(account, subject);
-        let rows = self.rows(&partition, usize::MAX).await?;
-        rows.iter().map(read).collect()
+        let rows = partition_rows(self.table.clone(), (partition, String::new()), Self::PAGE_ROWS);
+        rows.map_err(AuditLogError::from).and_then(|row| async move { read(&row) }).try_collect().await
     }
 
     /// Whether this task is to ask for the log to be published: nobody else did, or did so long ago that it may be lost.
@@ -191,9 +193,9 @@ impl AuditLog {
     /// # Errors
     /// [`AuditLogError::Unreadable`]; the table's.
     pub async fn ready(&self, account: &AccountId, most: usize) -> Result<Vec<ReadyEvent>, AuditLogError> {
-        let shards = (0..rows::SHARDS).map(|shard| rows::ready_partition(account, shard)).collect::<Vec<_>>();
-        let share = most.div_ceil(shards.len());
-        let pages = futures::future::try_join_all(shards.iter().map(|shard| self.rows(shard, share))).await?;
+        let share = most.div_ceil(rows::SHARDS.into());
+        let oldest = |shard| self.oldest(rows::ready_partition(account, shard), share);
+        let pages = futures::future::try_join_all((0..rows::SHARDS).map(oldest)).await?;
         let mut ready = pages.iter().flatten().map(read).collect::<Result<Vec<ReadyEvent>, _>>()?;
         ready.sort_by_key(|ready| ready.event.id);
         Ok(ready)
@@ -232,19 +234,17 @@ impl AuditLog {
         Ok(true)
     }
 
-    async fn rows(&self, partition: &str, most: usize) -> Result<Vec<Row>, TableError> {
-        let mut found: Vec<Row> = Vec::new();
-        loop {
-            let after = found.last().map(|row| row.sort.clone());
-            let range = KeyRange { prefix: String::new(), after };
-            let page = self.table.query(partition, &range, Self::PAGE_ROWS.min(most - found.len())).await?;
-            let stop = page.end || page.rows.is_empty();
-            found.extend(page.rows);
-            let bytes: usize = found.iter().map(|row| row.value.len()).sum();
-            if stop || found.len() >= most || (most < usize::MAX && bytes > Self::SHARD_BYTES_MAX) {
-                return Ok(found);
-            }
+    /// The oldest events that wait in a shard: at most so many, and few more once they are large.
+    async fn oldest(&self, shard: String, most: usize) -> Result<Vec<Row>, TableError> {
+        let page_rows = Self::PAGE_ROWS.min(most);
+        let mut rows = partition_rows(self.table.clone(), (shard, String::new()), page_rows);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while found.len() < most && bytes <= Self::SHARD_BYTES_MAX {
+            let Some(row) = rows.try_next().await? else { break };
+            bytes += row.value.len();
+            found.push(row);
         }
+        Ok(found)
     }
 
     async fn get<R: DeserializeOwned>(&self, key: &RowKey) -> Result<Option<R>, AuditLogError> {
@@ -276,11 +276,6 @@ fn is_recent(at: Timestamp, now: Timestamp, within: Duration) -> bool {
 
 fn read<R: DeserializeOwned>(row: &Row) -> Result<R, AuditLogError> {
     serde_json::from_slice(&row.value).map_err(|_| AuditLogError::Unreadable { sort: row.sort.clone() })
-}
-
-fn json(value: &impl Serialize) -> Bytes {
-    // Structs of texts and numbers are always JSON; an empty value would read as an unreadable row.
-    serde_json::to_vec(value).unwrap_or_default().into()
 }
 
 #[cfg(test)]

@@ -7,15 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use mill_hooks::{PlantedBug, is_planted};
 use mill_model::{
     AccountId, AuditAction, AuditEvent, Checksum, ContentId, EventId, EventSource, ItemFacts, SpaceId, StoreId,
     Timestamp,
 };
-use mill_ports::{KeyRange, Presence, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
+use mill_ports::{Presence, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
+
+use crate::stored_rows::{json, partition_rows};
 
 /// A space of a store, whose items the index has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -242,7 +243,7 @@ impl ContentIndex {
                 (Order::Unknown, Some(found)) => latest(known.as_ref().map(|(row, _)| row), event, found),
             };
             let when = known.map_or(RowPrecondition::Absent, |(_, version)| RowPrecondition::VersionIs(version));
-            match self.table.put(&RowKey::new(space.partition(), item.as_str()), written(&row), when).await {
+            match self.table.put(&RowKey::new(space.partition(), item.as_str()), json(&row), when).await {
                 Ok(_) => return Ok(Applied::Current),
                 // What was looked at may be older than what the other process wrote: the caller looks again.
                 Err(error) if error.kind == TableErrorKind::Conflict && found.is_some() => {
@@ -288,7 +289,7 @@ impl ContentIndex {
     /// The table's.
     pub async fn put(&self, space: &IndexedSpace, item: &ContentId, row: &IndexRow) -> Result<(), IndexError> {
         let key = RowKey::new(space.partition(), item.as_str());
-        self.table.put(&key, written(row), RowPrecondition::Always).await?;
+        self.table.put(&key, json(row), RowPrecondition::Always).await?;
         Ok(())
     }
 
@@ -311,19 +312,8 @@ impl ContentIndex {
 
     /// Streams the items of a space in byte order of their ids, deleted ones too. Few rows are in memory at a time.
     pub fn items(&self, space: &IndexedSpace) -> BoxStream<'static, Result<(ContentId, IndexRow), IndexError>> {
-        let partition = space.partition();
-        let start = (self.table.clone(), Some(KeyRange::default()));
-        let pages = stream::try_unfold(start, move |(table, range)| {
-            let partition = partition.clone();
-            async move {
-                let Some(range) = range else { return Ok(None) };
-                let page = table.query(&partition, &range, Self::PAGE_ROWS).await?;
-                let after = page.rows.last().map(|row| row.sort.clone());
-                let next = (!page.end && after.is_some()).then_some(KeyRange { after, ..range });
-                Ok::<_, IndexError>(Some((stream::iter(page.rows.into_iter().map(Ok)), (table, next))))
-            }
-        });
-        pages.try_flatten().and_then(|row: Row| async move { item_of(&row) }).boxed()
+        let rows = partition_rows(self.table.clone(), (space.partition(), String::new()), Self::PAGE_ROWS);
+        rows.map_err(IndexError::from).and_then(|row| async move { item_of(&row) }).boxed()
     }
 
     async fn read(&self, space: &IndexedSpace, item: &ContentId) -> Result<Option<(IndexRow, RowVersion)>, IndexError> {
@@ -375,11 +365,6 @@ fn latest(known: Option<&IndexRow>, event: &AuditEvent, found: &Presence<ItemFac
 fn item_of(row: &Row) -> Result<(ContentId, IndexRow), IndexError> {
     let read = || Some((ContentId::new(row.sort.clone()).ok()?, serde_json::from_slice(&row.value).ok()?));
     read().ok_or_else(|| IndexError::Unreadable { item: mill_model::ids::shorten_for_display(&row.sort) })
-}
-
-fn written(row: &IndexRow) -> Bytes {
-    // Structs of texts and numbers are always JSON; an empty value would read as an unreadable row.
-    serde_json::to_vec(row).unwrap_or_default().into()
 }
 
 #[cfg(test)]

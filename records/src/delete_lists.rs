@@ -21,10 +21,9 @@ mod thresholds;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use mill_model::{DeleteListId, SpacePair};
-use mill_ports::{KeyRange, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
+use mill_ports::{Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -35,6 +34,7 @@ pub use rows::{DeleteListRow, ListedId, RowResult};
 pub use thresholds::DeleteThresholds;
 
 use crate::pair_key::pair_key;
+use crate::stored_rows::{self, json};
 use crate::versioned::Versioned;
 
 /// Why the table could not be read or written.
@@ -252,27 +252,8 @@ impl DeleteLists {
     }
 
     fn partition_rows(&self, partition: String, prefix: String) -> BoxStream<'static, Result<Row, DeleteListError>> {
-        let start = (self.table.clone(), Some(KeyRange { prefix, after: None }));
-        let pages = stream::try_unfold(start, move |(table, range)| {
-            let partition = partition.clone();
-            async move {
-                let Some(range) = range else { return Ok(None) };
-                let page = table.query(&partition, &range, Self::PAGE_ROWS).await?;
-                let after = page.rows.last().map(|row| row.sort.clone());
-                // A page that promises more but has no last row would be requested again for ever.
-                let next = (!page.end && after.is_some()).then_some(KeyRange { after, ..range });
-                if !page.end && next.is_none() {
-                    return Err(DeleteListError::Table(TableError {
-                        kind: TableErrorKind::Unexpected,
-                        op: "query",
-                        table: table.name().to_owned(),
-                        source: Some("an empty page that is not the last".into()),
-                    }));
-                }
-                Ok(Some((stream::iter(page.rows.into_iter().map(Ok)), (table, next))))
-            }
-        });
-        pages.try_flatten().boxed()
+        let rows = stored_rows::partition_rows(self.table.clone(), (partition, prefix), Self::PAGE_ROWS);
+        rows.map_err(DeleteListError::from).boxed()
     }
 
     async fn get<R: DeserializeOwned>(&self, key: RowKey) -> Result<Option<Versioned<R>>, DeleteListError> {
@@ -314,11 +295,6 @@ fn row_key(pair: &SpacePair, list: DeleteListId, number: u32) -> RowKey {
 
 fn result_key(pair: &SpacePair, list: DeleteListId, number: u32) -> RowKey {
     RowKey::new(pair_key(pair), format!("list/{list}/result/{number:08}"))
-}
-
-fn json(value: &impl Serialize) -> Bytes {
-    // Structs of texts and numbers are always JSON; an empty value would read as an unreadable record.
-    serde_json::to_vec(value).unwrap_or_default().into()
 }
 
 #[cfg(test)]

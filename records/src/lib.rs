@@ -32,6 +32,7 @@ pub mod policies;
 pub mod producer_state;
 pub mod queue_shares;
 pub mod run_log;
+mod stored_rows;
 pub mod sync_proofs;
 pub mod tables;
 #[cfg(test)]

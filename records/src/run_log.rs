@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mill_model::Timestamp;
 use mill_ports::{KeyRange, Rng, RowKey, RowPrecondition, Table, TableError};
 use serde::{Deserialize, Serialize};
+
+use crate::stored_rows::json;
 
 /// The partition of runs, in the table of producers.
 const PARTITION: &str = "runs";
@@ -226,11 +227,6 @@ impl RunLog {
 
 fn key(sort: &str, run: &RunId) -> RowKey {
     RowKey::new(PARTITION, format!("{sort}{}", run.as_str()))
-}
-
-fn json(value: &impl Serialize) -> Bytes {
-    // Structs of texts and numbers are always JSON.
-    serde_json::to_vec(value).unwrap_or_default().into()
 }
 
 fn read<T: for<'d> Deserialize<'d>>(run: &RunId, value: &[u8]) -> Result<T, RunLogError> {

@@ -9,6 +9,8 @@ use mill_model::{AccountId, Algorithm, AuditEvent, Checksum, EventId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::stored_rows::json;
+
 /// The longest entry that stands in the log itself, in bytes. The format allows 65,535.
 pub const ENTRY_BYTES_MAX: usize = 60_000;
 
@@ -167,11 +169,6 @@ impl Salt {
 /// The SHA-256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> Checksum {
     Checksum { algorithm: Algorithm::Sha256, value: Sha256::digest(bytes).to_vec().into() }
-}
-
-fn json(value: &impl Serialize) -> Bytes {
-    // Structs of texts and numbers are always JSON.
-    serde_json::to_vec(value).unwrap_or_default().into()
 }
 
 #[cfg(test)]

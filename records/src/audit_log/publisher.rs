@@ -33,6 +33,7 @@ use super::log_files::{LogFileError, LogFiles};
 use super::rows::{EntryPlace, ReadyEvent};
 use super::{AuditLog, AuditLogError, rows};
 use crate::crash_points;
+use crate::stored_rows::json;
 use crate::versioned::Versioned;
 
 /// An account's log, opened for publishing.
@@ -382,7 +383,7 @@ impl LogPublisher {
         let place = |ReadyEvent { event, salt }: &ReadyEvent| {
             let index = *index.get(&event.id)?;
             let place = EntryPlace { index, user: event.user.clone(), salt: salt.clone() };
-            Some((rows::place_key(account, event), super::json(&place)))
+            Some((rows::place_key(account, event), json(&place)))
         };
         let places: Vec<_> =
             ready.iter().filter_map(place).filter(|_| !is_planted(PlantedBug::PlacesForgotten)).collect();
@@ -404,7 +405,7 @@ impl LogPublisher {
         next: LogState,
     ) -> Result<(), PublishError> {
         let key = rows::state_key(account);
-        let value = super::json(&next);
+        let value = json(&next);
         match self.log.table.put(&key, value.clone(), state.precondition()).await {
             Ok(version) => {
                 *state = Versioned { record: next, version: Some(version) };

@@ -18,6 +18,7 @@ use super::entry::{EntryError, ReadEntry, read_entry};
 use super::log_files::{LogFileError, LogFiles};
 use super::publisher::{LogPublisher, LogState, OpenedLog, PublishError, publish_checkpoint};
 use super::rows::{self, EntryPlace};
+use crate::stored_rows::json;
 use crate::versioned::Versioned;
 
 type StoreFiles = LogFiles<dyn DestinationStore>;
@@ -140,7 +141,7 @@ impl LogPublisher {
             // A place that is known has the name of who did it.
             if self.log.place(account, &event).await?.is_none() {
                 let place = EntryPlace { index, user: None, salt: None };
-                places.push((rows::place_key(account, &event), super::json(&place)));
+                places.push((rows::place_key(account, &event), json(&place)));
             }
         }
         Ok(self.log.table.put_many(&places).await?)

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use mill_model::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Record, json};
+use super::rows::Record;
+use crate::stored_rows::json;
 
 /// A run: one loop over everything that an account has.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use mill_model::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Record, json};
+use super::rows::Record;
+use crate::stored_rows::json;
 
 /// An account's share of a queue that does not report its depth by account.
 #[derive(Debug, Clone, PartialEq, Eq)]

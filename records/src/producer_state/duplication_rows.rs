@@ -7,10 +7,11 @@ use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, SpacePair, StoreId
 use serde::{Deserialize, Serialize};
 
 use super::plan_rows::{MorselRow, MorselSubject, PlanRows, SurveyRow};
-use super::rows::{Record, json};
+use super::rows::Record;
 use super::{ProducerState, ProducerStateError};
 use crate::elapsed::ElapsedTime;
 use crate::pair_key::{pair_key, parse_pair_key};
+use crate::stored_rows::json;
 use crate::versioned::Versioned;
 
 /// The rows of the duplication producer besides its morsels and their surveys.

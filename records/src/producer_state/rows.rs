@@ -4,6 +4,8 @@ use bytes::Bytes;
 use mill_model::{AccountId, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::stored_rows::json;
+
 /// A row of the table.
 pub trait Record: Sized + Send + Sync {
     /// The prefix of the sort keys of all rows of this kind, and of no others.
@@ -99,9 +101,4 @@ impl Record for UnansweredStores {
         let unanswered = unanswered.into_iter().map(StoreId::new).collect::<Result<_, _>>().ok()?;
         Some(Self { account, run, unanswered })
     }
-}
-
-pub(super) fn json(value: &impl Serialize) -> Bytes {
-    // Structs of texts and numbers are always JSON; an empty value would read as a lost row.
-    serde_json::to_vec(value).unwrap_or_default().into()
 }

@@ -5,7 +5,8 @@ use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::plan_rows::MorselSubject;
-use super::rows::{Record, json};
+use super::rows::Record;
+use crate::stored_rows::json;
 
 /// The subject of a survey.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
