@@ -157,6 +157,15 @@ impl BatchReport {
     pub fn into_result(self) -> Result<(), QueueError> {
         self.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
+
+    /// The entries of `batch` that failed, and the error that decides what becomes of them: one that no retry helps, if there is any.
+    /// `None` if all succeeded.
+    pub fn into_failed<T>(self, batch: Vec<T>) -> Option<(Vec<T>, QueueError)> {
+        let failed: Vec<usize> = self.failed.iter().map(|(index, _)| *index).collect();
+        let worst = self.failed.into_iter().map(|(_, error)| error).min_by_key(|error| error.kind.is_retryable())?;
+        let all = batch.into_iter().enumerate();
+        Some((all.filter(|(index, _)| failed.contains(index)).map(|(_, entry)| entry).collect(), worst))
+    }
 }
 
 /// For each receipt, in order, its new deadline or the error.

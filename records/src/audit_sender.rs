@@ -94,13 +94,9 @@ impl AuditSender {
             tries += 1;
             let error = match self.queue.send(&rest).await {
                 Ok(report) => {
-                    let failed: Vec<usize> = report.failed.iter().map(|(index, _)| *index).collect();
-                    let all = rest.into_iter().enumerate();
-                    rest = all.filter(|(index, _)| failed.contains(index)).map(|(_, message)| message).collect();
-                    match report.into_result() {
-                        Ok(()) => return Ok(()),
-                        Err(error) => error,
-                    }
+                    let Some((failed, error)) = report.into_failed(rest) else { return Ok(()) };
+                    rest = failed;
+                    error
                 }
                 // Any of them may be in the queue. A repeat of an event is known by its id.
                 Err(error) => error,

@@ -85,19 +85,11 @@ impl TaskSender {
             let sent = self.queue.send(&batch).await;
             crash_point(crash_points::PRODUCER_BATCH_SENT);
             let error = match sent {
-                Ok(report) if report.failed.is_empty() || is_planted(PlantedBug::ProducerIgnoresPartialSend) => {
-                    return Ok(());
-                }
+                Ok(_) if is_planted(PlantedBug::ProducerIgnoresPartialSend) => return Ok(()),
                 Ok(report) => {
-                    let failed: Vec<usize> = report.failed.iter().map(|(index, _)| *index).collect();
-                    let worst = report.failed.into_iter().map(|(_, error)| error);
-                    let worst = worst.min_by_key(|error| error.kind.is_retryable());
-                    let all = batch.into_iter().enumerate();
-                    batch = all.filter(|(index, _)| failed.contains(index)).map(|(_, body)| body).collect();
-                    match worst {
-                        Some(error) => error,
-                        None => return Ok(()),
-                    }
+                    let Some((failed, error)) = report.into_failed(batch) else { return Ok(()) };
+                    batch = failed;
+                    error
                 }
                 // Any entry may or may not be in the queue. All are sent again, so some may be there twice.
                 Err(error) => error,
