@@ -16,9 +16,9 @@ use mill_model::{
     Properties, SpaceId, StoreAddress, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, ListEntry, Listing,
-    OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, RngExt as _,
-    SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, error_chain, may_still_change,
+    Body, ByteRange, Capabilities, CompleteListing, CopyProgress, CopySource, DeletableStore, DestinationStore,
+    ListEntry, Listing, OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling,
+    RngExt as _, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, error_chain, may_still_change,
 };
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -68,26 +68,33 @@ impl AuditedStore {
         let (mut sent, mut failure) = (0, None);
         for intents in by_subject.into_values() {
             // An item that cannot be looked at keeps no other waiting.
-            match self.settle_subject(&intents).await {
-                Ok(of_subject) => sent += of_subject,
+            let count = intents.len();
+            match self.settle_subject(intents).await {
+                Ok(open) => sent += (count - open.len()) as u64,
                 Err(error) => drop(failure.get_or_insert(error)),
             }
         }
         failure.map_or(Ok(sent), Err)
     }
 
-    async fn settle_subject(&self, intents: &[Intent]) -> Result<u64, StoreError> {
-        let age = |intent: &Intent| self.intents.age(intent, self.sender.clock.now());
-        let old = intents.iter().filter(|intent| age(intent) >= Intents::SENT_AFTER);
-        let (alone, mut sent, mut found) = (is_alone(intents), 0, None);
-        for intent in old {
-            let found = match &found {
-                Some(found) => found,
-                None => found.insert(self.look(&intent.event).await?),
-            };
-            sent += u64::from(self.settle_one(intent, found, (age(intent), alone)).await?);
+    /// Settles the intents of lost writers of one item or space, and returns those that stay open: it is not known yet what became of
+    /// them, or their writers may be well and have not been refused yet.
+    async fn settle_subject(&self, intents: Vec<Intent>) -> Result<Vec<Intent>, StoreError> {
+        let (alone, mut open, mut found) = (is_alone(&intents), Vec::new(), None);
+        for intent in intents {
+            let age = self.intents.age(&intent, self.sender.clock.now());
+            if age >= Intents::SENT_AFTER {
+                let found = match &found {
+                    Some(found) => found,
+                    None => found.insert(self.look(&intent.event).await?),
+                };
+                if self.settle_one(&intent, found, (age, alone)).await? {
+                    continue;
+                }
+            }
+            open.push(intent);
         }
-        Ok(sent)
+        Ok(open)
     }
 
     /// Whether it is settled, so that an event was sent. `alone`: no other lost write may have left what stands there.
@@ -153,22 +160,7 @@ impl AuditedStore {
     /// Begins a change: settles what lost writers left of the same item, and writes the intent.
     async fn begin(&self, event: AuditEvent, before: StateBefore) -> Result<PendingChange<'_>, StoreError> {
         let older = self.intents.about(&self.address, &event).await.map_err(|error| self.failed(error))?;
-        let mut open = Vec::new();
-        let (alone, mut found) = (is_alone(&older), None);
-        for intent in older {
-            let age = self.intents.age(&intent, self.sender.clock.now());
-            // A younger one is of a writer that may be well, and has not been refused yet.
-            if age >= Intents::SENT_AFTER {
-                let found = match &found {
-                    Some(found) => found,
-                    None => found.insert(self.look(&event).await?),
-                };
-                if self.settle_one(&intent, found, (age, alone)).await? {
-                    continue;
-                }
-            }
-            open.push(intent);
-        }
+        let open = self.settle_subject(older).await?;
         let intent = self.intents.intent(event, before);
         if !is_planted(PlantedBug::ChangedWithoutIntent) {
             self.intents.add(&self.address, &intent).await.map_err(|error| self.failed(error))?;
@@ -499,19 +491,21 @@ impl AuditedStore {
         if !path.ends_with('/') {
             return Ok(ContentId::new(path).into_iter().collect());
         }
-        let mut listing = self.inner.list(space, None);
-        let (mut found, mut ended) = (Vec::new(), false);
-        while let Some(page) = listing.try_next().await? {
-            ended = page.end;
-            for entry in page.entries {
-                if let ListEntry::Item(id, _) = entry
-                    && id.as_str().starts_with(path)
-                {
-                    found.push(id);
-                }
+        let before = ContentId::new(path.trim_end_matches('/')).ok();
+        let mut listing = CompleteListing::open(&*self.inner, space, before.as_ref());
+        let mut found = Vec::new();
+        while let Some(page) = listing.next_page().await.map_err(|error| self.failed(error))? {
+            let ids = page.entries.into_iter().filter_map(|entry| match entry {
+                ListEntry::Item(id, _) => Some(id),
+                _ => None,
+            });
+            found.extend(ids.filter(|id| id.as_str().starts_with(path)));
+            // All that begins with the path stands together.
+            if listing.last().is_some_and(|last| last.as_str() > path && !last.as_str().starts_with(path)) {
+                break;
             }
         }
-        if ended { Ok(found) } else { Err(self.failed("the listing ended before its end")) }
+        Ok(found)
     }
 }
 
