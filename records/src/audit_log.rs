@@ -206,15 +206,10 @@ impl AuditLog {
     /// # Errors
     /// [`AuditLogError::Unreadable`]; the table's.
     pub async fn published(&self, account: &AccountId) -> Result<Option<(u64, TreeHash)>, AuditLogError> {
-        let key = rows::state_key(account);
-        let Some(state) = self.get::<LogState>(&key).await? else { return Ok(None) };
+        let Some(state) = self.get::<LogState>(&rows::state_key(account)).await? else { return Ok(None) };
         // The files of a commit that is not finished may not be everywhere.
-        let (size, root) = state.base.map_or((state.size, state.root), |base| (base.size, base.root));
-        if size == 0 {
-            return Ok(None);
-        }
-        let root = root.parse().map_err(|_| AuditLogError::Unreadable { sort: key.sort })?;
-        Ok(Some((size, root)))
+        let head = state.base.unwrap_or(state.head);
+        Ok((head.size > 0).then_some((head.size, head.root)))
     }
 
     /// Erases the name of who did it, and its salt, from the place of an event, if it is this name. The entry stays as it is.

@@ -135,8 +135,8 @@ pub struct Published {
 /// The state of a log: what was committed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct LogState {
-    pub(super) size: u64,
-    pub(super) root: String,
+    #[serde(flatten)]
+    pub(super) head: TreeHead,
     pub(super) note: String,
     /// The state before the commit that is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,19 +146,37 @@ pub(super) struct LogState {
     pub(super) pending: Vec<(u8, EventId)>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A log at one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TreeHead {
     pub(super) size: u64,
-    pub(super) root: String,
+    #[serde(with = "root_text")]
+    pub(super) root: TreeHash,
 }
 
-impl LogState {
-    pub(super) fn root(&self) -> TreeHash {
-        if self.size == 0 {
-            TreeHash::of_empty_tree()
-        } else {
-            self.root.parse().unwrap_or_else(|_| TreeHash::of_empty_tree())
-        }
+impl TreeHead {
+    pub(super) fn of(checkpoint: &Checkpoint) -> Self {
+        Self { size: checkpoint.size, root: checkpoint.root }
+    }
+}
+
+impl Default for TreeHead {
+    fn default() -> Self {
+        Self { size: 0, root: TreeHash::of_empty_tree() }
+    }
+}
+
+/// A root in a row: base64, as in a checkpoint. A row with any other text cannot be read.
+mod root_text {
+    use mill_transparency::TreeHash;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(root: &TreeHash, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(root)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TreeHash, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -193,7 +211,7 @@ impl LogPublisher {
             self.finish(account, log, &mut state).await?;
         }
         self.reconcile_stores(account, log, &mut state).await?;
-        let from = state.record.size;
+        let from = state.record.head.size;
         for _ in 0..Self::BATCHES_MAX {
             let ready = self.without_repeats(account, self.log.ready(account, Self::BATCH_MAX).await?).await?;
             let Some(ready) = ready else { break };
@@ -202,17 +220,14 @@ impl LogPublisher {
             }
             self.commit(account, log, &mut state, ready).await?;
         }
-        Ok(Published { entries: state.record.size - from, size: state.record.size })
+        Ok(Published { entries: state.record.head.size - from, size: state.record.head.size })
     }
 
     pub(super) async fn state(&self, account: &AccountId) -> Result<Versioned<LogState>, PublishError> {
         let Some(row) = self.log.table.get(&rows::state_key(account)).await? else {
             return Ok(Versioned::unsaved(LogState::default()));
         };
-        let record: LogState = super::read(&row)?;
-        if record.size > 0 && record.root.parse::<TreeHash>().is_err() {
-            return Err(AuditLogError::Unreadable { sort: row.sort }.into());
-        }
+        let record = super::read(&row)?;
         Ok(Versioned { record, version: Some(row.version) })
     }
 
@@ -245,14 +260,13 @@ impl LogPublisher {
         state: &mut Versioned<LogState>,
         ready: Vec<ReadyEvent>,
     ) -> Result<(), PublishError> {
-        let base = TreeHead { size: state.record.size, root: state.record.root.clone() };
-        let appended = self.append(account, log, (base.size, state.record.root()), &ready).await?;
+        let base = state.record.head;
+        let appended = self.append(account, log, base, &ready).await?;
         let checkpoint = Checkpoint { origin: log.origin.clone(), size: appended.size, root: appended.root };
         let note = checkpoint.sign(&log.signers.iter().collect::<Vec<_>>())?.to_string();
         let key = |event: &ReadyEvent| (rows::shard_of(&event.event), event.event.id);
         let next = LogState {
-            size: appended.size,
-            root: appended.root.to_string(),
+            head: TreeHead::of(&checkpoint),
             note,
             base: Some(base),
             pending: ready.iter().map(key).collect(),
@@ -270,8 +284,8 @@ impl LogPublisher {
         log: &OpenedLog,
         state: &mut Versioned<LogState>,
     ) -> Result<(), PublishError> {
-        let Some(base) = state.record.base.clone() else { return Ok(()) };
-        info!(%account, size = state.record.size, "a commit of the audit log is finished");
+        let Some(base) = state.record.base else { return Ok(()) };
+        info!(%account, size = state.record.head.size, "a commit of the audit log is finished");
         let read = |(shard, id): (u8, EventId)| async move {
             let key = RowKey::new(rows::ready_partition(account, shard), id.to_string());
             self.log.get::<ReadyEvent>(&key).await
@@ -280,27 +294,17 @@ impl LogPublisher {
         let found: Vec<Option<ReadyEvent>> =
             stream::iter(pending.into_iter().map(read)).buffered(Self::ROWS_AT_ONCE).try_collect().await?;
         let ready: Vec<ReadyEvent> = found.iter().flatten().cloned().collect();
-        let before = (base.size, self.parsed(account, &base)?);
         if ready.len() == found.len() {
-            let appended = self.append(account, log, before, &ready).await?;
-            if (appended.size, appended.root) != (state.record.size, state.record.root()) {
+            let appended = self.append(account, log, base, &ready).await?;
+            if (appended.size, appended.root) != (state.record.head.size, state.record.head.root) {
                 return Err(AuditLogError::Unreadable { sort: rows::state_key(account).sort }.into());
             }
             self.publish_files(account, log, &state.record, &appended, &ready).await?;
         } else {
             // Ready rows go last, so the files are written: the entries are read from them.
-            let head = (state.record.size, state.record.root());
-            self.place_from_files(account, log, before, head).await?;
+            self.place_from_files(account, log, base, state.record.head).await?;
         }
         self.place_events(account, state, &ready).await
-    }
-
-    fn parsed(&self, account: &AccountId, head: &TreeHead) -> Result<TreeHash, PublishError> {
-        let _ = self;
-        if head.size == 0 {
-            return Ok(TreeHash::of_empty_tree());
-        }
-        head.root.parse().map_err(|_| AuditLogError::Unreadable { sort: rows::state_key(account).sort }.into())
     }
 
     /// The log with these entries.
@@ -308,10 +312,10 @@ impl LogPublisher {
         &self,
         account: &AccountId,
         log: &OpenedLog,
-        (size, root): (u64, TreeHash),
+        head: TreeHead,
         ready: &[ReadyEvent],
     ) -> Result<Appended, PublishError> {
-        let edge = self.edge(account, log, size, root).await?;
+        let edge = self.edge(account, log, head).await?;
         let entries: Vec<_> = ready.iter().map(|event| event.entry(account).bytes).collect();
         Ok(edge.append(&entries)?)
     }
@@ -321,8 +325,7 @@ impl LogPublisher {
         &self,
         account: &AccountId,
         log: &OpenedLog,
-        size: u64,
-        root: TreeHash,
+        TreeHead { size, root }: TreeHead,
     ) -> Result<RightEdge, PublishError> {
         if size == 0 {
             return Ok(RightEdge::empty());
@@ -376,7 +379,7 @@ impl LogPublisher {
         state: &mut Versioned<LogState>,
         ready: &[ReadyEvent],
     ) -> Result<(), PublishError> {
-        let Some(base) = state.record.base.clone() else { return Ok(()) };
+        let Some(base) = state.record.base else { return Ok(()) };
         let index: BTreeMap<EventId, u64> =
             state.record.pending.iter().zip(base.size..).map(|((_, id), index)| (*id, index)).collect();
         // Some ready rows may be gone already, and then their places are written.
@@ -434,8 +437,8 @@ pub(super) async fn publish_checkpoint(
     log: &OpenedLog,
     state: &LogState,
 ) -> Result<(), LogFileError> {
-    files.write_once(&format!("checkpoints/{}", state.size), state.note.as_bytes()).await?;
-    files.advance_checkpoint(&log.verifier, state.size, &state.note).await
+    files.write_once(&format!("checkpoints/{}", state.head.size), state.note.as_bytes()).await?;
+    files.advance_checkpoint(&log.verifier, state.head.size, &state.note).await
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_model::{AccountId, AuditEvent};
 use mill_ports::DestinationStore;
 use mill_transparency::path::TILE_WIDTH;
-use mill_transparency::{ConsistencyProof, LogPath, OpenedCheckpoint, RightEdge, TreeHash, Width, bundle};
+use mill_transparency::{ConsistencyProof, LogPath, OpenedCheckpoint, RightEdge, Width, bundle};
 use tracing::{info, warn};
 
 use super::entry::{EntryError, ReadEntry, read_entry};
 use super::log_files::{LogFileError, LogFiles};
-use super::publisher::{LogPublisher, LogState, OpenedLog, PublishError, publish_checkpoint};
+use super::publisher::{LogPublisher, LogState, OpenedLog, PublishError, TreeHead, publish_checkpoint};
 use super::rows::{self, EntryPlace};
 use crate::stored_rows::json;
 use crate::versioned::Versioned;
@@ -37,11 +37,11 @@ impl LogPublisher {
         let size_of = |found: &Option<OpenedCheckpoint>| found.as_ref().map_or(0, |opened| opened.checkpoint.size);
         let largest = found.iter().max_by_key(|(_, found)| size_of(found));
         if let Some((files, Some(opened))) = largest
-            && opened.checkpoint.size > state.record.size
+            && opened.checkpoint.size > state.record.head.size
         {
             self.take_over(account, log, files, opened, state).await?;
         }
-        let (size, root) = (state.record.size, state.record.root());
+        let TreeHead { size, root } = state.record.head;
         for (files, found) in &found {
             match found {
                 Some(opened) if opened.checkpoint.size == size && opened.checkpoint.root != root => {
@@ -68,28 +68,23 @@ impl LogPublisher {
     ) -> Result<(), PublishError> {
         let checkpoint = &opened.checkpoint;
         warn!(
-            %account, store = %files.address, known = state.record.size, found = checkpoint.size,
+            %account, store = %files.address, known = state.record.head.size, found = checkpoint.size,
             "the audit log has more entries than this installation knows of; it goes on from there"
         );
-        let from = (state.record.size, state.record.root());
+        let from = state.record.head;
         let only = OpenedLog {
             origin: log.origin.clone(),
             signers: Vec::new(),
             verifier: log.verifier.clone(),
             stores: vec![files.clone()],
         };
-        let placed = self.place_from_files(account, &only, from, (checkpoint.size, checkpoint.root)).await;
+        let placed = self.place_from_files(account, &only, from, TreeHead::of(checkpoint)).await;
         placed.map_err(|error| match error {
-            PublishError::Edge { .. } | PublishError::Lost { .. } => forked(files, opened, from.0),
+            PublishError::Edge { .. } | PublishError::Lost { .. } => forked(files, opened, from.size),
             other => other,
         })?;
-        let next = LogState {
-            size: checkpoint.size,
-            root: checkpoint.root.to_string(),
-            note: opened.note.to_string(),
-            base: None,
-            pending: Vec::new(),
-        };
+        let next =
+            LogState { head: TreeHead::of(checkpoint), note: opened.note.to_string(), base: None, pending: Vec::new() };
         self.save(account, state, next).await
     }
 
@@ -98,26 +93,26 @@ impl LogPublisher {
         &self,
         account: &AccountId,
         log: &OpenedLog,
-        from: (u64, TreeHash),
-        to: (u64, TreeHash),
+        from: TreeHead,
+        to: TreeHead,
     ) -> Result<(), PublishError> {
-        let edge = self.edge(account, log, from.0, from.1).await?;
+        let edge = self.edge(account, log, from).await?;
         for files in &log.stores {
             if !gives_root(files, edge.clone(), to).await? {
                 continue;
             }
-            let mut next = from.0;
-            while next < to.0 {
-                let entries = read_entries(files, next, to.0).await?.unwrap_or_default();
+            let mut next = from.size;
+            while next < to.size {
+                let entries = read_entries(files, next, to.size).await?.unwrap_or_default();
                 if entries.is_empty() {
-                    return Err(PublishError::Lost { size: to.0 });
+                    return Err(PublishError::Lost { size: to.size });
                 }
                 self.place_entries(account, files, next, &entries).await?;
                 next += entries.len() as u64;
             }
             return Ok(());
         }
-        Err(PublishError::Lost { size: to.0 })
+        Err(PublishError::Lost { size: to.size })
     }
 
     async fn place_entries(
@@ -158,19 +153,19 @@ impl LogPublisher {
         let from = found.map_or(0, |opened| opened.checkpoint.size);
         for source in sources {
             let full = source.checkpoint(&log.verifier).await?;
-            if full.is_none_or(|full| (full.checkpoint.size, full.checkpoint.root) != (state.size, state.root())) {
+            if full.is_none_or(|full| TreeHead::of(&full.checkpoint) != state.head) {
                 continue;
             }
             if let Some(opened) = found
                 && !is_prefix(source, opened, state).await?
             {
-                return Err(forked(files, opened, state.size));
+                return Err(forked(files, opened, state.head.size));
             }
-            info!(store = %files.address, from, to = state.size, "a store of the audit log is behind; it gets the rest");
-            copy_files(source, files, from, state.size).await?;
+            info!(store = %files.address, from, to = state.head.size, "a store of the audit log is behind; it gets the rest");
+            copy_files(source, files, from, state.head.size).await?;
             return Ok(publish_checkpoint(files, log, state).await?);
         }
-        Err(PublishError::Lost { size: state.size })
+        Err(PublishError::Lost { size: state.head.size })
     }
 }
 
@@ -182,7 +177,7 @@ fn forked(files: &StoreFiles, opened: &OpenedCheckpoint, ours: u64) -> PublishEr
 async fn gives_root(
     files: &StoreFiles,
     mut edge: RightEdge,
-    (size, root): (u64, TreeHash),
+    TreeHead { size, root }: TreeHead,
 ) -> Result<bool, PublishError> {
     while edge.size() < size {
         let entries = read_entries(files, edge.size(), size).await?.unwrap_or_default();
@@ -228,9 +223,9 @@ async fn is_prefix(source: &StoreFiles, opened: &OpenedCheckpoint, state: &LogSt
     if old.size == 0 {
         return Ok(true);
     }
-    let found = source.read_all(&ConsistencyProof::needs(old.size, state.size)).await?;
-    let proof = ConsistencyProof::make(old.size, state.size, &found);
-    Ok(proof.is_ok_and(|proof| proof.check(&old.root, &state.root()).is_ok()))
+    let found = source.read_all(&ConsistencyProof::needs(old.size, state.head.size)).await?;
+    let proof = ConsistencyProof::make(old.size, state.head.size, &found);
+    Ok(proof.is_ok_and(|proof| proof.check(&old.root, &state.head.root).is_ok()))
 }
 
 /// Copies the files by which a log of one size differs from the same log of a smaller one.

@@ -348,3 +348,21 @@ async fn large_entries_are_beside_the_log_before_it_names_them() {
 fn bundle_of(bytes: &[u8]) -> Vec<Vec<u8>> {
     mill_transparency::bundle::decode(bytes, 50).unwrap().into_iter().map(<[u8]>::to_vec).collect()
 }
+
+#[tokio::test]
+async fn a_state_row_whose_root_is_no_hash_is_refused_and_nothing_is_written() {
+    let mut fixture = Fixture::new(1);
+    fixture.add(3).await;
+    fixture.publish().await.unwrap();
+    let key = rows::state_key(&account());
+    let row = fixture.table.get(&key).await.unwrap().unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&row.value).unwrap();
+    value["root"] = "no hash".into();
+    fixture.table.put(&key, value.to_string().into(), RowPrecondition::Always).await.unwrap();
+    fixture.add(1).await;
+    let refused = fixture.publish().await.unwrap_err();
+    assert!(matches!(refused, PublishError::Rows(AuditLogError::Unreadable { .. })), "{refused}");
+    let refused = fixture.log.published(&account()).await.unwrap_err();
+    assert!(matches!(refused, AuditLogError::Unreadable { .. }), "{refused}");
+    assert_eq!(fixture.file(0, "checkpoints/4"), None);
+}
