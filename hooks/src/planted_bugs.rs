@@ -175,6 +175,8 @@ bugs! {
     LastArrivalIndexed = "last-arrival-indexed";
     /// A delete is granted for an event and not counted.
     EventDeleteUncounted = "event-delete-uncounted";
+    /// An audited store does not ask again, after the intent, whether the change may still be made.
+    DeedUnchecked = "deed-unchecked";
 }
 
 #[cfg(feature = "test-hooks")]

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use mill_hooks::{PlantedBug, is_planted};
 
 /// Finds out whether a change may still be made. In any doubt it may not.
 pub type DeedCheck = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
@@ -23,7 +24,7 @@ pub async fn with_deed_check<F: Future>(check: DeedCheck, call: F) -> F::Output 
 /// Whether the caller's change may still be made. Whoever gave no check may go on.
 pub async fn may_still_change() -> bool {
     match CHECK.try_with(Clone::clone) {
-        Ok(check) => check().await,
+        Ok(check) => is_planted(PlantedBug::DeedUnchecked) || check().await,
         Err(_) => true,
     }
 }

@@ -6,7 +6,7 @@ use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, Uncarried, UpdatedPart, Version};
 use mill_ports::{
     Attachments, OpenItem, OutcomeDetail, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError,
-    StoreErrorKind, TagsWritten, TransferGuard, error_chain,
+    StoreErrorKind, TagsWritten, TransferGuard, error_chain, with_deed_check,
 };
 use tracing::warn;
 
@@ -15,6 +15,7 @@ use super::copy_check;
 use crate::crash_points;
 use crate::early_exit::EarlyExit;
 use crate::refusals::{Refusal, RefusedDeed};
+use crate::retry::lease_check;
 use crate::verify::is_implied_directory;
 
 /// The result of a copy.
@@ -207,7 +208,8 @@ impl AttemptContext<'_> {
         };
         self.attempt.may_act()?;
         crash_point(crash_points::DUPLICATE_BEFORE_WRITE);
-        let written = match self.destination.server_side_copy(item, content, when, &copy_source, &progress).await {
+        let copy = self.destination.server_side_copy(item, content, when, &copy_source, &progress);
+        let written = match with_deed_check(lease_check(self.attempt), copy).await {
             Ok(Some(written)) => written,
             Ok(None) => return Ok(None),
             // Reading the bytes shows whether the source is damaged.
@@ -260,7 +262,8 @@ impl AttemptContext<'_> {
         let (body, verified) = copy_check::verify_copy(reading.body, options).await?;
         self.attempt.may_act()?;
         crash_point(crash_points::DUPLICATE_BEFORE_WRITE);
-        let written = self.destination.put(item, content, when, body).await?;
+        let put = self.destination.put(item, content, when, body);
+        let written = with_deed_check(lease_check(self.attempt), put).await?;
         crash_point(crash_points::DUPLICATE_WRITTEN);
         let Some((checksums, sha256)) = verified.get().and_then(|all| Some((all, all.first()?.clone()))) else {
             let why = "the store answered before it had taken all bytes";
