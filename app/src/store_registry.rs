@@ -165,8 +165,8 @@ impl StoreRegistry {
             return Ok(opened);
         }
         // The limits apply to the transfers alone, not to what is recorded of them.
-        let audited = self.auditor.as_ref();
-        let audited = audited.and_then(|auditor| auditor.audited(plain.clone(), (&address, spec, &policy)));
+        let stores = (&address, spec, &*policy);
+        let audited = self.auditor.as_ref().and_then(|auditor| auditor.audited(plain.clone(), stores));
         let plain = audited.clone().map_or(plain, |audited| audited as Arc<dyn DeletableStore>);
         let store = limited(&plain, cap);
         let opened = RegisteredStore {

@@ -16,10 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_local::folder::{FolderWatch, Layout, WantedSpaces, WatchLimits, WatchPace, WatchSettings};
-use mill_model::{QueueName, SpaceId, StoreAddress, StoreId};
+use mill_model::{SpaceId, StoreAddress, StoreId};
 use mill_policy::AccountPolicy;
 use mill_ports::{Clock, Rng, Stores};
-use mill_records::audit_log::AuditLog;
 use mill_records::audit_sender::AuditSender;
 use mill_records::policies::PolicyRepository;
 use parking_lot::Mutex;
@@ -28,6 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::audit_parts::audit_sender;
 use crate::config::Config;
 use crate::installation::Installation;
 use reporter::HintReporter;
@@ -101,19 +101,12 @@ impl SourceWatches {
     /// The watches of an installation.
     pub fn of(installation: &Installation, config: &Config) -> Self {
         let engine = &installation.engine;
-        let (clock, chance) = (engine.clock(), engine.rng());
-        let sender = AuditSender {
-            queue: engine.queue(QueueName::Audit),
-            log: AuditLog::new(engine.table(AuditLog::TABLE)),
-            clock: clock.clone(),
-            chance: chance.clone(),
-        };
         Self {
             policies: installation.policies.clone(),
             stores: installation.stores.clone(),
-            sender,
-            clock,
-            chance,
+            sender: audit_sender(&**engine),
+            clock: engine.clock(),
+            chance: engine.rng(),
             base: config.base().to_owned(),
             policies_every: config.policies.refresh.min(POLICIES_EVERY),
             pace: WatchPace::USUAL,

@@ -13,7 +13,8 @@ use mill_records::audit_log::AuditLog;
 use mill_records::audit_log::log_files::LogFiles;
 use mill_records::audit_log::publisher::{LogPublisher, OpenedLog};
 use mill_records::content_index::ContentIndex;
-use mill_transparency::{LogSigner, LogVerifier};
+use mill_transparency::{LogPath, LogSigner, LogVerifier, verify_log};
+use serde_json::Value;
 
 use crate::world::World;
 
@@ -192,6 +193,21 @@ pub(crate) fn signer() -> LogSigner {
 /// The public key, as a person gives it.
 pub(crate) fn vkey() -> String {
     signer().public().to_string()
+}
+
+/// The entries of a log in a folder, once it is verified.
+#[track_caller]
+pub(crate) fn verified_entries(folder: &Path, signer: &LogSigner) -> Vec<Value> {
+    let read = |path: LogPath| match fs::read(folder.join(path.to_string())) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let verifier = LogVerifier::new(vec![signer.public().clone()]).unwrap();
+    let checkpoint = verifier.open(&read(LogPath::Checkpoint).unwrap().expect("a checkpoint")).unwrap().checkpoint;
+    let mut entries = Vec::new();
+    verify_log(&checkpoint, None, read, |_, entry| entries.push(serde_json::from_slice(entry).unwrap())).unwrap();
+    entries
 }
 
 /// The entries of a bundle.

@@ -1,16 +1,16 @@
-//! A bucket that tells of its objects by itself: each change is recorded, and at its copy at once.
+//! A bucket that reports its changes by itself: each change is recorded, and at its copy at once.
 
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use mill_transparency::{LogPath, LogSigner, LogVerifier, verify_log};
-use serde_json::Value;
+use mill_transparency::LogSigner;
 
 use super::{CREDENTIALS, Workman, boto, ministack, settle};
+use crate::audit_world::verified_entries;
 use crate::world::World;
 
-const PREFIX: &str = "told";
+const PREFIX: &str = "reported";
 
 fn command(world: &World) -> Command {
     let mut command = world.command();
@@ -19,7 +19,7 @@ fn command(world: &World) -> Command {
 }
 
 fn signer() -> LogSigner {
-    LogSigner::generate("example.org/told", [5; 32]).unwrap()
+    LogSigner::generate("example.org/reported", [5; 32]).unwrap()
 }
 
 /// A store in a bucket, its copy in a folder, and the audit log in another folder.
@@ -31,9 +31,9 @@ fn set_up(world: &World) {
     world.write(
         "policies/acct-stores.json",
         format!(
-            r#"{{"stores": [{{"id": "1", "type": "s3", "bucket": "told-source", "endpoint": "{endpoint}", "primary": true}},
+            r#"{{"stores": [{{"id": "1", "type": "s3", "bucket": "reported-source", "endpoint": "{endpoint}", "primary": true}},
                             {{"id": "2", "type": "folder", "root": "copy"}}, {{"id": "3", "type": "folder", "root": "log-store"}}],
-                 "auditLog": {{"stores": ["3"], "origin": "example.org/told", "signingKeyFile": "key"}}}}"#
+                 "auditLog": {{"stores": ["3"], "origin": "example.org/reported", "signingKeyFile": "key"}}}}"#
         ),
     );
     world.write(
@@ -49,31 +49,17 @@ fn set_up(world: &World) {
         world,
         &format!(
             "s3, sqs = client('s3', '{endpoint}'), client('sqs', '{endpoint}')
-s3.create_bucket(Bucket='told-source')
+s3.create_bucket(Bucket='reported-source')
 url = sqs.get_queue_url(QueueName='{PREFIX}-audit')['QueueUrl']
 arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=['QueueArn'])['Attributes']['QueueArn']
-s3.put_bucket_notification_configuration(Bucket='told-source', NotificationConfiguration={{'QueueConfigurations': [
+s3.put_bucket_notification_configuration(Bucket='reported-source', NotificationConfiguration={{'QueueConfigurations': [
     {{'QueueArn': arn, 'Events': ['s3:ObjectCreated:*', 's3:ObjectRemoved:*']}}]}})"
         ),
     );
 }
 
-fn entries(world: &World) -> Vec<Value> {
-    let folder = world.path("log-store/x-audit-log");
-    let read = |path: LogPath| match fs::read(folder.join(path.to_string())) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    };
-    let verifier = LogVerifier::new(vec![signer().public().clone()]).unwrap();
-    let checkpoint = verifier.open(&read(LogPath::Checkpoint).unwrap().expect("a checkpoint")).unwrap().checkpoint;
-    let mut entries = Vec::new();
-    verify_log(&checkpoint, None, read, |_, entry| entries.push(serde_json::from_slice(entry).unwrap())).unwrap();
-    entries
-}
-
 #[test]
-fn what_a_bucket_tells_is_copied_without_a_producer_and_logged_once() {
+fn what_a_bucket_reports_is_copied_without_a_producer_and_logged_once() {
     let world = World::new();
     set_up(&world);
     let mill = |args: &[&str]| crate::world::Ran::of(command(&world).args(args).output().unwrap());
@@ -84,7 +70,7 @@ fn what_a_bucket_tells_is_copied_without_a_producer_and_logged_once() {
         boto(
             &world,
             &format!(
-                "client('s3', '{}').put_object(Bucket='told-source', Key={key}, Body=b'x' * {})",
+                "client('s3', '{}').put_object(Bucket='reported-source', Key={key}, Body=b'x' * {})",
                 ministack(),
                 number + 3
             ),
@@ -102,11 +88,11 @@ fn what_a_bucket_tells_is_copied_without_a_producer_and_logged_once() {
     }
     boto(
         &world,
-        &format!("client('s3', '{}').delete_object(Bucket='told-source', Key='photos/gone soon')", ministack()),
+        &format!("client('s3', '{}').delete_object(Bucket='reported-source', Key='photos/gone soon')", ministack()),
     );
     settle(&mill);
     drop(workman);
-    let mut told: Vec<(String, String)> = entries(&world)
+    let mut logged: Vec<(String, String)> = verified_entries(&world.path("log-store/x-audit-log"), &signer())
         .iter()
         .map(|entry| {
             let event = &entry["event"];
@@ -120,9 +106,9 @@ fn what_a_bucket_tells_is_copied_without_a_producer_and_logged_once() {
     let mut expected: Vec<(String, String)> =
         names.iter().map(|name| ((*name).to_owned(), "add-content".to_owned())).collect();
     expected.push(("gone soon".to_owned(), "delete-content".to_owned()));
-    told.sort();
+    logged.sort();
     expected.sort();
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
     // No survey has seen the places of the source, so the loop decides about the copy of what is gone.
     assert!(copied("gone soon"));
 }

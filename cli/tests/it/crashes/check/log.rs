@@ -5,16 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use mill_transparency::{LogPath, LogVerifier, verify_log};
 use serde_json::Value;
 
 use super::super::template::{LOGS, signer};
+use crate::audit_world::verified_entries;
 use crate::world::{World, walk};
 
 /// Each entry is of a change, each change has its entry, and nothing waits any more.
 #[track_caller]
 pub(super) fn says_what_happened(world: &World) {
-    let [one, other] = LOGS.map(|store| entries(&world.path(store).join("x-audit-log")));
+    let [one, other] = LOGS.map(|store| verified_entries(&world.path(store).join("x-audit-log"), &signer()));
     assert_eq!(one, other, "both stores have the same log");
     let mut last: BTreeMap<String, Value> = BTreeMap::new();
     let (mut ids, mut versions, mut spaces) = (Vec::new(), Vec::new(), Vec::new());
@@ -75,19 +75,6 @@ fn ends_as_the_copy_is(world: &World, mut last: BTreeMap<String, Value>) {
             assert_eq!(event["action"], "delete-content", "{id} is gone: {event}");
         }
     }
-}
-
-fn entries(folder: &Path) -> Vec<Value> {
-    let read = |path: LogPath| match fs::read(folder.join(path.to_string())) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    };
-    let verifier = LogVerifier::new(vec![signer().public().clone()]).unwrap();
-    let checkpoint = verifier.open(&read(LogPath::Checkpoint).unwrap().expect("a checkpoint")).unwrap().checkpoint;
-    let mut entries = Vec::new();
-    verify_log(&checkpoint, None, read, |_, entry| entries.push(serde_json::from_slice(entry).unwrap())).unwrap();
-    entries
 }
 
 fn sha256(path: &Path) -> String {
