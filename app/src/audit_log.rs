@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`keys`], [`readable_log`] (a log in the stores of an installation, or in a folder), [`entries`] and
 //! [`entry_filter`], [`verification`] and [`log_fault`], [`proofs`] and [`proof_folder`], [`export`] with [`field_escape`] and
-//! [`premis`], [`index`] and [`manifest`], [`erasure`].
+//! `premis`, [`index`] and [`manifest`], [`erasure`].
 //!
 //! **Invariant:** nothing here writes into a log, and only [`keys::new_key`] and what opens a log without `--key` ever sees a
 //! secret key.
