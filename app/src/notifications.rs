@@ -1,4 +1,4 @@
-//! The kind `notification`: what a bucket tells of its objects becomes events of the stores that are in the bucket.
+//! The kind `notification`: what a bucket reports of its objects becomes events of the stores that are in the bucket.
 //!
 //! Only this room knows both: buckets (of `infra`) and the accounts' stores.
 
@@ -39,9 +39,9 @@ struct StoreItem {
 #[async_trait]
 impl TaskHandler<NotificationTask> for NotificationHandler {
     async fn handle(&self, task: NotificationTask, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
-        let told = notifications::decode(task.body.as_bytes());
-        let told = told.map_err(|error| failed(FailureClass::Permanent, error))?;
-        let Notification::Events(events) = told else {
+        let notification =
+            notifications::decode(task.body.as_bytes()).map_err(|error| failed(FailureClass::Permanent, error))?;
+        let Notification::Events(events) = notification else {
             return Ok(TaskOutcome::Discard { reason: "it is the test with which a service begins".into() });
         };
         let mut found = Vec::new();
@@ -91,11 +91,11 @@ impl NotificationHandler {
         Ok(found)
     }
 
-    async fn event(&self, told: &ObjectEvent, of: &StoreItem) -> Result<AuditEvent, ProcessorError> {
-        let action = match &told.kind {
+    async fn event(&self, reported: &ObjectEvent, of: &StoreItem) -> Result<AuditEvent, ProcessorError> {
+        let action = match &reported.kind {
             EventKind::Created(ObjectCreation::Copy) => AuditAction::CopyContent,
             EventKind::Created(_) => AuditAction::AddContent,
-            EventKind::Removed(_) if told.may_concern_another_version() && self.is_there(of).await? => {
+            EventKind::Removed(_) if reported.may_concern_another_version() && self.is_there(of).await? => {
                 debug!(item = %of.item, "a version was deleted, and the item is there");
                 AuditAction::UpdateContentProperties
             }
@@ -104,25 +104,25 @@ impl NotificationHandler {
                 AuditAction::UpdateContentProperties
             }
         };
-        let order = told.sequencer.as_ref().map(|sequencer| sequencer.as_str().to_owned());
-        let kind = format!("{:?}", told.kind);
+        let order = reported.sequencer.as_ref().map(|sequencer| sequencer.as_str().to_owned());
+        let kind = format!("{:?}", reported.kind);
         let facts = [
             of.store.as_str(),
-            &told.bucket,
-            &told.key,
+            &reported.bucket,
+            &reported.key,
             &kind,
             order.as_deref().unwrap_or(""),
-            told.version_id.as_deref().unwrap_or(""),
+            reported.version_id.as_deref().unwrap_or(""),
         ];
-        let id = EventId::of_facts(told.at, &facts);
+        let id = EventId::of_facts(reported.at, &facts);
         let subject = (of.store.clone(), of.item.space.clone(), Some(of.item.id.clone()));
-        let event = AuditEvent::new(id, subject, action, told.at, EventSource::Store);
+        let event = AuditEvent::new(id, subject, action, reported.at, EventSource::Store);
         let states_content = matches!(action, AuditAction::AddContent | AuditAction::CopyContent);
-        let md5 = told.etag.as_deref().filter(|_| of.md5_tags && states_content).and_then(md5_of_tag);
+        let md5 = reported.etag.as_deref().filter(|_| of.md5_tags && states_content).and_then(md5_of_tag);
         Ok(AuditEvent {
-            size: told.size.filter(|_| states_content),
+            size: reported.size.filter(|_| states_content),
             checksums: md5.into_iter().collect(),
-            user: told.principal.clone(),
+            user: reported.principal.clone(),
             order,
             ..event
         })

@@ -163,7 +163,7 @@ impl Intents {
         self.table.put(&key(store, &intent.event), json(intent), RowPrecondition::Always).await.map(drop)
     }
 
-    /// Marks an intent as one that nothing tells of any more: another writer goes on at its place.
+    /// Marks an intent as one about which nothing can be found out any more: another writer goes on at its place.
     ///
     /// # Errors
     /// The table's.

@@ -175,7 +175,7 @@ impl AuditedStore {
         Ok(PendingChange { store: self, intent, open })
     }
 
-    /// Marks what another writer was about to do: what stands there from now on tells nothing of it.
+    /// Marks what another writer was about to do: what stands there from now on proves nothing about it.
     async fn supersede(&self, intent: &Intent) {
         if intent.event.certainty == EventCertainty::Superseded {
             return;

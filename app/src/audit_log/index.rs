@@ -136,7 +136,7 @@ impl SpaceIndex {
         Ok(true)
     }
 
-    /// Compares the index with the store, and tells each difference to `named`.
+    /// Compares the index with the store, and reports each difference to `named`.
     ///
     /// # Errors
     /// The listing is not complete, or the table does not answer.

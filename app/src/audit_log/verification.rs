@@ -73,8 +73,8 @@ impl LogVerification {
 }
 
 impl ReadableLog {
-    /// Verifies each copy of the log. `kept`: an older checkpoint; `progress` is told the entries that are checked, and how many there
-    /// are.
+    /// Verifies each copy of the log. `kept`: an older checkpoint. `progress` receives the copy's name, how many entries were checked, and
+    /// how many there are.
     ///
     /// # Errors
     /// The table of the installation does not answer.

@@ -10,7 +10,7 @@
 //! | S3 → EventBridge → SNS → SQS | the same in an envelope of SNS |
 //! | MinIO, Ceph, StorageGRID, RustFS and others | `{"Records":[…]}` with differences of their own (`records`) |
 //!
-//! Reading order: [`ObjectEvent`] (what is told), [`Sequencer`] (which of two events came later), `names` (what the names of
+//! Reading order: [`ObjectEvent`] (what is reported), [`Sequencer`] (which of two events came later), `names` (what the names of
 //! events mean), `records` and `event_bridge` (the two forms), `key` (how keys are encoded), `json` (members by name).
 //!
 //! **Invariant:** an event is a reason to look, never an order. It may be late, repeated, out of order or lost, so it

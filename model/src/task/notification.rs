@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{TaskArgs, TaskKind};
 use crate::ids::{AccountId, IdError, StoreAddress};
 
-/// Reads what a store's service tells of its objects, and sends the changes on.
+/// Reads what a store's service reports of its objects, and sends the changes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotificationTask {
     /// No account of the policies: whose objects they are is not known yet.

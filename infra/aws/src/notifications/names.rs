@@ -34,7 +34,7 @@ pub(super) fn record_kind(name: &str) -> EventKind {
     match (family, action) {
         // MinIO counts changes beside the content as creations.
         ("ObjectCreated", "PutTagging" | "DeleteTagging") | ("ObjectTagging", _) => EventKind::TagsChanged,
-        // It tells of locks, and of deletes that found nothing.
+        // It reports locks, and of deletes that found nothing.
         ("ObjectCreated", "PutRetention" | "PutLegalHold") | ("ObjectRemoved", "NoOP") => ignored(),
         ("ObjectCreated", how) => EventKind::Created(creation(how)),
         ("ObjectSynced", "Create") => EventKind::Created(ObjectCreation::Other("ObjectSynced".to_owned())),
