@@ -43,6 +43,27 @@ pub enum StateBefore {
     Absent,
     /// There was this version.
     Version(String),
+    /// There was this version, and another state may have it too: stores tell their states apart by the second, say.
+    UnsettledVersion(String),
+}
+
+impl StateBefore {
+    /// The version that there was, if it is known.
+    pub fn version(&self) -> Option<&str> {
+        match self {
+            Self::Version(version) | Self::UnsettledVersion(version) => Some(version),
+            Self::Any | Self::Absent => None,
+        }
+    }
+
+    /// Whether a later change that found the state `later` proves that nothing was changed until then.
+    pub fn is_still(&self, later: &Self) -> bool {
+        match self {
+            Self::Absent => *later == Self::Absent,
+            Self::Version(version) => later.version() == Some(version),
+            Self::Any | Self::UnsettledVersion(_) => false,
+        }
+    }
 }
 
 /// What a look at the item says about an intent.
@@ -83,12 +104,15 @@ pub fn judge(intent: &Intent, found: &FoundState) -> IntentVerdict {
             _ => IntentVerdict::Superseded,
         },
         FoundState::Item(Presence::Present(facts)) => {
-            if matches!(&intent.before, StateBefore::Version(before) if facts.version.token() == before) {
-                IntentVerdict::NotHappened
-            } else if event.action != AuditAction::DeleteContent && is_as_intended(event, facts) {
-                IntentVerdict::Happened
-            } else {
-                IntentVerdict::Superseded
+            let as_intended = event.action != AuditAction::DeleteContent && is_as_intended(event, facts);
+            let same_version = intent.before.version() == Some(facts.version.token());
+            let unsettled = matches!(intent.before, StateBefore::UnsettledVersion(_));
+            match (same_version, as_intended) {
+                // Two changes of a moment may have one version, so this one may have been made.
+                (true, true) if unsettled => IntentVerdict::Superseded,
+                (true, _) => IntentVerdict::NotHappened,
+                (false, true) => IntentVerdict::Happened,
+                (false, false) => IntentVerdict::Superseded,
             }
         }
     }

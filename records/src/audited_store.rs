@@ -229,7 +229,7 @@ impl PendingChange<'_> {
         let before = &self.intent.before;
         for lost in &self.open {
             let marked = lost.event.certainty == EventCertainty::Superseded;
-            if !marked && *before != StateBefore::Any && lost.before == *before {
+            if !marked && lost.before.is_still(before) {
                 // This change found the state that those wanted to replace: they did not happen, and cannot any more.
                 store.remove(&lost.event).await;
             } else {
@@ -267,13 +267,24 @@ impl PendingChange<'_> {
     ) -> Result<T, StoreError> {
         match &result {
             Ok(left) => match event(left, self.intent.event.clone()) {
-                Some(event) => self.done(event).await,
+                Some(event) => {
+                    let event = identified(event, &self.intent.before);
+                    self.done(event).await;
+                }
                 None => self.store.remove(&self.intent.event).await,
             },
             Err(error) => self.failed(error).await,
         }
         result
     }
+}
+
+/// An event of a change that left the version that was there before has no version: it would pass for the one change that has it.
+fn identified(mut event: AuditEvent, before: &StateBefore) -> AuditEvent {
+    if event.action != AuditAction::DeleteContent && event.version.as_deref() == before.version() {
+        event.version = None;
+    }
+    event
 }
 
 /// The event of a lost writer, with what stands there now.
@@ -306,7 +317,8 @@ fn state_before(when: &Precondition) -> StateBefore {
     match when {
         Precondition::Always => StateBefore::Any,
         Precondition::Absent => StateBefore::Absent,
-        Precondition::VersionIs(version) => StateBefore::Version(version.token().to_owned()),
+        Precondition::VersionIs(version) if version.settled() => StateBefore::Version(version.token().to_owned()),
+        Precondition::VersionIs(version) => StateBefore::UnsettledVersion(version.token().to_owned()),
     }
 }
 
@@ -530,9 +542,7 @@ impl DeletableStore for AuditedStore {
         }
         let mut event = self.event(&item.space, Some(&item.id), AuditAction::DeleteContent);
         let before = state_before(when);
-        if let StateBefore::Version(deleted) = &before {
-            event.version = Some(deleted.clone());
-        }
+        event.version = before.version().map(str::to_owned);
         let change = self.begin(event, before).await?;
         let deleted = self.inner.delete(item, when).await;
         change.end(deleted, |deleted, event| matches!(deleted, Presence::Present(())).then_some(event)).await

@@ -42,6 +42,9 @@ pub struct StoreBehavior {
     pub reads_are_snapshots: bool,
     /// How long after a write a version is still unsettled.
     pub settles_after: Duration,
+    /// The step of the clock by which versions are told apart: two writes of the same bytes within one have the same version, as
+    /// at S3. `None` if no two writes have the same one.
+    pub version_tick: Option<Duration>,
     /// The number of its service. Stores of one service copy from each other on the server's side.
     pub service: Option<u32>,
     /// Which ids the store cannot hold.
@@ -62,6 +65,7 @@ impl Default for StoreBehavior {
             properties_in_listings: false,
             reads_are_snapshots: false,
             settles_after: Duration::ZERO,
+            version_tick: None,
             service: None,
             unholdable: None,
             folds_names: false,
@@ -90,9 +94,9 @@ impl MemoryStore {
     pub fn new(address: StoreAddress, behavior: StoreBehavior, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(MemoryStoreInner {
             address,
+            spaces: Mutex::new(StoredSpaces::new(behavior.version_tick)),
             behavior,
             clock,
-            spaces: Mutex::default(),
             writes: AtomicU64::new(0),
         }))
     }
@@ -208,7 +212,10 @@ impl MemoryStoreInner {
 
     /// The facts of an item, with its version settled or not by its age.
     fn facts(&self, item: &StoredItem) -> ItemFacts {
-        item.facts(self.clock.monotonic().since(item.written) >= self.behavior.settles_after)
+        let now = self.clock.monotonic();
+        let same_tick = |tick| items::tick_number(item.written, tick) == items::tick_number(now, tick);
+        let settled = now.since(item.written) >= self.behavior.settles_after;
+        item.facts(settled && !self.behavior.version_tick.is_some_and(same_tick))
     }
 
     /// Finds an item. A missing space and a refused entry are errors.
@@ -305,7 +312,7 @@ impl SourceStore for MemoryStore {
         let body = streams::body(streams::BodyReader {
             store: self.clone(),
             item: item.clone(),
-            token: found.token(),
+            token: found.token().to_owned(),
             bytes: streams::slice_range(&found.bytes, range),
             damaged: found.bytes.len() as u64 != facts.size,
         });

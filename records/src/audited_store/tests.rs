@@ -35,11 +35,14 @@ const ACTIONS: [AuditAction; 6] = [
 
 impl Fixture {
     fn new(checksums: Vec<Algorithm>) -> Self {
+        Self::on(StoreBehavior { checksums, service: Some(1), ..StoreBehavior::default() })
+    }
+
+    fn on(behavior: StoreBehavior) -> Self {
         let clock = Arc::new(SimClock::new());
         let chance = Arc::new(SeededRng::new(7));
         let plan = FaultPlan::new(clock.clone(), chance.clone());
         let address = address();
-        let behavior = StoreBehavior { checksums, service: Some(1), ..StoreBehavior::default() };
         let store = MemoryStore::new(address.clone(), behavior, clock.clone());
         let queue = Arc::new(MemoryQueue::new(
             QueueName::Audit,
@@ -449,5 +452,57 @@ async fn nothing_is_changed_whose_check_does_not_hold_any_more_after_the_intent(
         assert_eq!(refused.kind, StoreErrorKind::Precondition, "{action}");
         assert!(!fixture.is_done(action).await, "{action}");
         assert_eq!((fixture.events().await.len(), fixture.table.rows()), (0, vec![]), "{action}");
+    }
+}
+
+/// S3 gives two states of one second and the same bytes one version.
+#[tokio::test(start_paused = true)]
+async fn a_lost_change_within_the_tick_of_the_version_before_it_is_said_to_be_unknown_and_never_forgotten() {
+    let behavior = || StoreBehavior { version_tick: Some(Duration::from_mins(10)), ..StoreBehavior::default() };
+    for (call, made) in [(PortCall::Send, true), (PortCall::PutProperties, false)] {
+        let fixture = Fixture::on(behavior());
+        fixture.plan.fail(call, 1, InjectedFault::Delay(Duration::from_hours(1000)));
+        let action = AuditAction::UpdateContentProperties;
+        assert!(tokio::time::timeout(Duration::from_secs(10), fixture.act(action)).await.is_err());
+        fixture.plan.calm();
+        assert_eq!(fixture.is_done(action).await, made);
+        tokio::time::advance(Intents::SENT_AFTER).await;
+        fixture.audited.settle().await.unwrap();
+        assert_eq!(fixture.events().await.len(), 0, "it may be either");
+        tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+        fixture.audited.settle().await.unwrap();
+        let certainties: Vec<_> = fixture.events().await.into_values().map(|event| event.certainty).collect();
+        assert_eq!(certainties, vec![EventCertainty::Superseded; usize::from(made)]);
+        assert_eq!(fixture.table.rows(), []);
+    }
+    // A second writer of the same tick does not take the change of the lost one for not made.
+    let fixture = Fixture::on(behavior());
+    fixture.plan.fail(PortCall::Send, 1, InjectedFault::Delay(Duration::from_hours(1000)));
+    let action = AuditAction::UpdateContentProperties;
+    assert!(tokio::time::timeout(Duration::from_secs(10), fixture.act(action)).await.is_err());
+    fixture.plan.calm();
+    fixture.act(AuditAction::DeleteContent).await.unwrap();
+    tokio::time::advance(Intents::WRITER_LOST_AFTER).await;
+    fixture.audited.settle().await.unwrap();
+    let certainties: Vec<_> =
+        fixture.events().await.into_values().map(|event| (event.action, event.certainty)).collect();
+    let expected = [(action, EventCertainty::Superseded), (AuditAction::DeleteContent, EventCertainty::Certain)];
+    assert_eq!(certainties.len(), 2, "{certainties:?}");
+    assert!(expected.iter().all(|one| certainties.contains(one)), "{certainties:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_leaves_the_version_before_it_does_not_pass_for_the_change_that_made_that_version() {
+    let behavior = StoreBehavior { version_tick: Some(Duration::from_mins(10)), ..StoreBehavior::default() };
+    let fixture = Fixture::on(behavior);
+    fixture.act(AuditAction::AddContent).await.unwrap();
+    fixture.act(AuditAction::UpdateContentProperties).await.unwrap();
+    let index = crate::content_index::ContentIndex::new(Arc::new(MemoryTable::new("content-index")));
+    let found = fixture.store.head(&item("there")).await.unwrap();
+    let events = fixture.events().await;
+    assert_eq!(events.len(), 2);
+    for event in events.values() {
+        let applied = index.apply(&address().account, event, Some(&found)).await.unwrap();
+        assert_eq!(applied, crate::content_index::Applied::Current, "{event:?}");
     }
 }

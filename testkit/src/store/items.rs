@@ -1,6 +1,7 @@
 //! The spaces and items of a memory store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::digest::Digester;
@@ -15,6 +16,8 @@ use super::mounts::{SimulatedMounts, root};
 /// All spaces of a store, and the marks it has given out.
 #[derive(Debug, Default)]
 pub(super) struct StoredSpaces {
+    /// See [`StoreBehavior::version_tick`](super::StoreBehavior::version_tick).
+    version_tick: Option<Duration>,
     by_id: BTreeMap<SpaceId, StoredSpace>,
     /// The entries beside the spaces.
     pub(super) beside: LeftOutEntries,
@@ -47,7 +50,7 @@ pub(super) struct StoredItem {
     size: u64,
     modified: Timestamp,
     checksums: Vec<Checksum>,
-    mark: u64,
+    token: String,
 }
 
 impl StoredItem {
@@ -61,7 +64,7 @@ impl StoredItem {
         let mut digester = Digester::new(algorithms);
         digester.update(&bytes);
         let size = bytes.len() as u64;
-        Self { bytes, properties, written, size, modified, checksums: digester.finish(), mark: 0 }
+        Self { bytes, properties, written, size, modified, checksums: digester.finish(), token: String::new() }
     }
 
     pub(super) fn with_properties(&self, properties: Properties, modified: Timestamp, written: Monotonic) -> Self {
@@ -76,15 +79,15 @@ impl StoredItem {
         digester.finish() == self.checksums
     }
 
-    pub(super) fn token(&self) -> String {
-        format!("m{}", self.mark)
+    pub(super) fn token(&self) -> &str {
+        &self.token
     }
 
     pub(super) fn facts(&self, settled: bool) -> ItemFacts {
         ItemFacts {
             size: self.size,
             modified: Some(self.modified),
-            version: if settled { Version::settled_at(self.token()) } else { Version::unsettled(self.token()) },
+            version: if settled { Version::settled_at(&*self.token) } else { Version::unsettled(&*self.token) },
             checksums: self.checksums.clone(),
             properties: Some(self.properties.clone()),
             state: ItemState::Online,
@@ -93,6 +96,10 @@ impl StoredItem {
 }
 
 impl StoredSpaces {
+    pub(super) fn new(version_tick: Option<Duration>) -> Self {
+        Self { version_tick, ..Self::default() }
+    }
+
     pub(super) fn ids(&self) -> Vec<SpaceId> {
         self.by_id.keys().cloned().collect()
     }
@@ -123,7 +130,10 @@ impl StoredSpaces {
 
     /// Writes an item into its space, if that exists, and returns the item with its new version.
     pub(super) fn insert(&mut self, item: &ItemAddress, mut made: StoredItem) -> StoredItem {
-        made.mark = self.mark();
+        made.token = match self.version_tick {
+            Some(tick) => format!("{}.{}", md5(&made.bytes), tick_number(made.written, tick)),
+            None => format!("m{}", self.mark()),
+        };
         if let Some(space) = self.by_id.get_mut(&item.space) {
             space.entries.insert(item.id.clone(), StoredEntry::Item(made.clone()));
         }
@@ -165,4 +175,15 @@ impl StoredSpaces {
         self.marks += 1;
         self.marks
     }
+}
+
+fn md5(bytes: &[u8]) -> Checksum {
+    let mut digester = Digester::new(&[Algorithm::Md5]);
+    digester.update(bytes);
+    digester.finish().remove(0)
+}
+
+/// The number of the tick that a time lies in.
+pub(super) fn tick_number(at: Monotonic, tick: Duration) -> u128 {
+    at.since_origin().as_nanos() / tick.as_nanos().max(1)
 }
