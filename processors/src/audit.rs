@@ -105,7 +105,11 @@ impl AuditHandler {
         let account = &task.account;
         let policy = match self.deps.policies.account(account).await {
             Ok(policy) => policy,
-            Err(PolicyError::NotListed { .. }) => return Err(EarlyExit::discard("its account is not listed any more")),
+            // The change was made, and nothing else says so.
+            Err(PolicyError::NotListed { .. }) => {
+                let source = "its account is not listed: list it again and retry this, or discard it".into();
+                return Err(EarlyExit::Failed { class: FailureClass::Permanent, source });
+            }
             Err(error) => {
                 return Err(current_policy::snooze_until_known(&task.subject(), &mill_ports::error_chain(&error)));
             }

@@ -95,6 +95,15 @@ async fn without_a_log_a_change_is_indexed_and_duplicated_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_of_an_account_that_is_not_listed_is_a_dead_letter_and_not_forgotten() {
+    let fixture = Fixture::new();
+    let nobody = PolicyRepository::fixed(Vec::new());
+    let failure = record_under(&fixture, nobody, vec![event(AuditAction::AddContent, Some("x"))]).await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::Permanent);
+    assert!(mill_ports::error_chain(&failure).contains("list it again and retry this"), "{failure:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_of_a_space_or_of_other_stores_make_the_tasks_that_follow_from_them() {
     let fixture = Fixture::new();
     let space_tasks = |action| {
