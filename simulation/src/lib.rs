@@ -4,10 +4,11 @@
 //! Reading order: [`mod@seed`] (one world from beginning to end), `swarm` (the settings that a seed draws), `world` and `model`
 //! (the back ends, and the state that the world knows them to be in), `sim_process` (where a process dies), `sim_queue`,
 //! `sim_store`, `sim_table` (a process's clients of queues, stores and tables), `fleet` (the processes), `sim_run` and
-//! `run_scenario` (a run that ends by itself), `audit_world` (audit logs and notifications), `chaos`, `users`, `policies`, `operator`, `targeted_races` (what happens
-//! meanwhile), `planted_calls` (bugs on purpose), `event` and `invariants` (what is judged all along), `quiescence`, `checker`,
-//! `audit_checks` and `scripted_checks` (what is judged at the end), [`campaign`] (many seeds). Beside it stands [`hostile_copies`], a suite that needs all rooms too. `docs/simulation.md` says
-//! how to run, replay and extend it.
+//! `run_scenario` (a run that ends by itself), `audit_world` (audit logs and notifications), `chaos`, `users`, `policies`,
+//! `operator`, `targeted_races` (what happens meanwhile), `planted_calls` (bugs on purpose), `event` and `invariants` (what is
+//! judged all along), `quiescence`, `checker`, `audit_checks` and `scripted_checks` (what is judged at the end), [`campaign`]
+//! (many seeds). Beside it stand [`hostile_copies`] and [`audited_changes`], suites that need all rooms too.
+//! `docs/simulation.md` says how to run, replay and extend it.
 //!
 //! **Invariant:** one seed decides everything. Two runs of it have the same trace, to the last event.
 
@@ -16,6 +17,7 @@
 // One queue and all queues, one store and all stores: their names differ in a letter.
 #![allow(clippy::similar_names)]
 
+pub mod audited_changes;
 pub mod campaign;
 pub mod fault;
 pub mod hostile_copies;

@@ -21,3 +21,4 @@ async fn store() -> StoreSubject {
 }
 
 mill_conformance::store_suite!(stores, crate::folder::store, versions_in_listings: yes);
+mill_simulation::audited_change_suite!(audited, crate::folder::store, copies_by_itself: no);

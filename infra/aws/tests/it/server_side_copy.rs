@@ -12,6 +12,7 @@ use mill_ports::{CopySource, DestinationStore, Precondition, PutRequest, SourceS
 
 use crate::canned_server::{answer, serve};
 use crate::seaweed;
+use crate::servers::fresh;
 use crate::stores::{body, bucket, client, item, pattern, read, settings, space};
 
 const PART: u64 = 5 << 20;
@@ -99,7 +100,16 @@ async fn one_service() -> StoreSubject {
     StoreSubject { store: Arc::new(pair.source), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
+/// With a bucket for each space.
+async fn buckets() -> StoreSubject {
+    let spaces = SpaceLayout::Buckets { prefix: format!("{}-", fresh("spaces")) };
+    let small = S3Settings { part_bytes: PART, copied_part_bytes: PART, ..settings(spaces) };
+    let store = Arc::new(S3Store::new(&connect().await, small));
+    StoreSubject { store, limits: StoreLimits::NONE, keep: Keep::nothing() }
+}
+
 mill_conformance::server_side_copy_suite!(a_service, crate::server_side_copy::one_service);
+mill_simulation::audited_change_suite!(audited, crate::server_side_copy::buckets, copies_by_itself: yes);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_multipart_item_has_the_checksum_of_the_whole() {

@@ -62,6 +62,7 @@ async fn with_sha256() -> StoreSubject {
 mill_conformance::store_suite!(in_bucket, crate::stores::in_bucket, versions_in_listings: yes);
 mill_conformance::store_suite!(buckets, crate::stores::buckets, versions_in_listings: yes);
 mill_conformance::store_suite!(with_sha256, crate::stores::with_sha256, versions_in_listings: yes);
+mill_simulation::audited_change_suite!(audited, crate::stores::buckets, copies_by_itself: no);
 
 pub(crate) fn space() -> SpaceId {
     SpaceId::new("space").unwrap()
