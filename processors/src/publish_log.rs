@@ -1,12 +1,14 @@
 //! The kind `publish-log`: gives the events that wait their places in the account's audit log, and publishes it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use mill_model::{PublishLogTask, QueueName, TaskArgs as _};
-use mill_ports::{Attempt, FailureClass, FollowUp, ProcessorError, TaskHandler, TaskOutcome};
+use mill_ports::{Attempt, FailureClass, FollowUp, ProcessorError, TaskHandler, TaskOutcome, error_chain};
 use mill_records::audit_log::opening::OpenLogError;
 use mill_records::audit_log::publisher::{OpenedLog, PublishError};
 use mill_records::policies::PolicyError;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::ProcessorDeps;
 use crate::audit::AuditDeps;
@@ -24,6 +26,12 @@ impl PublishLogHandler {
         Self { deps, audit }
     }
 }
+
+/// How long a task waits for another that publishes the same log.
+const CONTENTION_DELAY: Duration = Duration::from_secs(5);
+
+/// After so many snoozes something else must be wrong.
+const SNOOZES_MAX: u32 = 100;
 
 /// After so many entries in one task, another task goes on.
 const ENTRIES_MAX: u64 = 10_000;
@@ -44,7 +52,14 @@ impl TaskHandler<PublishLogTask> for PublishLogHandler {
         };
         attempt.may_act()?;
         let log = OpenedLog::open(account, spec, &*self.deps.stores, &*self.audit.keys).await.map_err(not_opened)?;
-        let published = self.audit.publisher.publish(account, &log).await.map_err(not_published)?;
+        let published = match self.audit.publisher.publish(account, &log).await {
+            Ok(published) => published,
+            Err(error) if error.is_contention() && attempt.envelope.snoozes < SNOOZES_MAX => {
+                debug!(%account, error = error_chain(&error), "another process publishes the audit log; this one tries again");
+                return Ok(TaskOutcome::Snooze { delay: CONTENTION_DELAY, task: None });
+            }
+            Err(error) => return Err(not_published(error)),
+        };
         info!(%account, entries = published.entries, size = published.size, "the audit log is published");
         if published.entries < ENTRIES_MAX {
             return Ok(TaskOutcome::done());

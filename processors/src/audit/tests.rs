@@ -1,11 +1,12 @@
 use mill_model::{EventSource, RemoveTask, Task, Timestamp};
+use mill_ports::{DeletableStore as _, Precondition};
 use mill_records::audit_log::entry::{ReadEntry, read_entry};
 use mill_records::content_index::IndexedSpace;
 use mill_records::policies::PolicyRepository;
 use mill_transparency::{LogPath, LogVerifier, verify_log};
 
 use super::*;
-use crate::fixture::{Fixture, account, at, audit_signer, audited_policy, fails, noted, space};
+use crate::fixture::{Fixture, ProbeFault, account, at, audit_signer, audited_policy, fails, noted, space};
 
 fn event(action: AuditAction, item: Option<&str>) -> AuditEvent {
     let at_time = Timestamp::from_millis(1_795_249_800_000);
@@ -61,6 +62,25 @@ async fn a_change_is_logged_indexed_duplicated_at_once_and_soon_published() {
     for task in tasks::<PublishLogTask>(&again) {
         fixture.run_under(audited_policy(true), &task.to_task().unwrap()).await.unwrap();
     }
+    assert_eq!(log_entries(&fixture), [added.id]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_is_overtaken_waits_and_has_not_failed() {
+    let fixture = Fixture::new();
+    let added = event(AuditAction::AddContent, Some("x"));
+    let follow_ups = record(&fixture, vec![added.clone()]).await.unwrap();
+    let task = tasks::<PublishLogTask>(&follow_ups)[0].to_task().unwrap();
+    let checkpoint = ItemAddress { space: "x-audit-log".parse().unwrap(), id: "checkpoint".parse().unwrap() };
+    let (store, item) = (fixture.destination.clone(), checkpoint.clone());
+    let overtaken = ProbeFault::Before(Box::new(move || store.insert(&item, "another's", noted(""))));
+    // The entry and its tile are written first, each again once there is a space.
+    fixture.destination_port.meet("put", std::iter::repeat_with(|| ProbeFault::Clear).take(4));
+    fixture.destination_port.meet("put", [overtaken]);
+    let outcome = fixture.run_under(audited_policy(true), &task).await.unwrap();
+    assert!(matches!(outcome, TaskOutcome::Snooze { .. }), "{outcome:?}");
+    fixture.destination.delete(&checkpoint, &Precondition::Always).await.unwrap();
+    assert_eq!(fixture.run_under(audited_policy(true), &task).await.unwrap(), TaskOutcome::done());
     assert_eq!(log_entries(&fixture), [added.id]);
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_hooks::{PlantedBug, crash_point, is_planted};
 use mill_model::{AccountId, EventId, StoreAddress};
-use mill_ports::{DestinationStore, RowKey, RowPrecondition, TableError, TableErrorKind};
+use mill_ports::{DestinationStore, RowKey, RowPrecondition, StoreErrorKind, TableError, TableErrorKind};
 use mill_transparency::{
     Appended, Checkpoint, EdgeError, EntryTooLong, LogSigner, LogVerifier, RightEdge, SignError, TreeHash,
 };
@@ -113,6 +113,15 @@ impl From<TableError> for PublishError {
 }
 
 impl PublishError {
+    /// Whether another publisher was at work at the same time. Then that one went on, so nothing is wrong.
+    pub fn is_contention(&self) -> bool {
+        match self {
+            Self::Overtaken => true,
+            Self::Files(LogFileError::Store(error)) => error.kind == StoreErrorKind::Precondition,
+            _ => false,
+        }
+    }
+
     /// Whether trying again later may help. Otherwise a person must look.
     pub fn may_pass(&self) -> bool {
         match self {
