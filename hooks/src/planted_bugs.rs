@@ -177,6 +177,8 @@ bugs! {
     EventDeleteUncounted = "event-delete-uncounted";
     /// An audited store does not ask again, after the intent, whether the change may still be made.
     DeedUnchecked = "deed-unchecked";
+    /// A version that a store has given twice passes for that of one change.
+    OneVersionOneChange = "one-version-one-change";
 }
 
 #[cfg(feature = "test-hooks")]

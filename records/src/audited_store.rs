@@ -281,7 +281,8 @@ impl PendingChange<'_> {
 
 /// An event of a change that left the version that was there before has no version: it would pass for the one change that has it.
 fn identified(mut event: AuditEvent, before: &StateBefore) -> AuditEvent {
-    if event.action != AuditAction::DeleteContent && event.version.as_deref() == before.version() {
+    let given_twice = event.version.as_deref() == before.version() && !is_planted(PlantedBug::OneVersionOneChange);
+    if event.action != AuditAction::DeleteContent && given_twice {
         event.version = None;
     }
     event

@@ -197,7 +197,8 @@ fn sim_store(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Ar
         properties_in_listings: swarm.properties_listed,
         reads_are_snapshots: swarm.snapshots,
         settles_after: if swarm.settles { Duration::from_secs(2) } else { Duration::ZERO },
-        version_tick: swarm.settles.then_some(Duration::from_secs(1)),
+        // S3's is a second; this long, changes often fall into one.
+        version_tick: swarm.settles.then_some(Duration::from_secs(10)),
         service: swarm.one_service.then_some(1),
         unholdable: None,
         folds_names: swarm.folds && !source,
