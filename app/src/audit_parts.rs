@@ -8,7 +8,7 @@ use mill_local::process;
 use mill_model::{QueueName, StoreAddress};
 use mill_policy::{AccountPolicy, StoreSpec};
 use mill_ports::{DeletableStore, Engine};
-use mill_processors::AuditDeps;
+use mill_processors::{AuditDeps, NewSpaceListener};
 use mill_records::audit_intents::Intents;
 use mill_records::audit_log::AuditLog;
 use mill_records::audit_log::publisher::LogPublisher;
@@ -17,6 +17,7 @@ use mill_records::audited_store::AuditedStore;
 use mill_records::content_index::ContentIndex;
 use mill_records::delete_lists::DeleteThresholds;
 
+use crate::new_space_command::NewSpaceCommand;
 use crate::secrets::KeyReader;
 
 /// How long changes wait for others where each checkpoint costs requests.
@@ -26,7 +27,9 @@ const PUBLISH_AFTER_SHARED: Duration = Duration::from_secs(10);
 const PUBLISH_AFTER_LOCAL: Duration = Duration::from_secs(1);
 
 /// What the processors of changes work with. Relative paths of keys are relative to `base`.
-pub(crate) fn audit_deps(engine: &dyn Engine, base: &Path) -> AuditDeps {
+pub(crate) fn audit_deps(engine: &dyn Engine, base: &Path, new_space_command: Option<&str>) -> AuditDeps {
+    let command =
+        new_space_command.map(|program| NewSpaceCommand { program: base.join(program), clock: engine.clock() });
     let log = AuditLog::new(engine.table(AuditLog::TABLE));
     AuditDeps {
         publisher: LogPublisher::new(log.clone()),
@@ -35,6 +38,7 @@ pub(crate) fn audit_deps(engine: &dyn Engine, base: &Path) -> AuditDeps {
         keys: Arc::new(KeyReader { base: base.to_owned() }),
         thresholds: DeleteThresholds::default(),
         publish_after: if engine.is_shared_by_hosts() { PUBLISH_AFTER_SHARED } else { PUBLISH_AFTER_LOCAL },
+        new_spaces: command.map(|command| Arc::new(command) as Arc<dyn NewSpaceListener>),
     }
 }
 

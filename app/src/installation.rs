@@ -63,6 +63,8 @@ pub struct Installation {
     pub configured: Option<Arc<StoreRegistry>>,
     /// Where relative paths of signing keys begin; `None` for a mirror, which records no changes.
     pub audit_base: Option<PathBuf>,
+    /// The program that is called for each new space.
+    pub new_space_command: Option<String>,
     /// Whether its processors end just before they would change anything.
     pub dry_run: bool,
     /// How long an item waits whose store throttles it while it serves others.
@@ -132,8 +134,14 @@ impl Installation {
         let configured = Some(stores.clone());
         let clock = engine.clock();
         let stores = Arc::new(TrackedStores { stores, statistics: statistics.clone(), clock });
-        let audit_base = Some(config.base().to_owned());
-        Ok(Self { configured, audit_base, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
+        let (audit_base, new_space_command) =
+            (Some(config.base().to_owned()), config.workman.new_space_command.clone());
+        Ok(Self {
+            configured,
+            audit_base,
+            new_space_command,
+            ..Self::of(engine, policies, (stores, statistics), (misplaced, places))
+        })
     }
 
     /// Makes an installation of its parts. The stores record their calls in these statistics.
@@ -155,6 +163,7 @@ impl Installation {
             places,
             configured: None,
             audit_base: None,
+            new_space_command: None,
             dry_run: false,
             item_patience: ITEM_PATIENCE,
             source_change: None,
@@ -263,7 +272,10 @@ impl Installation {
             dry_run: self.dry_run,
             another_source: self.source_change.as_ref().is_some_and(|change| !change.accepted),
             give_up_after: self.item_patience,
-            audit: self.audit_base.as_deref().map(|base| audit_parts::audit_deps(&*self.engine, base)),
+            audit: self
+                .audit_base
+                .as_deref()
+                .map(|base| audit_parts::audit_deps(&*self.engine, base, self.new_space_command.as_deref())),
         });
         #[cfg(feature = "aws")]
         if self.audit_base.is_some() {

@@ -20,6 +20,7 @@ pub mod installation;
 pub mod item_report;
 pub mod local_state;
 pub mod mirror;
+mod new_space_command;
 #[cfg(feature = "aws")]
 mod notifications;
 mod open_faults;

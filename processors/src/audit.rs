@@ -8,6 +8,7 @@
 //! | it waits for its place in the account's audit log, if there is one | finds its row, or its place |
 //! | a high-priority task for each store policy whose source changed | looks once more |
 //! | a deleted item: a delete list of its own, within the rule's few (`delete_grant`) | is the same list |
+//! | a new space: its listener hears of it | hears of it again |
 //! | a task publishes the log soon | is asked for once |
 //!
 //! Events of the log's own space are left out: they would record themselves for ever.
@@ -16,6 +17,7 @@
 
 mod delete_grant;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use async_trait::async_trait;
 use mill_hooks::crash_point;
 use mill_model::{
     AccountId, AuditAction, AuditEvent, AuditTask, DuplicateTask, EventId, ItemAddress, ItemFacts, PublishLogTask,
-    QueueName, SpacePair, TaskArgs,
+    QueueName, SpaceId, SpacePair, StoreId, TaskArgs,
 };
 use mill_policy::{AccountPolicy, AuditLogSpec};
 use mill_ports::{Attempt, FailureClass, FollowUp, Presence, ProcessorError, StoreErrorKind, TaskHandler, TaskOutcome};
@@ -57,6 +59,15 @@ pub struct AuditDeps {
     pub thresholds: DeleteThresholds,
     /// How long events wait for others, so that they share a checkpoint.
     pub publish_after: Duration,
+    /// Who hears of new spaces.
+    pub new_spaces: Option<Arc<dyn NewSpaceListener>>,
+}
+
+/// Hears of each space that is new.
+#[async_trait]
+pub trait NewSpaceListener: fmt::Debug + Send + Sync {
+    /// There is a new space; its event is recorded. Called more than once only if a process was killed.
+    async fn new_space(&self, account: &AccountId, store: &StoreId, space: &SpaceId);
 }
 
 /// Does `audit` tasks.
@@ -164,6 +175,9 @@ impl Recording<'_> {
         self.duplicates(event, follow_ups).await?;
         if event.action == AuditAction::CreateSpace {
             info!(account = %self.account, store = %event.store, space = %event.space, "there is a new space");
+            if let Some(listener) = &self.shared.audit.new_spaces {
+                listener.new_space(self.account, &event.store, &event.space).await;
+            }
         }
         Ok(log.is_some())
     }

@@ -130,6 +130,7 @@ impl Fixture {
             keys: Arc::new(FixedKey),
             thresholds: DeleteThresholds::default(),
             publish_after: Duration::from_secs(1),
+            new_spaces: None,
         }
     }
 

@@ -48,7 +48,7 @@ use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 
-pub use audit::AuditDeps;
+pub use audit::{AuditDeps, NewSpaceListener};
 pub use crash_points::CRASH_POINTS;
 pub use refusals::{ANOTHER_SOURCE, Refusal, Refusals, RefusedDeed};
 

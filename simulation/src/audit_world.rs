@@ -141,6 +141,7 @@ impl AuditWorld {
             keys: Arc::new(SimKeys),
             thresholds: process.world.swarm.thresholds,
             publish_after: Duration::from_secs(if process.world.swarm.recheck.is_zero() { 1 } else { 10 }),
+            new_spaces: None,
         }
     }
 

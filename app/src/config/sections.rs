@@ -66,4 +66,7 @@ pub struct WorkmanConfig {
     /// How long a gentle stop waits for items in flight.
     #[serde(deserialize_with = "values::duration")]
     pub grace: Duration,
+    /// The program that is called for each new space.
+    #[serde(deserialize_with = "values::given")]
+    pub new_space_command: Option<String>,
 }

@@ -151,4 +151,11 @@ const SETTINGS: &[Setting] = &[
         example: ("10m", "large items that are not to be begun anew"),
         cost: "longer: a host that is to be replaced waits; what is cut off is done again by another",
     },
+    Setting {
+        key: "workman.new-space-command",
+        default: "",
+        about: "program called with account, store and space when an event says that a space is new",
+        example: ("/usr/local/bin/announce-space", "somebody who is to hear of it, or a policy that is to be made"),
+        cost: "one call for each; one that fails or takes 30 s is named in the log, and not repeated",
+    },
 ];

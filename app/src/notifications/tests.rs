@@ -117,6 +117,7 @@ impl Fixture {
                 keys: Arc::new(KeyReader { base: "/".into() }),
                 thresholds: DeleteThresholds::default(),
                 publish_after: Duration::from_secs(1),
+                new_spaces: None,
             }),
         };
         let sender = AuditSender { queue: queue.clone(), log, clock: clock.clone(), chance: chance.clone() };

@@ -1,13 +1,14 @@
 //! `mill audit log`, `export`, `index` and `erase-user`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use futures::TryStreamExt as _;
 use mill_records::content_index::IndexedSpace;
 use serde_json::Value;
 
 use crate::audit_world::{AuditWorld, BEGAN, account, event, hard_names, vkey};
-use crate::world::Ran;
+use crate::world::{Ran, World};
 
 fn lines(ran: &Ran) -> Vec<Value> {
     ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -250,4 +251,38 @@ fn every_audit_command_explains_itself_with_examples() {
         let help = world.mill(&["audit", command, "--help"]).expect(0);
         assert!(help.out.contains(&format!("  mill audit {command}")), "{}", help.out);
     }
+}
+
+#[test]
+fn a_program_is_called_for_each_new_space_and_one_that_fails_is_named() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    world.write(
+        "policies/library-stores.json",
+        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
+                       {"id": "2", "type": "folder", "root": "two", "audited": true}],
+            "auditLog": {"stores": ["2"], "origin": "example.org/spaces", "signingKeyFile": "key"}}"#,
+    );
+    world.mill(&["audit", "new-key", "example.org/spaces", "--out", "key"]).expect(0);
+    world.write("mill.toml", "[policies]\nfolder = \"policies\"\n[workman]\nnew-space-command = \"announce\"\n");
+    let announces = |script: &str| {
+        world.write("announce", script);
+        fs::set_permissions(world.path("announce"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    announces(&format!("#!/bin/sh\nprintf '%s|' \"$@\" >> '{}'\n", world.path("called").display()));
+    world.write("one/a space/item", "x");
+    world.mill(&["run"]).expect(0);
+    assert_eq!(fs::read_to_string(world.path("called")).unwrap(), "library|2|a space|");
+    world.mill(&["run"]).expect(0);
+    assert_eq!(fs::read_to_string(world.path("called")).unwrap(), "library|2|a space|", "it is not new any more");
+
+    announces("#!/bin/sh\nexit 3\n");
+    world.write("one/another/item", "x");
+    let ran = world.mill(&["run"]).expect(0);
+    assert!(ran.err.contains("new-space-command") && ran.err.contains("exit status: 3"), "{}", ran.err);
+    let made = lines(&world.mill(&["audit", "log", "--json", "--action", "create-space"]).expect(0));
+    let mut spaces: Vec<&str> = made.iter().map(|entry| entry["event"]["space"].as_str().unwrap()).collect();
+    spaces.sort_unstable();
+    assert_eq!(spaces, ["a space", "another"]);
 }
