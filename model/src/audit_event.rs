@@ -181,7 +181,7 @@ pub enum EventCertainty {
     /// It is.
     #[default]
     Certain,
-    /// Its writer was lost, and something else has been written there since: it may have happened before.
+    /// Its writer was lost, and what stands there does not tell whether it was made: mostly something else stands there since.
     Superseded,
 }
 

@@ -8,7 +8,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use mill_model::AuditAction;
+use mill_model::{AuditAction, EventCertainty};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
@@ -52,7 +52,7 @@ pub(super) fn event(out: &mut dyn Write, origin: &str, entry: &ShownEntry) -> Re
         xml.text("eventDateTime", &event.happened_at().to_string())?;
         xml.within("eventDetailInformation", |xml| xml.json("eventDetail", &entry.to_json()?))?;
         xml.within("eventOutcomeInformation", |xml| {
-            xml.text("eventOutcome", "success")?;
+            xml.text("eventOutcome", outcome(event.certainty))?;
             xml.within("eventOutcomeDetail", |xml| {
                 xml.text("eventOutcomeDetailNote", &format!("entry {} of the audit log {origin}", entry.index))
             })
@@ -76,6 +76,14 @@ fn event_type(action: AuditAction) -> &'static str {
         AuditAction::UpdateContentProperties | AuditAction::UpdateSpaceProperties => "metadata modification",
         AuditAction::DeleteContent | AuditAction::DeleteSpace => "deletion",
         AuditAction::CreateSpace => "creation",
+    }
+}
+
+/// The outcome, in words of the Library of Congress' list of event outcomes, where it has one.
+fn outcome(certainty: EventCertainty) -> &'static str {
+    match certainty {
+        EventCertainty::Certain => "success",
+        EventCertainty::Superseded => "unknown",
     }
 }
 

@@ -166,6 +166,8 @@ for found, entry in zip(events, every):
     assert unescape(found.find(f'.//{v3}linkingObjectIdentifierValue').text) == '/'.join(subject)
     assert found.find(f'.//{v3}eventIdentifierValue').text == event['id']
     assert json.loads(found.find(f'.//{v3}eventDetail').text) == entry
+    unknown = event.get('certainty') == 'superseded'
+    assert found.find(f'.//{v3}eventOutcome').text == ('unknown' if unknown else 'success')
     agent = found.find(f'.//{v3}linkingAgentIdentifierValue')
     assert (None if agent is None else unescape(agent.text)) == entry.get('user')
 print('read back')

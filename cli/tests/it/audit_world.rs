@@ -7,7 +7,9 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_local::{LocalEngine, OsClock, RememberedDatabase};
-use mill_model::{AccountId, AuditAction, AuditEvent, CopiedFrom, EventId, EventSource, StoreAddress, Timestamp};
+use mill_model::{
+    AccountId, AuditAction, AuditEvent, CopiedFrom, EventCertainty, EventId, EventSource, StoreAddress, Timestamp,
+};
 use mill_ports::{DestinationStore, Engine as _};
 use mill_records::audit_log::AuditLog;
 use mill_records::audit_log::log_files::LogFiles;
@@ -62,6 +64,9 @@ pub(crate) fn event(number: u64, salt: &str) -> AuditEvent {
     if action == AuditAction::CopyContent {
         let (space, item) = ("old".parse().unwrap(), "from\there".parse().unwrap());
         event.copied_from = Some(CopiedFrom { store: None, space, item });
+    }
+    if number % 11 == 7 {
+        event.certainty = EventCertainty::Superseded;
     }
     if number == LARGE {
         event.properties = Some((0..100).map(|n| (format!("p{n}"), "x".repeat(1024))).collect());
