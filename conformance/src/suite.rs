@@ -1,7 +1,8 @@
 //! How one list of cases becomes one named test for each case and back end.
 //!
-//! `queue_suite!`, `table_suite!`, `store_suite!`, `engine_suite!` and `server_side_copy_suite!` list their cases once. Each takes the name of the
-//! module to make, and the path of an `async fn` without arguments that opens a fresh subject.
+//! `queue_suite!`, `table_suite!`, `store_suite!`, `engine_suite!` and `server_side_copy_suite!` list their cases once.
+//! Each takes the name of the module to make, and the path of an `async fn` without arguments that opens a fresh
+//! subject.
 
 /// Makes a test of each case.
 #[doc(hidden)]

@@ -4,10 +4,11 @@
 //! column and member. DuraCloud's own files are read unchanged.
 //!
 //! Reading order: [`file_content`] (what was read of a file), [`diagnostic`] (what is wrong with it), `json` (a tree
-//! with the position of each value), `json_schema` (checks that tree), [`members`] (all members), [`store_types`] (the types of stores), [`stores`]
-//! (`<account>-stores.json`), [`audit_log`] (where the audit log of an account is), `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for
-//! one destination), [`account`] (the validated whole), [`decision`] (what applies to a space), `print` (writes the
-//! files again), [`folder`] (all files of a folder together).
+//! with the position of each value), `json_schema` (checks that tree), [`members`] (all members), [`store_types`] (the
+//! types of stores), [`stores`] (`<account>-stores.json`), [`audit_log`] (where the audit log of an account is),
+//! `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for one destination),
+//! [`account`] (the validated whole), [`decision`] (what applies to a space), `print` (writes the files again),
+//! [`folder`] (all files of a folder together).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock. No message repeats a value that could be a secret:
 //! for credentials, and for text that is not JSON, only the position is reported. Only a store policy that covers a

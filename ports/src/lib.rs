@@ -3,8 +3,8 @@
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and random numbers),
 //! [`engine`] (the queues and tables of one installation), [`placed_store`] (what is at a store's root), [`processor`]
 //! (runs a task), [`store_caps`] (how many tasks may use a store at once), [`statistics`] and [`task_ledger`]
-//! (counters), [`item_events`] (what became of each entry), [`complete_listing`] (checks a listing), [`deed_check`] (a last check before a change), [`backoff`] (pauses
-//! between tries), [`rate_limited_log`] (limits repeated warnings).
+//! (counters), [`item_events`] (what became of each entry), [`complete_listing`] (checks a listing), [`deed_check`] (a
+//! last check before a change), [`backoff`] (pauses between tries), [`rate_limited_log`] (limits repeated warnings).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.

@@ -8,16 +8,17 @@
 //! named, and unproven bytes replace nothing without a person's request.
 //!
 //! Reading order: [`registry`] (all kinds), [`duplicate`] (the kind: handler, decision table), [`remove`] (the one kind
-//! that deletes), [`audit`] (records what happened), [`publish_log`] (publishes the audit log), `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure`
-//! (what a store's failure means for a task), `retry` (the few tries of one call), `item_lookup` (an item at either
-//! side), `slow_items` (items at which a store always asks to slow down), [`refusals`] (what cannot be copied, by name);
-//! then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a space from one of its copies, verified
-//! by the sync proofs). Shared by both: `digest_item` (the checksums of bytes), `verified_body` (bytes verified while
-//! they pass) and `each_item` (a few items at once).
+//! that deletes), [`audit`] (records what happened), [`publish_log`] (publishes the audit log), `current_policy` (the
+//! policy of a task), `early_exit` (why a task ends before its end), `failure` (what a store's failure means for a
+//! task), `retry` (the few tries of one call), `item_lookup` (an item at either side), `slow_items` (items at which a
+//! store always asks to slow down), [`refusals`] (what cannot be copied, by name); then [`verify`] (both sides of a
+//! space, read byte by byte) and [`restore`] (a space from one of its copies, verified by the sync proofs). Shared by
+//! both: `digest_item` (the checksums of bytes), `verified_body` (bytes verified while they pass) and `each_item` (a
+//! few items at once).
 //!
-//! **Invariant:** no queue and no receipt appears here. Stores that are only read (a task's source, both sides of a verification,
-//! the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is read as absence. Every
-//! effect of a task is preceded by `Attempt::may_act`.
+//! **Invariant:** no queue and no receipt appears here. Stores that are only read (a task's source, both sides of a
+//! verification, the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is
+//! read as absence. Every effect of a task is preceded by `Attempt::may_act`.
 
 pub mod audit;
 mod crash_points;

@@ -1,9 +1,10 @@
 //! The duplication producer: its morsels are pairs of spaces, and its tasks make the destination what the source is.
 //!
-//! Reading order: `plan` (what the looping asks of it), `discovery` (which morsels a run has), `morsel_step` (deletes first, then a nibble of copies), `delete_step` and
-//! `list_writer` (what vanished becomes a list, and the list becomes tasks once it is granted), `missing_space` (a source space
-//! that is not there), `nibble` and `delete_scan` (what is collected from a comparison), `merge`, `paths` and `respelled_items`
-//! (the comparison), `endpoints` (both stores of a morsel), `closing` (whether all is in sync once the work is done).
+//! Reading order: `plan` (what the looping asks of it), `discovery` (which morsels a run has), `morsel_step` (deletes
+//! first, then a nibble of copies), `delete_step` and `list_writer` (what vanished becomes a list, and the list becomes
+//! tasks once it is granted), `missing_space` (a source space that is not there), `nibble` and `delete_scan` (what is
+//! collected from a comparison), `merge`, `paths` and `respelled_items` (the comparison), `endpoints` (both stores of a
+//! morsel), `closing` (whether all is in sync once the work is done).
 
 pub(crate) mod closing;
 pub(crate) mod delete_scan;

@@ -6,12 +6,13 @@
 //!                                                    └──▶ a place row for each event; its ready row goes
 //! ```
 //!
-//! An event has an id that its writer made, and all keys follow from it: so a repeat of the event finds its own row or its place,
-//! and there is one entry of it. The log is a transparency log (C2SP `tlog-tiles`): a third party verifies it without Mill.
+//! An event has an id that its writer made, and all keys follow from it: so a repeat of the event finds its own row or
+//! its place, and there is one entry of it. The log is a transparency log (C2SP `tlog-tiles`): a third party verifies
+//! it without Mill.
 //!
 //! Reading order: [`entry`] (the bytes of an entry), [`rows`] (the rows of the table), this file (the repository),
-//! [`opening`] (the log that an account names), [`publisher`] (gives events their places), `reconcile` (what the stores have already), [`log_files`] (the files of the log in
-//! its stores).
+//! [`opening`] (the log that an account names), [`publisher`] (gives events their places), `reconcile` (what the stores
+//! have already), [`log_files`] (the files of the log in its stores).
 
 pub mod entry;
 pub mod log_files;
