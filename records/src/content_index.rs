@@ -283,14 +283,26 @@ impl ContentIndex {
         Ok(Applied::Current)
     }
 
-    /// Replaces what is known of an item by what a person's rebuild found.
+    /// Replaces what is known of an item by what a person's rebuild found, if that is still `known`. Returns whether it was.
     ///
     /// # Errors
-    /// The table's.
-    pub async fn put(&self, space: &IndexedSpace, item: &ContentId, row: &IndexRow) -> Result<(), IndexError> {
-        let key = RowKey::new(space.partition(), item.as_str());
-        self.table.put(&key, json(row), RowPrecondition::Always).await?;
-        Ok(())
+    /// The table's. A row that an event changed meanwhile stays, and is no error.
+    pub async fn replace(
+        &self,
+        space: &IndexedSpace,
+        item: &ContentId,
+        (known, new): (Option<&IndexRow>, &IndexRow),
+    ) -> Result<bool, IndexError> {
+        let found = self.read(space, item).await?;
+        if found.as_ref().map(|(row, _)| row) != known {
+            return Ok(false);
+        }
+        let when = found.map_or(RowPrecondition::Absent, |(_, version)| RowPrecondition::VersionIs(version));
+        match self.table.put(&RowKey::new(space.partition(), item.as_str()), json(new), when).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == TableErrorKind::Conflict => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Forgets an item if its row still is `row`: a tombstone that has expired.

@@ -112,8 +112,8 @@ impl SpaceIndex {
                 // What lies in a directory that cannot be read may still be there.
                 IndexSide::Index(..) if hidden => done.refused += 1,
                 IndexSide::Index(id, row) => {
-                    self.index.put(&self.space, &id, &tombstone(&self.space, &id, &row, now)).await?;
-                    done.gone += 1;
+                    let gone = tombstone(&self.space, &id, &row, now);
+                    done.gone += u64::from(self.index.replace(&self.space, &id, (Some(&row), &gone)).await?);
                 }
             }
         }
@@ -132,8 +132,7 @@ impl SpaceIndex {
         }) {
             return Ok(false);
         }
-        self.index.put(&self.space, id, &row_of(&self.space, id, &facts, now)).await?;
-        Ok(true)
+        Ok(self.index.replace(&self.space, id, (known, &row_of(&self.space, id, &facts, now))).await?)
     }
 
     /// Compares the index with the store, and reports each difference to `named`.

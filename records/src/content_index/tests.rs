@@ -228,3 +228,22 @@ async fn a_space_that_two_make_at_once_is_recorded_once_and_again_after_it_was_d
         assert_eq!(index.apply(&account, event, None).await.unwrap(), Applied::Current);
     }
 }
+
+#[tokio::test]
+async fn a_rebuild_writes_over_no_row_that_an_event_changed_meanwhile() {
+    let index = ContentIndex::new(Arc::new(TestTable::default()));
+    let (account, space) = (space().account, space());
+    let first = event(AuditAction::AddContent, NOON, None);
+    let item = first.item.clone().unwrap();
+    index.apply(&account, &first, None).await.unwrap();
+    let known = index.get(&space, &item).await.unwrap().unwrap();
+    let found = IndexRow { size: Some(77), ..known.clone() };
+    let later = event(AuditAction::AddContent, NOON + 100_000_000, None);
+    index.apply(&account, &later, None).await.unwrap();
+    assert!(!index.replace(&space, &item, (Some(&known), &found)).await.unwrap());
+    assert!(!index.replace(&space, &item, (None, &found)).await.unwrap());
+    let now = index.get(&space, &item).await.unwrap().unwrap();
+    assert_eq!(now.event, later.id);
+    assert!(index.replace(&space, &item, (Some(&now), &found)).await.unwrap());
+    assert_eq!(index.get(&space, &item).await.unwrap().unwrap(), found);
+}
