@@ -8,7 +8,7 @@
 //! types of stores), [`stores`] (`<account>-stores.json`), [`audit_log`] (where the audit log of an account is),
 //! `policy_file` (`<account>-duplication-policy.json`), `conflict` (cycles, two sources for one destination),
 //! [`account`] (the validated whole), [`decision`] (what applies to a space), `print` (writes the files again),
-//! [`folder`] (all files of a folder together).
+//! [`folder`] (all files of a folder together). Beside them stands [`bit_verdict`] (what the witnesses of an item say).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock. No message repeats a value that could be a secret:
 //! for credentials, and for text that is not JSON, only the position is reported. Only a store policy that covers a
@@ -16,6 +16,7 @@
 
 pub mod account;
 pub mod audit_log;
+pub mod bit_verdict;
 mod conflict;
 pub mod decision;
 pub mod diagnostic;
