@@ -16,6 +16,7 @@ use mill_records::audit_sender::AuditSender;
 use mill_records::audited_store::AuditedStore;
 use mill_records::content_index::ContentIndex;
 use mill_records::delete_lists::DeleteThresholds;
+use mill_records::policies::PolicyRepository;
 
 use crate::new_space_command::NewSpaceCommand;
 use crate::secrets::KeyReader;
@@ -50,6 +51,17 @@ pub(crate) fn audit_sender(engine: &dyn Engine) -> AuditSender {
         clock: engine.clock(),
         chance: engine.rng(),
     }
+}
+
+/// Has the logs published in which events wait that nobody publishes.
+pub(crate) async fn publish_waiting(policies: &PolicyRepository, sender: &AuditSender) -> anyhow::Result<()> {
+    for account in policies.account_ids().await? {
+        let Ok(policy) = policies.account(&account).await else { continue };
+        if policy.audit_log().is_some() && sender.publish_waiting(&account).await? {
+            tracing::info!(%account, "changes waited for their places in the audit log; it is published now");
+        }
+    }
+    Ok(())
 }
 
 /// Makes stores record their changes.

@@ -90,6 +90,9 @@ const SETTLE_FIRST: Duration = Duration::from_secs(5);
 /// How often what lost writers left is looked up.
 const SETTLE_EVERY: Duration = Duration::from_mins(5);
 
+/// After so many of these times it is asked whether events wait that nobody publishes: that costs 16 requests an account.
+const PUBLISH_WAITING_EVERY: u64 = 12;
+
 /// The same as a run's default time limit for a store.
 const ITEM_PATIENCE: Duration = Duration::from_mins(5);
 
@@ -234,18 +237,28 @@ impl Installation {
         Ok(self.drain().once().await?)
     }
 
-    /// Settles what lost writers left of audited stores: now, for a short time, and now and then from now on. Ends when the
-    /// handle is dropped.
+    /// Settles what lost writers left of audited stores, and has published what waits: now, for a short time, and now and then
+    /// from now on. Ends when the handle is dropped.
     pub async fn settle_changes(&self) -> AbortOnDropHandle<()> {
         let (stores, clock) = (self.configured.clone(), self.engine.clock());
+        let (policies, sender) = (self.policies.clone(), audit_parts::audit_sender(&*self.engine));
         let (first, settled) = tokio::sync::oneshot::channel::<()>();
         let settling = AbortOnDropHandle::new(tokio::spawn(async move {
             let Some(stores) = stores else { return };
             let mut first = Some(first);
-            loop {
+            for round in 0_u64.. {
                 if let Err(error) = stores.settle_audited().await {
                     let error = mill_ports::error_chain(&*error);
                     tracing::warn!(error, "changes of lost writers are not all looked up; that is done again later");
+                }
+                if round % PUBLISH_WAITING_EVERY == 0
+                    && let Err(error) = audit_parts::publish_waiting(&policies, &sender).await
+                {
+                    let error = mill_ports::error_chain(&*error);
+                    tracing::warn!(
+                        error,
+                        "it is not known whether changes wait to be published; that is asked again later"
+                    );
                 }
                 drop(first.take());
                 clock.sleep(SETTLE_EVERY).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::wire::{self, WireError};
-use mill_model::{AccountId, AuditEvent, AuditTask, Envelope, TaskArgs as _};
+use mill_model::{AccountId, AuditEvent, AuditTask, Envelope, PublishLogTask, TaskArgs as _};
 use mill_ports::{Clock, OutgoingMessage, QueueError, Rng, RngExt as _, TaskQueue};
 
 use crate::audit_log::{AuditLog, AuditLogError};
@@ -85,6 +85,26 @@ impl AuditSender {
         let body = task.to_task().map_err(WireError::from)?;
         let body = wire::encode(&Envelope::new(self.chance.task_id(now), self.queue.name(), now, body))?;
         Ok(OutgoingMessage { group: account.clone(), body, delay: Duration::ZERO })
+    }
+
+    /// Asks for the account's log to be published if events wait for their places and nobody asks any more: a publication failed,
+    /// or was lost. Returns whether it asked.
+    ///
+    /// # Errors
+    /// [`AuditSendError`].
+    pub async fn publish_waiting(&self, account: &AccountId) -> Result<bool, AuditSendError> {
+        if self.log.ready(account, 1).await?.is_empty() {
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        let id = self.chance.task_id(now);
+        if !self.log.want_published(account, id, now).await? {
+            return Ok(false);
+        }
+        let task = PublishLogTask { account: account.clone() }.to_task().map_err(WireError::from)?;
+        let body = wire::encode(&Envelope::new(id, self.queue.name(), now, task))?;
+        self.send_batch(&[OutgoingMessage { group: account.clone(), body, delay: Duration::ZERO }]).await?;
+        Ok(true)
     }
 
     async fn send_batch(&self, batch: &[OutgoingMessage]) -> Result<(), AuditSendError> {

@@ -33,10 +33,11 @@ pub struct ProvenFolder {
     pub key_beside: bool,
 }
 
-/// Verifies each proof in a folder, by these keys or else by the ones beside the proofs.
+/// Verifies each proof in a folder, by these keys or else by the ones beside the proofs. That none was taken out of the folder is
+/// not proven: a log alone says what else is in it.
 ///
 /// # Errors
-/// A proof does not hold; there is none.
+/// A proof does not hold, or an entry has none; there is no proof.
 pub fn verify_folder(folder: &Path, keys: Vec<PublicKey>) -> Result<ProvenFolder> {
     let key_beside = keys.is_empty();
     let verifier = if key_beside {
@@ -52,9 +53,14 @@ pub fn verify_folder(folder: &Path, keys: Vec<PublicKey>) -> Result<ProvenFolder
     let mut entries = Vec::new();
     for file in listed {
         let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "tlog-proof") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".tlog-proof") {
             entries
                 .push(verify_entry(&path, &verifier).with_context(|| format!("`{}` proves nothing", path.display()))?);
+        } else if let Some(number) = name.strip_suffix(".whole.json").or_else(|| name.strip_suffix(".json"))
+            && !folder.join(format!("{number}.tlog-proof")).exists()
+        {
+            bail!("`{}` has no proof beside it", path.display());
         }
     }
     if entries.is_empty() {
@@ -69,9 +75,14 @@ fn verify_entry(path: &Path, verifier: &LogVerifier) -> Result<ProvenEntry> {
     let proof: EntryProof = String::from_utf8(read(path)?).context("it is no text")?.parse()?;
     let bytes = read(&path.with_extension("json"))?;
     let opened = proof.verify(&bytes, verifier)?;
+    if path.file_stem().is_none_or(|stem| stem.to_string_lossy() != proof.index.to_string()) {
+        bail!("it is the proof of entry {}", proof.index);
+    }
+    let whole = path.with_extension("whole.json");
     let event = match read_entry(&bytes)? {
+        ReadEntry::Whole(_) if whole.exists() => bail!("`{}` is none of the log's", whole.display()),
         ReadEntry::Whole(entry) => entry.event,
-        ReadEntry::Beside(large) => large.read_whole(&read(&path.with_extension("whole.json"))?)?.event,
+        ReadEntry::Beside(large) => large.read_whole(&read(&whole)?)?.event,
     };
     Ok(ProvenEntry { index: proof.index, size: opened.checkpoint.size, event })
 }

@@ -2,7 +2,8 @@
 """Verifies the proofs in this folder: python3 verify.py [--key VKEY] [FOLDER]
 
 For each N.tlog-proof it checks that N.json is entry N of a log whose checkpoint the key has signed, and that
-N.whole.json, if there is one, has the SHA-256 that N.json names. Formats: c2sp.org/tlog-proof, c2sp.org/signed-note,
+N.whole.json, if there is one, has the SHA-256 that N.json names. An entry without a proof is refused. That none was taken
+out of the folder is not proven: only the whole log tells what else is in it. Formats: c2sp.org/tlog-proof, c2sp.org/signed-note,
 RFC 6962. It needs no network. The exit code is 0 only if every proof holds.
 """
 import base64
@@ -154,9 +155,14 @@ def verify(path, keys):
     entry = path.with_suffix(".json").read_bytes()
     if root_of(index, size, entry, hashes) != root:
         raise Refused("the entry is not in the log at this place: it, or the proof, was changed")
+    if path.name != f"{index}.tlog-proof":
+        raise Refused(f"it is the proof of entry {index}")
     said = json.loads(entry)
+    whole = path.with_suffix(".whole.json")
+    if "whole" not in said and whole.exists():
+        raise Refused(f"{whole.name} is none of the log's")
     if "whole" in said:
-        whole = path.with_suffix(".whole.json").read_bytes()
+        whole = whole.read_bytes()
         if "sha256:" + hashlib.sha256(whole).hexdigest() != said["whole"]:
             raise Refused("the whole entry has other bytes than the log names")
         said = json.loads(whole)
@@ -170,16 +176,26 @@ def main(arguments):
     if arguments[:1] == ["--key"]:
         given, arguments = arguments[1], arguments[2:]
     folder = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent)
-    keys = [key_of(line) for line in (given or (folder / "key.txt").read_text(encoding="utf-8")).splitlines() if line.strip()]
+    try:
+        lines = (given or (folder / "key.txt").read_text(encoding="utf-8")).splitlines()
+        keys = [key_of(line) for line in lines if line.strip()]
+    except (Refused, ValueError, OSError) as error:
+        print(f"the key cannot be used: {error}", file=sys.stderr)
+        return 1
     proofs = sorted(folder.glob("*.tlog-proof"))
+    for path in sorted(folder.glob("*.json")):
+        number = path.name.removesuffix(".json").removesuffix(".whole")
+        if not (folder / f"{number}.tlog-proof").exists():
+            print(f"{path.name} has no proof beside it", file=sys.stderr)
+            return 1
     for path in proofs:
         try:
             verify(path, keys)
-        except (Refused, ValueError, KeyError, OSError) as error:
+        except (Refused, ValueError, KeyError, IndexError, TypeError, OSError) as error:
             print(f"{path.name} proves nothing: {error}", file=sys.stderr)
             return 1
-    if not proofs:
-        print("there are no proofs in this folder", file=sys.stderr)
+    if not proofs or not keys:
+        print("there are no proofs, or no key, in this folder", file=sys.stderr)
         return 1
     print(f"log {keys[0][0]}: every proof holds" + ("" if given else "; compare key.txt with the key that was published"))
     return 0

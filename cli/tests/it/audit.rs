@@ -289,3 +289,30 @@ fn a_program_is_called_for_each_new_space_and_one_that_fails_is_named() {
     spaces.sort_unstable();
     assert_eq!(spaces, ["a space", "another"]);
 }
+
+#[test]
+fn what_a_missing_key_kept_waiting_is_published_by_the_next_run_that_has_it() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    world.write(
+        "policies/library-stores.json",
+        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
+                       {"id": "2", "type": "folder", "root": "two", "audited": true}],
+            "auditLog": {"stores": ["2"], "origin": "example.org/key", "signingKeyFile": "key"}}"#,
+    );
+    world.mill(&["audit", "new-key", "example.org/key", "--out", "key"]).expect(0);
+    world.write("one/s/first", "1");
+    world.mill(&["run"]).expect(0);
+    let items = || {
+        let log = lines(&world.mill(&["audit", "log", "--json", "--action", "add-content"]).expect(0));
+        log.iter().map(|entry| entry["event"]["item"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    fs::rename(world.path("key"), world.path("away")).unwrap();
+    world.write("one/s/second", "2");
+    world.mill(&["run"]).expect(50);
+    fs::rename(world.path("away"), world.path("key")).unwrap();
+    // Nothing changed meanwhile; the dead letter of the failed publication is not retried.
+    world.mill(&["run"]);
+    assert_eq!(items(), ["first", "second"]);
+}

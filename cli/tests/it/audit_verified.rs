@@ -177,6 +177,26 @@ fn a_proof_is_verified_by_python_and_by_mill_without_the_log() {
                 assert_eq!(world.mill(&["audit", "verify", "--proof", folder]).code, 100, "{path:?}");
                 fs::write(&path, whole).unwrap();
             }
+            let refused = |what: &str| {
+                Ran::of(verify()).expect(1);
+                assert_eq!(world.mill(&["audit", "verify", "--proof", folder]).code, 100, "{what}");
+            };
+            let file = |number: u64, end: &str| world.path(folder).join(format!("{number}.{end}"));
+            let unproven = file(index + 1000, "json");
+            fs::copy(file(index, "json"), &unproven).unwrap();
+            refused("an entry without a proof");
+            fs::remove_file(unproven).unwrap();
+            if folder == "hard" {
+                fs::write(file(index, "whole.json"), "{}").unwrap();
+                refused("a whole entry that the log does not name");
+                fs::remove_file(file(index, "whole.json")).unwrap();
+            }
+            let ends: &[&str] =
+                if folder == "hard" { &["json", "tlog-proof"] } else { &["json", "tlog-proof", "whole.json"] };
+            let rename = |from, to| ends.iter().for_each(|end| fs::rename(file(from, end), file(to, end)).unwrap());
+            rename(index, index + 1000);
+            refused("an entry under another's number");
+            rename(index + 1000, index);
         }
     }
     world.mill(&["audit", "prove", "library", "1", "photos", "never there", "--out", "none"]).expect(100);
