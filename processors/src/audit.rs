@@ -28,7 +28,9 @@ use mill_model::{
     QueueName, SpaceId, SpacePair, StoreId, TaskArgs,
 };
 use mill_policy::{AccountPolicy, AuditLogSpec};
-use mill_ports::{Attempt, FailureClass, FollowUp, Presence, ProcessorError, StoreErrorKind, TaskHandler, TaskOutcome};
+use mill_ports::{
+    Attempt, FailureClass, FollowUp, Presence, ProcessorError, RateLimitedLog, StoreErrorKind, TaskHandler, TaskOutcome,
+};
 use mill_records::audit_log::AuditLog;
 use mill_records::audit_log::opening::SigningKeys;
 use mill_records::audit_log::publisher::LogPublisher;
@@ -76,6 +78,8 @@ pub(crate) struct AuditHandler {
     deps: ProcessorDeps,
     audit: AuditDeps,
     retry: StoreRetry,
+    /// Warnings of deletes that wait for a survey.
+    postponed: RateLimitedLog,
 }
 
 /// The context of one attempt.
@@ -88,7 +92,8 @@ struct Recording<'a> {
 
 impl AuditHandler {
     pub(crate) fn new(deps: ProcessorDeps, audit: AuditDeps) -> Self {
-        Self { retry: StoreRetry::new(deps.clock.clone(), deps.chance.clone()), deps, audit }
+        let retry = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
+        Self { retry, deps, audit, postponed: RateLimitedLog::default() }
     }
 }
 

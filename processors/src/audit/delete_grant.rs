@@ -13,7 +13,7 @@ use mill_records::delete_lists::{
     ListedId,
 };
 use mill_records::sync_proofs::VersionDigest;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::Recording;
 use crate::early_exit::EarlyExit;
@@ -38,7 +38,9 @@ impl Recording<'_> {
         let mut state = lists.pair(pair).await.map_err(of_lists)?;
         let why = if state.record.list().is_some() {
             Some("a list of deletes is open")
-        } else if !state.record.knows_places() || !state.record.changed_places(&places).is_empty() {
+        } else if !state.record.knows_places() {
+            Some("no run has compared both sides yet")
+        } else if !state.record.changed_places(&places).is_empty() {
             Some("the places of the source are not those of the last survey")
         } else {
             None
@@ -49,7 +51,7 @@ impl Recording<'_> {
             exceeds(&self.shared.audit.thresholds, unasked, items_total).then_some("enough was deleted unasked today")
         });
         if let Some(why) = why {
-            info!(%item, destination = %pair.destination, why, "the next survey decides about its copy");
+            self.say_postponed(pair, &item, why);
             return Ok(None);
         }
         self.attempt.may_act()?;
@@ -74,6 +76,19 @@ impl Recording<'_> {
         };
         lists.add_head(pair, list, head).await.map_err(of_lists)?;
         Ok(Some(task))
+    }
+
+    /// Says that a copy stays for now, once for many: an operator must know that a producer's run is needed.
+    fn say_postponed(&self, pair: &SpacePair, item: &ItemAddress, why: &str) {
+        let destination = &pair.destination;
+        match self.shared.postponed.admit(self.shared.deps.clock.monotonic()) {
+            Some(others) => {
+                warn!(account = %self.account, %item, %destination, why, others, "an item is gone and its copy stays until a run has compared both sides");
+            }
+            None => {
+                debug!(account = %self.account, %item, %destination, why, "its copy stays until a run has compared both sides")
+            }
+        }
     }
 
     /// The state of the copy that this pair wrote, and the places of the source, if the item is surely gone there.
