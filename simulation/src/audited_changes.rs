@@ -95,9 +95,9 @@ const CALLS: [PortCall; 12] = [
 pub async fn each_action_makes_one_event_and_nothing_to_do_makes_none(open: impl AsyncFn() -> StoreSubject) {
     let world = AuditedWorld::of(open().await).await;
     for action in ACTIONS.into_iter().filter(|action| world.copies || *action != AuditAction::CopyContent) {
-        let round = world.round().await;
-        round.act(action).await.unwrap();
-        assert!(round.is_done(action).await, "{action}");
+        let trial = world.trial().await;
+        trial.act(action).await.unwrap();
+        assert!(trial.is_done(action).await, "{action}");
         let events: Vec<AuditEvent> = world.events().await.into_values().collect();
         let [event] = &events[..] else { panic!("{action}: {events:?}") };
         assert_eq!((event.action, event.item.is_some()), (action, action.is_of_item()));
@@ -107,7 +107,7 @@ pub async fn each_action_makes_one_event_and_nothing_to_do_makes_none(open: impl
             assert!(sums.contains(&sum.to_owned()) && event.size == Some(6), "{event:?}");
         }
         if matches!(action, AuditAction::CreateSpace | AuditAction::DeleteSpace | AuditAction::DeleteContent) {
-            round.act(action).await.unwrap();
+            trial.act(action).await.unwrap();
             assert_eq!(world.events().await.len(), 0, "{action}, with nothing to do");
         }
         assert_eq!(world.table.rows(), [], "{action}: its intent is gone");
@@ -122,20 +122,20 @@ pub async fn a_writer_killed_at_any_call_leaves_one_event_for_its_change_or_neit
     let kills: Vec<_> =
         CALLS.into_iter().flat_map(|call| [(call, 1, false), (call, 1, true), (call, 2, false)]).collect();
     for action in ACTIONS.into_iter().filter(|action| world.copies || *action != AuditAction::CopyContent) {
-        let mut rounds = Vec::new();
+        let mut trials = Vec::new();
         for _ in &kills {
-            rounds.push(world.round().await);
+            trials.push(world.trial().await);
         }
-        rounds.last().unwrap().until_settled().await;
+        trials.last().unwrap().until_settled().await;
         let (mut killed, mut made) = (0, 0);
-        for ((call, nth, again), round) in kills.iter().zip(rounds) {
-            let came_to_it = world.killed_at(*call, *nth, round.act(action)).await;
+        for ((call, nth, again), trial) in kills.iter().zip(trials) {
+            let came_to_it = world.killed_at(*call, *nth, trial.act(action)).await;
             killed += u32::from(came_to_it);
-            made += u32::from(came_to_it && round.is_done(action).await);
-            if *again && !round.is_done(action).await {
-                round.act(action).await.unwrap();
+            made += u32::from(came_to_it && trial.is_done(action).await);
+            if *again && !trial.is_done(action).await {
+                trial.act(action).await.unwrap();
             }
-            world.has_one_event_or_neither(&round, action).await;
+            world.has_one_event_or_neither(&trial, action).await;
         }
         assert!(
             killed >= 8 && (1..killed).contains(&made),
@@ -160,7 +160,7 @@ struct AuditedWorld {
     audited: AuditedStore,
     /// Whether it copies the origin by itself.
     copies: bool,
-    rounds: AtomicU32,
+    trials: AtomicU32,
 }
 
 /// More than the smallest part of a copy in parts.
@@ -184,7 +184,7 @@ impl AuditedWorld {
         };
         let inner = Arc::new(FaultyStore::new(subject.store.clone(), address.clone(), plan.clone()));
         let audited = AuditedStore::new(inner, address, None, (Intents::new(faulty_table), sender));
-        let mut world = Self { clock, plan, subject, queue, table, audited, copies: false, rounds: AtomicU32::new(0) };
+        let mut world = Self { clock, plan, subject, queue, table, audited, copies: false, trials: AtomicU32::new(0) };
         put(&*world.subject.store, &origin(), "o".repeat(ORIGIN_BYTES), &Precondition::Absent).await.unwrap();
         world.copies = world.copy(&*world.subject.store, &Self::item("probe")).await.unwrap().is_some();
         world
@@ -203,12 +203,12 @@ impl AuditedWorld {
     }
 
     /// Fresh items and spaces to change.
-    async fn round(&self) -> Round<'_> {
-        let number = self.rounds.fetch_add(1, Ordering::Relaxed);
-        let round = Round { world: self, number, settled: AtomicBool::new(true) };
-        put(&*self.subject.store, &round.item("there"), "12345", &Precondition::Absent).await.unwrap();
-        self.subject.store.create_space(&round.space("empty")).await.unwrap();
-        round
+    async fn trial(&self) -> ChangeTrial<'_> {
+        let number = self.trials.fetch_add(1, Ordering::Relaxed);
+        let trial = ChangeTrial { world: self, number, settled: AtomicBool::new(true) };
+        put(&*self.subject.store, &trial.item("there"), "12345", &Precondition::Absent).await.unwrap();
+        self.subject.store.create_space(&trial.space("empty")).await.unwrap();
+        trial
     }
 
     /// Runs `writer` until it makes the `nth` call of a kind, and then no further. Returns whether it came to it.
@@ -230,8 +230,8 @@ impl AuditedWorld {
     }
 
     /// Settles what a lost writer left, and asserts what is known of its change.
-    async fn has_one_event_or_neither(&self, round: &Round<'_>, action: AuditAction) {
-        let done = round.is_done(action).await;
+    async fn has_one_event_or_neither(&self, trial: &ChangeTrial<'_>, action: AuditAction) {
+        let done = trial.is_done(action).await;
         self.clock.step(Intents::SENT_AFTER);
         self.audited.settle().await.unwrap();
         let mut events: Vec<AuditEvent> = self.events().await.into_values().collect();
@@ -239,7 +239,7 @@ impl AuditedWorld {
         self.audited.settle().await.unwrap();
         events.extend(self.events().await.into_values());
         let certain = events.iter().filter(|event| event.certainty == EventCertainty::Certain).count();
-        if round.settled.load(Ordering::Relaxed) {
+        if trial.settled.load(Ordering::Relaxed) {
             assert_eq!((certain, events.len()), (usize::from(done), usize::from(done)), "{action}: {events:?}");
         } else {
             // The store was not sure of the version before: nobody can know of each change whether it was made.
@@ -287,15 +287,15 @@ fn properties(value: &str) -> Properties {
     Properties([("k".to_owned(), value.to_owned())].into())
 }
 
-/// One action upon items and spaces that no other round has.
-struct Round<'a> {
+/// One action upon items and spaces that no other trial has.
+struct ChangeTrial<'a> {
     world: &'a AuditedWorld,
     number: u32,
     /// Whether each writer found a version that is told apart from any later one.
     settled: AtomicBool,
 }
 
-impl Round<'_> {
+impl ChangeTrial<'_> {
     fn item(&self, name: &str) -> ItemAddress {
         AuditedWorld::item(&format!("{name} {}", self.number))
     }
