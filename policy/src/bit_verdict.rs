@@ -143,10 +143,9 @@ fn of_present(
         (Some(false), Some(false), Some(false)) if agree(storage, index) && agree(storage, audit) => {
             Verdict::ContentDamaged
         }
-        (Some(false), ..) => Verdict::Undecided,
         // Without a checksum of the storage, what both records have against the bytes is what was stored.
         (None, Some(false), Some(false)) if agree(index, audit) => Verdict::ContentDamaged,
-        (None, Some(false), Some(false) | None) | (None, None, Some(false)) => Verdict::Undecided,
+        (Some(false), ..) | (None, Some(false), Some(false) | None) | (None, None, Some(false)) => Verdict::Undecided,
         (_, in_index, in_audit) => of_records(in_index, in_audit),
     }
 }

@@ -249,7 +249,7 @@ fn an_erased_name_is_gone_and_the_log_is_as_whole_as_before() {
 
 #[test]
 fn every_audit_command_explains_itself_with_examples() {
-    let world = crate::world::World::new();
+    let world = World::new();
     for command in ["new-key", "public-key", "log", "verify", "prove", "export", "index", "erase-user"] {
         let help = world.mill(&["audit", command, "--help"]).expect(0);
         assert!(help.out.contains(&format!("  mill audit {command}")), "{}", help.out);

@@ -86,7 +86,7 @@ impl Recording<'_> {
                 warn!(account = %self.account, %item, %destination, why, others, "an item is gone and its copy stays until a run has compared both sides");
             }
             None => {
-                debug!(account = %self.account, %item, %destination, why, "its copy stays until a run has compared both sides")
+                debug!(account = %self.account, %item, %destination, why, "its copy stays until a run has compared both sides");
             }
         }
     }
