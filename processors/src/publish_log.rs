@@ -51,8 +51,6 @@ impl TaskHandler<PublishLogTask> for PublishLogHandler {
             return Ok(TaskOutcome::Discard { reason: "its account has no audit log any more".into() });
         };
         attempt.may_act()?;
-        // If this fails, the next change asks again.
-        self.audit.log.publishing(account).await.map_err(|error| failed(FailureClass::Retryable, error))?;
         let log = OpenedLog::open(account, spec, &*self.deps.stores, &*self.audit.keys).await.map_err(not_opened)?;
         let published = match self.audit.publisher.publish(account, &log).await {
             Ok(published) => published,

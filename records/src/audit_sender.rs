@@ -87,8 +87,8 @@ impl AuditSender {
         Ok(OutgoingMessage { group: account.clone(), body, delay: Duration::ZERO })
     }
 
-    /// Asks for the account's log to be published if events wait for their places and nobody asks any more: a publication failed,
-    /// or was lost. Returns whether it asked.
+    /// Asks for the account's log to be published if events wait for their places, whether or not somebody else asked: that
+    /// publication may have failed, and one too many does no harm. Returns whether it asked.
     ///
     /// # Errors
     /// [`AuditSendError`].
@@ -98,9 +98,6 @@ impl AuditSender {
         }
         let now = self.clock.now();
         let id = self.chance.task_id(now);
-        if !self.log.want_published(account, id, now).await? {
-            return Ok(false);
-        }
         let task = PublishLogTask { account: account.clone() }.to_task().map_err(WireError::from)?;
         let body = wire::encode(&Envelope::new(id, self.queue.name(), now, task))?;
         self.send_batch(&[OutgoingMessage { group: account.clone(), body, delay: Duration::ZERO }]).await?;
