@@ -280,9 +280,11 @@ impl PendingChange<'_> {
 }
 
 /// An event of a change that left the version that was there before has no version: it would pass for the one change that has it.
+/// The event of a delete has the version that was deleted.
 fn identified(mut event: AuditEvent, before: &StateBefore) -> AuditEvent {
+    let deletes = matches!(event.action, AuditAction::DeleteContent | AuditAction::DeleteSpace);
     let given_twice = event.version.as_deref() == before.version() && !is_planted(PlantedBug::OneVersionOneChange);
-    if event.action != AuditAction::DeleteContent && given_twice {
+    if given_twice && !deletes {
         event.version = None;
     }
     event

@@ -167,6 +167,7 @@ async fn each_action_makes_one_event_with_what_it_left() {
             assert_eq!(sums[1], "md5:e10adc3949ba59abbe56e057f20f883e");
             assert!(event.version.is_some() && event.size == Some(6));
         }
+        assert!(event.version.is_some(), "{action}: what it left or deleted has a version, by which a repeat is known");
         assert_eq!(fixture.table.rows(), [], "{action}: its intent is gone");
         // Nothing to do makes no event.
         if matches!(action, AuditAction::CreateSpace | AuditAction::DeleteSpace | AuditAction::DeleteContent) {
