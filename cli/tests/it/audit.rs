@@ -256,8 +256,8 @@ fn every_audit_command_explains_itself_with_examples() {
     }
 }
 
-#[test]
-fn a_program_is_called_for_each_new_space_and_one_that_fails_is_named() {
+/// A library whose copy is audited, with its log beside the copy.
+fn audited_library() -> World {
     let world = World::new();
     world.mill(&["init", "."]).expect(0);
     world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
@@ -265,9 +265,15 @@ fn a_program_is_called_for_each_new_space_and_one_that_fails_is_named() {
         "policies/library-stores.json",
         r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
                        {"id": "2", "type": "folder", "root": "two", "audited": true}],
-            "auditLog": {"stores": ["2"], "origin": "example.org/spaces", "signingKeyFile": "key"}}"#,
+            "auditLog": {"stores": ["2"], "origin": "example.org/library", "signingKeyFile": "key"}}"#,
     );
-    world.mill(&["audit", "new-key", "example.org/spaces", "--out", "key"]).expect(0);
+    world.mill(&["audit", "new-key", "example.org/library", "--out", "key"]).expect(0);
+    world
+}
+
+#[test]
+fn a_program_is_called_for_each_new_space_and_one_that_fails_is_named() {
+    let world = audited_library();
     world.write("mill.toml", "[policies]\nfolder = \"policies\"\n[workman]\nnew-space-command = \"announce\"\n");
     let announces = |script: &str| {
         world.write("announce", script);
@@ -292,16 +298,7 @@ fn a_program_is_called_for_each_new_space_and_one_that_fails_is_named() {
 
 #[test]
 fn what_a_missing_key_kept_waiting_is_published_by_the_next_run_that_has_it() {
-    let world = World::new();
-    world.mill(&["init", "."]).expect(0);
-    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
-    world.write(
-        "policies/library-stores.json",
-        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
-                       {"id": "2", "type": "folder", "root": "two", "audited": true}],
-            "auditLog": {"stores": ["2"], "origin": "example.org/key", "signingKeyFile": "key"}}"#,
-    );
-    world.mill(&["audit", "new-key", "example.org/key", "--out", "key"]).expect(0);
+    let world = audited_library();
     world.write("one/s/first", "1");
     world.mill(&["run"]).expect(0);
     let items = || {
