@@ -28,7 +28,7 @@ use mill_testkit::{
     QueueBehavior, SeededRng,
 };
 
-/// Makes the tests of a back end in a module of its own.
+/// Makes the tests of a back end, in one module.
 ///
 /// ```ignore
 /// audited_change_suite!(name, path::to::open, copies_by_itself: no);
@@ -65,16 +65,6 @@ macro_rules! audited_change_suite {
 #[doc(hidden)]
 pub use mill_conformance::subject::run;
 
-/// All actions but that on properties of spaces, which no store has.
-const ACTIONS: [AuditAction; 6] = [
-    AuditAction::AddContent,
-    AuditAction::CopyContent,
-    AuditAction::UpdateContentProperties,
-    AuditAction::DeleteContent,
-    AuditAction::CreateSpace,
-    AuditAction::DeleteSpace,
-];
-
 /// The calls at which a writer is killed.
 const CALLS: [PortCall; 12] = [
     PortCall::Query,
@@ -94,7 +84,7 @@ const CALLS: [PortCall; 12] = [
 /// Each action makes one event of what it left. What is done already makes none.
 pub async fn each_action_makes_one_event_and_nothing_to_do_makes_none(open: impl AsyncFn() -> StoreSubject) {
     let world = AuditedWorld::of(open().await).await;
-    for action in ACTIONS.into_iter().filter(|action| world.copies || *action != AuditAction::CopyContent) {
+    for action in world.actions() {
         let trial = world.trial().await;
         trial.act(action).await.unwrap();
         assert!(trial.is_done(action).await, "{action}");
@@ -121,7 +111,7 @@ pub async fn a_writer_killed_at_any_call_leaves_one_event_for_its_change_or_neit
     let world = AuditedWorld::of(open().await).await;
     let kills: Vec<_> =
         CALLS.into_iter().flat_map(|call| [(call, 1, false), (call, 1, true), (call, 2, false)]).collect();
-    for action in ACTIONS.into_iter().filter(|action| world.copies || *action != AuditAction::CopyContent) {
+    for action in world.actions() {
         let mut trials = Vec::new();
         for _ in &kills {
             trials.push(world.trial().await);
@@ -188,6 +178,15 @@ impl AuditedWorld {
         put(&*world.subject.store, &origin(), "o".repeat(ORIGIN_BYTES), &Precondition::Absent).await.unwrap();
         world.copies = world.copy(&*world.subject.store, &Self::item("probe")).await.unwrap().is_some();
         world
+    }
+
+    /// The actions that the back end has. No store has properties of spaces.
+    fn actions(&self) -> impl Iterator<Item = AuditAction> {
+        let copies = self.copies;
+        AuditAction::ALL.into_iter().filter(move |action| match action {
+            AuditAction::CopyContent => copies,
+            other => *other != AuditAction::UpdateSpaceProperties,
+        })
     }
 
     fn item(name: &str) -> ItemAddress {
@@ -291,7 +290,7 @@ fn properties(value: &str) -> Properties {
 struct ChangeTrial<'a> {
     world: &'a AuditedWorld,
     number: u32,
-    /// Whether each writer found a version that is told apart from any later one.
+    /// Whether each writer found a settled version.
     settled: AtomicBool,
 }
 
@@ -309,7 +308,7 @@ impl ChangeTrial<'_> {
         self.world.subject.store.head(&self.item(name)).await.unwrap().present()
     }
 
-    /// Waits until the version of its item is told apart from any later one.
+    /// Waits until the version of its item is settled.
     async fn until_settled(&self) {
         while !self.facts("there").await.unwrap().version.settled() {
             tokio::time::sleep(Duration::from_millis(100)).await;
