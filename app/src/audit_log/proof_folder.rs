@@ -58,7 +58,7 @@ pub fn verify_folder(folder: &Path, keys: Vec<PublicKey>) -> Result<ProvenFolder
             entries
                 .push(verify_entry(&path, &verifier).with_context(|| format!("`{}` proves nothing", path.display()))?);
         } else if let Some(number) = name.strip_suffix(".whole.json").or_else(|| name.strip_suffix(".json"))
-            && !folder.join(format!("{number}.tlog-proof")).exists()
+            && !folder.join(format!("{number}.tlog-proof")).try_exists()?
         {
             bail!("`{}` has no proof beside it", path.display());
         }
@@ -80,7 +80,7 @@ fn verify_entry(path: &Path, verifier: &LogVerifier) -> Result<ProvenEntry> {
     }
     let whole = path.with_extension("whole.json");
     let event = match read_entry(&bytes)? {
-        ReadEntry::Whole(_) if whole.exists() => bail!("`{}` is none of the log's", whole.display()),
+        ReadEntry::Whole(_) if whole.try_exists()? => bail!("`{}` is none of the log's", whole.display()),
         ReadEntry::Whole(entry) => entry.event,
         ReadEntry::Beside(large) => large.read_whole(&read(&whole)?)?.event,
     };
