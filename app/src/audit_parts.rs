@@ -53,12 +53,12 @@ pub(crate) fn audit_sender(engine: &dyn Engine) -> AuditSender {
     }
 }
 
-/// Has the logs published in which events wait that nobody publishes.
+/// Asks for the logs to be published in which events wait for their places.
 pub(crate) async fn publish_waiting(policies: &PolicyRepository, sender: &AuditSender) -> anyhow::Result<()> {
     for account in policies.account_ids().await? {
         let Ok(policy) = policies.account(&account).await else { continue };
         if policy.audit_log().is_some() && sender.publish_waiting(&account).await? {
-            tracing::info!(%account, "changes waited for their places in the audit log; it is published now");
+            tracing::info!(%account, "changes wait for their places in the audit log; its publication is asked for");
         }
     }
     Ok(())

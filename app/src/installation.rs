@@ -90,7 +90,7 @@ const SETTLE_FIRST: Duration = Duration::from_secs(5);
 /// How often what lost writers left is looked up.
 const SETTLE_EVERY: Duration = Duration::from_mins(5);
 
-/// After so many of these times it is asked whether events wait that nobody publishes: that costs 16 requests an account.
+/// After so many of these times the logs are published in which events wait: to look costs 16 requests an account.
 const PUBLISH_WAITING_EVERY: u64 = 12;
 
 /// The same as a run's default time limit for a store.

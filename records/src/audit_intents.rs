@@ -43,7 +43,7 @@ pub enum StateBefore {
     Absent,
     /// There was this version.
     Version(String),
-    /// There was this version, and another state may have it too: stores tell their states apart by the second, say.
+    /// There was this version, which is not settled: a later state may have it too.
     UnsettledVersion(String),
 }
 

@@ -42,8 +42,8 @@ pub struct StoreBehavior {
     pub reads_are_snapshots: bool,
     /// How long after a write a version is still unsettled.
     pub settles_after: Duration,
-    /// The step of the clock by which versions are told apart: two writes of the same bytes within one have the same version, as
-    /// at S3. `None` if no two writes have the same one.
+    /// The step of the clock that a version names: two writes of the same bytes within one step have the same version, as at S3.
+    /// `None` if no two writes have the same one.
     pub version_tick: Option<Duration>,
     /// The number of its service. Stores of one service copy from each other on the server's side.
     pub service: Option<u32>,

@@ -4,7 +4,7 @@
 //! [`S3Service`] (which service it is), [`request_stats`] (what it costs), `sdk_error` (what a failed call means),
 //! [`ServiceClock`] (the time that the service reports), `response` (what makes a response of S3 credible),
 //! [`deployment`] (the names, settings and keys that a deployment must have, and the check of one), [`queue`],
-//! [`table`], [`FleetEngine`] (all of them), [`store`], [`notifications`] (what a bucket tells about its objects).
+//! [`table`], [`FleetEngine`] (all of them), [`store`], [`notifications`] (what a bucket reports of its objects).
 //!
 //! **Invariant:** a request that failed is never read as "not there", and no entry of a batch that failed is ever
 //! forgotten. Keys are bytes: nothing is trimmed, collapsed or folded between an id and its key.
